@@ -137,17 +137,18 @@ def environment() -> dict:
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
     }
 
-# %% ../nbs/00_core.ipynb #c49ef474
+# %% ../nbs/00_core.ipynb #c4dadbf2
 @dataclass
 class Record:
     "One run: what determines it (`config`, `inputs`), what came out (`rows`), on what machine, and how long each row took."
     experiment: str  # the notebook's name
-    config: dict  # the parameters, seed included
-    inputs: dict  # fingerprints of data, weights and code
+    config: dict; inputs: dict  # the parameters, seed included; fingerprints of data, weights and code
     rows: list[dict] = field(default_factory=list)  # each {"config": ..., "result": ..., "seconds": ...}
     environment: dict = field(default_factory=environment)
     finished: bool = False
 
+    @property
+    def seconds(self) -> float: return sum(row["seconds"] for row in self.rows)
     @property
     def hash(self) -> str:
         "Sixteen hexadecimal digits naming everything that determines the result."
@@ -156,8 +157,7 @@ class Record:
     def row(self, config: dict, compute: Callable[[], dict], path: str | Path | None = None) -> dict:
         "The result stored for `config`, else `compute()`, which is stored and, given a `path`, saved at once."
         for row in self.rows:
-            if row["config"] == config:
-                return row["result"]
+            if row["config"] == config: return row["result"]
         start, result = time.perf_counter(), compute()
         self.rows.append({"config": config, "result": result, "seconds": round(time.perf_counter() - start, 3)})
         if path: save_record(self, path)

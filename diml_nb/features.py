@@ -154,7 +154,7 @@ class Features:
         "The same on another device or in another precision, as `Tensor.to`."
         return Features(*(x.to(*args, **kwargs) for x in (self.local_bcn, self.norm_bn, self.global_bc)), self.grid)
 
-# %% ../nbs/10_features.ipynb #1e3e93f8
+# %% ../nbs/10_features.ipynb #f502d72e
 def pool(
     map_bchw: Tensor,             # any floating type; half precision is computed in float32
     *, grid: int = 4,             # cells a side; 4 is the paper's choice
@@ -171,9 +171,11 @@ def pool(
     if sizes["h"] % grid or sizes["w"] % grid:
         cells = F.interpolate(cells, size=(4 * grid, 4 * grid), mode="bilinear", align_corners=True)
     cells_bcn = F.adaptive_avg_pool2d(cells, grid).flatten(2)
-    weight_b1hw = map_bchw.norm(dim=1, keepdim=True) ** global_power     # all ones for power 0
-    global_bc = F.normalize((map_bchw * weight_b1hw).mean((2, 3)), dim=1)
-    return Features(F.normalize(cells_bcn, dim=1), cells_bcn.norm(dim=1), global_bc, grid)
+    norm_bn = cells_bcn.norm(dim=1)
+    weight_bhw = map_bchw.norm(dim=1) ** global_power if global_power else torch.ones_like(map_bchw[:, 0])
+    global_bc = F.normalize(torch.einsum("bchw,bhw->bc", map_bchw, weight_bhw), dim=1)
+    local_bcn = cells_bcn / norm_bn.unsqueeze(1).clamp_min(torch.finfo(norm_bn.dtype).tiny)
+    return Features(local_bcn, norm_bn, global_bc, grid)
 
 # %% ../nbs/10_features.ipynb #78363eb9
 def weights_hash(backbone: Backbone) -> str:

@@ -35,7 +35,7 @@ def search(
         index.append(order[:, :places].clone()), scores.append(score[:, :places].clone())
     return Ranking(torch.cat(index), torch.cat(scores), exclude_self)
 
-# %% ../nbs/24_retrieval.ipynb #22521ebf
+# %% ../nbs/24_retrieval.ipynb #6b65391a
 @torch.no_grad()
 def rerank(
     ranking: Ranking, q: Features, g: Features,       # the features may have another grid than those that were searched
@@ -51,9 +51,12 @@ def rerank(
     if top_k < 1 or not eps > 0: raise ValueError(f"expected top_k >= 1 and eps > 0, got top_k={top_k}, eps={eps}")
     solver = dict(tol=tol, max_iter=max_iter, differentiable=False, shared_stop=shared_stop)
     index_qk, score_qk = ranking.index_qk.clone(), ranking.score_qk.clone()
+    cells = g.local_bcn[: index_qk[:, :top_k].shape[1]].clone()                     # one buffer for all shortlists: the largest tensor of the loop
     for i in progress(range(len(q)), f"re-ranking {plan}, {marginals}, K = {top_k}"):
         shortlist = index_qk[i, :top_k]
-        found = _match(q[i], g[shortlist], marginals=marginals, plan=plan, eps=eps, **solver)
+        torch.index_select(g.local_bcn, 0, shortlist, out=cells)
+        candidates = Features(cells, g.norm_bn[shortlist], g.global_bc[shortlist], g.grid)
+        found = _match(q[i], candidates, marginals=marginals, plan=plan, eps=eps, **solver)
         score, order = (score_qk[i, :top_k] + found.similarity_b).sort(descending=True, stable=True)
         index_qk[i, :top_k], score_qk[i, :top_k] = shortlist[order], score
     return Ranking(index_qk, score_qk, ranking.exclude_self)
