@@ -6,12 +6,13 @@
 __all__ = ['REPOSITORY', 'data_dir', 'cache_dir', 'seed_everything', 'device', 'progress', 'check_tensors', 'sha256',
            'atomic_path', 'environment', 'Record', 'save_record', 'load_record']
 
-# %% ../nbs/00_core.ipynb #bf456b16
+# %% ../nbs/00_core.ipynb #c76b203f
 import hashlib
 import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import time
@@ -66,9 +67,9 @@ def device(
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #9f95a582
-def progress(iterable: Iterable, desc: str, *, total: int | None = None) -> Iterable:
-    "`iterable` behind a progress bar that names the work; `DIML_QUIET=1` hides it."
+# %% ../nbs/00_core.ipynb #865ce9ff
+def progress(iterable: Iterable | None, desc: str, *, total: int | None = None) -> tqdm:
+    "`iterable` behind a progress bar that names the work (None: call `update` and `close` yourself); `DIML_QUIET=1` hides it."
     quiet = os.environ.get("DIML_QUIET") == "1"
     return tqdm(iterable, desc=desc, total=total, mininterval=0.5, disable=quiet, dynamic_ncols=True)
 
@@ -163,10 +164,11 @@ class Record:
         if path: save_record(self, path)
         return result
 
-# %% ../nbs/00_core.ipynb #f1e9380c
+# %% ../nbs/00_core.ipynb #16b4d1e0
 def save_record(record: Record, path: str | Path) -> Path:
     "Write the record as JSON (atomically) and return its path. NaN and infinity are errors: a record holds numbers."
     text = json.dumps(asdict(record) | {"hash": record.hash}, indent=1, allow_nan=False)
+    text = re.sub(r"\[[^\[\]{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # a list of numbers on one line
     with atomic_path(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
     return Path(path)

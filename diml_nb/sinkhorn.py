@@ -25,33 +25,46 @@ class Plan(NamedTuple):
     err_b: Tensor  # sum over m of |column sum of T - mass of m|; the rows are exact
     iterations: int  # of the slowest pair
 
-# %% ../nbs/16_sinkhorn.ipynb #c4931c3f
+# %% ../nbs/16_sinkhorn.ipynb #c7cf056a
+def _half_steps(score_bnm, a_bn, b_bm, scaled: bool):
+    "Functions (rows, columns, error) of one Sinkhorn step, on scaling factors u, v or on their logarithms."
+    if scaled:
+        k_bnm = score_bnm.exp()
+        rows = lambda v: a_bn / torch.matmul(k_bnm, v.unsqueeze(2)).squeeze(2)
+        columns = lambda u: b_bm / torch.matmul(u.unsqueeze(1), k_bnm).squeeze(1)
+        error = lambda v, new: (b_bm * v / new - b_bm).abs().sum(1)
+    else:
+        rows = lambda g: a_bn.log() - torch.logsumexp(score_bnm + g.unsqueeze(1), 2)
+        columns = lambda f: b_bm.log() - torch.logsumexp(score_bnm + f.unsqueeze(2), 1)
+        error = lambda g, new: (b_bm * (g - new).exp() - b_bm).abs().sum(1)
+    return rows, columns, error
+
+# %% ../nbs/16_sinkhorn.ipynb #0fa34a71
 def _sinkhorn(cost_bnm, a_bn, b_bm, *, eps, tol, max_iter, differentiable, shared_stop) -> Plan:
     "`sinkhorn` without its checks, for loops that have checked once."
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         a_bn, b_bm, score_bnm = a_bn.clamp_min(FLOOR), b_bm.clamp_min(FLOOR), -cost_bnm / eps
-        if score_bnm.amax() - score_bnm.amin() <= SAFE_EXPONENT:
-            k_bnm = score_bnm.exp()
-            columns = lambda u: b_bm / torch.matmul(u.unsqueeze(1), k_bnm).squeeze(1)
-            rows = lambda v: a_bn / torch.matmul(k_bnm, v.unsqueeze(2)).squeeze(2)
-            start, ratio = torch.ones_like, torch.div
-            plan = lambda u, v: u.unsqueeze(2) * k_bnm * v.unsqueeze(1)
-        else:
-            columns = lambda f: b_bm.log() - torch.logsumexp(score_bnm + f.unsqueeze(2), 1)
-            rows = lambda g: a_bn.log() - torch.logsumexp(score_bnm + g.unsqueeze(1), 2)
-            start, ratio = torch.zeros_like, lambda old, new: (old - new).exp()
-            plan = lambda f, g: (f.unsqueeze(2) + score_bnm + g.unsqueeze(1)).exp()
-        before, v = start(b_bm), columns(start(a_bn))
+        scaled = bool(score_bnm.amax() - score_bnm.amin() <= SAFE_EXPONENT)
+        unit = torch.ones_like if scaled else torch.zeros_like
+        u_bn, v_bm, err_b, rest = unit(a_bn), unit(b_bm), unit(b_bm[:, 0]), torch.arange(len(a_bn), device=a_bn.device)
+        rows, columns, error = _half_steps(score_bnm, a_bn, b_bm, scaled)
+        before, v = v_bm, columns(u_bn)
         for iterations in range(1, max_iter + 1):
             u = rows(v)
             new = columns(u)
-            err_b = (b_bm * ratio(v, new) - b_bm).abs().sum(1)
-            done_b = (v - before).abs().mean() < 0.1 if shared_stop else err_b < tol
-            if done_b.all() or iterations == max_iter: break
-            before, v = v, torch.where(done_b.unsqueeze(-1), v, new)
-        return Plan(plan(u, v), err_b, iterations)
+            err = error(v, new)
+            done = ((v - before).abs().mean() < 0.1).expand_as(err) if shared_stop else err < tol
+            if (last := iterations == max_iter or done.all()) or 2 * done.sum() > len(done):
+                u_bn, v_bm, err_b = u_bn.index_copy(0, rest, u), v_bm.index_copy(0, rest, v), err_b.index_copy(0, rest, err)
+                if last: break
+                rest, v, new, done = rest[~done], v[~done], new[~done], done[~done]
+                rows, columns, error = _half_steps(score_bnm[rest], a_bn[rest], b_bm[rest], scaled)
+            before, v = v, torch.where(done.unsqueeze(1), v, new)
+        u_bn1, v_b1m = u_bn.unsqueeze(2), v_bm.unsqueeze(1)
+        plan_bnm = u_bn1 * score_bnm.exp() * v_b1m if scaled else (u_bn1 + score_bnm + v_b1m).exp()
+        return Plan(plan_bnm, err_b, iterations)
 
-# %% ../nbs/16_sinkhorn.ipynb #89ab4cfe
+# %% ../nbs/16_sinkhorn.ipynb #f3231e21
 def sinkhorn(
     cost_bnm: Tensor,             # C, float32 or float64
     a_bn: Tensor, b_bm: Tensor,   # masses of the cells of A and of B, with the same total for each pair

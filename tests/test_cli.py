@@ -1,0 +1,50 @@
+"The diml command, as a shell runs it."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DIML = str(Path(sys.executable).with_name("diml"))
+
+
+def diml(*words, **environment):
+    return subprocess.run([DIML, *words], capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("words", (["--help"], ["data", "--help"], ["reproduce", "--help"], ["data", "fetch", "--help"]))
+def test_help(words):
+    done = diml(*words)
+    assert done.returncode == 0 and "Usage" in done.stdout and not done.stderr
+
+
+def test_help_loads_nothing_heavy():
+    "Asking for help is quick: no torch, pandas, matplotlib."
+    code = "import sys; sys.argv=['diml','--help']\nfrom diml_nb.cli import app\ntry: app()\nexcept SystemExit: pass\nprint(sorted({'torch','pandas','matplotlib','timm'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]"), done.stdout[-300:]
+
+
+def test_data():
+    assert "592 images" in diml("data", "list").stdout
+    assert diml("data", "verify").stdout == "emoji: 592 images verified\n"
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["reproduce", "99_nothing"], "expected one of 01_test_time"),
+        (["reproduce", "01_test_time", "--preset", "huge"], "preset: expected one of smoke, quick, full"),
+        (["data", "verify", "cub"], "unknown data set 'cub'; known: emoji"),
+        (["data", "verify", "--root", "nowhere"], "no data folder at nowhere"),
+        (["data", "fetch", "cub"], "cannot fetch 'cub'"),
+    ],
+)
+def test_one_sentence_and_status_one(words, message):
+    done = diml(*words)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_unknown_option():
+    assert diml("reproduce", "--prset", "smoke").returncode == 2

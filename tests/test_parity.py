@@ -1,0 +1,144 @@
+"Held to the figures of the official code (data/golden, see its README) and to independent libraries."
+import numpy as np
+import ot
+import pytest
+import torch
+
+from diml_nb.core import data_dir
+from diml_nb.cost import cosine_cost
+from diml_nb.features import pool
+from diml_nb.marginals import marginals
+from diml_nb.matching import match, similarity_matrix
+from diml_nb.metrics import Ranking, retrieval_metrics
+from diml_nb.retrieval import rerank, search
+from diml_nb.sinkhorn import sinkhorn
+
+GOLDEN = np.load(data_dir() / "golden" / "official_diml.npz")
+MAPS = torch.tensor(GOLDEN["maps_nchw"]).float()
+LABELS = torch.tensor(GOLDEN["labels_n"])
+CASES = [(grid, rule) for grid in (4, 7) for rule in ("cross_correlation", "uniform")]
+
+
+def test_resize():
+    x = pool(MAPS)
+    assert (x.local_bcn * x.norm_bn[:, None] - torch.tensor(GOLDEN["grid4_nchw"]).flatten(2)).abs().max() < 1e-6
+
+
+def stopped_at(x, q, rule, iterations):
+    "Similarities of query q with everything after exactly so many iterations of the official solver."
+    masses = marginals(x[q], x, rule, leak=1e-5)
+    local = x.local_bcn[q].T @ x.local_bcn
+    plan = sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, max_iter=iterations, tol=0, shared_stop=False) if rule == "uniform" else None
+    return (plan.plan_bnm * local).sum((1, 2))
+
+
+@pytest.mark.parametrize("grid,rule", CASES)
+def test_similarity_with_the_official_stop(grid, rule):
+    """Equal to 1e-5, but for queries at which the official stop is decided by rounding.
+
+    Where a scaling factor reaches 1e6, float32 resolves it to .06, as coarse as the rule's threshold of .1 on the average change: the iteration at which
+    the rule fires then depends on the order of a summation. Such a query must agree to 1e-5 with the plan one iteration earlier or later.
+    """
+    x, official = pool(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])
+    ours = similarity_matrix(x, x, marginals=rule, shared_stop=True)
+    off = ((ours - official).abs().amax(1) >= 1e-5).nonzero().flatten().tolist()
+    assert rule == "uniform" and grid == 4 and len(off) <= 6 or not off
+    for q in off:
+        masses = marginals(x[q], x, rule, leak=1e-5)
+        cost = 1 - x.local_bcn[q].T @ x.local_bcn
+        fired = sinkhorn(cost, masses.mass_a_bn, masses.mass_b_bm, shared_stop=True).iterations
+        near = [stopped_at(x, q, rule, fired + step) for step in (-1, 1)]
+        assert min((s - official[q]).abs().max() for s in near) < 1e-5, f"query {q}"
+
+
+@pytest.mark.parametrize("grid", (4, 7))
+@pytest.mark.parametrize("top_k", (0, 20))
+def test_ranking(grid, top_k):
+    "The official order, except between images whose scores are closer than 1e-6 (1e-4 where the stop is decided by rounding)."
+    x = pool(MAPS, grid=grid)
+    ours = search(x, x, exclude_self=True)
+    if top_k:
+        ours = rerank(ours, x, x, top_k=top_k, shared_stop=True)
+    theirs = torch.tensor(GOLDEN[f"ranking_grid{grid}_top{top_k}_qg"].astype("int64"))
+    assert (theirs[:, -1] == torch.arange(120)).all()
+    score_of = torch.empty(120, 120).scatter_(1, ours.index_qk, ours.score_qk)
+    gap = (score_of.gather(1, theirs[:, :-1]) - ours.score_qk).abs()[ours.index_qk != theirs[:, :-1]]
+    assert gap.numel() == 0 or gap.max() < 1e-6
+
+
+@pytest.mark.parametrize("grid", (4, 7))
+@pytest.mark.parametrize("top_k", (0, 20))
+def test_official_metrics(grid, top_k):
+    x = pool(MAPS, grid=grid)
+    ranking = search(x, x, exclude_self=True)
+    if top_k:
+        ranking = rerank(ranking, x, x, top_k=top_k, shared_stop=True)
+    found = retrieval_metrics(ranking, LABELS, LABELS, count_query=True)
+    ours = [100 * found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision_at_r")]
+    assert np.allclose(ours, GOLDEN[f"official_metrics_grid{grid}_top{top_k}"], atol=1e-4)
+
+
+@pytest.mark.parametrize("grid,rule", CASES)
+def test_our_stop_is_nearer_to_convergence(grid, rule):
+    x, official = pool(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4]
+    exact = similarity_matrix(x[:4], x, marginals=rule, tol=1e-6, max_iter=3000)
+    ours = similarity_matrix(x[:4], x, marginals=rule)
+    assert (ours - exact).abs().max() < 5e-4 < (official - exact).abs().max()
+
+
+@pytest.mark.parametrize("eps", (0.05, 0.01))
+@pytest.mark.parametrize("rule", ("cross_correlation", "cross_correlation2_norm2"))
+def test_pot(eps, rule):
+    "Plans in float64, in the kernel domain (.05) and in the log domain (.01)."
+    x = pool(MAPS.double(), grid=7)
+    a, b = x[:6], x[60:66]
+    cost, masses = cosine_cost(a.local_bcn, b.local_bcn), marginals(a, b, rule)
+    plan = sinkhorn(cost, masses.mass_a_bn, masses.mass_b_bm, eps=eps, tol=1e-13, max_iter=50000)
+    for i in range(6):
+        arguments = (masses.mass_a_bn[i].numpy(), masses.mass_b_bm[i].numpy(), cost[i].numpy(), eps)
+        theirs = ot.sinkhorn(*arguments, method="sinkhorn_log", stopThr=1e-13, numItermax=50000)
+        assert abs(plan.plan_bnm[i].numpy() - theirs).max() < 1e-8
+
+
+def test_exact_transport_is_the_limit():
+    x = pool(MAPS.double())
+    found = match(x[:3], x[3:6], marginals="uniform", eps=1e-3, tol=1e-8, max_iter=20000)
+    for i in range(3):
+        bill = ot.emd2(found.mass_a_bn[i].numpy(), found.mass_b_bm[i].numpy(), 1 - found.local_bnm[i].numpy())
+        assert 0 <= (1 - bill) - found.similarity_b[i].item() + 1e-9 < 1e-3 * np.log(256)
+
+
+def test_accuracy_calculator():
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+    from pytorch_metric_learning.utils.inference import CustomKNN
+
+    x = pool(MAPS)
+    names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
+    calculator = AccuracyCalculator(include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity()))
+    theirs = calculator.get_accuracy(x.global_bc, LABELS)
+    ours = retrieval_metrics(search(x, x, exclude_self=True), LABELS, LABELS)
+    for name in names:
+        assert abs(ours[name] - theirs[name]) < 1e-6
+
+
+def test_separate_gallery():
+    "Queries and gallery of different images, classes of different sizes, one query without a positive."
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    x, names = pool(MAPS), ("r_precision", "mean_average_precision_at_r")
+    q, g = torch.arange(0, 60, 3), torch.arange(5, 120)
+    ours = retrieval_metrics(search(x[q], x[g]), LABELS[q], LABELS[g])
+    lonely = ~torch.isin(LABELS[q], LABELS[g])
+    assert ours.excluded == int(lonely.sum())
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.inference import CustomKNN
+
+    calculator = AccuracyCalculator(include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity()))
+    theirs = calculator.get_accuracy(x.global_bc[q], LABELS[q], x.global_bc[g], LABELS[g])
+    for name in names:
+        assert abs(ours[name] - theirs[name]) < 1e-6
+
+
+def test_ranking_type():
+    assert Ranking._fields[:2] == ("index_qk", "score_qk")

@@ -1,0 +1,120 @@
+"Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a failure."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from diml_nb.core import REPOSITORY, load_record
+from diml_nb.reproduce import METRICS, code_hash, experiments, find_record, readme_table, reproduce, table
+
+
+DIML = str(Path(sys.executable).with_name("diml"))
+
+
+def parameters(path):
+    return [c for c in nbformat.read(path, 4).cells if "parameters" in c.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_one_parameters_cell_of_plain_values(name):
+    (cell,) = parameters(experiments()[name])
+    values = {}
+    exec(cell.source, values)
+    assert all(isinstance(v, (str, int, float, bool)) for k, v in values.items() if k != "__builtins__") and "preset" in values
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    "The output folder of a smoke run from the command line, and what it printed."
+    out = tmp_path_factory.mktemp("smoke")
+    command = [DIML, "reproduce", "01_test_time", "--preset", "smoke", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out, done.stdout
+
+
+def test_smoke(smoke):
+    out, printed = smoke
+    record = find_record("01_test_time", "smoke", results=out / "results")
+    assert record.finished and record.hash in printed and "transport" in printed and "best_cell" in printed
+    rows = [r for r in record.rows if set(METRICS) <= set(r["result"])]
+    assert len(rows) == 8
+    for row in rows:
+        for name in METRICS:
+            mean, low, high = row["result"][name]
+            values = row["result"]["per_query"][name]
+            assert low <= mean <= high and abs(mean - sum(values) / len(values)) < 1e-5
+            assert row["result"]["official_convention"]["r_precision"] <= row["result"]["r_precision"][0]
+    assert {p.name for p in (out / "figures").iterdir()} >= {"01_test_time-marginals.png", "01_test_time-helped.png"}
+
+
+def test_executed_notebook_has_its_parameters(smoke):
+    cells = nbformat.read(smoke[0] / "01_test_time.smoke.ipynb", 4).cells
+    (injected,) = [c for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert 'preset = "smoke"' in injected.source
+    assert cells.index(injected) == 1 + next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
+
+
+def test_record_names_its_inputs(smoke):
+    record = find_record("01_test_time", "smoke", results=smoke[0] / "results")
+    assert set(record.inputs) == {"data", "weights", "code"} and all(len(x) == 64 for x in record.inputs.values())
+    assert record.environment["packages"]["torch"] and record.config["seed"] == 0
+
+
+def test_the_same_rows_to_the_last_digit(smoke, tmp_path):
+    "A fresh run elsewhere gives the same record."
+    reproduce("01_test_time", "smoke", out=tmp_path)
+    first, second = (find_record("01_test_time", "smoke", results=x / "results") for x in (smoke[0], tmp_path))
+    assert first.hash == second.hash
+    assert [(r["config"], r["result"]) for r in first.rows] == [(r["config"], r["result"]) for r in second.rows]
+
+
+def test_killed_run_goes_on(tmp_path):
+    "SIGKILL to the whole process group after a few rows; the next call keeps them and finishes."
+    command = [DIML, "reproduce", "01_test_time", "--preset", "smoke", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial, deadline = lambda: next((tmp_path / "results" / "runs" / "01_test_time").glob("*.json"), None), time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and not (partial() and len(load_record(partial()).rows) >= 3):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = load_record(partial())
+    assert not kept.finished and 3 <= len(kept.rows) < 9
+    reproduce("01_test_time", "smoke", out=tmp_path)
+    record = find_record("01_test_time", "smoke", results=tmp_path / "results")
+    assert record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 9          # seconds included: not measured again
+
+
+def test_failure_names_the_notebook(tmp_path, monkeypatch):
+    source = tmp_path / "nbs" / "reproduce"
+    source.mkdir(parents=True)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("preset = ''", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(notebook, source / "02_broken.ipynb")
+    monkeypatch.setattr("diml_nb.reproduce.REPOSITORY", tmp_path)
+    with pytest.raises(RuntimeError, match="02_broken.smoke.ipynb"):
+        reproduce("02_broken", "smoke", out=tmp_path / "out")
+    assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
+
+
+def test_committed_record_is_of_this_code():
+    "README's table comes from the record that the present code makes."
+    record = find_record("01_test_time", "quick")
+    source = "\n\n".join(c.source for c in nbformat.read(experiments()["01_test_time"], 4).cells if c.cell_type == "code" and c.source.startswith("def measure"))
+    namespace, file = {}, REPOSITORY / "data" / "cache" / "measure.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    exec(compile(source, str(file), "exec"), namespace)
+    assert record.inputs["code"] == code_hash(namespace["measure"], "data", "retrieval"), "run `make reproduce readme` and commit the record"
+    assert readme_table(record) in (REPOSITORY / "README.md").read_text()
+    assert len(table(record)) == len([r for r in record.rows if "per_query" in r["result"]])
+
+
+def test_record_is_small_and_json():
+    for path in (REPOSITORY / "data" / "results").rglob("*.json"):
+        assert path.stat().st_size < 1_000_000 and json.loads(path.read_text())["finished"]
