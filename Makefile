@@ -1,7 +1,7 @@
 # Every task a person runs. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-SHELL := /bin/bash
+SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test lab export readme figures check clean emoji
 
@@ -32,10 +32,10 @@ export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_clean
 
 readme: .venv/ready ## nbs/index.ipynb -> README.md
-	@$(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
-	  --TagRemovePreprocessor.remove_input_tags hide_input --TagRemovePreprocessor.remove_cell_tags hide > README.md.partial
-	@sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' README.md.partial | cat -s > README.md.made
-	@rm README.md.partial && mv README.md.made README.md
+	@DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
+	  --TagRemovePreprocessor.remove_input_tags hide_input 2>/dev/null > .README.partial
+	@sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' .README.partial | cat -s > README.md
+	@rm .README.partial
 
 figures: .venv/ready ## the README's flow figure again
 	rm -f figures/index-flows.png

@@ -41,12 +41,12 @@ def data_list() -> None:
         from diml_nb.data import LOADERS, get_dataset
         for name in LOADERS: typer.echo(repr(get_dataset(name)))
 
-# %% ../nbs/62_cli.ipynb #ba36525a
+# %% ../nbs/62_cli.ipynb #e2f478cd
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the data sets; default: data/ of the repository.")]
 
 
 @data.command("verify")
-def data_verify(name: str = "emoji", root: Root = None) -> None:
+def data_verify(name: str = typer.Argument("emoji"), root: Root = None) -> None:
     "Compare every image with its checksum."
     with _sentences():
         from diml_nb.data import verify

@@ -57,7 +57,7 @@ def _fill(similarity_qk, queries, index_qk, q, g, bar, options) -> None:
         similarity_qk[i] = _match(q[i], candidates, **options).similarity_b
         bar.update()
 
-# %% ../nbs/24_retrieval.ipynb #917246b3
+# %% ../nbs/24_retrieval.ipynb #c600b66b
 def shortlist_similarity(
     ranking: Ranking, q: Features, g: Features,       # the features may have another grid than those that were searched
     *, top_k: int = 100,                              # length of the shortlist; the paper's value
@@ -66,11 +66,11 @@ def shortlist_similarity(
 ) -> Tensor:                                          # (Q, K) with K = top_k or the length of the ranking
     "Structural similarity of each query with the first `top_k` of its list."
     check_features(marginals, plan, q=q, g=g)
+    if top_k < 1 or not eps > 0: raise ValueError(f"expected top_k >= 1 and eps > 0, got top_k={top_k}, eps={eps}")
     index_qk = ranking.index_qk[:, :top_k]
     if len(index_qk) != len(q) or int(index_qk.max()) >= len(g):
         raise ValueError(f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)} lists "
                          f"with positions up to {int(index_qk.max())}")
-    if top_k < 1 or not eps > 0: raise ValueError(f"expected top_k >= 1 and eps > 0, got top_k={top_k}, eps={eps}")
     options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, differentiable=False, shared_stop=shared_stop)
     similarity_qk, bar = torch.empty_like(ranking.score_qk[:, :top_k]), progress(None, f"{plan}, {marginals}, K = {top_k}", total=len(q))
     _share_queries(lambda queries: _fill(similarity_qk, queries, index_qk, q, g, bar, options), len(q), q.global_bc.device)

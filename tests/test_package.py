@@ -49,9 +49,9 @@ def clean(tmp_path_factory):
     return python, wheel
 
 
-def run(python, *words, cwd="/"):
+def run(program, *words):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "DIML"))}
-    return subprocess.run([str(python), *words], capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run([str(program), *words], capture_output=True, text=True, cwd="/", env=environment)
 
 
 def test_contents(clean):
@@ -74,13 +74,13 @@ def test_every_module_imports_without_development_packages(clean):
 
 
 def test_command(clean):
-    done = run(clean[0].with_name("diml"), "--help") if False else subprocess.run([str(clean[0].with_name("diml")), "--help"], capture_output=True, text=True, cwd="/")
+    done = run(clean[0].with_name("diml"), "--help")
     assert done.returncode == 0 and "reproduce" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("words,message", [(["data", "list"], "the data live in the repository"), (["reproduce"], "clone the repository")])
 def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
-    done = subprocess.run([str(clean[0].with_name("diml")), *words], capture_output=True, text=True, cwd="/")
+    done = run(clean[0].with_name("diml"), *words)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 

@@ -24,37 +24,30 @@ def test_resize():
     assert (x.local_bcn * x.norm_bn[:, None] - torch.tensor(GOLDEN["grid4_nchw"]).flatten(2)).abs().max() < 1e-6
 
 
-def stopped_at(x, q, rule, iterations):
-    "Similarities of query q with everything after exactly so many iterations of the official solver."
-    masses = marginals(x[q], x, rule, leak=1e-5)
-    local = x.local_bcn[q].T @ x.local_bcn
-    plan = sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, max_iter=iterations, tol=0, shared_stop=False) if rule == "uniform" else None
-    return (plan.plan_bnm * local).sum((1, 2))
-
-
 @pytest.mark.parametrize("grid,rule", CASES)
 def test_similarity_with_the_official_stop(grid, rule):
-    """Equal to 1e-5, but for queries at which the official stop is decided by rounding.
+    """Equal to 1e-5, but for the few queries at which the official stop is decided by rounding.
 
-    Where a scaling factor reaches 1e6, float32 resolves it to .06, as coarse as the rule's threshold of .1 on the average change: the iteration at which
-    the rule fires then depends on the order of a summation. Such a query must agree to 1e-5 with the plan one iteration earlier or later.
+    With uniform masses some scaling factors reach 1e6, where float32 has steps of .06: as coarse as the rule's threshold of .1 on the average change.
+    The iteration at which the rule fires then depends on the order of a summation, thus on the machine. Such a query must agree to 1e-5 with
+    the plan one iteration earlier or later, and there must be at most six of 120.
     """
     x, official = pool(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])
     ours = similarity_matrix(x, x, marginals=rule, shared_stop=True)
     off = ((ours - official).abs().amax(1) >= 1e-5).nonzero().flatten().tolist()
-    assert rule == "uniform" and grid == 4 and len(off) <= 6 or not off
+    assert len(off) <= (6 if rule == "uniform" else 0), off
     for q in off:
+        local = x.local_bcn[q].T @ x.local_bcn
         masses = marginals(x[q], x, rule, leak=1e-5)
-        cost = 1 - x.local_bcn[q].T @ x.local_bcn
-        fired = sinkhorn(cost, masses.mass_a_bn, masses.mass_b_bm, shared_stop=True).iterations
-        near = [stopped_at(x, q, rule, fired + step) for step in (-1, 1)]
-        assert min((s - official[q]).abs().max() for s in near) < 1e-5, f"query {q}"
+        fired = sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, shared_stop=True).iterations
+        plans = [sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, tol=0, max_iter=fired + step).plan_bnm for step in (-1, 1)]
+        assert min(((p * local).sum((1, 2)) - official[q]).abs().max() for p in plans) < 1e-5, f"query {q}"
 
 
 @pytest.mark.parametrize("grid", (4, 7))
 @pytest.mark.parametrize("top_k", (0, 20))
 def test_ranking(grid, top_k):
-    "The official order, except between images whose scores are closer than 1e-6 (1e-4 where the stop is decided by rounding)."
+    "The official order, except between images whose scores are closer than 1e-6."
     x = pool(MAPS, grid=grid)
     ours = search(x, x, exclude_self=True)
     if top_k:
@@ -83,7 +76,7 @@ def test_our_stop_is_nearer_to_convergence(grid, rule):
     x, official = pool(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4]
     exact = similarity_matrix(x[:4], x, marginals=rule, tol=1e-6, max_iter=3000)
     ours = similarity_matrix(x[:4], x, marginals=rule)
-    assert (ours - exact).abs().max() < 5e-4 < (official - exact).abs().max()
+    assert (ours - exact).abs().max() < min(3e-4, (official - exact).abs().max())
 
 
 @pytest.mark.parametrize("eps", (0.05, 0.01))

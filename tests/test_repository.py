@@ -30,7 +30,7 @@ def test_each_module_has_its_notebook():
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module):
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
             assert number(node.module) < number(module), f"{module} imports {node.module}"
 
 
