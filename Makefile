@@ -1,6 +1,6 @@
 # Every task a person runs. `make` alone lists them.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test lab export readme figures check clean emoji

@@ -23,11 +23,11 @@ from .matching import Match
 COLOR_A, COLOR_B = "#0072B2", "#D55E00"  # blue and vermilion of the palette of Okabe and Ito
 MASS_MAP = "viridis"
 
-# %% ../nbs/42_plots.ipynb #84fb964e
-def _ribbon(start: tuple[float, float], end: tuple[float, float]) -> Curve:
-    "A cubic curve that leaves and arrives horizontally."
-    bend = 0.35 * (end[0] - start[0])
-    points = [start, (start[0] + bend, start[1]), (end[0] - bend, end[1]), end]
+# %% ../nbs/42_plots.ipynb #2d8b8aed
+def _ribbon(start: tuple[float, float], end: tuple[float, float], bow: float = 0.0) -> Curve:
+    "A cubic curve from one point to another, bowed up or down by `bow`, so that flows along one row do not hide each other."
+    reach = 0.35 * (end[0] - start[0])
+    points = [start, (start[0] + reach, start[1] + bow), (end[0] - reach, end[1] + bow), end]
     return Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
 
 
@@ -57,7 +57,7 @@ def describe_flows(match: Match, *, index: int = 0, top: int = 12) -> str:
         text += f"\nthe plan has not converged: {match.err_b[index].item():.1%} of the mass is in wrong columns"
     return text
 
-# %% ../nbs/42_plots.ipynb #11b3e1b0
+# %% ../nbs/42_plots.ipynb #8c46a686
 def _draw_flows(ax, plan_nm, local_nm, top: int, left_b: float, color_of) -> None:
     "The `top` largest contributions as ribbons, the strongest on top, as wide as the mass they move."
     side_a, side_b = math.isqrt(plan_nm.shape[0]), math.isqrt(plan_nm.shape[1])
@@ -65,12 +65,13 @@ def _draw_flows(ax, plan_nm, local_nm, top: int, left_b: float, color_of) -> Non
     for n, m in (divmod(i, side_b**2) for i in order.tolist()):
         start = ((n % side_a + 0.5) / side_a, (n // side_a + 0.5) / side_a)
         end = (left_b + (m % side_b + 0.5) / side_b, (m // side_b + 0.5) / side_b)
-        width = 9 * (plan_nm[n, m] / plan_nm.max()).item()
+        curve = _ribbon(start, end, bow=0.5 * (start[0] + end[0] - left_b - 1))
+        width = 7 * (plan_nm[n, m] / plan_nm.max()).item()
         for line, color in ((width + 1.2, "white"), (width, color_of(local_nm[n, m].item()))):
-            ax.add_patch(PathPatch(_ribbon(start, end), fill=False, lw=line, color=color, zorder=4, capstyle="round"))
+            ax.add_patch(PathPatch(curve, fill=False, lw=line, color=color, zorder=4, capstyle="round", alpha=0.9))
         ax.scatter(*zip(start, end), s=10, color="white", edgecolors="black", linewidths=0.6, zorder=5)
 
-# %% ../nbs/42_plots.ipynb #7cbb4bc3
+# %% ../nbs/42_plots.ipynb #833d234b
 def plot_flows(
     image_a: Image.Image, image_b: Image.Image,      # as the network saw them: square
     match: Match,
@@ -88,7 +89,7 @@ def plot_flows(
     _panel(ax, image_b, left_b, math.isqrt(plan_nm.shape[1]), COLOR_B, labels[1])
     _draw_flows(ax, plan_nm, local_nm, top, left_b, scale.to_rgba)
     ax.text(left_b / 2 + 0.5, 1.04, describe_flows(match, index=index, top=top), ha="center", va="top", fontsize=8)
-    ax.set(xlim=(-0.03, left_b + 1.03), ylim=(1.2, -0.12), aspect="equal")
+    ax.set(xlim=(-0.03, left_b + 1.03), ylim=(1.17, -0.12), aspect="equal")
     ax.axis("off")
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)
     bar.set_label(f"cosine of the two cells\n(widest ribbon: mass {plan_nm.max().item():.3f})", fontsize=8)
