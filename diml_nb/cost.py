@@ -27,7 +27,7 @@ def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
     "C_bnm = 1 - cosine, in [0, 2]; the cost of DIML."
     return 1 - cosine_similarity(a_bcn, b_bcm)
 
-# %% ../nbs/12_cost.ipynb #306a9964
+# %% ../nbs/12_cost.ipynb #81a616dc
 def euclidean_cost(a_bcn: Tensor, b_bcm: Tensor, *, floor: float = 1e-6) -> Tensor:
     "D_bnm = sqrt(|a - b|^2 + floor); `floor` keeps the gradient finite where two cells are equal (1e-6 in the official code)."
     squared = (a_bcn**2).sum(1).unsqueeze(2) + (b_bcm**2).sum(1).unsqueeze(1) - 2 * cosine_similarity(a_bcn, b_bcm)

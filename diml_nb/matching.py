@@ -99,7 +99,7 @@ def match(
     solver = dict(tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop)
     return _match(a, b, marginals=marginals, plan=plan, eps=eps, **solver)
 
-# %% ../nbs/18_matching.ipynb #f18093f5
+# %% ../nbs/18_matching.ipynb #13b31515
 @torch.no_grad()
 def similarity_matrix(
     q: Features,

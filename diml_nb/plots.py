@@ -57,7 +57,7 @@ def describe_flows(match: Match, *, index: int = 0, top: int = 12) -> str:
         text += f"\nthe plan has not converged: {match.err_b[index].item():.1%} of the mass is in wrong columns"
     return text
 
-# %% ../nbs/42_plots.ipynb #8c46a686
+# %% ../nbs/42_plots.ipynb #1e1ba61b
 def _draw_flows(ax, plan_nm, local_nm, top: int, left_b: float, color_of) -> None:
     "The `top` largest contributions as ribbons, the strongest on top, as wide as the mass they move."
     side_a, side_b = math.isqrt(plan_nm.shape[0]), math.isqrt(plan_nm.shape[1])
@@ -65,13 +65,13 @@ def _draw_flows(ax, plan_nm, local_nm, top: int, left_b: float, color_of) -> Non
     for n, m in (divmod(i, side_b**2) for i in order.tolist()):
         start = ((n % side_a + 0.5) / side_a, (n // side_a + 0.5) / side_a)
         end = (left_b + (m % side_b + 0.5) / side_b, (m // side_b + 0.5) / side_b)
-        curve = _ribbon(start, end, bow=0.5 * (start[0] + end[0] - left_b - 1))
+        curve = _ribbon(start, end, bow=0.3 * (start[0] + end[0] - left_b - 1))
         width = 7 * (plan_nm[n, m] / plan_nm.max()).item()
         for line, color in ((width + 1.2, "white"), (width, color_of(local_nm[n, m].item()))):
             ax.add_patch(PathPatch(curve, fill=False, lw=line, color=color, zorder=4, capstyle="round", alpha=0.9))
         ax.scatter(*zip(start, end), s=10, color="white", edgecolors="black", linewidths=0.6, zorder=5)
 
-# %% ../nbs/42_plots.ipynb #833d234b
+# %% ../nbs/42_plots.ipynb #82e60c5c
 def plot_flows(
     image_a: Image.Image, image_b: Image.Image,      # as the network saw them: square
     match: Match,
@@ -88,7 +88,7 @@ def plot_flows(
     _panel(ax, image_a, 0, math.isqrt(plan_nm.shape[0]), COLOR_A, labels[0])
     _panel(ax, image_b, left_b, math.isqrt(plan_nm.shape[1]), COLOR_B, labels[1])
     _draw_flows(ax, plan_nm, local_nm, top, left_b, scale.to_rgba)
-    ax.text(left_b / 2 + 0.5, 1.04, describe_flows(match, index=index, top=top), ha="center", va="top", fontsize=8)
+    ax.text(left_b / 2 + 0.5, 1.05, describe_flows(match, index=index, top=top), ha="center", va="top", fontsize=8)
     ax.set(xlim=(-0.03, left_b + 1.03), ylim=(1.17, -0.12), aspect="equal")
     ax.axis("off")
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)

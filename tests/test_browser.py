@@ -45,7 +45,7 @@ def test_a_notebook_runs_in_jupyterlab(lab, tmp_path):
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.on("request", lambda r: requests.append(r.url))
         page.goto(f"{lab}/lab/tree/nbs/42_plots.ipynb?token=abc&reset")
-        page.get_by_text("What must a picture show").first.wait_for(timeout=90_000)
+        page.locator(".jp-RenderedMarkdown h1", has_text="Plots").wait_for(timeout=90_000)
         status = page.get_by_text(re.compile(r"Python 3.*\| Idle|python3.*\| Idle"))
         status.first.wait_for(timeout=90_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()

@@ -1,0 +1,45 @@
+"The same numbers on a GPU, where there is one."
+import numpy as np
+import pytest
+import torch
+
+from diml_nb.core import data_dir
+from diml_nb.features import feature_maps, get_backbone, pool
+from diml_nb.marginals import MARGINALS
+from diml_nb.matching import PLANS, match, similarity_matrix
+from diml_nb.metrics import retrieval_metrics
+from diml_nb.retrieval import rerank, search
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
+GOLDEN = np.load(data_dir() / "golden" / "official_diml.npz")
+MAPS, LABELS = torch.tensor(GOLDEN["maps_nchw"]).float(), torch.tensor(GOLDEN["labels_n"])
+
+
+@pytest.mark.parametrize("grid", (4, 7))
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("rule", MARGINALS)
+@pytest.mark.parametrize("eps", (0.05, 0.01))
+def test_match(grid, plan, rule, eps):
+    here, there = pool(MAPS, grid=grid), pool(MAPS.cuda(), grid=grid)
+    options = dict(plan=plan, marginals=rule, eps=eps)
+    ours, theirs = match(here[:40], here[40:80], **options), match(there[:40], there[40:80], **options)
+    assert (ours.similarity_b - theirs.similarity_b.cpu()).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("grid", (4, 7))
+def test_retrieval(grid):
+    here, there = pool(MAPS, grid=grid), pool(MAPS.cuda(), grid=grid)
+    assert (similarity_matrix(there, there).cpu() - similarity_matrix(here, here)).abs().max() < 1e-4
+    ours, theirs = (rerank(search(x, x, exclude_self=True), x, x, top_k=20) for x in (here, there))
+    assert (ours.index_qk == theirs.index_qk.cpu()).float().mean() > 0.999
+    metrics = [retrieval_metrics(r, y, y) for r, y in ((ours, LABELS), (theirs, LABELS.cuda()))]
+    assert abs(metrics[0]["mean_average_precision_at_r"] - metrics[1]["mean_average_precision_at_r"]) < 1e-3
+
+
+def test_gradient_and_maps(tmp_path):
+    x = pool(MAPS[:8].cuda().requires_grad_())
+    match(x[:4], x[4:8]).similarity_b.sum().backward()
+    paths = sorted((data_dir() / "emoji").glob("*/noto.png"))[:5]
+    maps = feature_maps(paths, get_backbone("timm/resnet10t", pretrained=False), cache=tmp_path)
+    assert maps.shape[0] == 5 and maps.device.type == "cpu"
