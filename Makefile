@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab export readme figures check clean emoji
+.PHONY: help reproduce test lab export readme check clean emoji
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -31,18 +31,14 @@ export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 
-readme: .venv/ready ## nbs/index.ipynb -> README.md
-	@DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
-	  --TagRemovePreprocessor.remove_input_tags hide_input 2>/dev/null > .README.partial
-	@sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' .README.partial | cat -s > README.md
-	@rm .README.partial
-
-figures: .venv/ready ## the README's flow figure again
-	rm -f figures/index-flows.png
-	$(MAKE) readme
+readme: .venv/ready ## nbs/index.ipynb -> README.md and its flow figure
+	@made=$$(mktemp) && DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
+	  --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
+	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
 
 check: export readme ## is everything committed that is generated?
-	@git diff --exit-code --stat -- diml_nb nbs README.md || { echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
+	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
+	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
 
 emoji: .venv/ready ## build the embedded images again from their npm packages
 	$(BIN)/diml data fetch emoji

@@ -64,7 +64,7 @@ def data_fetch(
         if name != "emoji": raise ValueError(f"cannot fetch {name!r}; known: emoji")
         typer.echo(f"built {fetch_emoji(root, archives=archives)}")
 
-# %% ../nbs/62_cli.ipynb #82a4041d
+# %% ../nbs/62_cli.ipynb #3c8015a3
 @app.command("reproduce")
 def run(
     name: Annotated[str | None, typer.Argument(help="Notebook under nbs/reproduce, e.g. 01_test_time; default: all of them.")] = None,
@@ -77,7 +77,7 @@ def run(
         from diml_nb import reproduce
         for each in [name] if name else reproduce.experiments():
             executed = reproduce.reproduce(each, preset, out=out, fresh=fresh)
-            folder = reproduce.data_dir() / "runs" / "smoke" if out is None and preset == "smoke" else out
+            folder = reproduce.output_folder(preset, out)
             record = reproduce.find_record(each, preset, results=folder / "results" if folder else "")
             typer.echo(reproduce.table(record).to_string(index=False))
             typer.echo(f"\n{each}, preset {preset}: {record.seconds:.0f} s of measuring, record {record.hash}, notebook {executed}")

@@ -6,13 +6,14 @@
 __all__ = ['REPOSITORY', 'data_dir', 'cache_dir', 'seed_everything', 'device', 'progress', 'check_tensors', 'sha256',
            'atomic_path', 'environment', 'Record', 'save_record', 'load_record']
 
-# %% ../nbs/00_core.ipynb #c76b203f
+# %% ../nbs/00_core.ipynb #8e850358
 import hashlib
 import json
 import os
 import platform
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -116,13 +117,13 @@ def atomic_path(path: str | Path):
     finally:
         partial.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #af12d385
+# %% ../nbs/00_core.ipynb #7ed9e243
 def environment() -> dict:
     "What a reader needs to judge or repeat a run: versions, commit, processor, threads."
 
     def git(*words):
-        done = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
+        if not (shutil.which("git") and (REPOSITORY / ".git").exists()): return ""
+        return subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True).stdout.strip()
 
     packages = {}
     for name in ("diml_nb", "torch", "torchvision", "timm", "numpy", "scipy", "pillow"):
@@ -138,12 +139,11 @@ def environment() -> dict:
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
     }
 
-# %% ../nbs/00_core.ipynb #c4dadbf2
+# %% ../nbs/00_core.ipynb #17949f29
 @dataclass
 class Record:
-    "One run: what determines it (`config`, `inputs`), what came out (`rows`), on what machine, and how long each row took."
-    experiment: str  # the notebook's name
-    config: dict; inputs: dict  # the parameters, seed included; fingerprints of data, weights and code
+    "One run: what determines it (`config`, `inputs`), what came out (`rows`), on what machine, and the seconds each row took where it stood (a row that reuses what an earlier one computed is quick)."
+    experiment: str; config: dict; inputs: dict  # name; parameters, seed included; fingerprints of data, weights and code
     rows: list[dict] = field(default_factory=list)  # each {"config": ..., "result": ..., "seconds": ...}
     environment: dict = field(default_factory=environment)
     finished: bool = False
@@ -157,6 +157,7 @@ class Record:
 
     def row(self, config: dict, compute: Callable[[], dict], path: str | Path | None = None) -> dict:
         "The result stored for `config`, else `compute()`, which is stored and, given a `path`, saved at once."
+        config = json.loads(json.dumps(config))  # as it will be read back: a tuple becomes a list
         for row in self.rows:
             if row["config"] == config: return row["result"]
         start, result = time.perf_counter(), compute()
@@ -173,9 +174,9 @@ def save_record(record: Record, path: str | Path) -> Path:
         partial.write_text(text + "\n", encoding="utf-8")
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #92a8ffe6
+# %% ../nbs/00_core.ipynb #b411d777
 def load_record(path: str | Path) -> Record:
-    "Read a record; `ValueError` names a file that is not one or whose contents do not match their hash."
+    "Read a record; `ValueError` names a file that is not one, or whose configuration or inputs do not match its hash."
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         stated = values.pop("hash")
@@ -183,5 +184,5 @@ def load_record(path: str | Path) -> Record:
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a record of diml_nb ({error}); delete it and run again") from error
     if record.hash != stated:
-        raise ValueError(f"{path}: its configuration does not match its hash {stated}; it was edited by hand, run it again")
+        raise ValueError(f"{path}: its configuration or inputs do not match its hash {stated}; it was edited by hand, run it again")
     return record

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LITE0_SHA256', 'load_image', 'as_map', 'Backbone', 'get_backbone', 'Features', 'pool', 'weights_hash', 'feature_maps']
 
-# %% ../nbs/10_features.ipynb #8eca557d
+# %% ../nbs/10_features.ipynb #a4ba1b32
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
 from .core import atomic_path, cache_dir, check_tensors, device, progress, sha256
 
-# %% ../nbs/10_features.ipynb #6cb22f78
+# %% ../nbs/10_features.ipynb #681eb459
 def load_image(path: str | Path) -> Image.Image:
     "Open an image as RGB, transparency over white. `ValueError` names a file that is missing, empty or broken."
     try:
@@ -27,10 +27,10 @@ def load_image(path: str | Path) -> Image.Image:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image {path}: {error}") from error
 
-# %% ../nbs/10_features.ipynb #2e8f8aaa
+# %% ../nbs/10_features.ipynb #c0f122f7
 def _has_positions(x) -> bool:
     "A map (B, C, H, W) with more than one cell, or tokens (B, N, C)."
     return isinstance(x, Tensor) and (x.ndim == 4 and x.shape[-1] * x.shape[-2] > 1 or x.ndim == 3 and x.shape[1] > 1)
@@ -38,15 +38,17 @@ def _has_positions(x) -> bool:
 
 def as_map(
     x: Tensor,  # (B, C, H, W), or (B, H, W, C) with `channels_last`, or tokens (B, N, C)
-    *,
-    channels_last: bool = False,
+    *, channels_last: bool = False,
+    prefix: int | None = None,  # tokens before the patches (class, registers); default: what is left over a square, at most 8
 ) -> Tensor:  # (B, C, H, W)
-    "Bring a network's output to the layout of a feature map. Tokens fill a square; what stands before them (class, registers) is dropped."
+    "Bring a network's output to the layout of a feature map; patch tokens must fill a square, what stands before them is dropped."
     if not _has_positions(x):
         raise ValueError(f"expected a feature map (B, C, H, W) or tokens (B, N, C), got shape {tuple(getattr(x, 'shape', ()))}")
     if x.ndim == 3:
-        side = math.isqrt(x.shape[1])
-        return x[:, x.shape[1] - side**2 :].transpose(1, 2).unflatten(2, (side, side))
+        side = math.isqrt(x.shape[1] - (prefix or 0))
+        extra = x.shape[1] - side**2
+        if extra > 8 or prefix not in (None, extra): raise ValueError(f"{x.shape[1]} tokens are not a square of patches behind a few others")
+        return x[:, extra:].transpose(1, 2).unflatten(2, (side, side))
     return x.permute(0, 3, 1, 2) if channels_last else x
 
 # %% ../nbs/10_features.ipynb #21f456f0
@@ -63,7 +65,7 @@ def _last_with_positions(network: nn.Module, image_size: int) -> nn.Module:
     if not seen: raise ValueError(f"no module of {type(network).__name__} returns a feature map or tokens")
     return seen[-1]
 
-# %% ../nbs/10_features.ipynb #24096964
+# %% ../nbs/10_features.ipynb #92152ab0
 class Backbone(nn.Module):
     "A network in evaluation mode that returns its last feature map (B, C, H, W) and prepares images for itself."
 
@@ -78,7 +80,8 @@ class Backbone(nn.Module):
     def forward(self, image_bchw: Tensor) -> Tensor:
         if hasattr(self.network, "forward_features"): last = self.network.forward_features(image_bchw)
         else: self.network(image_bchw); last, self._seen = self._seen, None
-        return as_map(last, channels_last=getattr(self.network, "output_fmt", "") == "NHWC")
+        layout = dict(channels_last=getattr(self.network, "output_fmt", "") == "NHWC", prefix=getattr(self.network, "num_prefix_tokens", None))
+        return as_map(last, **layout)
 
     def prepare(self, image: Image.Image) -> Tensor:
         "One RGB image to (3, S, S): shorter side to S, centre crop, normalised."
@@ -105,7 +108,7 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     return Backbone(network, name="efficientnet_lite0", mean=(0.5,) * 3, std=(0.5,) * 3)
 
-# %% ../nbs/10_features.ipynb #c8c23744
+# %% ../nbs/10_features.ipynb #25f15a08
 def get_backbone(
     name: str = "efficientnet_lite0",  # or "timm/NAME", "torchvision/NAME"
     *,
@@ -118,17 +121,17 @@ def get_backbone(
     if source == "timm" and model:
         import timm
 
-        if model.partition(".")[0] not in timm.list_models():
-            raise ValueError(f"timm has no network {model!r}")
+        if model.partition(".")[0] not in timm.list_models(): raise ValueError(f"timm has no network {model!r}")
         network = timm.create_model(model, pretrained=pretrained)
         facts = timm.data.resolve_model_data_config(network)
         return Backbone(network, name=name, image_size=facts["input_size"][-1], mean=facts["mean"], std=facts["std"])
     if source == "torchvision" and model:
-        from torchvision.models import get_model, list_models
+        from torchvision import models
 
-        if model not in list_models():
-            raise ValueError(f"torchvision has no network {model!r}")
-        return Backbone(get_model(model, weights="DEFAULT" if pretrained else None), name=name)
+        if model not in models.list_models(module=models): raise ValueError(f"torchvision has no classifier {model!r}")
+        facts = models.get_model_weights(model).DEFAULT.transforms()
+        network = models.get_model(model, weights="DEFAULT" if pretrained else None)
+        return Backbone(network, name=name, image_size=facts.crop_size[0], mean=facts.mean, std=facts.std)
     raise ValueError(f"unknown backbone {name!r}: expected 'efficientnet_lite0', 'timm/NAME' or 'torchvision/NAME'")
 
 # %% ../nbs/10_features.ipynb #ca92a859
@@ -154,7 +157,7 @@ class Features:
         "The same on another device or in another precision, as `Tensor.to`."
         return Features(*(x.to(*args, **kwargs) for x in (self.local_bcn, self.norm_bn, self.global_bc)), self.grid)
 
-# %% ../nbs/10_features.ipynb #f502d72e
+# %% ../nbs/10_features.ipynb #b3e639ba
 def pool(
     map_bchw: Tensor,             # any floating type; half precision is computed in float32
     *, grid: int = 4,             # cells a side; 4 is the paper's choice
@@ -172,9 +175,10 @@ def pool(
         cells = F.interpolate(cells, size=(4 * grid, 4 * grid), mode="bilinear", align_corners=True)
     cells_bcn = F.adaptive_avg_pool2d(cells, grid).flatten(2)
     norm_bn = cells_bcn.norm(dim=1)
-    weight_bhw = map_bchw.norm(dim=1) ** global_power if global_power else torch.ones_like(map_bchw[:, 0])
+    length_bhw = map_bchw.norm(dim=1)
+    weight_bhw = torch.where(length_bhw > 0, length_bhw, 1.0) ** global_power    # a cell of length 0 adds nothing anyway
     global_bc = F.normalize(torch.einsum("bchw,bhw->bc", map_bchw, weight_bhw), dim=1)
-    local_bcn = cells_bcn / norm_bn.unsqueeze(1).clamp_min(torch.finfo(norm_bn.dtype).tiny)
+    local_bcn = cells_bcn / torch.where(norm_bn > 0, norm_bn, 1.0).unsqueeze(1)
     return Features(local_bcn, norm_bn, global_bc, grid)
 
 # %% ../nbs/10_features.ipynb #78363eb9

@@ -36,7 +36,7 @@ class Marginals(NamedTuple):
     mass_b_bm: Tensor
     fallback_b: Tensor  # bool: one of the two images had no mass and got the uniform marginal
 
-# %% ../nbs/14_marginals.ipynb #1f183db1
+# %% ../nbs/14_marginals.ipynb #ac1c4e55
 def marginals(
     a: Features, b: Features,            # as many images in both; one image is paired with all of the other batch
     name: str = "cross_correlation",     # a key of `MARGINALS`
@@ -45,6 +45,8 @@ def marginals(
     "The masses that transport moves between the cells of `a` and `b`. An image whose weights are all zero gets equal masses."
     if name not in MARGINALS:
         raise ValueError(f"marginals: expected one of {', '.join(MARGINALS)}, got {name!r}")
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
     pairs = max(len(a), len(b))
     masses, fallback_b = [], torch.zeros(pairs, dtype=torch.bool, device=a.norm_bn.device)
     for x, other in ((a, b), (b, a)):

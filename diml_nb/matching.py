@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLANS', 'Match', 'check_features', 'match', 'similarity_matrix']
 
-# %% ../nbs/18_matching.ipynb #76eadbe6
+# %% ../nbs/18_matching.ipynb #cdf9f6e6
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from .core import check_tensors
 from .cost import cosine_similarity
 from .features import Features
 from .marginals import MARGINALS, marginals as masses
-from .sinkhorn import _sinkhorn
+from .sinkhorn import _sinkhorn, check_solver
 
 # %% ../nbs/18_matching.ipynb #bf75cc7e
 class Match(NamedTuple):
@@ -63,7 +63,7 @@ def _match(a: Features, b: Features, *, marginals, plan, eps, **solver) -> Match
     global_b = (a.global_bc * b.global_bc).sum(1)
     return Match(similarity_b, local_bnm, plan_bnm, mass_a_bn, mass_b_bm, global_b, err_b, fallback_b)
 
-# %% ../nbs/18_matching.ipynb #58967f12
+# %% ../nbs/18_matching.ipynb #f944f2d5
 def check_features(marginals: str, plan: str, **features: Features) -> None:
     "Raise an error that names the argument unless these are `Features` of the same channels and the rules exist."
     channels = set()
@@ -72,14 +72,16 @@ def check_features(marginals: str, plan: str, **features: Features) -> None:
             raise TypeError(f"{name}: expected Features (see features.pool), got {type(x).__name__}")
         fields = {f"{name}.{key}": value for key, value in vars(x).items() if key != "grid"}
         channels.add(check_tensors("bcn bn bc", **fields)["c"])
-    if len(channels) > 1:
-        raise ValueError(f"{', '.join(features)}: expected the same number of channels, got {sorted(channels)}")
+    if len(channels) > 1: raise ValueError(f"{', '.join(features)}: expected the same number of channels, got {sorted(channels)}")
+    kinds = {(x.local_bcn.dtype, x.local_bcn.device) for x in features.values()}
+    if len(kinds) > 1 or not {dtype for dtype, _ in kinds} <= {torch.float32, torch.float64}:
+        raise TypeError(f"{', '.join(features)}: expected float32 or float64, all on one device, got {', '.join(map(str, kinds))}")
     if marginals not in MARGINALS:
         raise ValueError(f"marginals: expected one of {', '.join(MARGINALS)}, got {marginals!r}")
     if plan not in PLANS:
         raise ValueError(f"plan: expected one of {', '.join(PLANS)}, got {plan!r}")
 
-# %% ../nbs/18_matching.ipynb #2fb277f0
+# %% ../nbs/18_matching.ipynb #ce210123
 def match(
     a: Features, b: Features,   # as many images in both; a single image is paired with all of the other batch
     *, marginals: str = "cross_correlation",  # a key of `MARGINALS`
@@ -94,12 +96,11 @@ def match(
     check_features(marginals, plan, a=a, b=b)
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
-    if not eps > 0:
-        raise ValueError(f"eps: expected a positive number, got {eps}")
+    check_solver(eps, tol, max_iter)
     solver = dict(tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop)
     return _match(a, b, marginals=marginals, plan=plan, eps=eps, **solver)
 
-# %% ../nbs/18_matching.ipynb #13b31515
+# %% ../nbs/18_matching.ipynb #42efec3c
 @torch.no_grad()
 def similarity_matrix(
     q: Features,
@@ -115,6 +116,7 @@ def similarity_matrix(
 ) -> Tensor:  # S_qg
     "Structural similarity of every query with every gallery image: the numbers of `match`, in blocks of bounded memory."
     check_features(marginals, plan, q=q, g=g)
+    check_solver(eps, tol, max_iter)
     cells = q.local_bcn.shape[2] * g.local_bcn.shape[2]
     block = len(g) if shared_stop else max(1, block_bytes // (cells * q.local_bcn.element_size()))
     options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, differentiable=False, shared_stop=shared_stop)

@@ -86,7 +86,7 @@ def retrieval_metrics(
     values |= {"r_precision": inside_qk.sum(1) / r_q, "mean_average_precision_at_r": (precision_qk * inside_qk).sum(1) / r_q}
     return Metrics({name: x.masked_fill(positives_q == 0, torch.nan) for name, x in values.items()}, count_query)
 
-# %% ../nbs/22_metrics.ipynb #4e497f45
+# %% ../nbs/22_metrics.ipynb #02dda080
 class Interval(NamedTuple):
     "A mean with the ends of its confidence interval."
 
@@ -102,7 +102,7 @@ def class_interval(
     "Mean over queries and its percentile interval by bootstrap over classes. Give differences per query for a paired comparison."
     from scipy.stats import bootstrap
     keep = ~values_q.isnan()
-    values, groups = values_q[keep].double().numpy(), np.unique(labels_q[keep].numpy(), return_inverse=True)[1]
+    values, groups = values_q[keep].double().cpu().numpy(), labels_q[keep].unique(return_inverse=True)[1].cpu().numpy()
     if groups.size == 0 or groups.max() < 1: raise ValueError(f"labels_q: expected at least two classes with a value, got {groups.size and 1}")
     sums, counts = np.bincount(groups, values), np.bincount(groups)
     found = bootstrap((sums, counts), lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), paired=True, vectorized=True,

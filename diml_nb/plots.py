@@ -95,13 +95,14 @@ def plot_flows(
     bar.set_label(f"cosine of the two cells\n(widest ribbon: mass {plan_nm.max().item():.3f})", fontsize=8)
     return fig
 
-# %% ../nbs/42_plots.ipynb #73a8ea21
+# %% ../nbs/42_plots.ipynb #10f11ae7
 def save_figure(
     fig: Figure,
     name: str,  # file name with suffix: .png, .svg or .pdf
     folder: str | Path | None = None,  # default: figures/ of the repository
 ) -> Path:
     "Save a figure without date or random ids and close it."
+    if folder is None and not (REPOSITORY / "nbs").is_dir(): raise ValueError("folder: needed where there is no repository with a figures/ folder")
     path = Path(folder or REPOSITORY / "figures") / name
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {"Software": None})
     with atomic_path(path) as partial, plt.rc_context({"svg.hashsalt": "diml_nb"}):

@@ -1,4 +1,4 @@
-"Every test runs without a network of its own accord, quietly, and writes only into temporary folders."
+"Quietly, and seeded. Tests write into temporary folders; downloads and a screenshot go into data/cache and data/runs, which git ignores."
 import os
 
 import pytest

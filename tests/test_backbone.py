@@ -87,6 +87,11 @@ def test_tampered_weights(monkeypatch):
         get_backbone()
 
 
+def test_its_own_normalisation():
+    assert get_backbone("torchvision/inception_v3", pretrained=False).image_size == 299
+    assert get_backbone("timm/vit_tiny_patch16_224", pretrained=False).mean == (0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize("content", (b"", b"not an image", None))
 def test_broken_image_is_named(tmp_path, content):
     good, bad = data_dir() / "emoji" / "bus" / "noto.png", tmp_path / "bad cat.png"

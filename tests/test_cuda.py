@@ -7,7 +7,7 @@ from diml_nb.core import data_dir
 from diml_nb.features import feature_maps, get_backbone, pool
 from diml_nb.marginals import MARGINALS
 from diml_nb.matching import PLANS, match, similarity_matrix
-from diml_nb.metrics import retrieval_metrics
+from diml_nb.metrics import class_interval, retrieval_metrics
 from diml_nb.retrieval import rerank, search
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
@@ -34,12 +34,18 @@ def test_retrieval(grid):
     ours, theirs = (rerank(search(x, x, exclude_self=True), x, x, top_k=20) for x in (here, there))
     assert (ours.index_qk == theirs.index_qk.cpu()).float().mean() > 0.999
     metrics = [retrieval_metrics(r, y, y) for r, y in ((ours, LABELS), (theirs, LABELS.cuda()))]
+    assert class_interval(metrics[1].per_query["r_precision"], LABELS.cuda()).mean > 0
     assert abs(metrics[0]["mean_average_precision_at_r"] - metrics[1]["mean_average_precision_at_r"]) < 1e-3
 
 
 def test_gradient_and_maps(tmp_path):
-    x = pool(MAPS[:8].cuda().requires_grad_())
-    match(x[:4], x[4:8]).similarity_b.sum().backward()
+    grads = []
+    for place in ("cpu", "cuda"):
+        maps = MAPS[:8].to(place).requires_grad_()
+        x = pool(maps)
+        match(x[:4], x[4:8]).similarity_b.sum().backward()
+        grads.append(maps.grad.cpu())
+    assert (grads[0] - grads[1]).abs().max() < 1e-4 < grads[0].abs().max()
     paths = sorted((data_dir() / "emoji").glob("*/noto.png"))[:5]
     maps = feature_maps(paths, get_backbone("timm/resnet10t", pretrained=False), cache=tmp_path)
     assert maps.shape[0] == 5 and maps.device.type == "cpu"

@@ -8,7 +8,7 @@ from diml_nb.features import Features, pool
 from diml_nb.marginals import MARGINALS, marginals
 from diml_nb.matching import PLANS, match, similarity_matrix
 from diml_nb.metrics import Ranking, class_interval, retrieval_metrics
-from diml_nb.retrieval import rerank, search, shortlist_similarity
+from diml_nb.retrieval import _share_queries, rerank, search, shortlist_similarity
 from diml_nb.sinkhorn import sinkhorn
 
 
@@ -67,7 +67,7 @@ def test_sinkhorn(wrong, error, message):
 def test_match(x):
     for b, message in (
         (x[:5], "b: expected 3 images as in a, or one, got 5"),
-        (replace(x[:3], local_bcn=x.local_bcn[:3, :5]), r"b.norm_bn|b.global_bc|channels|local_bcn"),
+        (replace(x[:3], local_bcn=x.local_bcn[:3, :5]), r"b.global_bc.*c = 5, got shape \(3, 8\)"),
         (replace(x[:3], global_bc=x.global_bc[:3] * NAN), "b.global_bc: 24 of 24 values are NaN"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -78,8 +78,15 @@ def test_match(x):
         match(x, x, marginals="attention")
     with pytest.raises(ValueError, match="plan: expected one of transport"):
         match(x, x, plan="emd")
-    with pytest.raises(ValueError, match="eps: expected a positive number"):
-        match(x, x, eps=0)
+    for wrong in (dict(eps=0), dict(eps=-1), dict(max_iter=0), dict(tol=-1)):
+        for call in (match, similarity_matrix):
+            with pytest.raises(ValueError, match="expected eps > 0, tol >= 0 and max_iter >= 1"):
+                call(x, x, **wrong)
+    for other in (x.to(torch.float16), x.to(torch.float64)):
+        with pytest.raises(TypeError, match="a, b: expected float32 or float64, all on one device"):
+            match(x, other)
+    with pytest.raises(ValueError, match="b: expected 2 images as in a, or one, got 3"):
+        marginals(x[:2], x[:3])
     with pytest.raises(ValueError, match="same number of channels"):
         similarity_matrix(x, pool(torch.rand(2, 5, 7, 7)))
 
@@ -90,7 +97,9 @@ def test_retrieval(x):
         (lambda: search(x[:3], x, exclude_self=True), "exclude_self: expected g to be q"),
         (lambda: search(x, x, top_k=0), "top_k: expected at least 1"),
         (lambda: rerank(ranking, x, x[:4]), "ranking: expected lists of 12 queries over 4 images"),
-        (lambda: rerank(ranking, x, x, top_k=0), "top_k >= 1"),
+        (lambda: rerank(ranking, x, x, top_k=0), "top_k: expected at least 1"),
+        (lambda: rerank(ranking, x, x, eps=0), "expected eps > 0"),
+        (lambda: search(x[0], x[0], exclude_self=True), "g: a gallery of one image"),
         (lambda: retrieval_metrics(ranking, torch.zeros(11).long(), torch.zeros(12).long()), "ranking.index_qk.*11 queries"),
         (lambda: retrieval_metrics(ranking, torch.zeros(12), torch.zeros(12)), "labels_q.*whole number"),
         (lambda: retrieval_metrics(ranking, torch.zeros(12).long(), torch.zeros(5).long()), "positions in a gallery of 5"),
@@ -170,6 +179,40 @@ def test_any_eps_is_finite(dtype, eps):
     assert plan.plan_bnm[:, :7].sum() < 1e-20
 
 
+@pytest.mark.parametrize("eps", (0.05, 0.01))
+@pytest.mark.parametrize("low", (-3.0, 1.0, 5.0))
+def test_a_constant_cost_changes_nothing(eps, low):
+    "Costs far from zero but close together underflow in a kernel that looks at their span alone."
+    cost, mass = low + 0.3 * torch.rand(4, 16, 16), torch.full((4, 16), 1 / 16)
+    plan = sinkhorn(cost, mass, mass, eps=eps)
+    assert torch.isfinite(plan.plan_bnm).all() and (plan.err_b < 1e-2).all()
+    assert torch.allclose(plan.plan_bnm, sinkhorn(cost - low, mass, mass, eps=eps).plan_bnm, atol=1e-4)
+
+
+def test_the_error_is_a_number_where_cells_have_no_mass():
+    torch.manual_seed(0)
+    for _ in range(50):
+        cost, mass = 2 * torch.rand(8, 16, 16), torch.rand(8, 16) * (torch.rand(8, 16) > 0.8)
+        mass = (mass + 1e-3 * (mass.sum(1, keepdim=True) == 0)).div((mass + 1e-3 * (mass.sum(1, keepdim=True) == 0)).sum(1, keepdim=True))
+        plan = sinkhorn(cost, mass, mass.flip(1))
+        assert torch.isfinite(plan.err_b).all() and torch.isfinite(plan.plan_bnm).all()
+        assert ((plan.plan_bnm.sum(1) - mass.flip(1)).abs().sum(1) - plan.err_b).abs().max() < 1e-4
+
+
+def test_the_official_stop_is_refused_where_it_means_nothing():
+    with pytest.raises(ValueError, match="shared_stop.*overflow at eps=0.01"):
+        sinkhorn(**plan_arguments() | dict(cost_bnm=2 * torch.eye(4).repeat(2, 1, 1)), eps=0.01, shared_stop=True)
+
+
+def test_threads_are_given_back(x):
+    "Also when a worker fails."
+    kept = torch.get_num_threads()
+    _share_queries(lambda queries: None, 3, torch.device("cuda"))
+    with pytest.raises(ZeroDivisionError):
+        _share_queries(lambda queries: 1 / 0, 3, torch.device("cpu"))
+    assert torch.get_num_threads() == kept
+
+
 def test_gradient_through_the_iterations():
     "differentiable=True against finite differences, also for pairs that end at different iterations and for cells without mass."
     torch.manual_seed(0)
@@ -184,4 +227,4 @@ def test_options_of_rerank_reach_match(x):
     options = dict(marginals="cross_correlation_norm", plan="best_cell")
     found = shortlist_similarity(ranking, x, x, top_k=4, **options)
     for i in (0, 7):
-        assert torch.allclose(found[i], match(x[i], x[ranking.index_qk[i]], **options).similarity_b, atol=1e-6)
+        assert torch.allclose(found.similarity_qk[i], match(x[i], x[ranking.index_qk[i]], **options).similarity_b, atol=1e-6)

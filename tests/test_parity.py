@@ -9,7 +9,7 @@ from diml_nb.cost import cosine_cost
 from diml_nb.features import pool
 from diml_nb.marginals import marginals
 from diml_nb.matching import match, similarity_matrix
-from diml_nb.metrics import Ranking, retrieval_metrics
+from diml_nb.metrics import retrieval_metrics
 from diml_nb.retrieval import rerank, search
 from diml_nb.sinkhorn import sinkhorn
 
@@ -131,7 +131,3 @@ def test_separate_gallery():
     theirs = calculator.get_accuracy(x.global_bc[q], LABELS[q], x.global_bc[g], LABELS[g])
     for name in names:
         assert abs(ours[name] - theirs[name]) < 1e-6
-
-
-def test_ranking_type():
-    assert Ranking._fields[:2] == ("index_qk", "score_qk")
