@@ -94,7 +94,7 @@ def show_interval(interval: list[float], *, signed: bool = False) -> str:
     mean, low, high = (f"{100 * x:{'+' if signed else ''}.1f}" for x in interval)
     return f"{mean} ({low} to {high})"
 
-# %% ../nbs/60_reproduce.ipynb #2c2b24ae
+# %% ../nbs/60_reproduce.ipynb #19521d14
 METRICS = {"precision_at_1": "P@1", "r_precision": "R-precision", "mean_average_precision_at_r": "MAP@R"}
 
 
@@ -105,7 +105,8 @@ def table(record: Record, *, top_k: int | None = None) -> pd.DataFrame:
         config, result = row["config"], row["result"]
         if set(METRICS) <= set(result) and (top_k is None or config["top_k"] in (0, top_k)):
             numbers = {short: show_interval(result[name]) for name, short in METRICS.items()}
-            gain = show_interval(result["gain_mean_average_precision_at_r"], signed=True) if config["top_k"] else ""
+            gain = result["gain_mean_average_precision_at_r"]
+            gain = show_interval(gain, signed=True) if any(gain) else ""
             lines.append(config | numbers | {"MAP@R over cosine": gain})
     return pd.DataFrame(lines).fillna("")
 
