@@ -94,7 +94,7 @@ def show_interval(interval: list[float], *, signed: bool = False) -> str:
     mean, low, high = (f"{100 * x:{'+' if signed else ''}.1f}" for x in interval)
     return f"{mean} ({low} to {high})"
 
-# %% ../nbs/60_reproduce.ipynb #19521d14
+# %% ../nbs/60_reproduce.ipynb #1bd1de4d
 METRICS = {"precision_at_1": "P@1", "r_precision": "R-precision", "mean_average_precision_at_r": "MAP@R"}
 
 
@@ -108,7 +108,7 @@ def table(record: Record, *, top_k: int | None = None) -> pd.DataFrame:
             gain = result["gain_mean_average_precision_at_r"]
             gain = show_interval(gain, signed=True) if any(gain) else ""
             lines.append(config | numbers | {"MAP@R over cosine": gain})
-    return pd.DataFrame(lines).fillna("")
+    return pd.DataFrame(lines, dtype=object).fillna("")
 
 # %% ../nbs/60_reproduce.ipynb #6acbf069
 def readme_table(record: Record) -> str:
@@ -131,7 +131,7 @@ def output_folder(preset: str, out: str | Path | None) -> Path | None:
     if out is None and preset == "smoke": return data_dir() / "runs" / "smoke"
     return Path(out).resolve() if out else None
 
-# %% ../nbs/60_reproduce.ipynb #268b0091
+# %% ../nbs/60_reproduce.ipynb #cf52a7c5
 def reproduce(
     name: str,                          # a key of `experiments()`
     preset: str = "quick",              # "smoke" (seconds), "quick" (minutes), "full" (hours)
@@ -145,9 +145,12 @@ def reproduce(
     places = {"results": str(folder / "results"), "figures": str(folder / "figures")} if folder else {"results": "", "figures": ""}
     executed = (folder or data_dir() / "runs") / f"{name}.{preset}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
+    executed.unlink(missing_ok=True)
     values = {"preset": preset, "fresh": fresh, **places}
     command = [sys.executable, "-m", "papermill", str(experiments()[name]), str(executed), "-k", "python3", "--cwd", str(experiments()[name].parent)]
     for key, value in values.items(): command += ["-p", key, str(value)]
     done = subprocess.run(command, env=os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"})
-    if done.returncode: raise RuntimeError(f"{name} failed; the notebook as far as it came, with the error: {executed}")
+    if done.returncode:
+        where = f"the notebook as far as it came, with the error: {executed}" if executed.exists() else "it did not start, see above"
+        raise RuntimeError(f"{name} failed; {where}")
     return executed

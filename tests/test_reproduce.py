@@ -96,7 +96,8 @@ def test_killed_run_goes_on(tmp_path):
 def test_failure_names_the_notebook(tmp_path, monkeypatch):
     source = tmp_path / "nbs" / "reproduce"
     source.mkdir(parents=True)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("preset = ''", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("1 / 0")])
+    cells = [nbformat.v4.new_code_cell("preset = ''", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("1 / 0")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
     nbformat.write(notebook, source / "02_broken.ipynb")
     monkeypatch.setattr("diml_nb.reproduce.REPOSITORY", tmp_path)
     with pytest.raises(RuntimeError, match="02_broken.smoke.ipynb"):
