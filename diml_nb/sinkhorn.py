@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAFE_EXPONENT', 'FLOOR', 'Plan', 'check_solver', 'sinkhorn']
 
-# %% ../nbs/16_sinkhorn.ipynb #50f6f617
+# %% ../nbs/16_sinkhorn.ipynb #7de3816c
 import math
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .core import check_tensors
 
-SAFE_EXPONENT = 40.0  # exp() of scores that span more than this may underflow in float32 on the way; the log domain takes over
+SAFE_EXPONENT = 42.0  # exp() of scores that span more than this may underflow in float32 on the way; the log domain takes over
 FLOOR = 1e-30  # a cell without mass gets this much, so that its scaling factor stays finite
 
 

@@ -204,6 +204,13 @@ def test_the_official_stop_is_refused_where_it_means_nothing():
         sinkhorn(**plan_arguments() | dict(cost_bnm=2 * torch.eye(4).repeat(2, 1, 1)), eps=0.01, shared_stop=True)
 
 
+def test_opposite_cells_are_within_the_safe_span():
+    "Cosines of -1 and 1 in one pair, at the paper's eps: the official rule applies, rounding included."
+    x = pool(torch.randn(40, 8, 7, 7))
+    both = replace(x, local_bcn=torch.cat([x.local_bcn[:, :, :8], -x.local_bcn[:, :, :8]], 2))
+    assert torch.isfinite(match(both, both, shared_stop=True).similarity_b).all()
+
+
 def test_threads_are_given_back(x):
     "Also when a worker fails."
     kept = torch.get_num_threads()
