@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'MASS_MAP', 'describe_flows', 'plot_flows', 'save_figure']
 
-# %% ../nbs/42_plots.ipynb #d7af09e3
+# %% ../nbs/42_plots.ipynb #29217340
 import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle

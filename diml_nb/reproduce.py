@@ -54,7 +54,7 @@ def code_hash(
         todo += [x.module for x in ast.walk(ast.parse(source)) if isinstance(x, ast.ImportFrom) and x.level == 1 and x.module]
     return sha256("".join(found[name] for name in sorted(found)))
 
-# %% ../nbs/60_reproduce.ipynb #417e746b
+# %% ../nbs/60_reproduce.ipynb #9f8fa183
 def _folder(path: str | Path, *default: str) -> Path:
     "`path`, or when it is empty that folder of the data."
     return Path(path) if str(path) else data_dir().joinpath(*default)
@@ -76,9 +76,10 @@ class Run:
         "Publish the record under its hash in place of older ones of the same preset."
         self.record.finished = True
         save_record(self.record, self.path)
-        for old in self.results.glob("*.json"):
+        published = save_record(self.record, self.results / self.path.name)
+        for old in set(self.results.glob("*.json")) - {published}:
             if load_record(old).config.get("preset") == self.record.config.get("preset"): old.unlink()
-        return save_record(self.record, self.results / self.path.name)
+        return published
 
 # %% ../nbs/60_reproduce.ipynb #c1421fa0
 def find_record(experiment: str, preset: str, *, results: str | Path = "") -> Record:
@@ -94,16 +95,16 @@ def show_interval(interval: list[float], *, signed: bool = False) -> str:
     mean, low, high = (f"{100 * x:{'+' if signed else ''}.1f}" for x in interval)
     return f"{mean} ({low} to {high})"
 
-# %% ../nbs/60_reproduce.ipynb #1bd1de4d
+# %% ../nbs/60_reproduce.ipynb #4fcc68ee
 METRICS = {"precision_at_1": "P@1", "r_precision": "R-precision", "mean_average_precision_at_r": "MAP@R"}
 
 
-def table(record: Record, *, top_k: int | None = None) -> pd.DataFrame:
+def table(record: Record) -> pd.DataFrame:
     "One line for each row that holds metrics: its configuration, three metrics in percent with intervals, and the gain in MAP@R over the cosine."
     lines = []
     for row in record.rows:
         config, result = row["config"], row["result"]
-        if set(METRICS) <= set(result) and (top_k is None or config["top_k"] in (0, top_k)):
+        if set(METRICS) <= set(result):
             numbers = {short: show_interval(result[name]) for name, short in METRICS.items()}
             gain = result["gain_mean_average_precision_at_r"]
             gain = show_interval(gain, signed=True) if any(gain) else ""

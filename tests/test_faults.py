@@ -7,7 +7,7 @@ import torch
 from diml_nb.features import Features, pool
 from diml_nb.marginals import MARGINALS, marginals
 from diml_nb.matching import PLANS, match, similarity_matrix
-from diml_nb.metrics import Ranking, class_interval, retrieval_metrics
+from diml_nb.metrics import class_interval, retrieval_metrics
 from diml_nb.retrieval import _share_queries, rerank, search, shortlist_similarity
 from diml_nb.sinkhorn import sinkhorn
 
