@@ -54,12 +54,12 @@ def code_hash(
         todo += [x.module for x in ast.walk(ast.parse(source)) if isinstance(x, ast.ImportFrom) and x.level == 1 and x.module]
     return sha256("".join(found[name] for name in sorted(found)))
 
-# %% ../nbs/60_reproduce.ipynb #9f8fa183
+# %% ../nbs/60_reproduce.ipynb #b67b4300
 def _folder(path: str | Path, *default: str) -> Path:
     "`path`, or when it is empty that folder of the data."
     return Path(path) if str(path) else data_dir().joinpath(*default)
 
-
+# %% ../nbs/60_reproduce.ipynb #62b81c37
 class Run:
     "A record on its way: rows are saved one by one and found again after a kill."
 
@@ -81,7 +81,7 @@ class Run:
             if load_record(old).config.get("preset") == self.record.config.get("preset"): old.unlink()
         return published
 
-# %% ../nbs/60_reproduce.ipynb #c1421fa0
+# %% ../nbs/60_reproduce.ipynb #c7227cdd
 def find_record(experiment: str, preset: str, *, results: str | Path = "") -> Record:
     "The finished record of an experiment; `FileNotFoundError` says which command makes it."
     for path in sorted((_folder(results, "results") / experiment).glob("*.json")):
@@ -89,13 +89,13 @@ def find_record(experiment: str, preset: str, *, results: str | Path = "") -> Re
         if record.finished and record.config.get("preset") == preset: return record
     raise FileNotFoundError(f"no record of {experiment} with preset {preset}: `diml reproduce {experiment} --preset {preset}` makes it")
 
-# %% ../nbs/60_reproduce.ipynb #04ae5cdf
+# %% ../nbs/60_reproduce.ipynb #8bb66955
 def show_interval(interval: list[float], *, signed: bool = False) -> str:
     "`[mean, low, high]` as fractions to a text in percent."
     mean, low, high = (f"{100 * x:{'+' if signed else ''}.1f}" for x in interval)
     return f"{mean} ({low} to {high})"
 
-# %% ../nbs/60_reproduce.ipynb #4fcc68ee
+# %% ../nbs/60_reproduce.ipynb #0d1e0a9e
 METRICS = {"precision_at_1": "P@1", "r_precision": "R-precision", "mean_average_precision_at_r": "MAP@R"}
 
 
@@ -111,7 +111,7 @@ def table(record: Record) -> pd.DataFrame:
             lines.append(config | numbers | {"MAP@R over cosine": gain})
     return pd.DataFrame(lines, dtype=object).fillna("")
 
-# %% ../nbs/60_reproduce.ipynb #6acbf069
+# %% ../nbs/60_reproduce.ipynb #14cf3b63
 def readme_table(record: Record) -> str:
     "The paper's setting (4 x 4 cells, cross correlation) and its controls, on plain pooling and on the weighting chosen on training classes."
     chosen = next((r["result"] for r in record.rows if "choice" in r["config"]), {"0": 0})
@@ -123,7 +123,7 @@ def readme_table(record: Record) -> str:
     source = f"K = {record.config['K']}, record `data/results/{record.experiment}/{record.hash}.json`; weight = length ** {power:g}, chosen on the training classes"
     return "\n".join([*rows, "", f"({source})"])
 
-# %% ../nbs/60_reproduce.ipynb #f546c327
+# %% ../nbs/60_reproduce.ipynb #fb2d5f5f
 PRESETS = ("smoke", "quick", "full")
 
 
@@ -132,7 +132,7 @@ def output_folder(preset: str, out: str | Path | None) -> Path | None:
     if out is None and preset == "smoke": return data_dir() / "runs" / "smoke"
     return Path(out).resolve() if out else None
 
-# %% ../nbs/60_reproduce.ipynb #cf52a7c5
+# %% ../nbs/60_reproduce.ipynb #01f95671
 def reproduce(
     name: str,                          # a key of `experiments()`
     preset: str = "quick",              # "smoke" (seconds), "quick" (minutes), "full" (hours)
