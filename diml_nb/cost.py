@@ -12,6 +12,11 @@ from torch import Tensor
 from .core import check_tensors
 
 
+def _cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
+    "`cosine_similarity` without its checks, for loops that have checked once."
+    return torch.matmul(a_bcn.transpose(1, 2), b_bcm)
+
+
 def cosine_similarity(
     a_bcn: Tensor,  # unit vectors of the cells of image A
     b_bcm: Tensor,  # unit vectors of the cells of image B; a batch of one is compared with all of the other batch
@@ -20,7 +25,7 @@ def cosine_similarity(
     sizes = check_tensors("bcn dcm", a_bcn=a_bcn, b_bcm=b_bcm)
     if sizes["b"] != sizes["d"] and 1 not in (sizes["b"], sizes["d"]):
         raise ValueError(f"b_bcm: expected {sizes['b']} images as in a_bcn, or 1, got {sizes['d']}")
-    return torch.matmul(a_bcn.transpose(1, 2), b_bcm)
+    return _cosine(a_bcn, b_bcm)
 
 # %% ../nbs/12_cost.ipynb #42469565
 def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:

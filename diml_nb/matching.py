@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .core import check_tensors
-from .cost import cosine_similarity
+from .cost import _cosine
 from .features import Features
 from .marginals import MARGINALS, marginals as masses
 from .sinkhorn import _sinkhorn, check_solver
@@ -47,10 +47,11 @@ def _best_cell(local_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor) -> Tenso
 PLANS = ("transport", "best_cell", "product")
 
 # %% ../nbs/18_matching.ipynb #ff612983
-def _match(a: Features, b: Features, *, marginals, plan, eps, **solver) -> Match:
+def _match(a: Features, b: Features, *, marginals, plan, eps, swap_marginals=False, **solver) -> Match:
     "`match` without its checks, for loops that have checked once."
-    local_bnm = torch.matmul(a.local_bcn.transpose(1, 2), b.local_bcn)
+    local_bnm = _cosine(a.local_bcn, b.local_bcn)
     mass_a_bn, mass_b_bm, fallback_b = masses(a, b, marginals, leak=1e-5 if solver["shared_stop"] else 0.0)
+    if swap_marginals: mass_a_bn, mass_b_bm = mass_b_bm, mass_a_bn
     err_b = torch.zeros_like(local_bnm[:, 0, 0])
     if plan == "transport":
         plan_bnm, err_b, _ = _sinkhorn(1 - local_bnm, mass_a_bn, mass_b_bm, eps=eps, **solver)
@@ -90,15 +91,18 @@ def match(
     tol: float = 1e-3,  # mass in wrong columns at which a pair's transport is finished
     max_iter: int = 200,
     differentiable: bool = False,  # False: the plan is a constant for the gradient (the paper)
-    shared_stop: bool = False,  # the official solver: one stop rule for the call, and masses that miss 1 by 1e-5
+    swap_marginals: bool = False,  # the official training losses: the cells of A get the masses of B's cells, and the other way round
+    shared_stop: bool | str = False,  # the official solver (see `sinkhorn`): one stop rule for the call, and masses that miss 1 by 1e-5
 ) -> Match:
     "Match images by their parts (DIML, arXiv 2108.05889): the structural similarity S and every term of its sum."
     check_features(marginals, plan, a=a, b=b)
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
-    check_solver(eps, tol, max_iter)
+    if swap_marginals and a.norm_bn.shape[1] != b.norm_bn.shape[1]:
+        raise ValueError(f"swap_marginals: expected as many cells in both images, got {a.norm_bn.shape[1]} and {b.norm_bn.shape[1]}")
+    check_solver(eps, tol, max_iter, shared_stop)
     solver = dict(tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop)
-    return _match(a, b, marginals=marginals, plan=plan, eps=eps, **solver)
+    return _match(a, b, marginals=marginals, plan=plan, eps=eps, swap_marginals=swap_marginals, **solver)
 
 # %% ../nbs/18_matching.ipynb #42efec3c
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from diml_nb.core import data_dir
 from diml_nb.cost import cosine_cost
 from diml_nb.features import pool
+from diml_nb.losses import StructuralLpDistance, StructuralSimilarity, make_loss
 from diml_nb.marginals import marginals
 from diml_nb.matching import match, similarity_matrix
 from diml_nb.metrics import retrieval_metrics
@@ -131,3 +132,70 @@ def test_separate_gallery():
     theirs = calculator.get_accuracy(x.global_bc[q], LABELS[q], x.global_bc[g], LABELS[g])
     for name in names:
         assert abs(ours[name] - theirs[name]) < 1e-6
+
+
+# the training losses: the official order (rows first), stop rule and swapped marginals
+
+BATCH = torch.tensor(GOLDEN["grid4_nchw"])[torch.tensor(GOLDEN["batch_b"])]
+BATCH_LABELS = LABELS[torch.tensor(GOLDEN["batch_b"])]
+TRIPLETS = tuple(torch.tensor(GOLDEN["triplets_t3"]).long().T)
+RULES = ("cross_correlation", "uniform")
+OFFICIAL = dict(swap_marginals=True, shared_stop=True, max_iter=100)
+
+
+class TheirTriplets(torch.nn.Module):
+    "A miner that returns the triplets of the golden batch."
+    distance = None
+    def forward(self, vector_bc, label_b): return TRIPLETS
+
+
+def loss_and_gradient(metric):
+    maps = BATCH.clone().requires_grad_()
+    loss = metric(maps, BATCH_LABELS)
+    loss.backward()
+    return loss, maps.grad
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_training_matrices(rule):
+    "The similarities inside the official Multi-Similarity + DIML, the distances inside Margin + DIML."
+    s_bb = StructuralSimilarity(marginals=rule, **OFFICIAL)(BATCH)
+    assert (s_bb - torch.tensor(GOLDEN[f"training_similarity_{rule}_swapped_bb"])).abs().max() < 1e-5
+    distance = StructuralLpDistance(marginals=rule, **OFFICIAL)
+    distance.wanted = TRIPLETS
+    d_bb, (a, p, n) = distance(BATCH), TRIPLETS
+    assert (torch.stack([d_bb[a, p], d_bb[a, n]], 1) - torch.tensor(GOLDEN[f"training_distance_{rule}_swapped_t"])).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_training_losses_and_gradients(rule):
+    options = dict(marginals=rule, **OFFICIAL)
+    loss, grad = loss_and_gradient(make_loss("multi_similarity", structural=True, distance=options))
+    assert abs(loss.item() - GOLDEN[f"multisimilarity_diml_{rule}_loss"]) < 1e-5
+    assert (grad - torch.tensor(GOLDEN[f"multisimilarity_diml_{rule}_grad_nchw"])).abs().max() < 1e-5
+    metric = make_loss("margin", structural=True, num_classes=int(LABELS.max()) + 1, distance=options)
+    metric.miner = TheirTriplets()
+    loss, grad = loss_and_gradient(metric)
+    assert abs(loss.item() - GOLDEN[f"margin_diml_{rule}_loss"]) < 1e-5
+    assert (grad - torch.tensor(GOLDEN[f"margin_diml_{rule}_grad_nchw"])).abs().max() < 1e-5
+
+
+def test_plain_losses_and_gradients():
+    x = torch.tensor(GOLDEN["pooled_bc"])[:, :, None, None]
+    for name, key in (("margin", "margin"), ("multi_similarity", "multisimilarity")):
+        metric, maps = make_loss(name, num_classes=int(LABELS.max()) + 1), x.clone().requires_grad_()
+        if name == "margin": metric.miner = TheirTriplets()
+        loss = metric(maps, BATCH_LABELS)
+        loss.backward()
+        assert abs(loss.item() - GOLDEN[f"{key}_loss"]) < 1e-5
+        unit = x.squeeze()                  # the official gradient is by the unit vector; ours also goes through its normalisation
+        official = torch.tensor(GOLDEN[f"{key}_grad_bc"])
+        tangent = official - (official * unit).sum(1, keepdim=True) * unit
+        assert (maps.grad.squeeze() - tangent).abs().max() < 1e-5, name
+
+
+def test_the_corrected_marginals_are_the_default_and_differ():
+    ours, swapped = (StructuralSimilarity(swap_marginals=swap)(BATCH) for swap in (False, True))
+    assert torch.equal(ours, StructuralSimilarity()(BATCH)) and (ours - swapped).abs().max() > 0.1
+    gap = ours - (similarity_matrix(pool(BATCH), pool(BATCH)) + pool(BATCH).global_bc @ pool(BATCH).global_bc.T) / 2
+    assert gap.abs().max() < 5e-4           # the similarity of the evaluation, to the solver's tolerance
