@@ -57,8 +57,7 @@ def _sinkhorn(cost_bnm, a_bn, b_bm, *, eps, tol, max_iter, differentiable, share
         for iterations in range(1, max_iter + 1):
             new = columns(u := rows(v))
             err = error(v, new)
-            if not shared_stop: done = err < tol
-            else: done = (getattr((v - before).abs().mean(1), OFFICIAL_STOP[shared_stop])() < 0.1).expand_as(err)
+            done = (getattr((v - before).abs().mean(1), OFFICIAL_STOP[shared_stop])() < 0.1).expand_as(err) if shared_stop else err < tol
             if (last := iterations == max_iter or done.all()) or 2 * done.sum() > len(done):
                 u_bn, v_bm, err_b = u_bn.index_copy(0, rest, u), v_bm.index_copy(0, rest, v), err_b.index_copy(0, rest, err)
                 if last: break
