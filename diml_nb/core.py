@@ -72,7 +72,7 @@ def device(
 def progress(iterable: Iterable | None, desc: str, *, total: int | None = None) -> tqdm:
     "`iterable` behind a progress bar that names the work (None: call `update` and `close` yourself); `DIML_QUIET=1` hides it."
     quiet = os.environ.get("DIML_QUIET") == "1"
-    return tqdm(iterable, desc=desc, total=total, mininterval=0.5, disable=quiet, dynamic_ncols=True)
+    return tqdm(iterable, desc=desc, total=total, mininterval=0.5, disable=quiet, dynamic_ncols=True, leave=None)
 
 # %% ../nbs/00_core.ipynb #a172d6a1
 def check_tensors(

@@ -1,0 +1,163 @@
+"Runs that are killed, shared by two processes, or damaged; losses held to their formulas."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diml_nb.data import ImageSet, get_dataset
+from diml_nb.losses import RECIPES, make_loss
+from diml_nb.training import ON_MAPS, TrainConfig, fit, load_trained, test_once as test_a_run_once
+
+SCRIPT = '''
+import json, sys
+from diml_nb.training import ON_MAPS, TrainConfig, fit
+from tests_training_images import few
+if __name__ == "__main__":
+    fit(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())
+'''
+IMAGES = '''
+import torch
+from diml_nb.data import ImageSet, get_dataset
+def few(split="train", classes=10):
+    images = get_dataset("emoji").subset(split)
+    n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
+    return ImageSet("emoji", tuple(images.paths[i] for i in n), images.label_n[n], images.classes, (split,) * len(n))
+'''
+SMALL = ON_MAPS | dict(embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3)
+namespace = {}
+exec(IMAGES, namespace)
+few = namespace["few"]
+
+
+@pytest.fixture
+def script(tmp_path):
+    (tmp_path / "tests_training_images.py").write_text(IMAGES)
+    (tmp_path / "train_few.py").write_text(SCRIPT)
+    return tmp_path / "train_few.py"
+
+
+def start(script, folder, config, processes=1):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, str(script), str(folder), json.dumps(config)]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*words, **options):
+    process = start(*words, **options)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+
+
+def log_of(folder):
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
+    "SIGKILL, five times at arbitrary moments; weights, betas, moments, log and chosen epoch are those of a run left in peace."
+    config = SMALL | dict(loss="margin")
+    finish(script, tmp_path / "whole", config)
+    killed, log = tmp_path / "killed", tmp_path / "killed" / "log.jsonl"
+    kills, wanted = 0, [1, 9, 17, 26, 40]
+    while kills < len(wanted):
+        process = start(script, killed, config)
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= wanted[kills]): time.sleep(0.002)
+        assert process.poll() is None, "it ended before it was killed: " + process.stderr.read()[-2000:]
+        time.sleep(0.013 * kills)                          # not always right after a line
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    finish(script, killed, config)
+    for name in ("checkpoint", "model"):
+        whole, again = (load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed))
+        assert whole.keys() == again.keys() and all(torch.equal(whole[k], again[k]) for k in whole), name
+    assert "loss.loss.beta" in load_file(killed / "checkpoint.safetensors")
+    assert log_of(killed) == log_of(tmp_path / "whole") and load_trained(killed).best == load_trained(tmp_path / "whole").best
+    assert not list(killed.glob(".*partial")) or all(str(process.pid) not in p.name for p in killed.glob(".*partial"))
+
+
+@pytest.mark.parametrize("changes", (dict(loss="margin"), dict(loss="multi_similarity", structural=False), dict(loss="proxy_anchor"),
+                                     dict(loss="multi_similarity", cached=False, epochs=1, evaluate_every=1, lr=1e-5)), ids=str)
+def test_two_processes_are_one(script, tmp_path, changes):
+    "Two gloo processes share each batch: the loss and gradient of every early step, and the metrics at the end, are those of one process."
+    config = SMALL | dict(epochs=2, evaluate_every=1) | changes
+    for folder, processes in (("one", 1), ("two", 2)): finish(script, tmp_path / folder, config, processes=processes)
+    one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
+    assert len(one) == len(two) and [x["step"] for x in one] == [x["step"] for x in two]
+    steps = [(a, b) for a, b in zip(one, two) if "loss" in a]
+    for a, b in steps[:3]: assert abs(a["loss"] - b["loss"]) < 1e-5 and abs(a["gradient"] - b["gradient"]) < 1e-5 * max(1, a["gradient"])
+    last = [x for x in zip(one, two) if "loss" not in x[0]][-1]
+    assert all(abs(last[0][k] - last[1][k]) < 1e-6 for k in last[0])
+
+
+def test_two_processes_have_the_gradient_of_one(script, tmp_path):
+    "Adam's first moment after one step is a tenth of the gradient, entry by entry."
+    config = SMALL | dict(loss="margin", epochs=1, evaluate_every=1, batch_size=16, weight_decay=0.0)
+    config["batch_size"] = 2 * (len(few()) // 3 // 2)      # one step an epoch
+    config |= dict(batch_size=16, per_class=4, validation=0.6)
+    for folder, processes in (("one", 1), ("two", 2)): finish(script, tmp_path / folder, config, processes=processes)
+    one, two = (load_file(tmp_path / folder / "checkpoint.safetensors") for folder in ("one", "two"))
+    moments = [k for k in one if k.endswith("exp_avg")]
+    assert len(moments) == 3 and one["optimizer.0.step"] == 1
+    for k in moments: assert (one[k] - two[k]).abs().max() < 1e-6, k
+
+
+def test_it_learns_and_is_tested_once(tmp_path):
+    "Trained classes get easier; the test is kept, and belongs to these weights."
+    config = TrainConfig(**SMALL | dict(validation=0.0))
+    fit(config, tmp_path, images=few())
+    losses = [x["loss"] for x in log_of(tmp_path) if "loss" in x]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10]) and load_trained(tmp_path).best == dict(step=config.epochs * (len(few()) // 12))
+    first = test_a_run_once(tmp_path, images=few("test"), top_k=20, resamples=100)
+    before = (tmp_path / "test.json").stat().st_mtime_ns
+    again = test_a_run_once(tmp_path, images=few("test"), top_k=20, resamples=100)
+    assert again.rows == first.rows and (tmp_path / "test.json").stat().st_mtime_ns == before
+    assert [row["config"]["method"] for row in first.rows] == ["cosine", "DIML"]
+
+
+def test_tensorboard_is_written_when_asked_for(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (it is optional)")
+    fit(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), tensorboard=True)
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_histogram_loss_by_hand():
+    "Two classes of two: the probability that a negative pair is more similar than a positive one, on 65 bins."
+    torch.manual_seed(0)
+    x = torch.randn(4, 8, 1, 1)
+    label = torch.tensor([0, 0, 1, 1])
+    unit = torch.nn.functional.normalize(x.flatten(1), dim=1)
+    s, width = unit @ unit.T, 2 / 65
+    def density(values):
+        found = torch.zeros(67)
+        for v in values.tolist():
+            low = int((v + 1) // width)
+            found[low + 1] += (v + 1 - low * width) / width / len(values)
+            found[low] += ((low + 1) * width - 1 - v) / width / len(values)
+        return found
+    positive, negative = density(torch.stack([s[0, 1], s[2, 3]])), density(s[:2, 2:].flatten())
+    expected = (negative[:66] * positive.cumsum(0)[:66]).sum()
+    assert abs(make_loss("histogram")(x, label) - expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if not isinstance(recipe.structural, str)])
+def test_a_structural_loss_is_the_vector_loss_on_a_single_cell(name):
+    "On maps of one cell there is nothing to match: transport moves everything to the only partner, and the loss is that of the vectors."
+    torch.manual_seed(0)
+    maps, label = torch.randn(12, 16, 1, 1), torch.arange(4).repeat_interleave(3)
+    unit = torch.nn.functional.normalize(maps, dim=1)
+    values = []
+    for structural in (False, True):
+        torch.manual_seed(1)
+        loss = make_loss(name, structural=structural, num_classes=4, embedding_dim=16, grid=1)
+        if name in ("npair", "lifted"):                     # published on vectors that are not unit vectors, with a penalty on their length
+            loss.loss.embedding_regularizer = None
+            maps = unit
+        torch.manual_seed(2)
+        values.append(loss(maps, label).item())
+    assert values[0] == pytest.approx(values[1], abs=2e-3), values
