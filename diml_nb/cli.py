@@ -36,10 +36,14 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @data.command("list")
 def data_list() -> None:
-    "Name the data sets and count their images."
+    "Name the data sets and count their images; how to get one that is not here."
     with _sentences():
+        from diml_nb.core import data_dir
         from diml_nb.data import LOADERS, get_dataset
-        for name in LOADERS: typer.echo(repr(get_dataset(name)))
+        root = data_dir()
+        for name in LOADERS:
+            try: typer.echo(repr(get_dataset(name, root=root)))
+            except FileNotFoundError as error: typer.echo(f"{name}: {error}")
 
 # %% ../nbs/62_cli.ipynb #e2f478cd
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the data sets; default: data/ of the repository.")]
@@ -58,11 +62,10 @@ def data_fetch(
     name: str = typer.Argument("emoji"), root: Root = None,
     archives: Annotated[Path | None, typer.Option(help="Folder with the archives, fetched before; default: npm fetches them.")] = None,
 ) -> None:
-    "Build a data set again from its verified packages; the old one is replaced only on success."
+    "Build emoji or emoji_vendors from the verified packages; an old set is replaced only on success."
     with _sentences():
-        from diml_nb.data import fetch_emoji
-        if name != "emoji": raise ValueError(f"cannot fetch {name!r}; known: emoji")
-        typer.echo(f"built {fetch_emoji(root, archives=archives)}")
+        from diml_nb.data import fetch
+        typer.echo(f"built {fetch(name, root=root, archives=archives)}")
 
 # %% ../nbs/62_cli.ipynb #3c8015a3
 @app.command("reproduce")

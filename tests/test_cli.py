@@ -31,6 +31,13 @@ def test_data():
     assert diml("data", "verify").stdout == "emoji: 592 images verified\n"
 
 
+def test_data_that_was_not_fetched(tmp_path):
+    done = diml("data", "list", DIML_DATA=str(tmp_path))
+    assert done.returncode == 0 and "`diml data fetch emoji_vendors`" in done.stdout and not done.stderr
+    done = diml("data", "verify", "emoji_vendors", DIML_DATA=str(tmp_path))
+    assert done.returncode == 1 and "`diml data fetch emoji_vendors`" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "words,message",
     [

@@ -1,13 +1,15 @@
-"The embedded emoji: counts, checksums, split, faults, and the build from the packages."
+"The emoji: counts, checksums, split, faults, the build from the packages, and the join of the full set."
 import io, json, re, shutil, tarfile
 from collections import Counter
 import pandas as pd, pytest, torch
 from PIL import Image
 from diml_nb import data
 from diml_nb.core import data_dir, sha256
-from diml_nb.data import DESIGNS, Design, ImageSet, fetch_emoji, get_dataset, npm_pack, read_package, render_icon, verify
+from diml_nb.data import (DESIGNS, HASHES, RENAMED, Design, ImageSet, distinct, fetch, get_dataset, join_designs, npm_pack, read_package,
+                          render_icon, verify)
 
 FOLDER = data_dir()/'emoji'
+pytestmark = pytest.mark.filterwarnings('ignore:.*differs from the set of the records')   # the sets made here are their own
 NETWORK = 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|network'
 
 
@@ -20,7 +22,7 @@ def copy(tmp_path):
 
 @pytest.fixture(scope='session')
 def archives(tmp_path_factory):
-    "The six archives, fetched with npm; skips only where npm or its registry cannot be reached."
+    "The eight archives, fetched with npm; skips only where npm or its registry cannot be reached."
     if not shutil.which('npm'): pytest.skip('npm is not installed: the packages cannot be fetched')
     folder = tmp_path_factory.mktemp('archives')
     try:
@@ -62,7 +64,7 @@ def test_images():
     assert sum(low == 0 for low, _ in pictures) > 550          # alpha is kept; a few drawings fill their square
 
 
-def test_checksums(): assert verify() == 592
+def test_checksums(): assert verify() == 592 and get_dataset().hash == HASHES['emoji']
 
 
 def test_attribution():
@@ -122,7 +124,10 @@ def test_unknown_name():
 
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match='ATTRIBUTION.csv.*diml data fetch emoji'): get_dataset(root=tmp_path)
-    with pytest.raises(FileNotFoundError, match='classes.csv'): fetch_emoji(tmp_path)
+    with pytest.raises(FileNotFoundError, match='classes.csv'): fetch(root=tmp_path)
+    with pytest.raises(FileNotFoundError, match='emoji_vendors.*ATTRIBUTION.csv.*`diml data fetch emoji_vendors`') as error:
+        get_dataset('emoji_vendors', root=tmp_path)
+    assert 'git' not in str(error.value)
 
 
 def test_missing_image_is_named(copy):
@@ -147,13 +152,13 @@ def test_wrong_checksum_stops_before_reading(tmp_path, monkeypatch):
 
 def test_npm_missing(copy, monkeypatch):
     monkeypatch.setenv('PATH', '')
-    with pytest.raises(RuntimeError, match='Node.js'): fetch_emoji(copy)
-    assert get_dataset(root=copy).hash == get_dataset().hash
+    with pytest.raises(RuntimeError, match='Node.js'): fetch('emoji_vendors', root=copy)
+    assert get_dataset(root=copy).hash == get_dataset().hash and [p.name for p in copy.iterdir()] == ['emoji']
 
 
 def test_resvg_missing(copy, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'resvg_py', None)
-    with pytest.raises(ImportError, match='pip install resvg-py'): fetch_emoji(copy)
+    with pytest.raises(ImportError, match='pip install resvg-py'): fetch(root=copy)
 
 
 # the build
@@ -188,56 +193,136 @@ def small(tmp_path, monkeypatch):
 
 def test_small_build(small):
     root, archives = small
-    fetch_emoji(root, archives=archives)
+    fetch(root=root, archives=archives)
     assert set(contents(root)) == {f'emoji/{f}' for f in ('classes.csv', 'README.md', 'ATTRIBUTION.csv', 'a/one.png', 'a/two.png', 'b/one.png')}
     images = get_dataset(root=root)
     assert images.label_n.tolist() == [0, 0, 1] and images.split_n == ('train', 'train', 'test') and verify(root=root) == 3
     before = contents(root)
-    fetch_emoji(root, archives=archives)
+    fetch(root=root, archives=archives)
     assert contents(root) == before
 
 
 def test_failure_midway_leaves_the_old_set(small, monkeypatch):
     root, archives = small
-    fetch_emoji(root, archives=archives)
+    fetch(root=root, archives=archives)
     before, calls = contents(root), []
     def fails(*args):
         calls.append(args)
         if len(calls) == 3: raise OSError('disk full')
         return b'new'
     monkeypatch.setattr(data, 'render_icon', fails)
-    with pytest.raises(OSError, match='disk full'): fetch_emoji(root, archives=archives)
+    with pytest.raises(OSError, match='disk full'): fetch(root=root, archives=archives)
     assert len(calls) == 3 and contents(root) == before and [p.name for p in root.iterdir()] == ['emoji']
 
 
 def test_failing_rename_brings_the_old_set_back(small, monkeypatch):
     root, archives = small
-    fetch_emoji(root, archives=archives)
+    fetch(root=root, archives=archives)
     before, rename = contents(root), data.Path.rename
     def fails(self, target):
         if self.name == 'new': raise OSError('busy')
         return rename(self, target)
     monkeypatch.setattr(data.Path, 'rename', fails)
-    with pytest.raises(OSError, match='busy'): fetch_emoji(root, archives=archives)
+    with pytest.raises(OSError, match='busy'): fetch(root=root, archives=archives)
     assert contents(root) == before
 
 
 def test_rebuild_is_the_same_to_the_byte(archives, copy):
     shutil.rmtree(copy/'emoji'/'ant')                            # nothing of the old drawings is needed
-    fetch_emoji(copy, archives=archives)
+    fetch(root=copy, archives=archives)
     new, old = contents(copy/'emoji'), contents(FOLDER)
     assert set(new) == set(old)
     differ = [name for name in new if new[name] != old[name]]
     assert not differ, f'{len(differ)} files differ, first {differ[:3]}; are resvg-py and Pillow those of requirements.txt?'
 
 
-def test_icons_are_those_of_the_code_points(archives):
-    "Where a package lists code points, the icon of classes.csv is the one it lists; licences are those of info.json."
+@pytest.fixture(scope='session')
+def packs(archives): return {name: read_package(archives/design.archive, design) for name, design in DESIGNS.items()}
+
+
+def test_facts_are_those_of_the_packages(packs):
+    for name, pack in packs.items():
+        assert (pack['info']['author']['name'], pack['info']['license']['spdx']) == (DESIGNS[name].author, DESIGNS[name].licence)
+        assert bool(pack['chars']) == (name in ('noto', 'twemoji', 'openmoji'))
+
+
+def test_icons_are_those_of_the_code_points(packs):
+    "Where a package lists code points, the icon of classes.csv is the one it lists."
     table = pd.read_csv(FOLDER/'classes.csv', keep_default_na=False)
-    for name, design in DESIGNS.items():
-        pack = read_package(archives/design.archive, design)
-        assert (pack['info']['author']['name'], pack['info']['license']['spdx']) == (design.author, design.licence)
+    for name in DESIGNS.keys() & set(table):
         for code, icon in zip(table.code_point.str[2:].str.lower(), table[name]):
-            listed = pack['chars'].get(code, icon)
-            assert pack['icons'].get('aliases', {}).get(listed, {'parent': listed})['parent'] == icon, (name, code)
-        assert bool(pack['chars']) == (name in ('noto', 'twemoji'))
+            listed = packs[name]['chars'].get(code, icon)
+            assert packs[name]['icons'].get('aliases', {}).get(listed, {'parent': listed})['parent'] == icon, (name, code)
+
+
+# the full set
+
+def test_join(packs):
+    table = join_designs(packs)
+    icons = table[[*DESIGNS]]
+    assert len(table) == 1083 and table['class'].is_unique and table.code_point.is_unique and table['class'].is_monotonic_increasing
+    assert (icons != '').sum().to_dict() == {'noto': 1083, 'noto-v1': 1080, 'fluent-emoji': 1072, 'fxemoji': 493, 'twemoji': 1083,
+                                             'emojione': 1079, 'openmoji': 1082, 'emojione-v1': 921}
+    assert (icons != '').sum(axis=1).min() == 5
+    assert table.code_point.str.fullmatch('U[+][0-9A-F]{4,5}').all() and table['class'].str.fullmatch('[a-z0-9-]+').all()
+    assert not any('skin' in name or 'keycap-' in name and name != 'keycap-10' for name in table['class'])
+    for name in DESIGNS: assert not icons[name][icons[name] != ''].duplicated().any() and set(icons[name]) - {''} <= packs[name]['icons']['icons'].keys()
+
+
+def test_join_agrees_with_the_table_checked_by_hand(packs):
+    "The icons of the embedded set, up to what it leaves out as near copies."
+    hand = pd.read_csv(FOLDER/'classes.csv', dtype=str, keep_default_na=False).set_index('class')
+    table = join_designs(packs).set_index('class').loc[hand.index]
+    assert (table.code_point == hand.code_point).all()
+    differ = [(c, d) for d in DESIGNS.keys() & set(hand) for c in hand.index if table[d][c] != hand[d][c]]
+    assert sorted(differ) == [('american-football', 'emojione'), ('light-bulb', 'emojione'), ('tornado', 'noto-v1')]
+
+
+def test_every_correction_is_needed(packs, monkeypatch):
+    table = join_designs(packs).set_index('code_point')
+    monkeypatch.setattr(data, 'RENAMED', {})
+    naive = join_designs(packs).set_index('code_point')
+    for design, names in RENAMED.items():
+        places = lambda t, icon: set(t.index[t[design] == icon])
+        for icon, name in names.items(): assert places(table, icon) != places(naive, icon) and bool(name) == bool(places(table, icon)), icon
+
+
+def test_distinct_keeps_the_first_and_leaves_out_copies():
+    square = lambda colour, x, w: render_icon({'icons': {'i': {'body': f'<path fill="{colour}" d="M{x} 0h{w}v16h-{w}z"/>'}}}, 'i')
+    pngs = {'a': square('#00f', 0, 8), 'turned': square('#00f', 8, 8), 'nearly': square('#00f', 0, 7), 'half': square('#00f', 0, 4),
+            'red': square('#f00', 0, 8), 'nothing': square('#fff', 0, 8)}
+    assert list(distinct(pngs)) == ['a', 'half', 'red', 'nothing']
+    assert list(distinct(dict(reversed(pngs.items())))) == ['nothing', 'red', 'half', 'nearly']    # 1/8 of `a` is missing in it
+    assert distinct(pngs, apart=0) == pngs
+
+
+def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
+    "The whole way, for the classes in `few` only: all of them take a minute more."
+    few = ['bus', 'comet', 'one-oclock', 'owl', 'red-circle', 'tornado', 'volcano', 'zebra']
+    table = join_designs(packs)
+    monkeypatch.setattr(data, 'join_designs', lambda packs: table[table['class'].isin(few)].copy())
+    with pytest.warns(UserWarning, match='differs from the set of the records'): fetch('emoji_vendors', root=copy, archives=archives)
+    now = contents(copy/'emoji_vendors')
+    fetch('emoji_vendors', root=copy, archives=archives)
+    assert contents(copy/'emoji_vendors') == now
+    images = get_dataset('emoji_vendors', root=copy)
+    assert images.classes == ('bus', 'comet', 'one-oclock', 'owl', 'tornado', 'volcano')    # four red circles are copies of one
+    assert verify('emoji_vendors', root=copy) == len(images) == len(now) - 2
+    assert not {'comet/noto-v1.png', 'one-oclock/emojione-v1.png', 'tornado/noto-v1.png'} & set(now)
+    shared = [p for p in contents(copy/'emoji') if p.split('/')[0] in few]
+    assert len(shared) == 22 and all(now[p] == (copy/'emoji'/p).read_bytes() for p in shared)
+    side, new_side = (dict(pd.read_csv(copy/name/'classes.csv')[['class', 'split']].values) for name in ('emoji', 'emoji_vendors'))
+    assert {c: side.get(c) for c in new_side} == {c: None if c in ('comet', 'one-oclock') else s for c, s in new_side.items()}
+    rows = pd.read_csv(copy/'emoji_vendors'/'ATTRIBUTION.csv')
+    assert list(rows) == list(pd.read_csv(FOLDER/'ATTRIBUTION.csv')) and set(rows.design) == set(DESIGNS)
+
+
+@pytest.mark.skipif(not (data_dir()/'emoji_vendors').exists(), reason='the full set is not here; `diml data fetch emoji_vendors` builds it')
+def test_full_set_that_was_fetched():
+    full, embedded = get_dataset('emoji_vendors'), get_dataset()
+    assert (len(full), len(full.classes), full.hash) == (7718, 1077, HASHES['emoji_vendors'])
+    assert min(full.label_n.bincount()) == 5 and set(full.subset('train').label_n.tolist()).isdisjoint(full.subset('test').label_n.tolist())
+    assert len(full.subset('train').label_n.unique()) == 565
+    split = {p.parent.name: s for p, s in zip(full.paths, full.split_n)}
+    for path, s in zip(embedded.paths, embedded.split_n):
+        assert split[path.parent.name] == s and sha256(path) == sha256(full.paths[0].parents[1]/path.parent.name/path.name)
