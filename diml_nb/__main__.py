@@ -1,0 +1,4 @@
+"`python -m diml_nb`: the diml command, for launchers that want a module. The one module that no notebook exports."
+from diml_nb.cli import app
+
+if __name__ == "__main__": app(prog_name="diml")
