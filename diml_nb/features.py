@@ -9,6 +9,7 @@ __all__ = ['LITE0_SHA256', 'load_image', 'as_map', 'Backbone', 'get_backbone', '
 # %% ../nbs/10_features.ipynb #a4ba1b32
 import math
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,14 @@ class Backbone(nn.Module):
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+@contextmanager
+def _fetching(name: str):
+    "Another library downloads weights here; whatever stops it becomes an `OSError` that says what to do."
+    try: yield
+    except Exception as error:
+        raise OSError(f"{name}: its pretrained weights could not be fetched ({error}); connect to the internet once, or take efficientnet_lite0, whose weights are installed") from error
+
+
 def _efficientnet_lite0(pretrained: bool) -> Backbone:
     import timm
 
@@ -124,7 +133,7 @@ def get_backbone(
         import timm
 
         if model.partition(".")[0] not in timm.list_models(): raise ValueError(f"timm has no network {model!r}")
-        network = timm.create_model(model, pretrained=pretrained)
+        with _fetching(name): network = timm.create_model(model, pretrained=pretrained)
         facts = timm.data.resolve_model_data_config(network)
         return Backbone(network, name=name, image_size=facts["input_size"][-1], mean=facts["mean"], std=facts["std"])
     if source == "torchvision" and model:
@@ -132,7 +141,7 @@ def get_backbone(
 
         if model not in models.list_models(module=models): raise ValueError(f"torchvision has no classifier {model!r}")
         facts = models.get_model_weights(model).DEFAULT.transforms()
-        network = models.get_model(model, weights="DEFAULT" if pretrained else None)
+        with _fetching(name): network = models.get_model(model, weights="DEFAULT" if pretrained else None)
         return Backbone(network, name=name, image_size=facts.crop_size[0], mean=facts.mean, std=facts.std)
     raise ValueError(f"unknown backbone {name!r}: expected 'efficientnet_lite0', 'timm/NAME' or 'torchvision/NAME'")
 
