@@ -110,16 +110,21 @@ def table(record: Record) -> pd.DataFrame:
     return pd.DataFrame(lines, dtype=object).fillna("")
 
 # %% ../nbs/60_reproduce.ipynb #14cf3b63
-def readme_table(record: Record) -> str:
-    "The paper's setting (4 x 4 cells, cross correlation) and its controls, on plain pooling and on the weighting chosen on training classes."
+def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
+    "Of 01_test_time: 4 x 4 cells and cross correlation, with the controls, on plain pooling and on the weighting chosen on training classes."
     chosen = next((r["result"] for r in record.rows if "choice" in r["config"]), {"0": 0})
     power, lines = float(max(chosen, key=chosen.get)), table(record)
     usual = (lines.grid == 4) & (lines.marginals == "cross_correlation") & (lines.top_k == record.config["K"]) & (lines.eps == 0.05)
     lines = lines[(usual | (lines.top_k == 0)) & lines.global_power.isin([0, power])].drop_duplicates(["method", "global_power"])
-    lines = lines[["method", *METRICS.values(), "MAP@R over cosine"]]
+    return lines, f"K = {record.config['K']}, weight = length ** {power:g}, chosen on the training classes; "
+
+
+def readme_table(record: Record) -> str:
+    "The lines of a record in markdown, with their intervals and the record's name."
+    lines, note = _paper_setting(record) if "K" in record.config else (table(record), "")
+    lines = lines[[name for name in ("loss", "method", *METRICS.values(), "MAP@R over cosine") if name in lines]]
     rows = [" | ".join(["", *line, ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist())]
-    source = f"K = {record.config['K']}, record `data/results/{record.experiment}/{record.hash}.json`; weight = length ** {power:g}, chosen on the training classes"
-    return "\n".join([*rows, "", f"({source})"])
+    return "\n".join([*rows, "", f"({note}record `data/results/{record.experiment}/{record.hash}.json`)"])
 
 # %% ../nbs/60_reproduce.ipynb #fb2d5f5f
 PRESETS = ("smoke", "quick", "full")
