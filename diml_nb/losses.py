@@ -131,7 +131,7 @@ class StructuralLpDistance(_Structural, distances.LpDistance):
     def of(self, similarity: Tensor) -> Tensor: return (2 - 2 * similarity).clamp_min(0).add(1e-6).sqrt()      # 1e-6: finite slope where cells are equal
     def slope_of(self, value: Tensor) -> Tensor: return -1 / value
 
-# %% ../nbs/30_losses.ipynb #8ea35b10
+# %% ../nbs/30_losses.ipynb #01d579b9
 READS_ONLY_MINED = (losses.MarginLoss, losses.TripletMarginLoss, losses.ContrastiveLoss)
 
 
@@ -151,7 +151,8 @@ class MetricLoss(nn.Module):
         if self.distance is None: return self.loss(vector_bc, label_b, self.miner and self.miner(vector_bc, label_b))
         calls = self.distance.calls
         with _prepared(self, map_bchw, vector_bc, label_b) as indices: value = self.loss(map_bchw, label_b, indices)
-        if self.distance.calls == calls and (indices is None or len(indices[0])):
+        mixed = 1 < len(label_b.unique()) < len(label_b)              # without pairs of both kinds a loss may rightly be silent
+        if self.distance.calls == calls and mixed and (indices is None or len(indices[0])):
             raise TypeError(f"{type(self.loss).__name__} ran without asking its distance for anything, so matching would change nothing: use it on vectors")
         return value
 
@@ -234,7 +235,13 @@ def _angular(alpha: float = 45, weight: float = 2, **plain):
 _MEAN = dict(reducer=reducers.AvgNonZeroReducer())
 _TRIPLET = dict(margin=0.2)
 
-# %% ../nbs/30_losses.ipynb #b21abf85
+# %% ../nbs/30_losses.ipynb #ec17a494
+def _soft_triple(num_classes: int, embedding_size: int, centers_per_class: int = 2, weight: float = 0.2, **settings):
+    "SoftTriple with its regulariser, which lets the centres of a class melt together (Qian et al. 2019)."
+    sparse = regularizers.SparseCentersRegularizer(num_classes, centers_per_class)
+    return losses.SoftTripleLoss(num_classes, embedding_size, centers_per_class, weight_regularizer=sparse, weight_reg_weight=weight, **settings)
+
+
 _S, _D = StructuralSimilarity, StructuralLpDistance
 RECIPES = {
     "angular": Recipe("Angular", _angular, {}, "it computes angles between vectors and never asks its distance", None, 1, _penalised(distances.DotProductSimilarity)),
@@ -250,7 +257,7 @@ RECIPES = {
     "softmax": Recipe("Softmax (norm.)", losses.NormalizedSoftmaxLoss, dict(temperature=0.05), _S),
 }
 
-# %% ../nbs/30_losses.ipynb #2928cdae
+# %% ../nbs/30_losses.ipynb #6608fa36
 RECIPES |= {
     "triplet_random": Recipe("Triplet, random", losses.TripletMarginLoss, _TRIPLET, _D, lambda distance: OneTripletMiner("random")),
     "triplet_semihard": Recipe("Triplet, semi-hard", losses.TripletMarginLoss, _TRIPLET, _D, lambda distance: miners.TripletMarginMiner(0.2, "semihard")),
@@ -261,14 +268,14 @@ RECIPES |= {
     "multi_similarity": Recipe("Multi-Similarity", losses.MultiSimilarityLoss, dict(alpha=2, beta=40, base=0.5) | _MEAN, _S,
                                lambda distance: miners.MultiSimilarityMiner(0.1, distance=distance or distances.CosineSimilarity())),
     "proxy_anchor": Recipe("Proxy-Anchor", losses.ProxyAnchorLoss, dict(margin=0.1, alpha=32), _S, None, 100),
-    "soft_triple": Recipe("SoftTriple", losses.SoftTripleLoss, dict(centers_per_class=2, la=8, gamma=0.1, margin=0.01), _S),
+    "soft_triple": Recipe("SoftTriple", _soft_triple, dict(la=8, gamma=0.1, margin=0.01), _S),
     "circle": Recipe("Circle", losses.CircleLoss, dict(m=0.4, gamma=80), _S),
     "supcon": Recipe("SupCon", losses.SupConLoss, dict(temperature=0.1), _S),
     "ntxent": Recipe("NTXent", losses.NTXentLoss, dict(temperature=0.07), _S),
 }
 assert len(RECIPES) == 22 and all(isinstance(r.structural, str) or callable(r.structural) for r in RECIPES.values())
 
-# %% ../nbs/30_losses.ipynb #0c802662
+# %% ../nbs/30_losses.ipynb #b8910804
 def make_loss(
     name: str,                            # a key of `RECIPES`
     *, structural: bool = False,          # True: on matchings of feature maps; False: on the mean of the cells
@@ -284,6 +291,7 @@ def make_loss(
     recipe, on_maps = RECIPES[name], None
     if structural and isinstance(recipe.structural, str): raise ValueError(f"{name} cannot be structural: {recipe.structural}")
     if proxies not in ("map", "vector"): raise ValueError(f"proxies: expected 'map' or 'vector', got {proxies!r}")
+    if distance and not structural: raise ValueError(f"distance: {distance} are options of a structural loss; say structural=True")
     if structural: on_maps = recipe.structural(grid=grid, **(distance or {}))
     needed = inspect.signature(recipe.loss).parameters
     if "num_classes" in needed:
