@@ -103,7 +103,7 @@ def _config(options: dict, settings: list[str], end_to_end: bool):
 # %% ../nbs/62_cli.ipynb #d3599903
 @app.command("train")
 def train(
-    loss: Annotated[str | None, typer.Option(help="margin, multi_similarity, proxy_anchor, ... (a wrong name lists all).")] = None,
+    loss: Annotated[str | None, typer.Option(help="margin, proxy_anchor, ...; a wrong name lists all.  [default: multi_similarity, end to end margin]")] = None,
     structural: Annotated[bool | None, typer.Option("--diml/--plain", help="Train on matchings, or on the mean of the cells.  [default: diml]")] = None,
     dataset: Annotated[str | None, typer.Option(help="A name of `diml data list`; its training split is used.  [default: emoji]")] = None,
     end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Train the whole network with the published settings (a GPU, or patience); else only a head, on cached maps of EfficientNet-Lite0.")] = False,
@@ -112,25 +112,26 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate of the network.  [default: 3e-4, end to end 1e-5]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn.  [default: 0]")] = None,
     settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Any other field of TrainConfig, e.g. --set grid=7 --set embedding_dim=64; may be repeated.")] = [],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; one that was killed goes on.  [default: data/runs/train/DATASET-LOSS-...]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; one that was killed goes on.  [default: one for each setting under data/runs/train]")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget a run that is in this folder.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that load images (end to end).")] = 0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
 ) -> None:
     "Train a network and keep the epoch that is best on held-out training classes. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."
     with _sentences():
         options = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
-        _train(_config(options, settings, end_to_end), out, workers, tensorboard)
+        _train(_config(options, settings, end_to_end), out, fresh=fresh, workers=workers, tensorboard=tensorboard)
 
 # %% ../nbs/62_cli.ipynb #1bacf29f
-def _train(config, out: Path | None, workers: int, tensorboard: bool) -> None:
+def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
     import os
 
-    from diml_nb.core import data_dir
+    from diml_nb.core import data_dir, sha256
     from diml_nb.training import fit, load_trained
-    name = f"{config.dataset}-{config.loss}-{'diml' if config.structural else 'plain'}-{config.embedding_dim}-seed{config.seed}"
-    folder = out or data_dir() / "runs" / "train" / (name if config.cached else name + "-end-to-end")
-    fit(config, folder, workers=workers, tensorboard=tensorboard)
+    name = f"{config.dataset}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
+    folder = out or data_dir() / "runs" / "train" / name
+    fit(config, folder, **options)
     if int(os.environ.get("RANK", 0)): return
     best = load_trained(folder).best
     chosen = f", MAP@R {100 * best['validation_mean_average_precision_at_r']:.1f} % on held-out training classes" if len(best) > 1 else ""

@@ -14,12 +14,14 @@ from .features import Backbone, Features, load_image, mapped_maps, pool
 from .metrics import Metrics, retrieval_metrics
 from .retrieval import rerank, search
 
-# %% ../nbs/31_embedding.ipynb #1fde222c
+# %% ../nbs/31_embedding.ipynb #8566d87e
 def hold_out(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    "Positions of the images to learn from, and of those of a `share` of the classes, drawn by lot, to validate on (none where that is no two classes)."
-    classes = label_n.unique()
+    "Positions of the images to learn from, and of those of a `share` of the classes, drawn by lot, to validate on."
+    classes, count = label_n.unique(return_counts=True)
+    classes = classes[count > 1]                              # a class of one image cannot be searched for
     drawn = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))][: round(share * len(classes))]
-    held_n = torch.isin(label_n, drawn) & (len(drawn) > 1)
+    if share and len(drawn) < 2: raise ValueError(f"validation: {share} of {len(classes)} classes with two images is {len(drawn)} classes, expected at least 2; hold out more, or none (0)")
+    held_n = torch.isin(label_n, drawn)
     return (~held_n).nonzero().flatten(), held_n.nonzero().flatten()
 
 # %% ../nbs/31_embedding.ipynb #cfbae03f
@@ -84,13 +86,14 @@ def join(features: list[Features]) -> Features:
     "One batch of several."
     return Features(*(torch.cat([getattr(x, name) for x in features]) for name in ("local_bcn", "norm_bn", "global_bc")), features[0].grid)
 
-# %% ../nbs/31_embedding.ipynb #817933b2
+# %% ../nbs/31_embedding.ipynb #0a18aadd
 def evaluate(
     features: Features, label_n: Tensor,
     *, structural: bool = True,            # re-rank by matching; else the cosine alone
     top_k: int = 100, marginals: str = "cross_correlation", eps: float = 0.05,     # as in `rerank`
 ) -> Metrics:
     "Each image against all others: ranked by the cosine of the wholes, and if `structural` the first `top_k` re-ranked by cosine + S."
-    ranking = search(features, features, exclude_self=True)
+    longest = max(top_k, 8, int(label_n.unique(return_counts=True)[1].max()))      # more places than the metrics read would fill the memory
+    ranking = search(features, features, exclude_self=True, top_k=longest)
     if structural: ranking = rerank(ranking, features, features, top_k=top_k, marginals=marginals, eps=eps)
     return retrieval_metrics(ranking, label_n, label_n)

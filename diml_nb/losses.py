@@ -60,7 +60,7 @@ def _pairs(q: int, r: int, wanted: tuple[Tensor, ...] | None, mirror: bool) -> t
     if mirror: i_p, j_p = torch.minimum(i_p, j_p), torch.maximum(i_p, j_p)
     return tuple(torch.stack([i_p, j_p]).unique(dim=1))
 
-# %% ../nbs/30_losses.ipynb #b30421b8
+# %% ../nbs/30_losses.ipynb #226569ee
 @torch.no_grad()
 def _solve(q: Features, r: Features, distance, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
     "Values of the pairs (i, j), and how they change when a local similarity changes."
@@ -73,6 +73,8 @@ def _solve(q: Features, r: Features, distance, i: Tensor, j: Tensor) -> tuple[Te
 
 def _matrix(q: Features, r: Features, distance) -> Tensor:
     "The matched values of all wanted pairs as a matrix, NaN for the others: who reads those by mistake will notice."
+    if distance.options["swap_marginals"] and q.norm_bn.shape[1] != r.norm_bn.shape[1]:
+        raise ValueError(f"swap_marginals: expected as many cells in both, got {q.norm_bn.shape[1]} and {r.norm_bn.shape[1]} (proxies: take maps)")
     mirror = r is q and not distance.shared_stop
     i_p, j_p = (x.to(q.norm_bn.device) for x in _pairs(len(q), len(r), distance.wanted if r is q else None, mirror))
     block = (distance.official_call or len(i_p)) if distance.shared_stop else distance.block
@@ -131,7 +133,7 @@ class StructuralLpDistance(_Structural, distances.LpDistance):
     def of(self, similarity: Tensor) -> Tensor: return (2 - 2 * similarity).clamp_min(0).add(1e-6).sqrt()      # 1e-6: finite slope where cells are equal
     def slope_of(self, value: Tensor) -> Tensor: return -1 / value
 
-# %% ../nbs/30_losses.ipynb #01d579b9
+# %% ../nbs/30_losses.ipynb #5c4ff87d
 READS_ONLY_MINED = (losses.MarginLoss, losses.TripletMarginLoss, losses.ContrastiveLoss)
 
 
@@ -147,27 +149,27 @@ class MetricLoss(nn.Module):
     def forward(self, map_bchw: Tensor, label_b: Tensor) -> Tensor:
         "The loss of a batch of maps (B, C, H, W) with class numbers (B,). `TypeError` if a structural loss never asks for a similarity."
         if check_tensors("bchw", map_bchw=map_bchw)["b"] != len(label_b): raise ValueError(f"label_b: expected {len(map_bchw)} class numbers, got {len(label_b)}")
-        vector_bc = map_bchw.float().mean((2, 3)) if map_bchw.dtype != torch.float64 else map_bchw.mean((2, 3))
+        if map_bchw.dtype != torch.float64: map_bchw = map_bchw.float()
+        vector_bc = map_bchw.mean((2, 3))
         if self.distance is None: return self.loss(vector_bc, label_b, self.miner and self.miner(vector_bc, label_b))
         calls = self.distance.calls
         with _prepared(self, map_bchw, vector_bc, label_b) as indices: value = self.loss(map_bchw, label_b, indices)
-        mixed = 1 < len(label_b.unique()) < len(label_b)              # without pairs of both kinds a loss may rightly be silent
-        if self.distance.calls == calls and mixed and (indices is None or len(indices[0])):
+        if self.distance.calls == calls and value != 0:                 # zero: the batch had no pairs or triplets to ask for
             raise TypeError(f"{type(self.loss).__name__} ran without asking its distance for anything, so matching would change nothing: use it on vectors")
         return value
 
-# %% ../nbs/30_losses.ipynb #deeddf31
+# %% ../nbs/30_losses.ipynb #89af161a
 @contextmanager
 def _prepared(metric: MetricLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor):
     "Mine a batch, and tell the distance what it need not compute (again) while the loss runs."
     distance, miner = metric.distance, metric.miner
     try:
         if miner is not None and miner.distance is distance:      # the miner reads the matrix too: make it once
-            distance.known = (map_bchw, distance(map_bchw))
+            distance.known = (map_bchw, distance.compute_mat(map_bchw, map_bchw))
             yield miner(map_bchw, label_b)
         else:
             indices = miner and miner(vector_bc, label_b)
-            if isinstance(metric.loss, READS_ONLY_MINED) and not getattr(metric.loss, "swap", False): distance.wanted = indices
+            if isinstance(metric.loss, READS_ONLY_MINED) and not getattr(metric.loss, "swap", False) and distance.power == 1: distance.wanted = indices
             yield indices
     finally:
         distance.known = distance.wanted = None
@@ -275,7 +277,7 @@ RECIPES |= {
 }
 assert len(RECIPES) == 22 and all(isinstance(r.structural, str) or callable(r.structural) for r in RECIPES.values())
 
-# %% ../nbs/30_losses.ipynb #b8910804
+# %% ../nbs/30_losses.ipynb #a302cac2
 def make_loss(
     name: str,                            # a key of `RECIPES`
     *, structural: bool = False,          # True: on matchings of feature maps; False: on the mean of the cells
@@ -286,7 +288,7 @@ def make_loss(
     distance: dict | None = None,         # more options of the structural distance, e.g. dict(eps=.02, swap_marginals=True)
     **settings,                           # instead of the published ones
 ) -> MetricLoss:
-    "A published loss with its miner. `ValueError` for a loss that cannot be structural, with the reason."
+    "A published loss with its miner. `ValueError` for one that cannot be structural, with the reason."
     if name not in RECIPES: raise ValueError(f"loss: expected one of {', '.join(RECIPES)}, got {name!r}")
     recipe, on_maps = RECIPES[name], None
     if structural and isinstance(recipe.structural, str): raise ValueError(f"{name} cannot be structural: {recipe.structural}")

@@ -10,6 +10,7 @@ __all__ = ['PRESETS', 'experiments', 'code_hash', 'Run', 'find_record', 'show_in
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,8 @@ class Run:
     def __init__(self, experiment: str, config: dict, inputs: dict, *, results: str | Path = "", fresh: bool = False):
         self.record, self.results = Record(experiment, config, inputs), _folder(results, "results") / experiment
         self.path = _folder(results and Path(results) / "runs", "runs") / experiment / f"{self.record.hash}.json"
+        self.folder = self.path.with_suffix("")             # for files of the rows
+        if fresh: shutil.rmtree(self.folder, ignore_errors=True)
         if self.path.exists() and not fresh: self.record = load_record(self.path)
 
     def row(self, config: dict, compute: Callable[[], dict]) -> dict:

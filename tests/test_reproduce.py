@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from diml_nb.core import REPOSITORY, load_record
-from diml_nb.data import get_dataset
+from diml_nb.data import HASHES, get_dataset
 from diml_nb.reproduce import METRICS, code_hash, experiments, find_record, readme_table, reproduce, table
 
 
@@ -105,13 +105,39 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
 
 
-def test_committed_record_is_of_this_code():
-    "README's table comes from the record that the present code makes."
-    record = find_record("01_test_time", "quick")
-    assert record.inputs["code"] == code_hash("01_test_time", "data", "retrieval"), "run `make reproduce readme` and commit the record"
+@pytest.mark.parametrize("experiment,modules", (("01_test_time", ("data", "retrieval")), ("02_training", ("training",))))
+def test_committed_record_is_of_this_code(experiment, modules):
+    "README's tables come from the records that the present code makes."
+    record = find_record(experiment, "quick")
+    assert record.inputs["code"] == code_hash(experiment, *modules), "run `make reproduce readme` and commit the record"
     assert record.inputs["data"] == get_dataset("emoji").hash
     assert readme_table(record) in (REPOSITORY / "README.md").read_text()
-    assert len(table(record)) == len([r for r in record.rows if "per_query" in r["result"]])
+    assert len(table(record)) == len([r for r in record.rows if "precision_at_1" in r["result"]])
+
+
+def test_the_large_record_is_of_the_large_set():
+    "More than 400 classes to learn from and to test on, three seeds, and the table of README is made from it."
+    record = find_record("02_training", "full")
+    assert record.inputs["data"] == HASHES["emoji_vendors"] and record.config["seeds"] == 3
+    assert all(row["result"]["classes"] > 400 for row in record.rows if "classes" in row["result"])
+    assert readme_table(record) in (REPOSITORY / "README.md").read_text()
+
+
+def test_training_smoke_run(tmp_path):
+    "02_training from the command line: two small networks are trained and tested, a second call measures nothing, --fresh everything."
+    command = [DIML, "reproduce", "02_training", "--preset", "smoke", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    first = find_record("02_training", "smoke", results=tmp_path / "results")
+    trained = [row["config"] for row in first.rows if "structural" in row["config"]]
+    assert trained == [dict(trained="multi_similarity", structural=s, network_seed=0) for s in (False, True)]
+    assert len(list((tmp_path / "figures").glob("02_training-*.png"))) == 2
+    subprocess.run(command, check=True, capture_output=True)
+    again = find_record("02_training", "smoke", results=tmp_path / "results")
+    assert again.rows == first.rows
+    model = next((tmp_path / "results" / "runs" / "02_training").rglob("model.safetensors"))
+    before = model.stat().st_mtime_ns
+    subprocess.run([*command, "--fresh"], check=True, capture_output=True)
+    assert model.stat().st_mtime_ns > before
 
 
 def test_record_is_small_and_json():
