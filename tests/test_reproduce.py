@@ -107,11 +107,11 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("experiment,modules", (("01_test_time", ("data", "retrieval")), ("02_training", ("training",))))
 def test_committed_record_is_of_this_code(experiment, modules):
-    "README's tables come from the records that the present code makes."
+    "The records of the embedded set, and README's table, are what the present code makes."
     record = find_record(experiment, "quick")
     assert record.inputs["code"] == code_hash(experiment, *modules), "run `make reproduce readme` and commit the record"
     assert record.inputs["data"] == get_dataset("emoji").hash
-    assert readme_table(record) in (REPOSITORY / "README.md").read_text()
+    if experiment == "01_test_time": assert readme_table(record) in (REPOSITORY / "README.md").read_text()
     assert len(table(record)) == len([r for r in record.rows if "precision_at_1" in r["result"]])
 
 
