@@ -152,18 +152,20 @@ def _read(path: Path, identity: dict | None = None) -> tuple[dict, dict[str, Ten
         raise ValueError(f"{path} belongs to another run ({differ}); choose another folder, or train afresh")
     return header, tensors
 
-# %% ../nbs/32_training.ipynb #ec3ace70
-FILES = ("checkpoint.safetensors", "model.safetensors", "log.jsonl", "test.json", "failure.json")
+# %% ../nbs/32_training.ipynb #20c54ed3
+FILES = ("checkpoint.safetensors", "model.safetensors", "test.json", "log.jsonl", "failure.json")
 
 
 def _resume(state: _State, fresh: bool = False) -> None:
     "Put the run back to its checkpoint, if there is one (and drop it first if `fresh`); lines of the log that lie beyond it are dropped."
     path, log = state.folder / "checkpoint.safetensors", state.folder / "log.jsonl"
     if state.accelerator.is_main_process:
-        gone = FILES if fresh else FILES[-1:] if path.exists() else FILES[1:]
+        gone = FILES if fresh else FILES[4:] if path.exists() else FILES[3:]
         for left in (*state.folder.glob(".*.partial"), *(state.folder / name for name in gone)): left.unlink(missing_ok=True)
     state.accelerator.wait_for_everyone()
-    if not path.exists(): return
+    if not path.exists():
+        if (state.folder / FILES[1]).exists(): _read(state.folder / FILES[1], state.identity)      # killed before the first checkpoint; another's weights are not ours to overwrite
+        return
     header, tensors = _read(path, state.identity)
     if header["step"] and not (state.folder / FILES[1]).exists(): raise ValueError(f"{state.folder}: the checkpoint is there, {FILES[1]} is not; train afresh")
     part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from diml_nb.data import ImageSet, get_dataset
 from diml_nb.losses import RECIPES, make_loss
@@ -134,6 +134,14 @@ def test_an_unfinished_run_is_not_tested(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="epochs: 20 there, 2 now"): fit(other, tmp_path, images=few())
     fit(other, tmp_path, images=few(), fresh=True)
     assert load_trained(tmp_path).config == other
+
+
+def test_weights_of_somebody_else_are_not_overwritten(tmp_path):
+    "A folder with a model.safetensors that this run did not write is refused, and left as it is."
+    save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors")
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="not a checkpoint of diml_nb"): fit(TrainConfig(**SMALL), tmp_path, images=few())
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ("triplet_random", "margin", "multi_similarity"))
