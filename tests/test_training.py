@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diml_nb.data import ImageSet, get_dataset
 from diml_nb.losses import RECIPES, make_loss
 from diml_nb.training import ON_MAPS, TrainConfig, evaluate_once, fit, load_trained
 
@@ -63,15 +62,13 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
     config = SMALL | dict(loss="margin")
     finish(script, tmp_path / "whole", config)
     killed, log = tmp_path / "killed", tmp_path / "killed" / "log.jsonl"
-    kills, wanted = 0, [1, 9, 17, 26, 40]
-    while kills < len(wanted):
+    for kills, wanted in enumerate([1, 9, 17, 26, 40]):        # lines of the log
         process = start(script, killed, config)
-        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= wanted[kills]): time.sleep(0.002)
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= wanted): time.sleep(0.002)
         assert process.poll() is None, "it ended before it was killed: " + process.stderr.read()[-2000:]
         time.sleep(0.013 * kills)                          # not always right after a line
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        kills += 1
     finish(script, killed, config)
     for name in ("checkpoint", "model"):
         whole, again = (load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed))
