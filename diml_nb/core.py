@@ -69,10 +69,10 @@ def device(
     return torch.device(name)
 
 # %% ../nbs/00_core.ipynb #865ce9ff
-def progress(iterable: Iterable | None, desc: str, *, total: int | None = None) -> tqdm:
-    "`iterable` behind a progress bar that names the work (None: call `update` and `close` yourself); `DIML_QUIET=1` hides it."
+def progress(iterable: Iterable | None, desc: str, *, total: int | None = None, unit: str = "it") -> tqdm:
+    "`iterable` behind a progress bar that names the work (None: call `update` and `close` yourself), counting in `unit` ('B': kB, MB, ...); `DIML_QUIET=1` hides it."
     quiet = os.environ.get("DIML_QUIET") == "1"
-    return tqdm(iterable, desc=desc, total=total, mininterval=0.5, disable=quiet, dynamic_ncols=True, leave=None)
+    return tqdm(iterable, desc=desc, total=total, unit=unit, unit_scale=unit == "B", mininterval=0.5, disable=quiet, dynamic_ncols=True, leave=None)
 
 # %% ../nbs/00_core.ipynb #a172d6a1
 def check_tensors(

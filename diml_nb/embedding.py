@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from .core import sha256
 from .data import ImageSet
-from .features import Backbone, Features, load_image, mapped_maps, pool
+from .features import PUBLISHED_MARGIN, Backbone, Features, load_image, mapped_maps, pool
 from .metrics import Metrics, retrieval_metrics
 from .retrieval import rerank, search
 
@@ -51,7 +51,7 @@ class Network(nn.Module):
 
 # %% ../nbs/31_embedding.ipynb #dd8f05d1
 class Inputs(torch.utils.data.Dataset):
-    "What a network reads, by keys (seed, image): rows of the cached maps, or images, cropped and flipped at random where the seed is not None."
+    "What a network reads, by keys (seed, image): rows of the cached maps (of whole images), or images by the published protocol: augmented where there is a seed, the centre where it is None."
 
     def __init__(self, images: ImageSet, backbone: Backbone, cached: bool):
         self.paths, self.backbone = images.paths, backbone
@@ -64,12 +64,10 @@ class Inputs(torch.utils.data.Dataset):
         return torch.stack([self._image(*key) for key in keys])
 
     def _image(self, seed: int | None, i: int) -> Tensor:
-        from torchvision.transforms import v2
         image = load_image(self.paths[i])
-        if seed is None: return self.backbone.prepare(image)
+        if seed is None: return self.backbone.prepare(image, margin=PUBLISHED_MARGIN)
         torch.manual_seed(seed)
-        crop = v2.RandomResizedCrop(self.backbone.image_size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
-        return self.backbone.prepare(v2.RandomHorizontalFlip()(crop(image)))
+        return self.backbone.augment(image)
 
 # %% ../nbs/31_embedding.ipynb #7ccf2337
 @torch.no_grad()
