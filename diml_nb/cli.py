@@ -124,7 +124,7 @@ def _config(options: dict, settings: list[str], end_to_end: bool):
 def train(
     loss: Annotated[str | None, typer.Option(help="margin, proxy_anchor, ...; a wrong name lists all.  [default: multi_similarity, end to end margin]")] = None,
     structural: Annotated[bool | None, typer.Option("--diml/--plain", help="Train on matchings, or on the mean of the cells.  [default: diml]")] = None,
-    dataset: Annotated[str | None, typer.Option(help="A name of `diml data list`; its training split is used.  [default: emoji]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A name of `diml data list`, or the path of a folder or CSV file of your own; its training split is used.  [default: emoji]")] = None,
     end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Train the whole network with the published settings (a GPU, or patience); else only a head, on cached maps of EfficientNet-Lite0.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 18, end to end 150]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step, over all processes.  [default: 64, end to end 112]")] = None,
@@ -138,6 +138,7 @@ def train(
 ) -> None:
     "Train a network and keep the epoch that is best on held-out training classes. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."
     with _sentences():
+        if dataset and Path(dataset).exists(): dataset = str(Path(dataset).resolve())     # images of one's own, found again by `diml evaluate`
         options = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
         _train(_config(options, settings, end_to_end), out, fresh=fresh, workers=workers, tensorboard=tensorboard)
 
@@ -148,7 +149,7 @@ def _train(config, out: Path | None, **options) -> None:
 
     from diml_nb.core import data_dir, sha256
     from diml_nb.training import fit, load_trained
-    name = f"{config.dataset}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
+    name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
     folder = out or data_dir() / "runs" / "train" / name
     fit(config, folder, **options)
     if int(os.environ.get("RANK", 0)): return

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['RENAMED', 'design_of', 'read_package', 'render_icon', 'join_designs', 'ink', 'ink_distance', 'distinct', 'make_emoji']
 
-# %% ../nbs/26_emoji.ipynb #002a8120
-import io, json, shutil, tarfile
-from collections.abc import Sequence
+# %% ../nbs/26_emoji.ipynb #a6ae042e
+import io, json, re, shutil, unicodedata
 from pathlib import Path
 import pandas as pd, torch
 from PIL import Image
@@ -56,35 +55,39 @@ def render_icon(icons: dict, icon: str, size: int = 128) -> bytes:
 RENAMED = {   # icons that bear the name of another emoji, and the name that they should bear; '' for none
     'fxemoji': dict(
         cat='cat-face', catside='cat', dog='dog-face', dogside='dog', mouse='mouse-face', mouseside='mouse',
-        pig='pig-face', pigside='pig', tiger='tiger-face', tigerside='tiger', blackscissors='scissors', couplekiss='kiss',
-        construction='building-construction', constructionsign='construction', darksunglasses='sunglasses',
-        earofmaize='ear-of-corn', europeancastle='castle', heels='high-heeled-shoe', sliceofpizza='pizza',
-        spurtingwhale='spouting-whale', star='glowing-star', steamlocomotive='locomotive',
-        sunglasses='smiling-face-with-sunglasses', umbrella='closed-umbrella',
-        gamedie='', keyboard='', kiss='', tramcar='', window=''),   # a domino, a piano, a face, a black blot, a program
-    'fluent-emoji': {'up-button': 'up-exclamation-button'}, 'openmoji': {'scroll': ''},
+        pig='pig-face', pigside='pig', tiger='tiger-face', tigerside='tiger', couplekiss='kiss',
+        construction='building-construction', constructionsign='construction', heels='high-heeled-shoe',
+        spurtingwhale='spouting-whale', star='glowing-star', sunglasses='smiling-face-with-sunglasses', umbrella='closed-umbrella',
+        gamedie='', keyboard='', kiss='', tramcar='', window='',   # a domino, a piano, a face, a black blot, a program
+        bicyclist='', personalcomputer='', whitesmilingface='',    # in the mountains, no laptop, open eyes
+        billiards='', blackclubsuit='', blackspadesuit='', noentrysign=''),   # would leave out twemoji's, which are near copies
+    'fluent-emoji': {'up-button': 'up-exclamation-button', 'man-astronaut': '', 'man-in-tuxedo': ''}, 'openmoji': {'scroll': ''},
+    'noto': {'man-astronaut': '', 'kiss-man-man': ''}, 'noto-v1': {'man-astronaut': ''}, 'twemoji': {'kiss-man-man': ''},   # woman? kiss?
     'emojione-v1': {'keyboard': '', 'window': ''}}
 
 def _spelling(name): return ''.join(filter(str.isalnum, name.lower()))
 
 def _code_point(listed):
-    "'U+2702' of '2702' or '2702-fe0f'; '' for sequences, ASCII, flags, skin tones, private numbers."
-    first, *more = listed.removesuffix('-fe0f').split('-')
-    n = 0 if more else int(first, 16)
-    left_out = n < 0xA0 or 0xE000 <= n < 0xF900 or 0x1F1E6 <= n < 0x1F200 or 0x1F3FB <= n < 0x1F400
-    return '' if left_out else f'U+{n:04X}'
+    """'U+2702' of '2702-fe0f', 'U+1F469 U+200D U+1F373' of a woman with a pan; '' for ASCII, flags, skin tones, private numbers,
+    families, and for a person with a sign for woman or man: the person alone is an emoji, and often the same drawing."""
+    numbers = [int(n, 16) for n in listed.removesuffix('-fe0f').split('-')]
+    left_out = numbers[1:] and numbers[-1] in (0x2640, 0x2642, 0x1F466, 0x1F467) or any(
+        n < 0xA0 or 0xE000 <= n < 0xF900 or 0x1F1E6 <= n < 0x1F200 or 0x1F3FB <= n < 0x1F400 or n >= 0xE0000 for n in numbers)
+    return '' if left_out else ' '.join(f'U+{n:04X}' for n in numbers)
 
 # %% ../nbs/26_emoji.ipynb #fc29e15d
 def join_designs(
     packs: dict[str, dict],   # design -> what `read_package` gives
     least: int = 5,           # leave out an emoji that fewer designs draw
 ) -> pd.DataFrame:            # class, code_point, and the icon in each design ('' for none); sorted by class
-    "Which icons draw the same emoji: by code point where the package lists them, else by name; `RENAMED` goes before both."
+    "Which icons draw the same emoji: by code point where the package lists them, else by name (theirs or Unicode's); `RENAMED` goes first."
     names = {d: _names(pack['icons']) for d, pack in packs.items()}
     icon_of = {d: {n: icon for icon, every in names[d].items() for n in every} for d in packs}
     listed = {d: {icon_of[d][n]: code for c, n in pack['chars'].items() if (code := _code_point(c))} for d, pack in packs.items()}
-    code_of, found = {}, {}   # spelled name -> code point; code point -> design -> icon
-    for part in (slice(1, None), slice(1)):   # aliases, then own names, which count more
+    code_of = {_spelling(unicodedata.name(chr(int(code[2:], 16)), code)): code   # spelled name -> code point: the name in Unicode,
+               for codes in listed.values() for code in codes.values() if ' ' not in code}
+    found = {}   # code point -> design -> icon
+    for part in (slice(1, None), slice(1)):   # then aliases, then own names, which count more
         for d, icon in ((d, icon) for d in packs for icon in listed[d]):
             code_of |= {_spelling(n): listed[d][icon] for n in names[d][icon][part]}
     for d, icon in ((d, icon) for d in packs for icon in names[d]):
@@ -134,16 +137,20 @@ def _draw(table, packs, package_of, folder, least):
                              package=package, version=version, author=info['author']['name'], licence=info['license']['spdx']))
     return pd.DataFrame(rows)
 
-# %% ../nbs/26_emoji.ipynb #d6f00781
-def make_emoji(files: dict[File, Path], folder: Path, old: Path, *, full: bool = False) -> pd.DataFrame:
-    "Draw a set into `folder`: what `old`/classes.csv lists, or with `full` all that five designs draw, where those classes keep their split. Rows for images.csv."
-    listed = pd.read_csv(old/'classes.csv', dtype=str, keep_default_na=False)
+def _side(name, code_point):
+    "The half of a class by a hash of its name; the woman and the man of a profession stay together."
+    return ('test', 'train')[int(sha256(re.sub('^(wo)?man-', '', name) if ' ' in code_point else name), 16) % 2]
+
+# %% ../nbs/26_emoji.ipynb #14f0ed8d
+def make_emoji(files: dict[File, Path], folder: Path, root: Path, *, full: bool = False) -> pd.DataFrame:
+    "Draw a set into `folder`: what `root`/emoji/classes.csv lists, or with `full` all that five designs draw, where those classes keep their split. Rows for images.csv."
+    listed = pd.read_csv(root/'emoji'/'classes.csv', dtype=str, keep_default_na=False)
     packs = {design_of(f): read_package(path) for f, path in progress(files.items(), 'reading archives')}
     package_of = {design_of(f): f.places[0] for f in files}
     if not full:
-        for path in old.iterdir():   # the list, the licences, the readme
+        for path in (root/'emoji').iterdir():   # the list, the licences, the readme
             if path.is_file() and path.name != 'images.csv': shutil.copy(path, folder)
         return _draw(listed, packs, package_of, folder, least=0)
     table, side = join_designs(packs), dict(zip(listed['class'], listed.split))
-    table['split'] = [side.get(c) or ('test', 'train')[int(sha256(c.encode()), 16) % 2] for c in table['class']]
+    table['split'] = [side.get(c) or _side(c, code) for c, code in zip(table['class'], table.code_point)]
     return _draw(table, packs, package_of, folder, least=5)

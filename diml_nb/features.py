@@ -74,11 +74,28 @@ def _last_with_positions(network: nn.Module, image_size: int) -> nn.Module:
     if not seen: raise ValueError(f"no module of {type(network).__name__} returns a feature map or tokens")
     return seen[-1]
 
-# %% ../nbs/10_features.ipynb #92152ab0
+# %% ../nbs/10_features.ipynb #dab4ddb7
 PUBLISHED_MARGIN = 256 / 224    # the published test resizes to 256 and keeps the 224 in the centre
 
 
-class Backbone(nn.Module):
+class _Views:
+    "What a network with an `image_size`, `mean` and `std` gets to see of an image."
+
+    def prepare(self, image: Image.Image, *, margin: float = 1.0) -> Tensor:
+        "One RGB image to (3, S, S): shorter side to `margin` * S, the S x S in its centre, normalised. `PUBLISHED_MARGIN` is the paper's test."
+        from torchvision.transforms.v2 import functional as T
+        image = T.resize(image, round(margin * self.image_size), interpolation=T.InterpolationMode.BICUBIC, antialias=True)
+        image = T.center_crop(image, [self.image_size, self.image_size])
+        return T.normalize(T.to_dtype(T.to_image(image), torch.float32, scale=True), self.mean, self.std)
+
+    def augment(self, image: Image.Image) -> Tensor:
+        "One RGB image to (3, S, S) by torch's random numbers, the paper's training: a crop of 8 to 100 % of the area, mirrored half the time, normalised."
+        from torchvision.transforms import v2
+        crop = v2.RandomResizedCrop(self.image_size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+        return self.prepare(v2.RandomHorizontalFlip()(crop(image)))
+
+# %% ../nbs/10_features.ipynb #92152ab0
+class Backbone(nn.Module, _Views):
     "A network in evaluation mode that returns its last feature map (B, C, H, W) and prepares images for itself."
 
     def __init__(self, network: nn.Module, *, name: str = "own network", image_size: int = 224,
@@ -94,20 +111,6 @@ class Backbone(nn.Module):
         else: self.network(image_bchw); last, self._seen = self._seen, None
         layout = dict(channels_last=getattr(self.network, "output_fmt", "") == "NHWC", prefix=getattr(self.network, "num_prefix_tokens", None))
         return as_map(last, **layout)
-
-    def prepare(self, image: Image.Image, *, margin: float = 1.0) -> Tensor:
-        "One RGB image to (3, S, S): shorter side to `margin` * S, the S x S in its centre, normalised. `PUBLISHED_MARGIN` is the paper's test."
-        from torchvision.transforms.v2 import functional as T
-        side = round(margin * self.image_size)
-        image = T.resize(image, side, interpolation=T.InterpolationMode.BICUBIC, antialias=True)
-        image = T.center_crop(image, [self.image_size, self.image_size])
-        return T.normalize(T.to_dtype(T.to_image(image), torch.float32, scale=True), self.mean, self.std)
-
-    def augment(self, image: Image.Image) -> Tensor:
-        "One RGB image to (3, S, S) by torch's random numbers, the paper's training: a crop of 8 to 100 % of the area, mirrored half the time, normalised."
-        from torchvision.transforms import v2
-        crop = v2.RandomResizedCrop(self.image_size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
-        return self.prepare(v2.RandomHorizontalFlip()(crop(image)))
 
 # %% ../nbs/10_features.ipynb #548096b1
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

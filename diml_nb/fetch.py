@@ -31,8 +31,8 @@ def _unpacked(files, folder, name):
     for file, path in files.items():
         if path.suffix in ('.tgz', '.zip'): unpack(path, folder, limit=SOURCES[name].unpacked)
 
-# %% ../nbs/28_fetch.ipynb #d0f42f13
-def make_cub(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFrame:
+# %% ../nbs/28_fetch.ipynb #202cd152
+def make_cub(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "CUB-200-2011: boxes (left, top, width, height) and 15 parts (x, y, seen), in pixels."
     _unpacked(files, folder, 'cub')
     (folder/'attributes.txt').unlink(missing_ok=True)   # it lies beside the folder in the archive, and belongs to no image
@@ -44,10 +44,10 @@ def make_cub(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFrame:
     table = table.merge(parts, on='id', validate='1:1').assign(split=_by_class(table.number, len(table.number.unique())//2))
     return table.assign(path='CUB_200_2011/images/' + table.path)[['path', 'label', 'split', 'box', 'parts']]
 
-# %% ../nbs/28_fetch.ipynb #bf5c1f3d
+# %% ../nbs/28_fetch.ipynb #b164cb3f
 def _box(x1, y1, x2, y2): return f'{x1} {y1} {x2 - x1} {y2 - y1}'
 
-def make_cars(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFrame:
+def make_cars(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Cars196: boxes (left, top, width, height) in pixels, and the car's name as `model`."
     from scipy.io import loadmat
     _unpacked(files, folder, 'cars')
@@ -58,15 +58,15 @@ def make_cars(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFrame:
     return pd.DataFrame(dict(path=[str(p) for p in cars['relative_im_path']], label=[f'{n:03}' for n in number], split=_by_class(number, len(names)//2),
                              box=boxes, model=[str(names[n - 1]) for n in number])).sort_values(['label', 'path'], ignore_index=True)
 
-def make_sop(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFrame:
+def make_sop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Stanford Online Products; `category` is one of its twelve kinds of product."
     _unpacked(files, folder, 'sop')
     top = folder/'Stanford_Online_Products'
     rows = pd.concat([pd.read_csv(top/f'Ebay_{split}.txt', sep=' ', dtype=str).assign(split=split) for split in ('train', 'test')], ignore_index=True)
     return pd.DataFrame(dict(path=top.name + '/' + rows.path, label=rows.class_id, split=rows.split, category=rows.path.str.split('_final').str[0]))
 
-# %% ../nbs/28_fetch.ipynb #082e5908
-def make_inshop(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFrame:
+# %% ../nbs/28_fetch.ipynb #de5db3e1
+def make_inshop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "In-Shop: splits train, query and gallery, and boxes (left, top, width, height) in pixels."
     _unpacked(files, folder, 'inshop')
     lists = {path.name: pd.read_csv(path, sep=r'\s+', skiprows=1, dtype=str) for path in files.values() if path.suffix == '.txt'}
@@ -74,9 +74,9 @@ def make_inshop(files: dict[File, Path], folder: Path, old: Path) -> pd.DataFram
     box = [_box(*map(int, four)) for four in rows[['x_1', 'y_1', 'x_2', 'y_2']].values]
     return pd.DataFrame(dict(path=rows.image_name, label=rows.item_id, split=rows.evaluation_status, box=box)).sort_values(['label', 'split', 'path'], ignore_index=True)
 
-# %% ../nbs/28_fetch.ipynb #13383581
+# %% ../nbs/28_fetch.ipynb #bae106ec
 MAKERS = {'emoji': make_emoji, 'emoji_vendors': partial(make_emoji, full=True), 'emoji_scenes': make_emoji_scenes, 'stamp_scenes': make_stamp_scenes,
-          'cub': make_cub, 'cars': make_cars, 'sop': make_sop, 'inshop': make_inshop}   # name -> function (files, new folder, old folder) -> rows
+          'cub': make_cub, 'cars': make_cars, 'sop': make_sop, 'inshop': make_inshop}   # name -> function (files, new folder, root) -> rows
 
 def _check(name, rows, folder):
     "ValueError unless the images and classes of each split are as many as published, each has a file, and no class is in train and test."
@@ -86,7 +86,7 @@ def _check(name, rows, folder):
     if missing := [p for p in rows.path if not (folder/safe_name(p, folder)).is_file()]: raise ValueError(f'{name}: {len(missing)} images of its lists are not in its archive: {", ".join(missing[:5])}; nothing is kept')
     if both := set(rows.label[rows.split == 'train']) & set(rows.label[rows.split != 'train']): raise ValueError(f'{name}: {len(both)} classes are in train and in test: {", ".join(sorted(both)[:5])}; nothing is kept')
 
-# %% ../nbs/28_fetch.ipynb #fb99bdf9
+# %% ../nbs/28_fetch.ipynb #fe931f67
 def _whole(name, root):
     try: return bool(verify(name, root=root))
     except (OSError, ValueError): return False
@@ -105,7 +105,7 @@ def fetch(
     if name == 'stamp_scenes' and not (root/'stamps').is_dir(): raise FileNotFoundError(f'{root/"stamps"} is missing: it lists objects and backgrounds and is part of the repository')
     files = {file: obtain(file, archives) for file in source.files}
     with replacing(root/name) as new:
-        rows = MAKERS[name](files, new, root/name)
+        rows = MAKERS[name](files, new, root)
         _check(name, rows, new)
         rows.insert(3, 'sha256', [sha256(new/p) for p in progress(rows.path, 'checksums')])
         rows.to_csv(new/'images.csv', index=False, lineterminator='\n')

@@ -18,7 +18,7 @@ from .core import progress, sha256
 from .data import File, Picture
 from .download import read_members
 
-# %% ../nbs/27_scenes.ipynb #57c3b7af
+# %% ../nbs/27_scenes.ipynb #c9afe769
 SIDE = 224   # pixels of a scene, the input of the usual networks
 
 class Scene(NamedTuple):
@@ -32,13 +32,13 @@ def _pose(width, height, draw):
     angle, mirror = math.radians(draw.uniform(-25, 25)), draw.choice((-1, 1))
     x, y = (draw.uniform(.28, .72)*SIDE for _ in 'xy')
     turn = torch.tensor([[mirror*width*math.cos(angle), -height*math.sin(angle)], [mirror*width*math.sin(angle), height*math.cos(angle)]], dtype=torch.float64)
-    return torch.cat([turn, torch.tensor([[x], [y]], dtype=torch.float64) - turn.sum(1, keepdim=True)/2], 1)
+    return torch.cat([turn, torch.tensor([[x], [y]], dtype=torch.float64) - turn.sum(1, keepdim=True)/2], 1).round(decimals=4)   # as the table keeps it
 
-# %% ../nbs/27_scenes.ipynb #c5d39ed7
+# %% ../nbs/27_scenes.ipynb #ed0f3fbe
 def _inverse(affine):
     "The matrix (2, 3) of the way back."
-    square = torch.linalg.inv(affine[:, :2])
-    return torch.cat([square, -square @ affine[:, 2:]], 1)
+    (a, b, x), (c, d, y) = affine.tolist()
+    return torch.tensor([[d, -b, b*y - d*x], [-c, a, c*x - a*y]], dtype=affine.dtype)/(a*d - b*c)
 
 def compose(cutout: Image.Image, background: Image.Image, draw: random.Random) -> Scene:
     "Set an object (RGBA, trimmed) into a crop of a background (RGB) at 90 to 170 pixels; a function of the pictures and of `draw`."
@@ -49,7 +49,7 @@ def compose(cutout: Image.Image, background: Image.Image, draw: random.Random) -
     lit = ImageEnhance.Color(lit).enhance(draw.uniform(.6, 1.4))
     lit.putalpha(thing.getchannel('A'))
     back = _inverse(affine)*torch.tensor([[size[0]], [size[1]]])   # from pixels of the scene to pixels of `lit`
-    layer = lit.transform((SIDE, SIDE), Image.Transform.AFFINE, tuple(back.flatten().tolist()), Image.Resampling.BICUBIC)
+    layer = lit.transform((SIDE, SIDE), Image.Transform.AFFINE, tuple(back.round(decimals=9).flatten().tolist()), Image.Resampling.BICUBIC)
     side = draw.uniform(.35, 1)*min(background.size)
     left, top = draw.uniform(0, background.width - side), draw.uniform(0, background.height - side)
     ground = background.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
@@ -121,7 +121,7 @@ def correspondences(
     flow_nm, place_n2 = count_nm/points_n.clamp(min=1)[:, None], place_n2/seen_n[:, None]
     return Correspondences(flow_nm.float(), place_n2.float(), cover_n.float(), (cover_n >= .5) & (flow_nm.sum(1) >= .5))
 
-# %% ../nbs/27_scenes.ipynb #1d7231be
+# %% ../nbs/27_scenes.ipynb #4a35b576
 def _make_scenes(objects, backgrounds, folder, each):
     "Compose `each` scenes of every object (label, split, RGBA) before backgrounds (split, name, RGB) of its split; the rows for images.csv."
     rows, grounds = [], {split: [(name, image) for s, name, image in backgrounds if s == split] for split, *_ in backgrounds}
@@ -135,14 +135,14 @@ def _make_scenes(objects, backgrounds, folder, each):
             rows.append(dict(path=path, label=label, split=split, background=name, affine=' '.join(f'{x:.4f}' for x in scene.affine.flatten().tolist()), mask=f'masks/{path}'))
     return pd.DataFrame(rows)
 
-def make_emoji_scenes(files: dict[File, Path], folder: Path, old: Path, *, each: int = 6, per_split: int = 12) -> pd.DataFrame:
-    "Scenes of the drawings of `noto` in emoji/, beside `old`, before `per_split` clouds a split. Needs no file."
-    classes = pd.read_csv(old.parent/'emoji'/'classes.csv', dtype=str)
-    objects = [(c, s, trimmed(Image.open(old.parent/'emoji'/c/'noto.png'))) for c, s in zip(classes['class'], classes.split)]
+def make_emoji_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 6, per_split: int = 12) -> pd.DataFrame:
+    "Scenes of the drawings of `noto` in `root`/emoji before `per_split` clouds a split. Needs no file."
+    classes = pd.read_csv(root/'emoji'/'classes.csv', dtype=str)
+    objects = [(c, s, trimmed(Image.open(root/'emoji'/c/'noto.png'))) for c, s in zip(classes['class'], classes.split)]
     grounds = [(s, f'clouds-{s}-{n}', clouds(random.Random(f'{s} {n}'))) for s in ('train', 'test') for n in range(per_split)]
     return _make_scenes(objects, grounds, folder, each)
 
-# %% ../nbs/27_scenes.ipynb #e519e98e
+# %% ../nbs/27_scenes.ipynb #9dfe0060
 def _listed(table, files):
     "The pictures that a list of data/stamps names, from the packages, each with its checksum; ValueError names one that differs."
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
@@ -155,11 +155,11 @@ def _listed(table, files):
         if sha256(data) != row.sha256: raise ValueError(f'{row.file} of {row.package} is not the picture of {table.name}: sha256 {sha256(data)}')
         yield row, Image.open(io.BytesIO(data))
 
-def make_stamp_scenes(files: dict[File, Path], folder: Path, old: Path, *, each: int = 10) -> pd.DataFrame:
-    "Scenes of the objects before the backgrounds that stamps/, beside `old`, lists; both are read from Debian packages."
-    objects = [(row.object, row.split, trimmed(image)) for row, image in _listed(old.parent/'stamps'/'cutouts.csv', files)]
+def make_stamp_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 10) -> pd.DataFrame:
+    "Scenes of the objects before the backgrounds that `root`/stamps lists; both are read from Debian packages."
+    objects = [(row.object, row.split, trimmed(image)) for row, image in _listed(root/'stamps'/'cutouts.csv', files)]
     grounds = []
-    for row, image in _listed(old.parent/'stamps'/'backgrounds.csv', files):
+    for row, image in _listed(root/'stamps'/'backgrounds.csv', files):
         size = [round(x*640/min(image.size)) for x in image.size]
         grounds.append((row.split, row.background, image.convert('RGB').resize(size, Image.Resampling.LANCZOS, reducing_gap=3)))
     return _make_scenes(objects, grounds, folder, each)

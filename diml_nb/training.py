@@ -48,7 +48,7 @@ class _Checked:
 @dataclass(frozen=True)
 class TrainConfig(_Checked):
     "All that determines a run besides images and code. The defaults are those of Margin + DIML on CUB (arXiv 2108.05889), but for `validation`."
-    dataset: str = _about("emoji", "name of a data set, see `diml data list`")
+    dataset: str = _about("emoji", "name of a data set, see `diml data list`, or the path of your own images")
     backbone: str = _about("torchvision/resnet50", "efficientnet_lite0, timm/NAME or torchvision/NAME")
     cached: bool = _about(False, "freeze the backbone, compute its maps once, train the head only")
     loss: str = _about("margin", "a published loss: " + ", ".join(RECIPES), RECIPES)

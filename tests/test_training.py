@@ -22,11 +22,11 @@ if __name__ == "__main__":
 '''
 IMAGES = '''
 import torch
-from diml_nb.data import ImageSet, get_dataset
+from diml_nb.data import get_dataset
 def few(split="train", classes=10):
     images = get_dataset("emoji").subset(split)
     n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
-    return ImageSet("emoji", tuple(images.paths[i] for i in n), images.label_n[n], images.classes, (split,) * len(n))
+    return images.take(n)
 '''
 SMALL = ON_MAPS | dict(embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3)
 namespace = {}
