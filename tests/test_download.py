@@ -1,0 +1,183 @@
+"Files from a moody server, archives that mean harm, packages of Debian, folders that take a place at once."
+import io, os, signal, shutil, subprocess, sys, tarfile, threading, time, zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import pytest
+from diml_nb.core import sha256
+from diml_nb.data import File
+from diml_nb.download import check_file, obtain, read_members, replacing, safe_name, unpack
+
+BODY = bytes(range(256))*8000   # 2 MB
+SUM = f'sha256:{sha256(BODY)}'
+
+
+@pytest.fixture
+def server():
+    "A real HTTP server; /cut/N hangs up after N answers of 300 kB, /slow dribbles, /wrong and /html lie, /500 fails twice, /norange sends all."
+    asked = []
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers.get('Range')))
+            kind, seen = self.path.split('/')[1], sum(p == self.path for p, _ in asked)
+            if kind == '404' or kind == '500' and seen < 3: return self.send_error(int(kind))
+            start = int(self.headers['Range'][6:-1]) if self.headers.get('Range') and kind != 'norange' else 0
+            if start >= len(BODY): return self.send_error(416)
+            body = {'wrong': BODY[:-1] + b'x', 'html': b'<html>please log in</html>'}.get(kind, BODY)[start:]
+            self.send_response(206 if start else 200)
+            if kind != 'nolength': self.send_header('Content-Length', str(len(body)))
+            self.end_headers()
+            if kind == 'cut' and seen <= int(self.path.split('/')[2]): body = body[:300_000]
+            for i in range(0, len(body), 100_000):
+                self.wfile.write(body[i:i + 100_000])
+                if kind == 'slow': time.sleep(.1)
+        def log_message(self, *args): pass
+    http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{http.server_port}', asked
+    http.shutdown()
+
+
+@pytest.mark.parametrize('path,requests', [('/plain', 1), ('/cut/1', 2), ('/cut/2', 3), ('/500', 3), ('/nolength', 1)])
+def test_arrives_whole(server, tmp_path, path, requests):
+    got = obtain(File('f', SUM, (server[0] + path,)), tmp_path, pause=0)
+    assert got.read_bytes() == BODY and len(server[1]) == requests and [p.name for p in tmp_path.iterdir()] == ['f']
+
+
+def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
+    file = File('f', SUM, (server[0] + '/cut/4',))
+    with pytest.raises(OSError, match=f'(?s)the connection ended at byte 900000 of {len(BODY)}.*place it at .*f, then call'): obtain(file, tmp_path, pause=0)
+    assert (tmp_path/'f.partial').stat().st_size == 900_000
+    assert obtain(file, tmp_path, pause=0).read_bytes() == BODY
+    assert [r for _, r in server[1]][3:] == ['bytes=900000-', 'bytes=1200000-']
+
+
+def test_a_killed_download_goes_on(server, tmp_path):
+    code = f"from diml_nb.data import File; from diml_nb.download import obtain; obtain(File('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r})"
+    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
+    partial, deadline = tmp_path/'f.partial', time.monotonic() + 60
+    while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline: time.sleep(.02)
+    process.send_signal(signal.SIGKILL), process.wait()
+    kept = partial.stat().st_size
+    assert 0 < kept < len(BODY)
+    assert obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path).read_bytes() == BODY
+    assert server[1][-1] == ('/plain', f'bytes={kept}-')
+
+
+def test_a_partial_file_that_is_complete_or_rotten(server, tmp_path):
+    (tmp_path/'f.partial').write_bytes(BODY)
+    assert obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path, pause=0).read_bytes() == BODY and len(server[1]) == 1
+    (tmp_path/'f').unlink(), (tmp_path/'f.partial').write_bytes(b'rotten'*1000)
+    assert obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path, pause=0).read_bytes() == BODY
+    (tmp_path/'f').unlink(), (tmp_path/'f.partial').write_bytes(b'rotten'*1000)
+    assert obtain(File('f', SUM, (server[0] + '/norange',)), tmp_path, pause=0).read_bytes() == BODY
+
+
+def test_mirrors_are_asked_in_turn(server, tmp_path):
+    places = tuple(server[0] + path for path in ('/404', '/wrong', '/html', '/plain'))
+    assert obtain(File('f', SUM, places), tmp_path, pause=0).read_bytes() == BODY
+    assert [p for p, _ in server[1]] == ['/404', '/wrong', '/wrong', '/wrong', '/html', '/html', '/html', '/plain']   # a 404 is final
+
+
+def test_nobody_has_it(server, tmp_path):
+    with pytest.raises(OSError) as error: obtain(File('f', SUM, (server[0] + '/404', server[0] + '/wrong')), tmp_path, pause=0)
+    text = str(error.value)
+    assert '404' in text and SUM[7:] in text and str(tmp_path/'f') in text and not list(tmp_path.iterdir())
+
+
+def test_placed_by_hand_is_verified(server, tmp_path):
+    (tmp_path/'f').write_bytes(b'something else')
+    with pytest.raises(ValueError, match='f: sha256 is .* expected .* delete it'): obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path)
+    assert not server[1] and (tmp_path/'f').read_bytes() == b'something else'   # nobody's file is touched
+
+
+@pytest.mark.parametrize('name', ['/abs', '../up', 'a/../../up', 'a/../b', '..', 'C:/x', 'a\\b', 'nul\0', '/'])
+def test_names_that_leave(tmp_path, name):
+    with pytest.raises(ValueError, match='would leave its folder'): safe_name(name, tmp_path/'x.zip')
+
+
+def member(name, kind=tarfile.REGTYPE, target='', content=b'x'):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, len(content) if kind == tarfile.REGTYPE else 0
+    return info, content
+
+
+def packed(path, *members):
+    with tarfile.open(path, 'w') as tar:
+        for info, content in members: tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize('bad,word', [
+    (member('../x'), 'leave'), (member('/x'), 'leave'), (member('l', tarfile.SYMTYPE, '/etc'), 'link'), (member('l', tarfile.SYMTYPE, 'ok'), 'link'),
+    (member('l', tarfile.LNKTYPE, 'ok'), 'link'), (member('d', tarfile.CHRTYPE), 'device'), (member('p', tarfile.FIFOTYPE), 'device'),
+    (member('ok'), 'twice'), (member('./ok'), 'twice'), (member('big', content=bytes(5000)), 'more than')])
+def test_tars_that_mean_harm(tmp_path, bad, word):
+    with pytest.raises(ValueError, match=f't.tar.*{word}'): unpack(packed(tmp_path/'t.tar', member('ok'), bad), tmp_path/'a'/'b', limit=4000)
+    assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*')} <= {'t.tar', 'a', 'a/b', 'a/b/ok', 'a/b/big'}
+
+
+def test_a_link_cannot_be_written_through(tmp_path):
+    (tmp_path/'secret').mkdir()
+    tar = packed(tmp_path/'t.tar', member('l', tarfile.SYMTYPE, str(tmp_path/'secret')), member('l/x'))
+    with pytest.raises(ValueError, match='is a link'): unpack(tar, tmp_path/'out', limit=9999)
+    assert not list((tmp_path/'secret').iterdir())
+
+
+def test_zips_that_mean_harm(tmp_path):
+    for name, external in (('../x', 0), ('l', 0o120777 << 16), ('bomb', 0)):
+        with zipfile.ZipFile(tmp_path/'z.zip', 'w', zipfile.ZIP_DEFLATED) as z:
+            info = zipfile.ZipInfo(name)
+            info.external_attr, info.compress_type = external, zipfile.ZIP_DEFLATED
+            z.writestr(info, bytes(10**7) if name == 'bomb' else b'/etc')
+        with pytest.raises(ValueError, match='leave|link|more than the 1,000,000 bytes'): unpack(tmp_path/'z.zip', tmp_path/'out', limit=10**6)
+        assert sum(p.stat().st_size for p in tmp_path.rglob('*') if p.is_file()) < 2*10**6
+
+
+@pytest.mark.parametrize('suffix', ['tgz', 'zip'])
+def test_damaged_archives_are_named(tmp_path, suffix):
+    noise = os.urandom(300_000)
+    whole = tmp_path/f'whole.{suffix}'
+    if suffix == 'zip':
+        with zipfile.ZipFile(whole, 'w') as z: z.writestr('a', noise)
+    else:
+        with tarfile.open(whole, 'w:gz') as t: t.addfile(member('a', content=noise)[0], io.BytesIO(noise))
+    bad = tmp_path/f'bad.{suffix}'
+    flipped = bytearray(whole.read_bytes())
+    flipped[150_000:150_100] = bytes(100)
+    for content in (b'', b'<html>', whole.read_bytes()[:100_000], *[bytes(flipped)]*(suffix == 'zip')):   # a tar knows nothing of its content: that is what the checksum is for
+        bad.write_bytes(content)
+        with pytest.raises(ValueError, match=f'bad.{suffix} is damaged'): unpack(bad, tmp_path/f'out{len(content)}', limit=10**6)
+
+
+@pytest.mark.skipif(not shutil.which('dpkg-deb'), reason='dpkg-deb, which builds a real Debian package, is not installed')
+def test_a_real_debian_package(tmp_path):
+    "Built by dpkg-deb, read without it."
+    tree = tmp_path/'tree'
+    (tree/'DEBIAN').mkdir(parents=True), (tree/'usr'/'share').mkdir(parents=True)
+    (tree/'DEBIAN'/'control').write_text('Package: birds\nVersion: 1\nArchitecture: all\nMaintainer: me <me@example.org>\nDescription: birds\n')
+    (tree/'usr'/'share'/'auk.txt').write_text('an auk'), (tree/'usr'/'share'/'link').symlink_to('auk.txt')
+    subprocess.run(['dpkg-deb', '-Zxz', '--build', str(tree), str(tmp_path/'birds.deb')], check=True, capture_output=True)
+    assert dict(read_members(tmp_path/'birds.deb', {'usr/share/auk.txt'})) == {'usr/share/auk.txt': b'an auk'}
+    with pytest.raises(ValueError, match='birds.deb has no file usr/share/emu.txt'): list(read_members(tmp_path/'birds.deb', {'usr/share/emu.txt', 'usr/share/auk.txt'}))
+    with pytest.raises(ValueError, match='has no file usr/share/link'): list(read_members(tmp_path/'birds.deb', {'usr/share/link'}))   # links are no files
+
+
+def test_without_apt(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    with pytest.raises(OSError, match='(?s)apt-get is not on the PATH.*place it at'): obtain(File('x.deb', SUM, ('apt:x=1',)), tmp_path)
+
+
+def test_a_folder_takes_its_place_at_once(tmp_path):
+    target = tmp_path/'set'
+    for n in (1, 2):
+        with replacing(target) as new:
+            (new/str(n)).write_text('')
+            assert [p.name for p in target.iterdir()] == (['1'] if n == 2 else []) if target.exists() else n == 1
+        assert [p.name for p in target.iterdir()] == [str(n)]
+    with pytest.raises(KeyboardInterrupt):
+        with replacing(target) as new: raise KeyboardInterrupt
+    assert [p.name for p in target.iterdir()] == ['2'] and [p.name for p in tmp_path.iterdir()] == ['set']
+
+
+def test_check_file_accepts_what_has_no_checksum(tmp_path):
+    (tmp_path/'f').write_bytes(b'x')
+    assert check_file(tmp_path/'f', '') == tmp_path/'f'

@@ -1,0 +1,165 @@
+"Composed scenes: the same bytes each time, disjoint halves, and correspondences that are true, also of real photographs."
+import random, re, shutil
+from dataclasses import replace
+import pandas as pd, pytest, torch
+from PIL import Image
+from diml_nb.core import data_dir
+from diml_nb.data import SOURCES, STAMP_FILES, Picture, get_dataset, verify
+from diml_nb.download import obtain
+from diml_nb.fetch import fetch
+from diml_nb.features import get_backbone, load_image
+from diml_nb.scenes import SIDE, clouds, compose, correspondences, trimmed
+
+STAMPS = data_dir()/'stamps'
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    "A folder with the embedded set and its scenes, made by `fetch`; a network is not needed."
+    root = tmp_path_factory.mktemp('root')
+    shutil.copytree(data_dir()/'emoji', root/'emoji')
+    fetch('emoji_scenes', root=root)
+    return root
+
+
+def test_emoji_scenes_are_those_of_the_records(root):
+    images = get_dataset('emoji_scenes', root=root)
+    assert images.hash == SOURCES['emoji_scenes'].hash and verify('emoji_scenes', root=root) == 600
+    assert all(Image.open(p).size == (SIDE, SIDE) for p in (*images.paths[:9], *images.extra['mask'][:9]))
+    assert images.split_n == tuple({c: s for c, s in zip(pd.read_csv(data_dir()/'emoji'/'classes.csv')['class'], pd.read_csv(data_dir()/'emoji'/'classes.csv').split)}[p.parent.name] for p in images.paths)
+
+
+def test_halves_share_neither_objects_nor_backgrounds(root):
+    images = get_dataset('emoji_scenes', root=root)
+    for values in (images.label_n.tolist(), images.extra['background']):
+        train, test = ({v for v, s in zip(values, images.split_n) if s == half} for half in ('train', 'test'))
+        assert train and test and not train & test
+
+
+def test_every_scene_shows_its_object_where_its_mask_says(root):
+    "Some of the object in every scene, and outside the mask the pure background."
+    images = get_dataset('emoji_scenes', root=root)
+    shown = [(torch.frombuffer(bytearray(Image.open(m).tobytes()), dtype=torch.uint8) > 127).float().mean().item() for m in images.extra['mask']]
+    assert min(shown) > .005 and max(shown) < .7 and sum(shown)/600 > .08
+
+
+def test_the_flow_between_two_scenes_of_one_object(root):
+    "The laws of a true flow, on every pair of scenes of ten classes."
+    images = get_dataset('emoji_scenes', root=root)
+    for c in range(10):
+        some = (images.label_n == c).nonzero().flatten().tolist()
+        for i in some:
+            for j in some:
+                found = correspondences(images[i], images[j], 7)
+                rows = found.flow_nm.sum(1)
+                assert (rows <= 1 + 1e-5).all() and ((rows > 0) <= (found.cover_n > 0)).all()
+                assert ((found.place_n2 >= 0) & (found.place_n2 < 7) | found.place_n2.isnan()).all()
+                assert (found.visible_n <= (found.cover_n >= .5)).all()
+                if i == j: assert torch.allclose(found.flow_nm, torch.diag((found.cover_n > 0).float()), atol=1e-6)
+
+
+def test_a_picture_and_its_mirror_image(root):
+    "Mirrored in whole, each cell is found at the other end of its row."
+    a = get_dataset('emoji_scenes', root=root)[7]
+    affine = a.extra['affine'].double().clone()
+    affine[0] = torch.tensor([0, 0, 224.]) - affine[0]
+    mask = root/'mirror.png'
+    Image.open(a.extra['mask']).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mask)
+    b = Picture(a.path, a.label, {'affine': affine, 'mask': mask})
+    found = correspondences(a, b, 7)
+    n = found.visible_n.nonzero().flatten()
+    assert len(n) > 3 and torch.equal(found.flow_nm[n].argmax(1), n - n % 7 + 6 - n % 7)
+    back = correspondences(b, a, 7)
+    assert torch.allclose(back.flow_nm.view(7, 7, 7, 7).flip(1, 3).reshape(49, 49), found.flow_nm, atol=1e-5)
+
+
+@pytest.mark.parametrize('margin', [1.0, 256/224])
+@pytest.mark.parametrize('size', [(300, 200), (200, 300), (240, 240)])
+def test_parts_follow_the_view_of_the_network(tmp_path, size, margin):
+    "A dot painted at a part is seen by `Backbone.prepare` in the cell that `correspondences` names, or not at all."
+    backbone = get_backbone(pretrained=False)
+    draw = random.Random(0)
+    for _ in range(12):
+        x, y = draw.uniform(12, size[0] - 12), draw.uniform(12, size[1] - 12)
+        image = Image.new('RGB', size)
+        image.paste('white', (round(x) - 3, round(y) - 3, round(x) + 3, round(y) + 3))
+        image.save(tmp_path/'x.png')
+        part = Picture(tmp_path/'x.png', 0, {'parts': torch.tensor([[round(x), round(y), 1.]])})
+        cells = correspondences(part, part, 4, margin=margin).cover_n.nonzero().flatten().tolist()
+        bright_hw = backbone.prepare(load_image(tmp_path/'x.png'), margin=margin).mean(0) > .5
+        if cells:
+            rows, columns = bright_hw.nonzero().float().mean(0).tolist()
+            assert abs(rows/56 - (cells[0]//4 + .5)) < .55 and abs(columns/56 - (cells[0] % 4 + .5)) < .55
+        else: assert bright_hw.float().sum() < 40      # at most its edge
+
+
+def test_faults(root):
+    images = get_dataset('emoji_scenes', root=root)
+    with pytest.raises(ValueError, match='different classes'): correspondences(images[0], images[599])
+    with pytest.raises(ValueError, match='no correspondences are known'): correspondences(*(Picture(x.path, 0, {}) for x in (images[0], images[1])))
+    with pytest.raises(ValueError, match='grid: expected at least 1'): correspondences(images[0], images[1], 0)
+
+
+def test_a_thing_of_one_pixel_and_a_thing_larger_than_its_scene():
+    for size in ((1, 1), (1, 500), (4000, 3)):
+        scene = compose(Image.new('RGBA', size, 'red'), clouds(random.Random(0)), random.Random(1))
+        assert scene.image.size == scene.mask.size == (SIDE, SIDE) and scene.affine.isfinite().all()
+    edge = Image.new('RGBA', (50, 50))
+    edge.paste('red', (10, 20, 30, 25))
+    assert trimmed(edge).size == (20, 5)
+
+
+# the list of objects and backgrounds
+
+def test_the_lists_are_whole():
+    objects, grounds = (pd.read_csv(STAMPS/f'{name}.csv', dtype=str, keep_default_na=False) for name in ('cutouts', 'backgrounds'))
+    assert len(objects) == 225 and len(grounds) == 40
+    packages = {f.name.partition('_')[0] for f in STAMP_FILES}
+    for rows, name in ((objects, 'object'), (grounds, 'background')):
+        assert rows[name].is_unique and rows.sha256.is_unique and rows[name].str.fullmatch('[a-z0-9-]+').all() and rows.sha256.str.fullmatch('[0-9a-f]{64}').all()
+        assert abs((rows.split == 'train').sum() - (rows.split == 'test').sum()) <= 1 and set(rows.package) <= packages
+    assert (grounds.licence != '').all()
+
+
+@pytest.fixture(scope='module')
+def debs(tmp_path_factory):
+    "The Debian packages, fetched by apt-get; skips only where it is not, or reaches no mirror that has them."
+    if not shutil.which('apt-get'): pytest.skip('apt-get is not installed: the photographs cannot be fetched')
+    folder = tmp_path_factory.mktemp('debs')
+    try:
+        for file in STAMP_FILES: obtain(file, folder)
+    except OSError as error:
+        if re.search('Unable to locate|was not found|No packages found|Could not resolve|Unable to connect|Failed to fetch|Temporary failure', str(error)): pytest.skip(f'no mirror has the packages: {error}')
+        raise
+    return folder
+
+
+def test_stamp_scenes_from_the_packages(debs, tmp_path, monkeypatch):
+    "Four objects and four backgrounds of the list, from the real packages; the scenes are those of the whole set."
+    (tmp_path/'stamps').mkdir()
+    objects, grounds = (pd.read_csv(STAMPS/f'{name}.csv', dtype=str, keep_default_na=False) for name in ('cutouts', 'backgrounds'))
+    pd.concat([objects[objects.split == s].head(2) for s in ('train', 'test')]).to_csv(tmp_path/'stamps'/'cutouts.csv', index=False)
+    pd.concat([grounds[grounds.split == s].head(2) for s in ('train', 'test')]).to_csv(tmp_path/'stamps'/'backgrounds.csv', index=False)
+    monkeypatch.setitem(SOURCES, 'stamp_scenes', replace(SOURCES['stamp_scenes'], counts={'train': (20, 2), 'test': (20, 2)}, hash=''))
+    fetch('stamp_scenes', root=tmp_path, archives=debs)
+    images = get_dataset('stamp_scenes', root=tmp_path)
+    assert correspondences(images[0], images[1]).cover_n.sum() > 1
+    before = images.hash
+    fetch('stamp_scenes', root=tmp_path, archives=debs, fresh=True)
+    assert get_dataset('stamp_scenes', root=tmp_path).hash == before
+
+
+def test_a_changed_photograph_is_named(debs, tmp_path):
+    shutil.copytree(STAMPS, tmp_path/'stamps')
+    text = (tmp_path/'stamps'/'cutouts.csv').read_text().splitlines()
+    fields = text[1].split(',')
+    text[1] = ','.join([*fields[:4], '0'*64])
+    (tmp_path/'stamps'/'cutouts.csv').write_text('\n'.join(text))
+    with pytest.raises(ValueError, match=f'{fields[3]} of tuxpaint-stamps-default is not the picture of cutouts.csv'): fetch('stamp_scenes', root=tmp_path, archives=debs)
+    assert [p.name for p in tmp_path.iterdir()] == ['stamps']
+
+
+@pytest.mark.skipif(not (data_dir()/'stamp_scenes').exists(), reason='the set is not here; `diml data fetch stamp_scenes` makes it')
+def test_the_whole_set_that_was_fetched():
+    images = get_dataset('stamp_scenes')
+    assert (len(images), len(images.classes), images.hash) == (2250, 225, SOURCES['stamp_scenes'].hash)
