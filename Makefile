@@ -41,7 +41,7 @@ check: export readme ## is everything committed that is generated?
 	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
 
 emoji: .venv/ready ## build the embedded images again from their npm packages
-	$(BIN)/diml data fetch emoji
+	$(BIN)/diml data fetch emoji --fresh
 
 clean: ## remove .venv, caches and executed notebooks
 	rm -rf .venv data/cache data/runs build *.egg-info .pytest_cache

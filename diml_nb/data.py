@@ -99,7 +99,7 @@ def _first_half(label_n):
     if len(classes) < 2: raise ValueError('a split by class needs at least two classes; give a column or folders named train and test')
     return tuple('train' if t else 'test' for t in torch.isin(label_n, classes[:len(classes)//2]))
 
-# %% ../nbs/20_data.ipynb #9874fdb9
+# %% ../nbs/20_data.ipynb #2bb3283c
 def check_images(paths: Sequence[Path]) -> None:
     "Read every image to its last byte, two threads and more; ValueError that lists all that cannot be used."
     def fault(path):
@@ -109,7 +109,7 @@ def check_images(paths: Sequence[Path]) -> None:
         faults = [f for f in progress(pool.map(fault, paths), 'reading images', total=len(paths)) if f]
     if faults: raise ValueError(f'{len(faults)} of {len(paths)} images cannot be used:\n  ' + '\n  '.join(faults))
 
-# %% ../nbs/20_data.ipynb #65f1e10b
+# %% ../nbs/20_data.ipynb #3cbd9b6f
 def _read_table(file):
     "The rows of a table of images, all texts; ValueError for what is missing in it."
     try: rows = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -121,7 +121,7 @@ def _read_table(file):
     if rows.empty: raise ValueError(f'{file} lists no image')
     return rows
 
-# %% ../nbs/20_data.ipynb #540a9f5d
+# %% ../nbs/20_data.ipynb #6fadaeec
 def load_csv(
     file: str | Path, *, name: str | None = None,   # default: that of the file
     check: bool = True,                              # read every image now, rather than fail in the middle of a training
@@ -138,7 +138,7 @@ def load_csv(
     if check: check_images(paths)
     return ImageSet(name or file.stem, paths, label_n, classes, split_n, extra)
 
-# %% ../nbs/20_data.ipynb #086e3fe8
+# %% ../nbs/20_data.ipynb #ddad67e6
 def _image_files(folder):
     "Files below `folder` that are meant as images, sorted; hidden ones are left alone."
     known = {*Image.registered_extensions(), '.heic', '.heif', '.raw', '.dng', '.cr2', '.nef'} - {'.pdf', '.ps', '.eps'}
@@ -157,7 +157,7 @@ def load_folder(folder: str | Path, *, check: bool = True) -> ImageSet:
     if check: check_images([path for path, *_ in found])
     return ImageSet(folder.name, tuple(path for path, *_ in found), label_n, classes, tuple(s for _, s, _ in found) if splits[0] else _first_half(label_n))
 
-# %% ../nbs/20_data.ipynb #cbe0ff28
+# %% ../nbs/20_data.ipynb #a47af90c
 class File(NamedTuple):
     "One file that a data set is made of."
     name: str
@@ -175,7 +175,7 @@ class Source:
     hash: str = ''                          # `ImageSet.hash`, where each byte is determined
     unpacked: int = 0                       # bytes that an archive may hold at most
 
-# %% ../nbs/20_data.ipynb #0a237a51
+# %% ../nbs/20_data.ipynb #bac3d667
 def _npm(design, version, sha256): return File(f'iconify-json-{design}-{version}.tgz', f'sha256:{sha256}', (f'npm:@iconify-json/{design}@{version}',))
 
 EMOJI_FILES = (
@@ -188,7 +188,7 @@ EMOJI_FILES = (
     _npm('openmoji', '1.2.29', '03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5'),
     _npm('emojione-v1', '1.2.3', '6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3'))
 
-# %% ../nbs/20_data.ipynb #ffc32597
+# %% ../nbs/20_data.ipynb #f24288d7
 def _apt(name, version, sha256, every='all'): return File(f'{name}_{version.replace(":", "%3a")}_{every}.deb', f'sha256:{sha256}', (f'apt:{name}={version}',))
 
 STAMP_FILES = (
@@ -198,7 +198,7 @@ STAMP_FILES = (
     _apt('lomiri-wallpapers-16.04', '20.04.0-2', 'a99ff6a3bfe451e4cc0682ecb3cc82e71740626d59e4845ae34a0a0e45421eab'),
     _apt('lxqt-themes', '1.2.0-1', 'd518df36b515b09d36cb00b12645dd8ce170bb82bb0966297741905ce3edc8e1'))
 
-# %% ../nbs/20_data.ipynb #ce802055
+# %% ../nbs/20_data.ipynb #74f25860
 _HALVES, _STANFORD = 'the first half of the classes trains, the others test', 'ftp.cs.stanford.edu/cs/cvgl'
 SOURCES = {
     'emoji': Source('100 emoji drawn by six designs, embedded', EMOJI_FILES[:6], 'Apache-2.0, MIT, CC-BY-4.0, named for each image', 'by lot within categories (emoji/classes.csv)',
@@ -209,7 +209,7 @@ SOURCES = {
     'stamp_scenes': Source('photographed objects set into photographs, with known correspondences', STAMP_FILES, 'GPL-2.0-or-later and others, named in data/stamps', 'by lot (data/stamps); backgrounds are disjoint too', {'train': (1120, 112), 'test': (1130, 113)}, 'c4d4a4eb78d59125b019c28c2c669dd69f3ef7f92b6ea6a8514ecbb0b9c9ec4a'),
 }
 
-# %% ../nbs/20_data.ipynb #63f12b1a
+# %% ../nbs/20_data.ipynb #cd7a0cca
 SOURCES |= {
     'cub': Source('CUB-200-2011: birds, with 15 parts and a box', (File('CUB_200_2011.tgz', 'md5:97eceeb196236b17998738112f37df78',
             ('https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz', 'https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz')),),
@@ -249,7 +249,7 @@ def verify(name: str = 'emoji', *, root: Path | None = None) -> int:
     if bad: raise ValueError(f'{len(bad)} of {len(rows)} images in {folder} differ from their checksum: {", ".join(bad[:10])}')
     return len(rows)
 
-# %% ../nbs/20_data.ipynb #8e558569
+# %% ../nbs/20_data.ipynb #d357130d
 def sheet(images: ImageSet, *, rows: int = 8, columns: int = 8, seed: int = 0) -> Image.Image:
     "Pictures of some classes, drawn by lot among those with two images or more; one row a class, its first images."
     classes, count = images.label_n.unique(return_counts=True)

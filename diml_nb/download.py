@@ -24,7 +24,7 @@ def check_file(path: Path, checksum: str) -> Path:
     if got != expected: raise ValueError(f'{path}: {kind} is {got}, expected {expected}; it is incomplete or another file: delete it and fetch it again')
     return Path(path)
 
-# %% ../nbs/25_download.ipynb #899799e9
+# %% ../nbs/25_download.ipynb #883d977c
 def _download(url, partial):
     "Append what is still missing of `url` to the file `partial`. OSError when the connection ends early; what has come stays."
     have = partial.stat().st_size if partial.exists() else 0
@@ -72,7 +72,7 @@ def _try(place, partial, checksum, pause):
             if final: raise
             time.sleep(pause * 2**attempt)
 
-# %% ../nbs/25_download.ipynb #72230df2
+# %% ../nbs/25_download.ipynb #b1acc3b2
 def obtain(
     file: File,
     archives: str | Path | None = None,   # folder to look into and to fetch into; default: archives/ in `cache_dir()`
@@ -90,7 +90,7 @@ def obtain(
     tried = 'it could not be fetched:\n' + '\n'.join(faults) if faults else 'its owners hand it out on request only'
     raise OSError(f'{file.name}: {tried}\nget it in another way and place it at {target}, then call this again')
 
-# %% ../nbs/25_download.ipynb #5119e05d
+# %% ../nbs/25_download.ipynb #465a2809
 def safe_name(name: str, archive: Path) -> PurePosixPath:
     "The relative path of a member; ValueError when it is absolute, climbs with '..' or has a character that is special somewhere."
     parts = PurePosixPath(name).parts
@@ -98,7 +98,7 @@ def safe_name(name: str, archive: Path) -> PurePosixPath:
         raise ValueError(f'{Path(archive).name}: the member {name!r} would leave its folder; nothing of this archive is used')
     return PurePosixPath(*parts)
 
-# %% ../nbs/25_download.ipynb #f239364e
+# %% ../nbs/25_download.ipynb #4366db73
 @contextmanager
 def _readable(archive):
     "What the libraries say of a damaged archive, as a ValueError that names it."
@@ -119,7 +119,7 @@ def _members(archive):
                 kind = 'file' if info.isreg() else 'folder' if info.isdir() else 'link' if info.issym() or info.islnk() else 'device'
                 yield info.name, kind, lambda info=info: t.extractfile(info)
 
-# %% ../nbs/25_download.ipynb #1c617ecb
+# %% ../nbs/25_download.ipynb #9a4cbfbf
 def unpack(archive: Path, folder: Path, *, limit: int) -> int:
     "Write the files of a tar or zip below `folder`, at most `limit` bytes (a file costs 512 more); the number of files, or ValueError that names the member."
     files = spent = 0
@@ -138,7 +138,7 @@ def unpack(archive: Path, folder: Path, *, limit: int) -> int:
                     bar.update(out.write(block))
     return files
 
-# %% ../nbs/25_download.ipynb #6604a7cf
+# %% ../nbs/25_download.ipynb #c74ae6c4
 @contextmanager
 def _tar_of(archive):
     "The tar inside a .deb, or the file itself."
@@ -153,7 +153,7 @@ def _tar_of(archive):
             file = io.BytesIO(file.read(int(header[48:58])))
         with tarfile.open(fileobj=file) as tar: yield tar
 
-# %% ../nbs/25_download.ipynb #b8c0546c
+# %% ../nbs/25_download.ipynb #bbcd1f5c
 def read_members(archive: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
     "The content of the named files of a tar or .deb, in their order; nothing touches the disk. ValueError names what is not there."
     left = set(names)
@@ -165,7 +165,7 @@ def read_members(archive: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
                 if not left: return
     if left: raise ValueError(f'{Path(archive).name} has no file {", ".join(sorted(left)[:5])}')
 
-# %% ../nbs/25_download.ipynb #c778ea6e
+# %% ../nbs/25_download.ipynb #2c39ec90
 def _tidy(target):
     "What a killed run left behind: an old set in the moment of its exchange comes back, a half one is removed after a day."
     for left in target.parent.glob(f'.{target.name}-*'):
@@ -173,7 +173,7 @@ def _tidy(target):
         if not target.exists() and (left/'old').exists(): (left/'old').rename(target)
         if stale: shutil.rmtree(left, ignore_errors=True)
 
-# %% ../nbs/25_download.ipynb #5ae4655f
+# %% ../nbs/25_download.ipynb #f18e4c66
 @contextmanager
 def replacing(target: str | Path):
     "Yield a new folder that becomes `target` when the block ends well, in place of an old one; else all stays as it was."

@@ -30,7 +30,7 @@ def _unpacked(files, folder, name):
     for file, path in files.items():
         if path.suffix in ('.tgz', '.zip'): unpack(path, folder, limit=SOURCES[name].unpacked)
 
-# %% ../nbs/28_fetch.ipynb #bba8bce7
+# %% ../nbs/28_fetch.ipynb #970993b3
 def make_cub(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "CUB-200-2011: boxes (left, top, width, height) and 15 parts (x, y, seen), in pixels."
     _unpacked(files, folder, 'cub')
@@ -43,7 +43,7 @@ def make_cub(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     table = table.merge(parts, on='id', validate='1:1').assign(split=_by_class(table.number, len(table.number.unique())//2))
     return table.assign(path='CUB_200_2011/images/' + table.path)[['path', 'label', 'split', 'box', 'parts']]
 
-# %% ../nbs/28_fetch.ipynb #f51e40fe
+# %% ../nbs/28_fetch.ipynb #ca6d6405
 def _box(x1, y1, x2, y2): return f'{x1} {y1} {x2 - x1} {y2 - y1}'
 
 def make_cars(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def make_cars(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame
     return pd.DataFrame(dict(path=[str(p) for p in cars['relative_im_path']], label=[f'{n:03}' for n in number], split=_by_class(number, len(names)//2),
                              box=boxes, model=[str(names[n - 1]) for n in number])).sort_values(['label', 'path'], ignore_index=True)
 
-# %% ../nbs/28_fetch.ipynb #45e243dc
+# %% ../nbs/28_fetch.ipynb #73d750a9
 def make_sop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Stanford Online Products; `category` is one of its twelve kinds of product."
     _unpacked(files, folder, 'sop')
@@ -65,7 +65,7 @@ def make_sop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     rows = pd.concat([pd.read_csv(top/f'Ebay_{split}.txt', sep=' ', dtype=str).assign(split=split) for split in ('train', 'test')], ignore_index=True)
     return pd.DataFrame(dict(path=top.name + '/' + rows.path, label=rows.class_id, split=rows.split, category=rows.path.str.split('_final').str[0]))
 
-# %% ../nbs/28_fetch.ipynb #1ea5aa34
+# %% ../nbs/28_fetch.ipynb #6a96dd08
 def make_inshop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "In-Shop: splits train, query and gallery, and boxes (left, top, width, height) in pixels."
     _unpacked(files, folder, 'inshop')
@@ -74,7 +74,7 @@ def make_inshop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFra
     box = [_box(*map(int, four)) for four in rows[['x_1', 'y_1', 'x_2', 'y_2']].values]
     return pd.DataFrame(dict(path=rows.image_name, label=rows.item_id, split=rows.evaluation_status, box=box)).sort_values(['label', 'split', 'path'], ignore_index=True)
 
-# %% ../nbs/28_fetch.ipynb #10e4ff5a
+# %% ../nbs/28_fetch.ipynb #e77a9d2f
 MAKERS = {'emoji': make_emoji, 'emoji_vendors': partial(make_emoji, full=True), 'emoji_scenes': make_emoji_scenes, 'stamp_scenes': make_stamp_scenes,
           'cub': make_cub, 'cars': make_cars, 'sop': make_sop, 'inshop': make_inshop}   # name -> function (files, new folder, root) -> rows
 
@@ -86,7 +86,7 @@ def _check(name, rows, folder):
     if missing := [p for p in rows.path if not (folder/safe_name(p, folder)).is_file()]: raise ValueError(f'{name}: {len(missing)} images of its lists are not in its archive: {", ".join(missing[:5])}; nothing is kept')
     if both := set(rows.label[rows.split == 'train']) & set(rows.label[rows.split != 'train']): raise ValueError(f'{name}: {len(both)} classes are in train and in test: {", ".join(sorted(both)[:5])}; nothing is kept')
 
-# %% ../nbs/28_fetch.ipynb #bcb5b88b
+# %% ../nbs/28_fetch.ipynb #b942d97b
 LISTS = {name: 'stamps/cutouts.csv' if name == 'stamp_scenes' else 'emoji/classes.csv' for name in MAKERS if name.startswith(('emoji', 'stamp'))}   # what a set is made after
 
 def _ready(name, root):
@@ -95,7 +95,7 @@ def _ready(name, root):
     try: return bool(verify(name, root=root))
     except (OSError, ValueError): return False
 
-# %% ../nbs/28_fetch.ipynb #d80584ab
+# %% ../nbs/28_fetch.ipynb #a1070a6e
 def fetch(
     name: str = 'emoji',           # a key of `MAKERS`
     *, root: Path | None = None,   # folder of the data sets; default: data/ of the repository

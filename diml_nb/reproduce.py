@@ -125,7 +125,7 @@ def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
 def readme_table(record: Record) -> str:
     "The lines of a record in markdown, with their intervals and the record's name."
     lines, note = _paper_setting(record) if "K" in record.config else (table(record), "")
-    lines = lines[[name for name in ("loss", "method", *METRICS.values(), "MAP@R over cosine") if name in lines]]
+    lines = lines[[name for name in ("dataset", "images", "classes", "loss", "method", *METRICS.values(), "MAP@R over cosine") if name in lines]]
     rows = [" | ".join(["", *line, ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist())]
     return "\n".join([*rows, "", f"({note}record `data/results/{record.experiment}/{record.hash}.json`)"])
 

@@ -57,7 +57,7 @@ def compose(cutout: Image.Image, background: Image.Image, draw: random.Random) -
     if draw.random() < .5: ground = ImageOps.mirror(ground)
     return Scene(Image.alpha_composite(ground.convert('RGBA'), layer).convert('RGB'), layer.getchannel('A'), affine)
 
-# %% ../nbs/27_scenes.ipynb #2ac199f5
+# %% ../nbs/27_scenes.ipynb #11494348
 def clouds(draw: random.Random, side: int = 448) -> Image.Image:
     "A made background of that many pixels: random colours from fine to coarse, the same bytes for the same `draw`."
     page = Image.new('RGB', (side, side))
@@ -66,12 +66,12 @@ def clouds(draw: random.Random, side: int = 448) -> Image.Image:
         page = Image.blend(page, noise, .55)
     return ImageOps.autocontrast(ImageEnhance.Color(page).enhance(.6), cutoff=1)
 
-# %% ../nbs/27_scenes.ipynb #3d6d134b
+# %% ../nbs/27_scenes.ipynb #567c85fe
 def trimmed(image: Image.Image) -> Image.Image:
     "The part of an RGBA image that is not transparent."
     return image.convert('RGBA').crop(image.convert('RGBA').getchannel('A').getbbox())
 
-# %% ../nbs/27_scenes.ipynb #c204114e
+# %% ../nbs/27_scenes.ipynb #a5f25a39
 class Correspondences(NamedTuple):
     "What lies in the N = grid x grid cells of A, row by row, and where it lies in B."
     flow_nm: Tensor      # (N, M): the share of what the object has in n that lies in m; rows sum to 1, less what B does not show
@@ -79,13 +79,13 @@ class Correspondences(NamedTuple):
     cover_n: Tensor      # (N,): share of the cell that the object covers; of parts, 1 for a cell with one
     visible_n: Tensor    # (N,) bool: the object covers at least half of the cell, and B shows at least half of that
 
-# %% ../nbs/27_scenes.ipynb #f2c8eb12
+# %% ../nbs/27_scenes.ipynb #72cf4ce8
 def _in_view(xy_p2, size, margin):
     "Pixels of a picture as fractions of the square that `Backbone.prepare` with this margin shows."
     side = min(size)/margin
     return (xy_p2 - torch.tensor([(size[0] - side)/2, (size[1] - side)/2], dtype=xy_p2.dtype))/side
 
-# %% ../nbs/27_scenes.ipynb #69275652
+# %% ../nbs/27_scenes.ipynb #46de18a2
 def _points(a, b):
     "The same points of the thing in A and in B, as pixels (P, 2); NaN where B does not have it. And how many of them fill a picture, None for parts."
     if 'affine' in a.extra and 'affine' in b.extra:
@@ -100,7 +100,7 @@ def _points(a, b):
         return a.extra['parts'][seen_a, :2].double(), there[seen_a], None
     raise ValueError(f'{a.path} and {b.path}: no correspondences are known; they need an affine and a mask each (scenes) or parts (CUB)')
 
-# %% ../nbs/27_scenes.ipynb #512b5570
+# %% ../nbs/27_scenes.ipynb #09fb10bd
 def correspondences(
     scene_a: Picture, scene_b: Picture,   # two pictures of one class, `images[i]` of a set that knows `affine` and `mask`, or `parts`
     grid: int = 7,                        # cells a side, as in `pool`
@@ -124,7 +124,7 @@ def correspondences(
     flow_nm, place_n2 = count_nm/points_n.clamp(min=1)[:, None], place_n2/seen_n[:, None]
     return Correspondences(flow_nm.float(), place_n2.float(), cover_n.float(), (cover_n >= .5) & (flow_nm.sum(1) >= .5))
 
-# %% ../nbs/27_scenes.ipynb #5396172b
+# %% ../nbs/27_scenes.ipynb #87a08dd2
 def _make_scenes(objects, backgrounds, folder, each):
     "Compose `each` scenes of every object (label, split, RGBA) before backgrounds (split, name, RGB) of its split; the rows for images.csv."
     rows, grounds = [], {split: [(name, image) for s, name, image in backgrounds if s == split] for split, *_ in backgrounds}
@@ -138,7 +138,7 @@ def _make_scenes(objects, backgrounds, folder, each):
             rows.append(dict(path=path, label=label, split=split, background=name, affine=' '.join(f'{x:.4f}' for x in scene.affine.flatten().tolist()), mask=f'masks/{path}'))
     return pd.DataFrame(rows)
 
-# %% ../nbs/27_scenes.ipynb #ce350091
+# %% ../nbs/27_scenes.ipynb #6bb01080
 def make_emoji_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 6, per_split: int = 12) -> pd.DataFrame:
     "Scenes of the drawings of `noto` in `root`/emoji before `per_split` clouds a split. Needs no file."
     classes = pd.read_csv(root/'emoji'/'classes.csv', dtype=str)
@@ -146,7 +146,7 @@ def make_emoji_scenes(files: dict[File, Path], folder: Path, root: Path, *, each
     grounds = [(s, f'clouds-{s}-{n}', clouds(random.Random(f'{s} {n}'))) for s in ('train', 'test') for n in range(per_split)]
     return _make_scenes(objects, grounds, folder, each)
 
-# %% ../nbs/27_scenes.ipynb #0df5d407
+# %% ../nbs/27_scenes.ipynb #e37763ad
 def _listed(table, files):
     "The pictures that a list of data/stamps names, from the packages, each with its checksum; ValueError names one that differs."
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
@@ -159,7 +159,7 @@ def _listed(table, files):
         if sha256(data) != row.sha256: raise ValueError(f'{row.file} of {row.package} is not the picture of {table.name}: sha256 {sha256(data)}')
         yield row, Image.open(io.BytesIO(data))
 
-# %% ../nbs/27_scenes.ipynb #0c62fa80
+# %% ../nbs/27_scenes.ipynb #0f42df10
 def make_stamp_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 10) -> pd.DataFrame:
     "Scenes of the objects before the backgrounds that `root`/stamps lists; both are read from Debian packages."
     objects = [(row.object, row.split, trimmed(image)) for row, image in _listed(root/'stamps'/'cutouts.csv', files)]

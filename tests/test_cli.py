@@ -13,7 +13,7 @@ def diml(*words, **environment):
     return subprocess.run([DIML, *words], capture_output=True, text=True, env=os.environ | environment)
 
 
-@pytest.mark.parametrize("words", (["--help"], ["data", "--help"], ["reproduce", "--help"], ["data", "fetch", "--help"]))
+@pytest.mark.parametrize("words", (["--help"], ["data", "--help"], ["reproduce", "--help"], ["data", "fetch", "--help"], ["data", "show", "--help"]))
 def test_help(words):
     done = diml(*words)
     assert done.returncode == 0 and "Usage" in done.stdout and not done.stderr
@@ -33,7 +33,7 @@ def test_data():
 
 def test_data_that_was_not_fetched(tmp_path):
     done = diml("data", "list", DIML_DATA=str(tmp_path))
-    assert done.returncode == 0 and "`diml data fetch emoji_vendors`" in done.stdout and not done.stderr
+    assert done.returncode == 0 and "[diml data fetch emoji_vendors]" in done.stdout and "inshop (files by hand)" in done.stdout and not done.stderr
     done = diml("data", "verify", "emoji_vendors", DIML_DATA=str(tmp_path))
     assert done.returncode == 1 and "`diml data fetch emoji_vendors`" in done.stderr and "Traceback" not in done.stderr
 
@@ -43,9 +43,11 @@ def test_data_that_was_not_fetched(tmp_path):
     [
         (["reproduce", "99_nothing"], "expected one of 01_test_time"),
         (["reproduce", "01_test_time", "--preset", "huge"], "preset: expected one of smoke, quick, full"),
-        (["data", "verify", "cub"], "unknown data set 'cub'; known: emoji"),
+        (["data", "verify", "birds"], "unknown data set 'birds'; known: emoji"),
+        (["data", "verify", "cub"], "`diml data fetch cub` makes the set"),
+        (["data", "show", "nowhere.csv"], "unknown data set 'nowhere.csv'"),
         (["data", "verify", "--root", "nowhere"], "no data folder at nowhere"),
-        (["data", "fetch", "cub"], "cannot fetch 'cub'"),
+        (["data", "fetch", "birds"], "cannot fetch 'birds'"),
     ],
 )
 def test_one_sentence_and_status_one(words, message):

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from diml_nb.core import REPOSITORY, load_record
-from diml_nb.data import HASHES, get_dataset
+from diml_nb.data import SOURCES, get_dataset
 from diml_nb.reproduce import METRICS, code_hash, experiments, find_record, readme_table, reproduce, table
 
 
@@ -105,12 +105,12 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
 
 
-@pytest.mark.parametrize("experiment,modules", (("01_test_time", ("data", "retrieval")), ("02_training", ("training",))))
+@pytest.mark.parametrize("experiment,modules", (("01_test_time", ("data", "retrieval")), ("02_training", ("training",)), ("03_data_sets", ("data", "retrieval"))))
 def test_committed_record_is_of_this_code(experiment, modules):
     "The records of the embedded set, and README's table, are what the present code makes."
     record = find_record(experiment, "quick")
     assert record.inputs["code"] == code_hash(experiment, *modules), "run `make reproduce readme` and commit the record"
-    assert record.inputs["data"] == get_dataset("emoji").hash
+    assert record.inputs["data"] == ({name: SOURCES[name].hash for name in ("emoji", "emoji_scenes")} if experiment == "03_data_sets" else get_dataset("emoji").hash)
     if experiment == "01_test_time": assert readme_table(record) in (REPOSITORY / "README.md").read_text()
     assert len(table(record)) == len([r for r in record.rows if "precision_at_1" in r["result"]])
 
@@ -118,9 +118,24 @@ def test_committed_record_is_of_this_code(experiment, modules):
 def test_the_large_record_is_of_the_large_set():
     "More than 400 classes to learn from and to test on, three seeds, and the table of README is made from it."
     record = find_record("02_training", "full")
-    assert record.inputs["data"] == HASHES["emoji_vendors"] and record.config["seeds"] == 3
+    assert record.inputs["data"] == SOURCES["emoji_vendors"].hash and record.config["seeds"] == 3
     assert all(row["result"]["classes"] > 400 for row in record.rows if "classes" in row["result"])
     assert readme_table(record) in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_record_of_the_data_sets():
+    "All that packages hold, as published, and the table of README is made from it."
+    record = find_record("03_data_sets", "full")
+    assert record.inputs["data"] == {name: SOURCES[name].hash for name in ("emoji", "emoji_vendors", "emoji_scenes", "stamp_scenes")}
+    assert all(row["result"]["as_published"] for row in record.rows if "facts" in row["config"])
+    assert readme_table(record) in (REPOSITORY / "README.md").read_text()
+
+
+def test_data_sets_smoke_run(tmp_path):
+    out = reproduce("03_data_sets", "smoke", out=tmp_path)
+    record = find_record("03_data_sets", "smoke", results=tmp_path / "results")
+    assert [row["config"]["dataset"] for row in record.rows if "method" in row["config"]] == ["emoji"] * 3 + ["emoji_scenes"] * 3
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"03_data_sets-{name}.png" for name in ("smoke", "emoji", "emoji_scenes", "correspondences")} and out.exists()
 
 
 def test_training_smoke_run(tmp_path):
