@@ -68,7 +68,7 @@ def data_fetch(
         from diml_nb.fetch import fetch
         typer.echo(f"{name} is at {fetch(name, root=root, archives=archives, fresh=fresh)}")
 
-# %% ../nbs/62_cli.ipynb #d2e14bca
+# %% ../nbs/62_cli.ipynb #199edc8a
 @data.command("show")
 def data_show(
     name: Annotated[str, typer.Argument(help="A data set, or the path of a folder or CSV file of your own.")] = "emoji", root: Root = None,
@@ -83,7 +83,7 @@ def data_show(
             for split, (images, classes) in source.counts.items(): typer.echo(f"  {split}: {images} images, {classes} classes")
             for file in source.files: typer.echo(f"  {file.name}  {file.checksum or 'no checksum published'}  {' or '.join(file.places) or 'by hand'}")
         images, target = get_dataset(name, root=root), out or cache_dir() / f"{Path(name).stem}.png"
-        with atomic_path(target) as partial: sheet(images).save(partial, "PNG")
+        with atomic_path(target) as partial: sheet(images).save(partial, {".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower(), "PNG"))
         typer.echo(f"{images}\nsheet: {target}")
 
 # %% ../nbs/62_cli.ipynb #3c8015a3
@@ -138,7 +138,8 @@ def train(
 ) -> None:
     "Train a network and keep the epoch that is best on held-out training classes. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."
     with _sentences():
-        if dataset and Path(dataset).exists(): dataset = str(Path(dataset).resolve())     # images of one's own, found again by `diml evaluate`
+        from diml_nb.data import SOURCES
+        if dataset and dataset not in SOURCES and Path(dataset).exists(): dataset = str(Path(dataset).resolve())     # one's own, found again by `diml evaluate`
         options = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
         _train(_config(options, settings, end_to_end), out, fresh=fresh, workers=workers, tensorboard=tensorboard)
 

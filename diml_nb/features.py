@@ -29,14 +29,15 @@ def load_image(path: str | Path) -> Image.Image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":   # an MPO is a photograph with its own preview behind it
                 raise ValueError(f"it has {frames} frames or pages; save the one that is meant as a file of its own")
-            if image.mode in ("I", "F"): raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) without a stated white; save it with 8 or 16 bits")
+            sixteen = image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PNG", "PPM")
+            if image.mode in ("I", "F") and not sixteen: raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) without a stated white; save it with 8 or 16 bits")
             ImageOps.exif_transpose(image, in_place=True)
-            if image.mode.startswith("I;16"): image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if sixteen: image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if "A" in image.getbands() or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:   # Pillow's readers raise whatever their formats make of a damaged file
         raise ValueError(f"cannot read the image {path}: {error}") from error
 
 # %% ../nbs/10_features.ipynb #c0f122f7

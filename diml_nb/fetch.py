@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['MAKERS', 'LISTS', 'make_cub', 'make_cars', 'make_sop', 'make_inshop', 'fetch']
 
-# %% ../nbs/28_fetch.ipynb #d6ca3512
+# %% ../nbs/28_fetch.ipynb #62afd78f
 import warnings
 from functools import partial
 from pathlib import Path
-import pandas as pd
+import pandas as pd, torch
 from .core import data_dir, progress, sha256
-from .data import SOURCES, File, get_dataset, verify
-from .download import obtain, replacing, safe_name, unpack
+from .data import SOURCES, File, check_counts, check_hash, first_half, load_csv, verify
+from .download import locked, obtain, replacing, safe_name, tidy, unpack
 from .emoji import make_emoji
 from .scenes import make_emoji_scenes, make_stamp_scenes
 
@@ -22,15 +22,13 @@ def _words(file, *columns):
     lines = [line.split(maxsplit=len(columns) - 1) for line in file.read_text(encoding='utf-8').splitlines() if line.strip()]
     return pd.DataFrame([[*map(str.strip, line)] for line in lines], columns=columns)
 
-# %% ../nbs/28_fetch.ipynb #20b68705
-def _by_class(number, half): return ['train' if int(n) <= half else 'test' for n in number]
-
+# %% ../nbs/28_fetch.ipynb #4061b711
 def _unpacked(files, folder, name):
     "Unpack every archive of a source below `folder`."
     for file, path in files.items():
         if path.suffix in ('.tgz', '.zip'): unpack(path, folder, limit=SOURCES[name].unpacked)
 
-# %% ../nbs/28_fetch.ipynb #970993b3
+# %% ../nbs/28_fetch.ipynb #e4591545
 def make_cub(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "CUB-200-2011: boxes (left, top, width, height) and 15 parts (x, y, seen), in pixels."
     _unpacked(files, folder, 'cub')
@@ -40,10 +38,10 @@ def make_cub(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     table = table.merge(_words(top/'classes.txt', 'number', 'label'), on='number', validate='m:1').merge(_words(top/'bounding_boxes.txt', 'id', 'box'), on='id', validate='1:1')
     parts = _words(top/'parts'/'part_locs.txt', 'id', 'part', 'place')
     parts = parts.assign(part=parts.part.astype(int)).sort_values('part').groupby('id').place.agg(' '.join).rename('parts')
-    table = table.merge(parts, on='id', validate='1:1').assign(split=_by_class(table.number, len(table.number.unique())//2))
+    table = table.merge(parts, on='id', validate='1:1').assign(split=first_half(torch.tensor(table.number.astype(int).values)))
     return table.assign(path='CUB_200_2011/images/' + table.path)[['path', 'label', 'split', 'box', 'parts']]
 
-# %% ../nbs/28_fetch.ipynb #ca6d6405
+# %% ../nbs/28_fetch.ipynb #aabf32e9
 def _box(x1, y1, x2, y2): return f'{x1} {y1} {x2 - x1} {y2 - y1}'
 
 def make_cars(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
@@ -54,10 +52,10 @@ def make_cars(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame
     cars, names = marks['annotations'], marks['class_names']
     number = [int(c) for c in cars['class']]
     boxes = [_box(*map(int, four)) for four in zip(*(cars[f'bbox_{k}'] for k in ('x1', 'y1', 'x2', 'y2')))]
-    return pd.DataFrame(dict(path=[str(p) for p in cars['relative_im_path']], label=[f'{n:03}' for n in number], split=_by_class(number, len(names)//2),
+    return pd.DataFrame(dict(path=[str(p) for p in cars['relative_im_path']], label=[f'{n:03}' for n in number], split=first_half(torch.tensor(number)),
                              box=boxes, model=[str(names[n - 1]) for n in number])).sort_values(['label', 'path'], ignore_index=True)
 
-# %% ../nbs/28_fetch.ipynb #73d750a9
+# %% ../nbs/28_fetch.ipynb #02bcbfa0
 def make_sop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Stanford Online Products; `category` is one of its twelve kinds of product."
     _unpacked(files, folder, 'sop')
@@ -65,7 +63,7 @@ def make_sop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     rows = pd.concat([pd.read_csv(top/f'Ebay_{split}.txt', sep=' ', dtype=str).assign(split=split) for split in ('train', 'test')], ignore_index=True)
     return pd.DataFrame(dict(path=top.name + '/' + rows.path, label=rows.class_id, split=rows.split, category=rows.path.str.split('_final').str[0]))
 
-# %% ../nbs/28_fetch.ipynb #6a96dd08
+# %% ../nbs/28_fetch.ipynb #7518d2fb
 def make_inshop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "In-Shop: splits train, query and gallery, and boxes (left, top, width, height) in pixels."
     _unpacked(files, folder, 'inshop')
@@ -74,19 +72,18 @@ def make_inshop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFra
     box = [_box(*map(int, four)) for four in rows[['x_1', 'y_1', 'x_2', 'y_2']].values]
     return pd.DataFrame(dict(path=rows.image_name, label=rows.item_id, split=rows.evaluation_status, box=box)).sort_values(['label', 'split', 'path'], ignore_index=True)
 
-# %% ../nbs/28_fetch.ipynb #e77a9d2f
+# %% ../nbs/28_fetch.ipynb #1605e16b
 MAKERS = {'emoji': make_emoji, 'emoji_vendors': partial(make_emoji, full=True), 'emoji_scenes': make_emoji_scenes, 'stamp_scenes': make_stamp_scenes,
           'cub': make_cub, 'cars': make_cars, 'sop': make_sop, 'inshop': make_inshop}   # name -> function (files, new folder, root) -> rows
 
 def _check(name, rows, folder):
-    "ValueError unless the images and classes of each split are as many as published, each has a file, and no class is in train and test."
-    expected = SOURCES[name].counts
-    got = {split: (len(some), some.label.nunique()) for split, some in rows.groupby('split')}
-    if got != expected: raise ValueError(f'{name}: expected (images, classes) {expected}, got {got}; nothing is kept')
-    if missing := [p for p in rows.path if not (folder/safe_name(p, folder)).is_file()]: raise ValueError(f'{name}: {len(missing)} images of its lists are not in its archive: {", ".join(missing[:5])}; nothing is kept')
-    if both := set(rows.label[rows.split == 'train']) & set(rows.label[rows.split != 'train']): raise ValueError(f'{name}: {len(both)} classes are in train and in test: {", ".join(sorted(both)[:5])}; nothing is kept')
+    "ValueError unless each row has its file, below `folder`, and no class is both learned and tested."
+    missing = [p for p in rows.path if not (folder/safe_name(p, folder)).is_file()]
+    if missing: raise ValueError(f'{name}: {len(missing)} images of its lists are not in its archive: {", ".join(missing[:5])}; nothing is kept')
+    both = set(rows.label[rows.split == 'train']) & set(rows.label[rows.split != 'train'])
+    if both: raise ValueError(f'{name}: {len(both)} classes are in train and in test: {", ".join(sorted(both)[:5])}; nothing is kept')
 
-# %% ../nbs/28_fetch.ipynb #b942d97b
+# %% ../nbs/28_fetch.ipynb #bcb5b88b
 LISTS = {name: 'stamps/cutouts.csv' if name == 'stamp_scenes' else 'emoji/classes.csv' for name in MAKERS if name.startswith(('emoji', 'stamp'))}   # what a set is made after
 
 def _ready(name, root):
@@ -95,7 +92,32 @@ def _ready(name, root):
     try: return bool(verify(name, root=root))
     except (OSError, ValueError): return False
 
-# %% ../nbs/28_fetch.ipynb #a1070a6e
+# %% ../nbs/28_fetch.ipynb #7ba0b77b
+def _obtain_all(files, archives):
+    "Every file of a source, or one OSError that names all that are missing."
+    found, faults = {}, []
+    for file in files:
+        try: found[file] = obtain(file, archives)
+        except OSError as error: faults.append(str(error))
+    if faults: raise OSError('\n'.join(faults))
+    return found
+
+def _make(name, root, archives):
+    target, source = root/name, SOURCES[name]
+    if target.exists() and any(target.iterdir()) and not (target/'images.csv').exists():
+        raise OSError(f'{target} holds files but no images.csv, so it is not a set that was made here; move it away first')
+    files = _obtain_all(source.files, archives)
+    with replacing(target) as new:
+        rows = MAKERS[name](files, new, root)
+        _check(name, rows, new)
+        rows.insert(3, 'sha256', [sha256(new/p) for p in progress(rows.path, 'checksums')])
+        rows.to_csv(new/'images.csv', index=False, lineterminator='\n')
+        images = load_csv(new/'images.csv', name=name, check=not all(f.checksum for f in source.files))   # what cannot be read again must not take the place
+        check_counts(images)
+        try: check_hash(images)
+        except ValueError as error: warnings.warn(str(error))
+
+# %% ../nbs/28_fetch.ipynb #09b55301
 def fetch(
     name: str = 'emoji',           # a key of `MAKERS`
     *, root: Path | None = None,   # folder of the data sets; default: data/ of the repository
@@ -104,14 +126,8 @@ def fetch(
 ) -> Path:
     "Make `root/name` unless it is there and whole. The old one is replaced only on success. OSError says what to place where; warns when its hash is another than the published one."
     if name not in MAKERS: raise ValueError(f'cannot fetch {name!r}; known: {", ".join(MAKERS)}')
-    root, source = data_dir(root), SOURCES[name]
-    if _ready(name, root) and not fresh: return root/name
-    files = {file: obtain(file, archives) for file in source.files}
-    with replacing(root/name) as new:
-        rows = MAKERS[name](files, new, root)
-        _check(name, rows, new)
-        rows.insert(3, 'sha256', [sha256(new/p) for p in progress(rows.path, 'checksums')])
-        rows.to_csv(new/'images.csv', index=False, lineterminator='\n')
-    if source.hash and (got := get_dataset(name, root=root).hash) != source.hash:
-        warnings.warn(f'{root/name} differs from the set of the records (hash {got[:12]}, there {source.hash[:12]}): are Pillow and resvg-py those of requirements.txt?')
+    root = data_dir(root)
+    with locked(root/name):
+        tidy((root/name).resolve())
+        if fresh or not _ready(name, root): _make(name, root, archives)
     return root/name

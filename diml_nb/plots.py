@@ -95,22 +95,24 @@ def plot_flows(
     bar.set_label(f"cosine of the two cells\n(widest ribbon: mass {plan_nm.max().item():.3f})", fontsize=8)
     return fig
 
-# %% ../nbs/42_plots.ipynb #55d4a8af
+# %% ../nbs/42_plots.ipynb #f42cf7e1
 def plot_correspondences(image_a: Image.Image, image_b: Image.Image, truth: Correspondences, *, labels: tuple[str, str] = ("A", "B")) -> Figure:
     "Where the cells of A that the object fills truly lie in B; the images as the network saw them: square."
     side, left_b = math.isqrt(len(truth.cover_n)), 1.2
     fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
     _panel(ax, image_a, 0, side, COLOR_A, labels[0])
     _panel(ax, image_b, left_b, side, COLOR_B, labels[1])
-    filled_n = truth.cover_n >= 0.5
-    for n in filled_n.nonzero().flatten().tolist():
-        start, color = ((n % side + 0.5) / side, (n // side + 0.5) / side), plt.get_cmap("plasma")(0.1 + 0.8 * (n // side) / max(side - 1, 1))
-        ax.scatter(*start, s=26, color=color if truth.visible_n[n] else "none", edgecolors="white" if truth.visible_n[n] else color, linewidths=0.8, zorder=5)
-        if truth.visible_n[n]:
-            end = left_b + truth.place_n2[n, 0].item() / side, truth.place_n2[n, 1].item() / side
-            ax.plot(*zip(start, end), color=color, lw=1.1, alpha=0.8, zorder=4)
-            ax.scatter(*end, s=26, color=color, edgecolors="white", linewidths=0.8, zorder=5)
-    text = f"{int(truth.visible_n.sum())} of {int(filled_n.sum())} cells that the object fills are shown in {labels[1]}"
+    filled_n = (truth.cover_n >= 0.5).nonzero().flatten().tolist()
+    for k, n in enumerate(filled_n):
+        start, color = ((n % side + 0.5) / side, (n // side + 0.5) / side), plt.get_cmap("plasma")(0.95 * k / max(len(filled_n) - 1, 1))
+        if not truth.visible_n[n]:
+            for line, ink in ((3, "white"), (1.2, "black")): ax.scatter(*start, marker="x", s=34, color=ink, linewidths=line, zorder=5)
+            continue
+        end = left_b + truth.place_n2[n, 0].item() / side, truth.place_n2[n, 1].item() / side
+        ax.plot(*zip(start, end), color=color, lw=1.1, alpha=0.8, zorder=4)
+        for point in (start, end): ax.scatter(*point, s=26, color=color, edgecolors="white", linewidths=0.8, zorder=5)
+    shown = int(truth.visible_n.sum())
+    text = f"{shown} of the {len(filled_n)} cells that the object fills at least by half are shown in {labels[1]}" + "; crosses: not shown" * (shown < len(filled_n))
     ax.text(left_b / 2 + 0.5, 1.05, text, ha="center", va="top", fontsize=9)
     ax.set(xlim=(-0.03, left_b + 1.03), ylim=(1.12, -0.12), aspect="equal")
     ax.axis("off")

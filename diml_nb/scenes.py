@@ -6,12 +6,11 @@
 __all__ = ['SIDE', 'Scene', 'compose', 'clouds', 'trimmed', 'Correspondences', 'correspondences', 'make_emoji_scenes',
            'make_stamp_scenes']
 
-# %% ../nbs/27_scenes.ipynb #9fc9a4ad
+# %% ../nbs/27_scenes.ipynb #08317a7d
 import io, math, random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-import pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from .core import progress, sha256
@@ -66,10 +65,12 @@ def clouds(draw: random.Random, side: int = 448) -> Image.Image:
         page = Image.blend(page, noise, .55)
     return ImageOps.autocontrast(ImageEnhance.Color(page).enhance(.6), cutoff=1)
 
-# %% ../nbs/27_scenes.ipynb #567c85fe
+# %% ../nbs/27_scenes.ipynb #ea886815
 def trimmed(image: Image.Image) -> Image.Image:
-    "The part of an RGBA image that is not transparent."
-    return image.convert('RGBA').crop(image.convert('RGBA').getchannel('A').getbbox())
+    "The part of an image that is not transparent, as RGBA; ValueError when there is none."
+    image = image.convert('RGBA')
+    if not (box := image.getchannel('A').getbbox()): raise ValueError('the object is transparent all over')
+    return image.crop(box)
 
 # %% ../nbs/27_scenes.ipynb #a5f25a39
 class Correspondences(NamedTuple):
@@ -79,28 +80,33 @@ class Correspondences(NamedTuple):
     cover_n: Tensor      # (N,): share of the cell that the object covers; of parts, 1 for a cell with one
     visible_n: Tensor    # (N,) bool: the object covers at least half of the cell, and B shows at least half of that
 
-# %% ../nbs/27_scenes.ipynb #72cf4ce8
+# %% ../nbs/27_scenes.ipynb #bdfc33a4
+def _size(path):
+    "Width and height of a picture as `load_image` turns it."
+    with Image.open(path) as image: return image.size[::-1] if image.getexif().get(0x0112, 1) > 4 else image.size
+
 def _in_view(xy_p2, size, margin):
     "Pixels of a picture as fractions of the square that `Backbone.prepare` with this margin shows."
     side = min(size)/margin
     return (xy_p2 - torch.tensor([(size[0] - side)/2, (size[1] - side)/2], dtype=xy_p2.dtype))/side
 
-# %% ../nbs/27_scenes.ipynb #46de18a2
+# %% ../nbs/27_scenes.ipynb #4642bb4d
 def _points(a, b):
-    "The same points of the thing in A and in B, as pixels (P, 2); NaN where B does not have it. And how many of them fill a picture, None for parts."
-    if 'affine' in a.extra and 'affine' in b.extra:
-        with Image.open(a.extra['mask']) as mask:
-            opaque = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8).view(mask.height, mask.width) > 127
+    "The same points of the thing in A and in B, as pixels (P, 2), NaN where B does not have it; and whether they fill it (a mask) or are only marked on it (parts)."
+    if all({'affine', 'mask'} <= x.extra.keys() for x in (a, b)):
+        with Image.open(a.extra['mask']) as mask: opaque = torch.from_numpy(np.array(mask.convert('L'))) > 127
+        if opaque.shape != _size(a.path)[::-1]: raise ValueError(f"{a.extra['mask']} has {tuple(opaque.shape)[::-1]} pixels, its picture {_size(a.path)}")
         xy_p2 = opaque.nonzero().flip(1).double() + .5
         there = lambda affine, xy: xy @ affine[:, :2].T + affine[:, 2]
-        return xy_p2, there(b.extra['affine'].double(), there(_inverse(a.extra['affine'].double()), xy_p2)), opaque.numel()
-    if 'parts' in a.extra and 'parts' in b.extra:
+        return xy_p2, there(b.extra['affine'].double(), there(_inverse(a.extra['affine'].double()), xy_p2)), True
+    if all('parts' in x.extra for x in (a, b)):
+        if len(a.extra['parts']) != len(b.extra['parts']): raise ValueError(f'{a.path} and {b.path} have {len(a.extra["parts"])} and {len(b.extra["parts"])} parts')
         seen_a, seen_b = (x.extra['parts'][:, 2] > 0 for x in (a, b))
         there = torch.where(seen_b[:, None], b.extra['parts'][:, :2].double(), torch.nan)
-        return a.extra['parts'][seen_a, :2].double(), there[seen_a], None
+        return a.extra['parts'][seen_a, :2].double(), there[seen_a], False
     raise ValueError(f'{a.path} and {b.path}: no correspondences are known; they need an affine and a mask each (scenes) or parts (CUB)')
 
-# %% ../nbs/27_scenes.ipynb #09fb10bd
+# %% ../nbs/27_scenes.ipynb #c4402b5a
 def correspondences(
     scene_a: Picture, scene_b: Picture,   # two pictures of one class, `images[i]` of a set that knows `affine` and `mask`, or `parts`
     grid: int = 7,                        # cells a side, as in `pool`
@@ -108,10 +114,11 @@ def correspondences(
 ) -> Correspondences:
     "Where each cell of A truly lies in B. ValueError when the two show different things or nothing is known of them."
     if scene_a.label != scene_b.label: raise ValueError(f'{scene_a.path} and {scene_b.path} show different classes, {scene_a.label} and {scene_b.label}')
-    if grid < 1: raise ValueError(f'grid: expected at least 1 cell a side, got {grid}')
-    size_a, size_b = (Image.open(x.path).size for x in (scene_a, scene_b))
+    if not isinstance(grid, int) or grid < 1: raise ValueError(f'grid: expected a whole number of cells a side, at least 1, got {grid!r}')
+    if not margin > 0: raise ValueError(f'margin: expected a factor above 0, got {margin}')
     from_p2, to_p2, filled = _points(scene_a, scene_b)
-    a_p2, b_p2 = _in_view(from_p2, size_a, margin)*grid, _in_view(to_p2, size_b, margin)*grid
+    size_a = _size(scene_a.path)
+    a_p2, b_p2 = _in_view(from_p2, size_a, margin)*grid, _in_view(to_p2, _size(scene_b.path), margin)*grid
     inside = lambda p2: ((p2 >= 0) & (p2 < grid)).all(1)   # False for NaN
     cell = lambda p2: (p2[:, 1].floor()*grid + p2[:, 0].floor()).long()
     a_p2, b_p2 = a_p2[inside(a_p2)], b_p2[inside(a_p2)]
@@ -124,29 +131,29 @@ def correspondences(
     flow_nm, place_n2 = count_nm/points_n.clamp(min=1)[:, None], place_n2/seen_n[:, None]
     return Correspondences(flow_nm.float(), place_n2.float(), cover_n.float(), (cover_n >= .5) & (flow_nm.sum(1) >= .5))
 
-# %% ../nbs/27_scenes.ipynb #87a08dd2
-def _make_scenes(objects, backgrounds, folder, each):
+# %% ../nbs/27_scenes.ipynb #b97b5bdb
+def _make_scenes(objects, backgrounds, folder, each, seed):
     "Compose `each` scenes of every object (label, split, RGBA) before backgrounds (split, name, RGB) of its split; the rows for images.csv."
     rows, grounds = [], {split: [(name, image) for s, name, image in backgrounds if s == split] for split, *_ in backgrounds}
     for label, split, cutout in progress(objects, 'composing scenes'):
         for place in (folder/label, folder/'masks'/label): place.mkdir(parents=True)
         for n in range(each):
-            draw = random.Random(f'{label} {n}')
+            draw = random.Random(f'{seed} {label} {n}')
             name, background = draw.choice(grounds[split])
             scene, path = compose(cutout, background, draw), f'{label}/{n:02}.png'
             scene.image.save(folder/path), scene.mask.save(folder/'masks'/path, optimize=True)
             rows.append(dict(path=path, label=label, split=split, background=name, affine=' '.join(f'{x:.4f}' for x in scene.affine.flatten().tolist()), mask=f'masks/{path}'))
     return pd.DataFrame(rows)
 
-# %% ../nbs/27_scenes.ipynb #6bb01080
-def make_emoji_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 6, per_split: int = 12) -> pd.DataFrame:
+# %% ../nbs/27_scenes.ipynb #9b144b99
+def make_emoji_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 6, per_split: int = 12, seed: int = 0) -> pd.DataFrame:
     "Scenes of the drawings of `noto` in `root`/emoji before `per_split` clouds a split. Needs no file."
     classes = pd.read_csv(root/'emoji'/'classes.csv', dtype=str)
     objects = [(c, s, trimmed(Image.open(root/'emoji'/c/'noto.png'))) for c, s in zip(classes['class'], classes.split)]
-    grounds = [(s, f'clouds-{s}-{n}', clouds(random.Random(f'{s} {n}'))) for s in ('train', 'test') for n in range(per_split)]
-    return _make_scenes(objects, grounds, folder, each)
+    grounds = [(s, f'clouds-{s}-{n}', clouds(random.Random(f'{seed} {s} {n}'))) for s in ('train', 'test') for n in range(per_split)]
+    return _make_scenes(objects, grounds, folder, each, seed)
 
-# %% ../nbs/27_scenes.ipynb #e37763ad
+# %% ../nbs/27_scenes.ipynb #53163bbe
 def _listed(table, files):
     "The pictures that a list of data/stamps names, from the packages, each with its checksum; ValueError names one that differs."
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
@@ -159,12 +166,12 @@ def _listed(table, files):
         if sha256(data) != row.sha256: raise ValueError(f'{row.file} of {row.package} is not the picture of {table.name}: sha256 {sha256(data)}')
         yield row, Image.open(io.BytesIO(data))
 
-# %% ../nbs/27_scenes.ipynb #0f42df10
-def make_stamp_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 10) -> pd.DataFrame:
+# %% ../nbs/27_scenes.ipynb #207629d5
+def make_stamp_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 10, seed: int = 0) -> pd.DataFrame:
     "Scenes of the objects before the backgrounds that `root`/stamps lists; both are read from Debian packages."
     objects = [(row.object, row.split, trimmed(image)) for row, image in _listed(root/'stamps'/'cutouts.csv', files)]
     grounds = []
     for row, image in _listed(root/'stamps'/'backgrounds.csv', files):
         size = [round(x*640/min(image.size)) for x in image.size]
         grounds.append((row.split, row.background, image.convert('RGB').resize(size, Image.Resampling.LANCZOS, reducing_gap=3)))
-    return _make_scenes(objects, grounds, folder, each)
+    return _make_scenes(objects, grounds, folder, each, seed)

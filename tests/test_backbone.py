@@ -13,7 +13,7 @@ from PIL import Image
 
 from diml_nb.core import cache_dir, data_dir, sha256
 from diml_nb.data import get_dataset
-from diml_nb.features import feature_maps, get_backbone, load_image
+from diml_nb.features import PUBLISHED_MARGIN, feature_maps, get_backbone, load_image
 
 FOOLBOX = ("foolbox==3.3.4", "foolbox-3.3.4-py3-none-any.whl")
 
@@ -142,3 +142,18 @@ def test_embedding_resumes_after_a_kill(tmp_path):
     assert len(passes) == 10 - len(kept)
     assert {name: sha256(tmp_path / "cache" / name) for name in kept} == kept
     assert torch.allclose(resumed.float(), feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean").float(), atol=1e-2)
+
+
+def test_the_published_views_are_those_of_torchvision():
+    "Resize 256 and CenterCrop 224, RandomResizedCrop 224 and a flip, with the normalisation of the backbone."
+    from torchvision.transforms import v2
+
+    backbone, image = get_backbone(pretrained=False), load_image(get_dataset().paths[5]).resize((300, 200))
+    cubic, last = v2.InterpolationMode.BICUBIC, [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(backbone.mean, backbone.std)]
+    test = v2.Compose([v2.Resize(256, interpolation=cubic), v2.CenterCrop(224), *last])
+    assert torch.equal(backbone.prepare(image, margin=PUBLISHED_MARGIN), test(image))
+    train = v2.Compose([v2.RandomResizedCrop(224, interpolation=cubic), v2.RandomHorizontalFlip(), *last])
+    for seed in range(5):
+        views = [(torch.manual_seed(seed), view(image))[1] for view in (backbone.augment, train)]
+        assert torch.equal(*views)
+    assert backbone.mean == (0.5,) * 3 and get_backbone("timm/resnet18", pretrained=False).mean != backbone.mean

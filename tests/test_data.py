@@ -209,7 +209,7 @@ def test_folder_per_class(tmp_path):
 def test_folder_with_halves(tmp_path):
     for path in ('train/auk/1.png', 'train/emu/deep/1.PNG', 'test/jay/1.png'): save(tmp_path/path, format='PNG')
     images = load_folder(tmp_path)
-    assert images.split_n == ('train', 'train', 'test') and images.classes == ('auk', 'emu', 'jay')
+    assert images.split_n == ('test', 'train', 'train') and images.classes == ('auk', 'emu', 'jay') and images.subset('test')[0].path.parent.name == 'jay'
 
 
 @pytest.mark.parametrize('files,message', [
