@@ -140,7 +140,7 @@ def _members(archive):
                 kind = 'file' if info.isreg() else 'folder' if info.isdir() else 'link' if info.issym() or info.islnk() else 'device'
                 yield info.name, kind, lambda info=info: t.extractfile(info)
 
-# %% ../nbs/25_download.ipynb #ac53b152
+# %% ../nbs/25_download.ipynb #5398147a
 def unpack(archive: Path, folder: Path, *, limit: int) -> int:
     "Write the files of a tar or zip below `folder`, at most `limit` bytes (a file costs 512 more); the number of files, or ValueError that names the member."
     files = spent = 0
@@ -149,9 +149,10 @@ def unpack(archive: Path, folder: Path, *, limit: int) -> int:
             if kind == 'folder': continue
             path = safe_name(name, archive)
             if kind != 'file': raise ValueError(f'{archive.name}: the member {name!r} is a {kind}; only files and folders are unpacked')
-            if (target := folder/path).exists(): raise ValueError(f'{archive.name}: the member {name!r} is there twice')
-            try: target.parent.mkdir(parents=True, exist_ok=True), target.touch()
+            target = folder/path
+            try: twice, _, _ = target.exists(), target.parent.mkdir(parents=True, exist_ok=True), target.touch()
             except OSError as error: raise OSError(f'{archive.name}: the member {name!r} cannot be written: {error}') from error
+            if twice: raise ValueError(f'{archive.name}: the member {name!r} is there twice')
             files, spent = files + 1, spent + 512
             with opened() as source, target.open('wb') as out:
                 while (block := source.read(1 << 20)) or spent > limit:

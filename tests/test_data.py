@@ -110,6 +110,12 @@ def test_take_keeps_all_in_step():
     assert images.subset('test').extra['row'].tolist() == [n for n, s in enumerate(images.split_n) if s == 'test']
 
 
+def test_take_a_mask():
+    images = get_dataset()
+    some = images.take(images.label_n == 3)
+    assert len(some) == len(some.label_n) == 6 and set(some.label_n.tolist()) == {3} and {p.parent.name for p in some.paths} == {images.classes[3]}
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match="no split 'val'.*test.*train"): get_dataset().subset('val')
 
@@ -139,6 +145,16 @@ def test_tampered_image_is_named(copy):
     with pytest.raises(ValueError, match='1 of 592.*bus/twemoji.png'): verify(root=copy)
 
 
+def test_a_shortened_or_relabelled_table_is_noticed(copy):
+    table = copy/'emoji'/'images.csv'
+    rows = table.read_text().splitlines(keepends=True)
+    table.write_text(''.join(rows[:101]))
+    with pytest.raises(ValueError, match="emoji: expected .images, classes. .*296, 50.*got"): verify(root=copy)
+    first = rows[1].split(',')
+    table.write_text(''.join([rows[0], ','.join([first[0], 'bus', *first[2:]]), *rows[2:]]))   # an ant that is called a bus
+    with pytest.raises(ValueError, match='emoji differs from the set of the records .hash .*--fresh'): verify(root=copy)
+
+
 def test_sources_are_complete():
     for name, source in SOURCES.items():
         assert source.title and source.licence and source.split and source.counts, name
@@ -160,7 +176,7 @@ def save(path, mode='RGB', size=(20, 10), colour=None, **options):
 
 @pytest.mark.parametrize('mode,colour,suffix,expected', [
     ('L', 100, 'png', (100, 100, 100)), ('1', 1, 'png', (255, 255, 255)), ('LA', (50, 255), 'png', (50, 50, 50)), ('RGBA', (9, 9, 9, 0), 'png', (255, 255, 255)),
-    ('P', 0, 'gif', (0, 0, 0)), ('CMYK', (0, 0, 0, 255), 'jpg', (0, 0, 0)), ('I;16', 51400, 'png', (200, 200, 200)), ('I;16', 25700, 'tiff', (100, 100, 100))])
+    ('P', 0, 'gif', (0, 0, 0)), ('CMYK', (0, 0, 0, 255), 'jpg', (0, 0, 0)), ('I;16', 51400, 'png', (200, 200, 200)), ('I;16', 25700, 'tiff', (100, 100, 100)), ('I;16', 25700, 'pgm', (100, 100, 100))])
 def test_modes_come_out_as_rgb(tmp_path, mode, colour, suffix, expected):
     image = load_image(save(tmp_path/f'x.{suffix}', mode, colour=colour))
     assert image.mode == 'RGB' and image.size == (20, 10) and image.getpixel((3, 3)) == pytest.approx(expected, abs=3)
@@ -212,6 +228,25 @@ def test_folder_with_halves(tmp_path):
     assert images.split_n == ('test', 'train', 'train') and images.classes == ('auk', 'emu', 'jay') and images.subset('test')[0].path.parent.name == 'jay'
 
 
+def test_folders_of_splits_and_links(tmp_path):
+    for path in ('Train/auk/1.png', 'val/emu/1.png', 'TEST/jay/1.png'): save(tmp_path/'own'/path, format='PNG')
+    save(tmp_path/'elsewhere'/'1.png')
+    (tmp_path/'own'/'val'/'kite').symlink_to(tmp_path/'elsewhere')
+    images = load_folder(tmp_path/'own')
+    assert sorted(images.split_n) == ['test', 'train', 'val', 'val'] and images.classes == ('auk', 'emu', 'jay', 'kite')
+    save(tmp_path/'own'/'more'/'owl'/'1.png')
+    with pytest.raises(ValueError, match='folders of splits .* beside others .more.'): load_folder(tmp_path/'own')
+
+
+def test_a_folder_with_a_table_is_that_table(tmp_path):
+    save(tmp_path/'masks'/'1.png'), save(tmp_path/'a'/'1.png'), save(tmp_path/'b'/'1.png')
+    (tmp_path/'images.csv').write_text('path,label,split,mask\na/1.png,a,train,masks/1.png\nb/1.png,b,test,masks/1.png\n')
+    images = load_folder(tmp_path)
+    assert images.classes == ('a', 'b') and images[1].extra['mask'] == tmp_path/'masks'/'1.png'
+    (tmp_path/'masks'/'1.png').unlink()
+    with pytest.raises(FileNotFoundError, match='masks/1.png'): load_folder(tmp_path)
+
+
 @pytest.mark.parametrize('files,message', [
     ([], 'holds no image'), (['a.png', 'b/1.png'], '1 images in .* lie in no folder of a class: a.png'), (['a/1.png'], 'at least two classes'),
     (['a/1.png', 'b/1.heic'], '1 of 2 images cannot be used.*1.heic')])
@@ -223,7 +258,10 @@ def test_folder_faults(tmp_path, files, message):
 @pytest.mark.parametrize('text,message', [
     ('', 'not a CSV table'), ('path,class\n1.png,a\n', 'no column label, only path, class'), ('path,label\n', 'lists no image'), ('path,label\n1.png,\n', 'label is empty in line 2'),
     ('path,label,split\n1.png,a,train\n1.png,b,test\n', '1 paths stand there twice: 1.png'), ('path,label,box\n1.png,a,1 2 3\n2.png,b,1 2 3 4\n', 'column box must hold numbers'),
-    ('path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n', 'column box must hold numbers'), ('path,label\n1.png,a\n2.png,a\n', 'at least two classes')])
+    ('path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n', 'column box must hold numbers'), ('path,label\n1.png,a\n2.png,a\n', 'at least two classes'),
+    ('path,label\n1.png,a,\n2.png,b,\n', 'not a CSV table'), ('path,label\nx,1.png,a\ny,2.png,b\n', 'not a CSV table'), ('path,label\n1.png,a\n\n./1.png,b\n', 'twice: ./1.png'),
+    ('path,label,box\n1.png,a,1 2 3 nan\n2.png,b,1 2 3 4\n', 'some are not finite'), ('path,label,mask\n1.png,a,\n2.png,b,1.png\n', 'mask is empty in line 2'),
+    ('path,label\n\n1.png,a\n2.png,\n', 'label is empty in line 4')])
 def test_table_faults(tmp_path, text, message):
     for n in (1, 2): save(tmp_path/f'{n}.png')
     (tmp_path/'t.csv').write_text(text)
@@ -234,6 +272,21 @@ def test_table_names_missing_images(tmp_path):
     save(tmp_path/'1.png')
     (tmp_path/'t.csv').write_text('path,label\n1.png,a\n2.png,b\n3.png,b\n')
     with pytest.raises(FileNotFoundError, match='2 of 3 images.*2.png, 3.png'): get_dataset(str(tmp_path/'t.csv'))
+
+
+def test_a_table_with_checksums_of_ones_own(tmp_path):
+    from diml_nb.core import sha256
+    for n in (1, 2): save(tmp_path/f'{n}.png', colour=(n, n, n))
+    (tmp_path/'t.csv').write_text('path,label,sha256\n' + ''.join(f'{n}.png,{n},{sha256(tmp_path/f"{n}.png")}\n' for n in (1, 2)))
+    assert verify(str(tmp_path/'t.csv')) == 2
+    save(tmp_path/'2.png', colour=(9, 9, 9))
+    with pytest.raises(ValueError, match='1 of 2 images .* differ from their checksum: 2.png'): verify(str(tmp_path/'t.csv'))
+
+
+def test_blanks_make_no_classes(tmp_path):
+    save(tmp_path/'1.png'), save(tmp_path/'2.png')
+    (tmp_path/'t.csv').write_text('path,label,split\n1.png,a ,train\n2.png, a,train \n\n')
+    assert load_csv(tmp_path/'t.csv').classes == ('a',) and load_csv(tmp_path/'t.csv').split_n == ('train', 'train')
 
 
 def test_table_of_a_spreadsheet(tmp_path):

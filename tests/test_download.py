@@ -36,6 +36,9 @@ def server():
     http.shutdown()
 
 
+def partial(folder, place): return folder/f'f.{sha256(place)[:8]}.partial'
+
+
 @pytest.mark.parametrize('path,requests', [('/plain', 1), ('/cut/1', 2), ('/cut/2', 3), ('/500', 3), ('/nolength', 1)])
 def test_arrives_whole(server, tmp_path, path, requests):
     got = obtain(File('f', SUM, (server[0] + path,)), tmp_path, pause=0)
@@ -45,7 +48,7 @@ def test_arrives_whole(server, tmp_path, path, requests):
 def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
     file = File('f', SUM, (server[0] + '/cut/4',))
     with pytest.raises(OSError, match=f'(?s)the connection ended at byte 900000 of {len(BODY)}.*place it at .*f, then call'): obtain(file, tmp_path, pause=0)
-    assert (tmp_path/'f.partial').stat().st_size == 900_000
+    assert partial(tmp_path, server[0] + '/cut/4').stat().st_size == 900_000
     assert obtain(file, tmp_path, pause=0).read_bytes() == BODY
     assert [r for _, r in server[1]][3:] == ['bytes=900000-', 'bytes=1200000-']
 
@@ -53,22 +56,47 @@ def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
 def test_a_killed_download_goes_on(server, tmp_path):
     code = f"from diml_nb.data import File; from diml_nb.download import obtain; obtain(File('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r})"
     process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
-    partial, deadline = tmp_path/'f.partial', time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline: time.sleep(.02)
+    came, deadline = partial(tmp_path, server[0] + '/slow'), time.monotonic() + 60
+    while not (came.exists() and came.stat().st_size) and time.monotonic() < deadline: time.sleep(.02)
     process.send_signal(signal.SIGKILL), process.wait()
-    kept = partial.stat().st_size
+    kept = came.stat().st_size
     assert 0 < kept < len(BODY)
-    assert obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path).read_bytes() == BODY
-    assert server[1][-1] == ('/plain', f'bytes={kept}-')
+    assert obtain(File('f', SUM, (server[0] + '/slow',)), tmp_path).read_bytes() == BODY
+    assert server[1][-1] == ('/slow', f'bytes={kept}-')
 
 
-def test_a_partial_file_that_is_complete_or_rotten(server, tmp_path):
-    (tmp_path/'f.partial').write_bytes(BODY)
-    assert obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path, pause=0).read_bytes() == BODY and len(server[1]) == 1
-    (tmp_path/'f').unlink(), (tmp_path/'f.partial').write_bytes(b'rotten'*1000)
-    assert obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path, pause=0).read_bytes() == BODY
-    (tmp_path/'f').unlink(), (tmp_path/'f.partial').write_bytes(b'rotten'*1000)
-    assert obtain(File('f', SUM, (server[0] + '/norange',)), tmp_path, pause=0).read_bytes() == BODY
+@pytest.mark.parametrize('path,content', [('/plain', BODY), ('/plain', b'rotten'*1000), ('/norange', b'rotten'*1000), ('/plain', BODY + b'more')])
+def test_a_partial_file_that_is_complete_or_rotten(server, tmp_path, path, content):
+    partial(tmp_path, server[0] + path).write_bytes(content)
+    assert obtain(File('f', SUM, (server[0] + path,)), tmp_path, pause=0).read_bytes() == BODY and [p.name for p in tmp_path.iterdir()] == ['f']
+
+
+def test_a_mirror_that_lies_costs_nothing_of_what_has_come(server, tmp_path):
+    file = File('f', SUM, (server[0] + '/cut/99', server[0] + '/html'))
+    with pytest.raises(OSError): obtain(file, tmp_path, pause=0)
+    assert partial(tmp_path, file.places[0]).stat().st_size == 900_000
+    with pytest.raises(OSError): obtain(file, tmp_path, pause=0)
+    assert partial(tmp_path, file.places[0]).stat().st_size == 1_800_000
+    assert obtain(file, tmp_path, pause=0).read_bytes() == BODY
+
+
+def test_garbage_and_a_broken_chunk_are_tried_again(tmp_path, server):
+    "Answers that http.client cannot read, then a good mirror."
+    import socket
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        def answer():
+            for text in (b'garbage\r\n\r\n', b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nshort', b'garbage\r\n\r\n'):
+                connection, _ = listener.accept()
+                with connection: connection.recv(9999), connection.sendall(text)
+        threading.Thread(target=answer, daemon=True).start()
+        bad = f'http://127.0.0.1:{listener.getsockname()[1]}/f'
+        assert obtain(File('f', SUM, (bad, server[0] + '/plain')), tmp_path, pause=0).read_bytes() == BODY
+
+
+def test_two_processes_fetch_it_once(server, tmp_path):
+    code = f"from diml_nb.data import File; from diml_nb.download import obtain; print(len(obtain(File('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r}).read_bytes()))"
+    both = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    assert [p.communicate()[0] for p in both] == [f'{len(BODY)}\n']*2 and len(server[1]) == 1
 
 
 def test_mirrors_are_asked_in_turn(server, tmp_path):
@@ -85,11 +113,11 @@ def test_nobody_has_it(server, tmp_path):
 
 def test_placed_by_hand_is_verified(server, tmp_path):
     (tmp_path/'f').write_bytes(b'something else')
-    with pytest.raises(ValueError, match='f: sha256 is .* expected .* delete it'): obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path)
+    with pytest.raises(ValueError, match='f: sha256 is .* expected .* delete it and call this again'): obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path)
     assert not server[1] and (tmp_path/'f').read_bytes() == b'something else'   # nobody's file is touched
 
 
-@pytest.mark.parametrize('name', ['/abs', '../up', 'a/../../up', 'a/../b', '..', 'C:/x', 'a\\b', 'nul\0', '/'])
+@pytest.mark.parametrize('name', ['/abs', '../up', 'a/../../up', 'a/../b', '..', 'C:/x', 'a\\b', 'nul\0', '/', '', '.', '/'.join('d'*80)])
 def test_names_that_leave(tmp_path, name):
     with pytest.raises(ValueError, match='would leave its folder'): safe_name(name, tmp_path/'x.zip')
 
@@ -120,6 +148,18 @@ def test_a_link_cannot_be_written_through(tmp_path):
     tar = packed(tmp_path/'t.tar', member('l', tarfile.SYMTYPE, str(tmp_path/'secret')), member('l/x'))
     with pytest.raises(ValueError, match='is a link'): unpack(tar, tmp_path/'out', limit=9999)
     assert not list((tmp_path/'secret').iterdir())
+
+
+def test_members_that_cannot_be_written_are_named(tmp_path):
+    for bad in ('ok/y', 'n'*300):
+        with pytest.raises(OSError, match=f't.tar: the member .{bad[:9]}.* cannot be written'): unpack(packed(tmp_path/'t.tar', member('ok'), member(bad)), tmp_path/bad[:2], limit=9999)
+
+
+def test_a_tar_that_ends_like_a_zip_is_a_tar(tmp_path):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, 'w') as z: z.writestr('evil', b'x')
+    assert unpack(packed(tmp_path/'t.tar', member('ok'), member('z.zip', content=inner.getvalue())), tmp_path/'out', limit=9999) == 2
+    assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['ok', 'z.zip']
 
 
 def test_zips_that_mean_harm(tmp_path):

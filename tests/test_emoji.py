@@ -12,7 +12,7 @@ from diml_nb.fetch import fetch
 
 FOLDER = data_dir()/'emoji'
 DESIGNS = [design_of(f) for f in EMOJI_FILES]
-NETWORK = 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|network'
+NETWORK = 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|npm error network'
 pytestmark = pytest.mark.filterwarnings('ignore:.*differs from the set of the records')   # the sets made here are their own
 
 

@@ -36,11 +36,42 @@ def test_halves_share_neither_objects_nor_backgrounds(root):
         assert train and test and not train & test
 
 
-def test_every_scene_shows_its_object_where_its_mask_says(root):
-    "Some of the object in every scene, and outside the mask the pure background."
-    images = get_dataset('emoji_scenes', root=root)
-    shown = [(torch.frombuffer(bytearray(Image.open(m).tobytes()), dtype=torch.uint8) > 127).float().mean().item() for m in images.extra['mask']]
-    assert min(shown) > .005 and max(shown) < .7 and sum(shown)/600 > .08
+def test_table_and_files_are_of_one_making(root):
+    "Scenes composed again from their names: picture, mask and matrix are those of the set."
+    images, grounds = get_dataset('emoji_scenes', root=root), {}
+    for n in range(0, 600, 37):
+        x, split = images[n], images.split_n[n]
+        cutout = trimmed(Image.open(root/'emoji'/x.path.parent.name/'noto.png'))
+        half, k = x.extra['background'].split('-')[1:]
+        assert half == split
+        ground = grounds.setdefault((half, k), clouds(random.Random(f'0 {half} {k}')))
+        draw = random.Random(f'0 {x.path.parent.name} {int(x.path.stem)}')
+        draw.choice(range(12))
+        scene = compose(cutout, ground, draw)
+        assert scene.image.tobytes() == load_image(x.path).tobytes() and scene.mask.tobytes() == Image.open(x.extra['mask']).tobytes()
+        assert torch.allclose(scene.affine.float(), x.extra['affine'], atol=1e-4)
+
+
+def pixels(image): return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, -1).int()
+
+
+def test_outside_its_mask_a_scene_is_background():
+    "The same draw with a black and with a white object: they differ where the mask says, and nowhere else."
+    for seed in range(20):
+        black, white = (compose(Image.new('RGBA', (60, 40), colour), clouds(random.Random(seed)), random.Random(seed)) for colour in ('black', 'white'))
+        mask, differ = pixels(black.mask)[..., 0], (pixels(black.image) - pixels(white.image)).abs().amax(2)
+        assert torch.equal(pixels(white.mask)[..., 0], mask) and (differ[mask == 0] == 0).all() and (differ[mask == 255] > 100).all()
+
+
+def test_a_corner_lies_where_the_matrix_says():
+    square, off = Image.new('RGBA', (64, 64), 'white'), []
+    square.paste('red', (0, 0, 32, 32))
+    for seed in range(40):
+        scene = compose(square, Image.new('RGB', (300, 300), 'black'), random.Random(seed))
+        r, g, _ = pixels(scene.image).unbind(2)
+        red_p2 = ((r > 100) & (g < r/2)).nonzero().flip(1) + .5
+        if red_p2.min() > 1 and red_p2.max() < 223: off.append((red_p2.mean(0).double() - scene.affine @ torch.tensor([.25, .25, 1]).double()).norm())
+    assert len(off) > 25 and max(off) < .5
 
 
 def test_the_flow_between_two_scenes_of_one_object(root):
@@ -97,7 +128,25 @@ def test_faults(root):
     images = get_dataset('emoji_scenes', root=root)
     with pytest.raises(ValueError, match='different classes'): correspondences(images[0], images[599])
     with pytest.raises(ValueError, match='no correspondences are known'): correspondences(*(Picture(x.path, 0, {}) for x in (images[0], images[1])))
-    with pytest.raises(ValueError, match='grid: expected at least 1'): correspondences(images[0], images[1], 0)
+    for grid in (0, 7.0):
+        with pytest.raises(ValueError, match='grid: expected a whole number'): correspondences(images[0], images[1], grid)
+    with pytest.raises(ValueError, match='margin: expected a factor above 0'): correspondences(images[0], images[1], margin=0)
+    bare = Picture(images[0].path, 0, {'affine': images[0].extra['affine']})
+    with pytest.raises(ValueError, match='no correspondences are known'): correspondences(bare, bare)
+    Image.new('L', (9, 9)).save(root/'small.png')
+    with pytest.raises(ValueError, match='small.png has .9, 9. pixels, its picture .224, 224.'): correspondences(Picture(images[0].path, 0, images[0].extra | {'mask': root/'small.png'}), images[0])
+    few = [Picture(images[0].path, 0, {'parts': torch.ones(n, 3)}) for n in (2, 3)]
+    with pytest.raises(ValueError, match='have 2 and 3 parts'): correspondences(*few)
+    with pytest.raises(ValueError, match='transparent all over'): trimmed(Image.new('RGBA', (5, 5)))
+
+
+def test_parts_of_a_turned_photograph(tmp_path):
+    "EXIF turns the picture before its parts are looked up, as `load_image` does."
+    image, exif = Image.new('RGB', (300, 200)), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path/'x.jpg', exif=exif)          # 200 wide and 300 high once it is turned
+    part = Picture(tmp_path/'x.jpg', 0, {'parts': torch.tensor([[100, 240, 1.]])})
+    assert correspondences(part, part, 4).cover_n.nonzero().flatten().tolist() == [14]
 
 
 def test_a_thing_of_one_pixel_and_a_thing_larger_than_its_scene():
