@@ -92,7 +92,7 @@ def _ready(name, root):
     try: return bool(verify(name, root=root))
     except (OSError, ValueError): return False
 
-# %% ../nbs/28_fetch.ipynb #7ba0b77b
+# %% ../nbs/28_fetch.ipynb #e5a1a98d
 def _obtain_all(files, archives):
     "Every file of a source, or one OSError that names all that are missing."
     found, faults = {}, []
@@ -104,7 +104,8 @@ def _obtain_all(files, archives):
 
 def _make(name, root, archives):
     target, source = root/name, SOURCES[name]
-    if target.exists() and any(target.iterdir()) and not (target/'images.csv').exists():
+    ours = not target.exists() or not any(target.iterdir()) or any((target/f).exists() for f in ('images.csv', 'classes.csv'))
+    if not ours:
         raise OSError(f'{target} holds files but no images.csv, so it is not a set that was made here; move it away first')
     files = _obtain_all(source.files, archives)
     with replacing(target) as new:
