@@ -126,7 +126,7 @@ def readme_table(record: Record) -> str:
     "The lines of a record in markdown, with their intervals and the record's name."
     lines, note = _paper_setting(record) if "K" in record.config else (table(record), "")
     lines = lines[[name for name in ("dataset", "images", "classes", "loss", "method", *METRICS.values(), "MAP@R over cosine") if name in lines]]
-    rows = [" | ".join(["", *line, ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist())]
+    rows = [" | ".join(["", *map(str, line), ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist())]
     return "\n".join([*rows, "", f"({note}record `data/results/{record.experiment}/{record.hash}.json`)"])
 
 # %% ../nbs/60_reproduce.ipynb #fb2d5f5f
