@@ -9,11 +9,11 @@ __all__ = ['check_file', 'locked', 'obtain', 'safe_name', 'unpack', 'read_member
 import hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from http.client import HTTPException
+from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
-from .core import cache_dir, progress
+from .core import cache_dir, progress, sha256
 from .data import File
 
 # %% ../nbs/25_download.ipynb #44d02707
@@ -78,8 +78,9 @@ def locked(path: Path):
     "Only one process of this machine at a time works on `path`; another waits. Without effect where there is no fcntl (Windows)."
     try: import fcntl
     except ImportError: yield; return
-    mine = f'diml_nb-{os.getuid()}-{hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:16]}.lock'
-    with (Path(tempfile.gettempdir())/mine).open('w') as lock:
+    folder = cache_dir()/'locks'
+    folder.mkdir(exist_ok=True)
+    with (folder/sha256(str(Path(path).resolve()))[:16]).open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -96,7 +97,7 @@ def obtain(
 
 # %% ../nbs/25_download.ipynb #e159763e
 def _obtain(file, target, pause):
-    partial_of = {place: target.with_name(f'{target.name}.{hashlib.sha256(place.encode()).hexdigest()[:8]}.partial') for place in file.places}
+    partial_of = {place: target.with_name(f'{target.name}.{sha256(place)[:8]}.partial') for place in file.places}
     if target.exists():
         try: return check_file(target, file.checksum)
         except ValueError as error: raise ValueError(f'{error}; delete it and call this again') from None

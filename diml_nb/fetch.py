@@ -25,7 +25,7 @@ def _words(file, *columns):
 # %% ../nbs/28_fetch.ipynb #4061b711
 def _unpacked(files, folder, name):
     "Unpack every archive of a source below `folder`."
-    for file, path in files.items():
+    for path in files.values():
         if path.suffix in ('.tgz', '.zip'): unpack(path, folder, limit=SOURCES[name].unpacked)
 
 # %% ../nbs/28_fetch.ipynb #e4591545

@@ -1,12 +1,11 @@
 "Drawings from packages: the archives, the build, the join of the full set."
-import io, json, re, shutil, tarfile
+import io, json, shutil, tarfile
 from dataclasses import replace
 import pandas as pd, pytest
 from PIL import Image
 from diml_nb import emoji
 from diml_nb.core import data_dir, sha256
 from diml_nb.data import EMOJI_FILES, SOURCES, File, get_dataset, verify
-from diml_nb.download import obtain
 from diml_nb.emoji import RENAMED, design_of, distinct, join_designs, read_package, render_icon
 from diml_nb.fetch import fetch
 
@@ -24,16 +23,9 @@ def copy(tmp_path):
 
 
 @pytest.fixture(scope='session')
-def archives(tmp_path_factory):
-    "The eight archives, fetched with npm; skips only where npm or its registry cannot be reached."
-    if not shutil.which('npm'): pytest.skip('npm is not installed: the packages cannot be fetched')
-    folder = tmp_path_factory.mktemp('archives')
-    try:
-        for file in EMOJI_FILES: obtain(file, folder)
-    except OSError as error:
-        if re.search(NETWORK, str(error)): pytest.skip(f'the npm registry cannot be reached: {error}')
-        raise
-    return folder
+def archives(obtained):
+    "The eight archives, fetched with npm."
+    return obtained(EMOJI_FILES, 'npm', NETWORK)
 
 
 def contents(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob('*') if p.is_file()}

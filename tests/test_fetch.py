@@ -80,13 +80,10 @@ def ready(tmp_path, monkeypatch):
     root.mkdir(), archives.mkdir()
     def make(name, **changes):
         counts = CLASSIC[name](archives)
-        files = tuple(replace_file(f, checksum=f'sha256:{sha256(archives/f.name)}' if f.checksum else '') for f in SOURCES[name].files)
+        files = tuple(f._replace(places=(), checksum=f'sha256:{sha256(archives/f.name)}' if f.checksum else '') for f in SOURCES[name].files)
         monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], **dict(files=files, counts=counts) | changes))
         return root, archives
     return make
-
-
-def replace_file(file, **changes): return file._replace(places=(), **changes)
 
 
 @pytest.mark.parametrize('name', CLASSIC)

@@ -1,11 +1,10 @@
 "Composed scenes: the same bytes each time, disjoint halves, and correspondences that are true, also of real photographs."
-import random, re, shutil
+import random, shutil
 from dataclasses import replace
 import pandas as pd, pytest, torch
 from PIL import Image
 from diml_nb.core import data_dir
 from diml_nb.data import SOURCES, STAMP_FILES, Picture, get_dataset, verify
-from diml_nb.download import obtain
 from diml_nb.fetch import fetch
 from diml_nb.features import get_backbone, load_image
 from diml_nb.scenes import SIDE, clouds, compose, correspondences, trimmed
@@ -26,7 +25,8 @@ def test_emoji_scenes_are_those_of_the_records(root):
     images = get_dataset('emoji_scenes', root=root)
     assert images.hash == SOURCES['emoji_scenes'].hash and verify('emoji_scenes', root=root) == 600
     assert all(Image.open(p).size == (SIDE, SIDE) for p in (*images.paths[:9], *images.extra['mask'][:9]))
-    assert images.split_n == tuple({c: s for c, s in zip(pd.read_csv(data_dir()/'emoji'/'classes.csv')['class'], pd.read_csv(data_dir()/'emoji'/'classes.csv').split)}[p.parent.name] for p in images.paths)
+    side = pd.read_csv(root/'emoji'/'classes.csv').set_index('class').split
+    assert images.split_n == tuple(side[p.parent.name] for p in images.paths)
 
 
 def test_halves_share_neither_objects_nor_backgrounds(root):
@@ -170,17 +170,10 @@ def test_the_lists_are_whole():
     assert (grounds.licence != '').all()
 
 
-@pytest.fixture(scope='module')
-def debs(tmp_path_factory):
-    "The Debian packages, fetched by apt-get; skips only where it is not, or reaches no mirror that has them."
-    if not shutil.which('apt-get'): pytest.skip('apt-get is not installed: the photographs cannot be fetched')
-    folder = tmp_path_factory.mktemp('debs')
-    try:
-        for file in STAMP_FILES: obtain(file, folder)
-    except OSError as error:
-        if re.search('Unable to locate|was not found|No packages found|Could not resolve|Unable to connect|Failed to fetch|Temporary failure', str(error)): pytest.skip(f'no mirror has the packages: {error}')
-        raise
-    return folder
+@pytest.fixture(scope='session')
+def debs(obtained):
+    "The Debian packages, fetched by apt-get."
+    return obtained(STAMP_FILES, 'apt-get', 'Unable to locate|was not found|No packages found|Could not resolve|Unable to connect|Failed to fetch|Temporary failure')
 
 
 def test_stamp_scenes_from_the_packages(debs, tmp_path, monkeypatch):
