@@ -189,23 +189,23 @@ def hide(
     mask_b1hw = F.interpolate(cells_bn.view(-1, 1, side, side).float(), size, mode="nearest").to(image_chw)
     return torch.where(mask_b1hw > 0, instead_1chw, image_chw[None])
 
-# %% ../nbs/40_explain.ipynb #b1cae107
+# %% ../nbs/40_explain.ipynb #673740b0
 @torch.no_grad()
 def deletion_curves(
-    score: Callable[[Tensor], Tensor],   # prepared images (B, C, H, W) -> (B,), e.g. their S with a fixed partner
+    score: Callable[[Tensor], Tensor],   # prepared images (B, C, H, W) -> (B,), e.g. their S with a fixed partner; or (B, S), several scores
     image_chw: Tensor,
     order_on: Tensor,                    # (O, N): orders in which the cells of a square grid are hidden
     *, steps: int = 8, fill: str = "blur",
-) -> Tensor:                             # (O, steps + 1)
+) -> Tensor:                             # (O, steps + 1), or (O, steps + 1, S)
     "Scores after hiding 0, 1/steps, ..., all of the cells, as shares of the untouched image's score."
     cells = order_on.shape[1]
     count_k = torch.linspace(0, cells, steps + 1).round()
     hidden_okn = order_on.argsort(1).unsqueeze(1) < count_k[1:-1].view(1, -1, 1)
     ends_2n = torch.tensor([[False], [True]]).expand(2, cells)
     score_b = score(hide(image_chw, torch.cat([hidden_okn.flatten(0, 1), ends_2n]), fill)).double().cpu()
-    (untouched, nothing), inner_ok = score_b[-2:], score_b[:-2].view(len(order_on), -1)
-    if untouched <= 0: raise ValueError(f"score: expected a pair with a similarity above 0, whose loss can be measured, got {untouched.item():.4f}")
-    column = lambda x: x.expand(len(order_on), 1)
+    (untouched, nothing), inner_ok = score_b[-2:], score_b[:-2].unflatten(0, (len(order_on), -1))
+    if (untouched <= 0).any(): raise ValueError(f"score: expected a pair with a similarity above 0, whose loss can be measured, got {untouched.min().item():.4f}")
+    column = lambda x: x.expand(len(order_on), 1, *x.shape)
     return torch.cat([column(untouched), inner_ok, column(nothing)], 1) / untouched
 
 # %% ../nbs/40_explain.ipynb #719c814e
