@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab export readme check clean emoji
+.PHONY: help reproduce test lab explore export readme check clean emoji
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: .venv/ready ## all tests: units, parity, every notebook, papermill, comman
 
 lab: .venv/ready ## the book in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
+
+explore: .venv/ready ## the explorers as a page, by Voila, for this machine only (nbs/explore/voila.json)
+	cd nbs/explore && $(abspath $(BIN))/voila explorers.ipynb
 
 export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_export

@@ -208,7 +208,7 @@ def deletion_curves(
     column = lambda x: x.expand(len(order_on), 1, *x.shape)
     return torch.cat([column(untouched), inner_ok, column(nothing)], 1) / untouched
 
-# %% ../nbs/40_explain.ipynb #719c814e
+# %% ../nbs/40_explain.ipynb #49ca5424
 class Curves(NamedTuple):
     "What is left of a score while cells of the image are hidden, (K,) each, and the areas below."
     hidden_k: Tensor        # share of the cells hidden, 0 to 1
@@ -220,12 +220,17 @@ class Curves(NamedTuple):
         "Area under 'most_first', 'least_first' or 'random'."
         return torch.trapezoid(getattr(self, f"{name}_k"), self.hidden_k).item()
 
+    @classmethod
+    def of(cls, *curves: Tensor | list[float]) -> "Curves":
+        "Three curves over as many equal steps, from tensors or from the lists of a record, in the order of the fields."
+        return cls(torch.linspace(0, 1, len(curves[0]), dtype=torch.float64), *(torch.as_tensor(x, dtype=torch.float64) for x in curves))
+
     @property
     def deletion(self) -> float: return self.area("most_first")     # small is good
     @property
     def insertion(self) -> float: return self.area("least_first")   # large is good
 
-# %% ../nbs/40_explain.ipynb #d4bb3f3e
+# %% ../nbs/40_explain.ipynb #a3676249
 def faithfulness(
     score: Callable[[Tensor], Tensor], image_chw: Tensor, importance_n: Tensor,   # as `deletion_curves`; one number for each cell
     *, steps: int = 8, fill: str = "blur", randoms: int = 4, seed: int = 0,       # orders drawn by lot for comparison
@@ -236,7 +241,7 @@ def faithfulness(
     lots = [torch.randperm(len(importance_n), generator=draw) for _ in range(randoms)]
     order_n = importance_n.detach().cpu().argsort(descending=True, stable=True)
     curve_ok = deletion_curves(score, image_chw, torch.stack([order_n, order_n.flip(0), *lots]), steps=steps, fill=fill)
-    return Curves(torch.linspace(0, 1, steps + 1, dtype=torch.float64), curve_ok[0], curve_ok[1], curve_ok[2:].mean(0))
+    return Curves.of(curve_ok[0], curve_ok[1], curve_ok[2:].mean(0))
 
 # %% ../nbs/40_explain.ipynb #ce8642e9
 class FlowAccuracy(NamedTuple):

@@ -1,0 +1,87 @@
+"JupyterLab and Voila as `make lab` and `make explore` start them, and Debian's Chromium: for tests/ and bench/."
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from diml_nb.core import REPOSITORY
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NO_CHROMIUM = "no Chromium on this machine: apt-get install chromium"
+SCREENSHOTS = REPOSITORY / "data" / "runs" / "screenshots"
+
+
+@contextmanager
+def serve(command: list[str], cwd: Path, ready: str):
+    "Start a server on a free port of loopback; yields its address once `ready` answers below it."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", *command, f"--port={port}", "--no-browser"], cwd=cwd,
+                               env=os.environ | {"DIML_QUIET": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
+    try:
+        while True:
+            try: urllib.request.urlopen(f"{address}/{ready}", timeout=2); break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline: raise RuntimeError(f"{command[0]} did not start") from None
+                time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def copy_of_the_book(folder: Path) -> Path:
+    "A copy of nbs/, so that nothing a browser saves lands in the repository."
+    shutil.copytree(REPOSITORY / "nbs", folder / "nbs", dirs_exist_ok=True)
+    return folder
+
+
+def lab(folder: Path):
+    "A JupyterLab that shows a copy of the book; its token is abc."
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')      # else it asks, over the page
+    options = [f"--ServerApp.root_dir={copy_of_the_book(folder)}", "--ServerApp.token=abc", "--allow-root", f"--LabApp.user_settings_dir={folder / 'settings'}"]
+    return serve(["jupyterlab", *options], folder, "api?token=abc")
+
+
+def voila(folder: Path):
+    "The explorers as a page; its token is abc, all else is as nbs/explore/voila.json says."
+    return serve(["voila", "explorers.ipynb", "--token=abc"], copy_of_the_book(folder) / "nbs" / "explore", "login")
+
+
+@contextmanager
+def browser_page(**options):
+    "A page of a headless Chromium; `page.outside(address)` lists what it asked of others, `page.faults` its errors."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1800}, **options)
+        requests, page.faults = [], []
+        page.on("request", lambda r: requests.append(r.url))
+        page.on("websocket", lambda w: requests.append(w.url))
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.outside = lambda address: [u for u in requests if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))]
+        try: yield page
+        finally: browser.close()
+
+
+def run_in_lab(page, address: str, notebook: str) -> None:
+    "Open a notebook of the copy in JupyterLab and run all its cells."
+    import re
+
+    page.goto(f"{address}/lab/tree/nbs/{notebook}?token=abc&reset")
+    idle = page.get_by_text(re.compile(r"Python 3.*\| Idle|python3.*\| Idle")).first
+    idle.wait_for(timeout=90_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.get_by_text(re.compile(r"Python 3.*\| Busy|python3.*\| Busy")).first.wait_for(timeout=30_000)
+    idle.wait_for(timeout=240_000)

@@ -1,0 +1,203 @@
+"The explorers in a real browser, in JupyterLab and in Voila: what the page shows are the numbers of `match`."
+import re
+
+import pytest
+import torch
+from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, copy_of_the_book, lab, run_in_lab, voila
+
+from diml_nb.core import data_dir
+from diml_nb.explain import flows, trace, what_if
+from diml_nb.explorer import look
+from diml_nb.features import pool
+from diml_nb.matching import match
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
+RULE = "cross_correlation_norm2"                       # the one the page begins with
+
+
+@pytest.fixture(scope="module")
+def maps():
+    "Feature maps of the two pineapples of the page."
+    return [look(data_dir() / "emoji" / "pineapple" / f"{design}.png").map_bchw for design in ("emojione", "noto")]
+
+
+def features(maps, grid=7):
+    return [pool(x, grid=grid) for x in maps]
+
+
+class Pair:
+    "The first pair explorer of a page, through what a reader sees of it."
+
+    def __init__(self, page):
+        self.page, self.box = page, page.locator(".PairExplorer").first
+        self.view = self.box.locator(".diml-pair").first
+        self.view.wait_for(timeout=60_000)
+
+    def version(self): return int(self.view.get_attribute("data-version"))
+    def score(self): return float(re.search(r"S = (-?[\d.]+)", self.view.locator(".diml-score").first.inner_text())[1])
+    def says(self): return self.view.locator(".diml-says").first.inner_text()
+    def ribbons(self): return self.view.locator("path.diml-flow").evaluate_all("all => all.map(e => [e.dataset.n, e.dataset.m, e.getAttribute('d'), e.getAttribute('stroke-width')].join())")
+    def table(self): return [row.split("\t") for row in self.view.locator(".diml-table tbody").inner_text().strip().split("\n")]
+
+    def cell(self, side, n): return self.view.locator(f'rect.diml-cell[data-side="{side}"][data-n="{n}"]')
+
+    def slider(self, name): return self.box.locator(".widget-slider", has=self.page.get_by_text(name, exact=True)).first
+
+    def changed(self, act):
+        "Do something and wait until the picture has been drawn anew and the kernel is quiet."
+        before = self.version()
+        act()
+        self.page.wait_for_function("([e, v]) => Number(e.dataset.version) > v", arg=[self.view.element_handle(), before], timeout=20_000)
+        self.page.wait_for_timeout(400)
+
+    def move(self, name, keys):
+        handle = self.slider(name).locator(".noUi-handle")
+        handle.focus()
+        for key in keys: self.changed(lambda: self.page.keyboard.press(key))
+        return float(self.slider(name).locator(".widget-readout").inner_text())
+
+
+def check_pair(page, maps):
+    "Slider, click, menu, drop: picture, score, sentence and table are those of `match`."
+    pair = Pair(page)
+    a, b = features(maps)
+    found = match(a, b, marginals=RULE)
+    assert abs(pair.score() - found.similarity_b.item()) < 1e-4
+    before = pair.ribbons(), pair.table()
+
+    eps = pair.move("eps", ["ArrowLeft"] * 3)
+    assert eps < 0.05
+    found = match(a, b, marginals=RULE, eps=eps)
+    assert abs(pair.score() - found.similarity_b.item()) < 3e-4              # the page shows three digits of eps
+    assert pair.ribbons() != before[0] and pair.table() != before[1]
+    best = flows(found, top=12)
+    for row, a_cell, b_cell, contribution in zip(pair.table(), best.a, best.b, best.contribution):
+        assert row[0] == a_cell and row[1] == b_cell and abs(float(row[4]) - contribution) < 3e-4
+
+    n = found.contribution_bnm[0].sum(1).argmax().item()
+    pair.cell("a", n).click()
+    assert f"mass {found.mass_a_bn[0, n]:.4f}" in pair.says() and pair.view.locator(".diml-locked").count() == 1
+    page.keyboard.press("Escape")
+    page.mouse.move(2, 2)                                                    # a cell under the pointer would show flows of its own
+
+    assert pair.move("flows", ["ArrowRight"]) == 13 and len(pair.ribbons()) == 13
+    pair.changed(lambda: pair.box.locator("select").nth(0).select_option("4"))
+    assert pair.view.locator("rect.diml-cell").count() == 32
+    small = features(maps, grid=4)
+    assert abs(pair.score() - match(*small, marginals=RULE, eps=eps).similarity_b.item()) < 3e-4
+
+    pair.cell("a", 5).focus()
+    pair.changed(lambda: page.keyboard.press("x"))
+    kept = (torch.arange(16) != 5).float()
+    dropped = what_if(*small, weight_n=kept, marginals=RULE, eps=eps).similarity_b.item()
+    assert abs(pair.score() - dropped) < 3e-4 and "1 cell dropped" in pair.view.inner_text()
+
+
+def test_in_jupyterlab(tmp_path, maps):
+    "Every explorer of the page, by mouse and by keys; nothing is asked of any other machine."
+    with lab(tmp_path) as address, browser_page() as page:
+        run_in_lab(page, address, "explore/explorers.ipynb")
+        assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]', has_text="Traceback").count() == 0
+        check_pair(page, maps)
+        assert page.locator("[id^=diml-static-]").evaluate_all("all => all.map(e => e.style.display)") == ["none"] * 4
+        page.locator(".PairExplorer").first.screenshot(path=SCREENSHOTS / "lab-pair.png")
+        check_iterations(page, maps)
+        check_steps(page, maps)
+        check_gallery(page)
+        assert not page.faults and not page.outside(address), (page.faults, page.outside(address)[:3])
+
+
+def check_iterations(page, maps):
+    box = page.locator(".SinkhornExplorer").first
+    box.scroll_into_view_if_needed()
+    box.locator(".widget-slider", has=page.get_by_text("iteration", exact=True)).locator(".noUi-handle").focus()
+    for _ in range(3): page.keyboard.press("ArrowRight")
+    found = match(*features(maps, grid=3))
+    error = trace(found).err_k[3].item()
+    says = box.locator(".diml-says")
+    page.wait_for_function("e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=20_000)
+    assert float(re.search(r", ([\d.e+-]+) of the mass", says.inner_text())[1]) == pytest.approx(error, rel=0.01)
+    box.screenshot(path=SCREENSHOTS / "lab-iterations.png")
+
+
+def check_steps(page, maps):
+    box = page.locator(".StepByStep").first
+    box.scroll_into_view_if_needed()
+    assert "1. image" in box.inner_text()
+    box.locator(".noUi-handle").focus()
+    page.keyboard.press("End")
+    box.get_by_text("9. score").wait_for(timeout=20_000)
+    found = match(*features(maps))
+    box.locator("input[type=number]").fill("1.2")
+    box.locator("input[type=number]").press("Enter")
+    box.locator("input[type=checkbox]").check()
+    box.get_by_text(f"{(found.global_b + found.similarity_b).item():,.4g}.").wait_for(timeout=20_000)
+    box.screenshot(path=SCREENSHOTS / "lab-steps.png")
+
+
+def check_gallery(page):
+    "Click a candidate: the pair opens. Press c on another: why. Filter: only such queries remain."
+    box = page.locator(".RetrievalExplorer").first
+    box.scroll_into_view_if_needed()
+    after = box.locator(".diml-row").nth(1).locator("button")
+    assert after.count() == 8
+    scores = [float(re.search(r"score (-?[\d.]+)", name)[1]) for name in after.evaluate_all("all => all.map(e => e.ariaLabel)")]
+    assert scores == sorted(scores, reverse=True)
+    wanted = re.search(r"place 3: (.*), (right|wrong), score", after.nth(2).get_attribute("aria-label"))[1]
+    after.nth(2).click()
+    page.wait_for_function("([e, t]) => e.querySelector('.diml-pair').textContent.includes(t)", arg=[box.element_handle(), wanted], timeout=20_000)
+    box.locator(".diml-row").nth(1).locator("button").nth(0).focus()
+    page.keyboard.press("c")
+    box.locator('img[alt*=" less "]').wait_for(timeout=20_000)
+    box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
+    queries = box.locator("select").nth(1)
+    everybody = queries.locator("option").count()
+    box.locator("select").nth(0).select_option("hurt")
+    page.wait_for_function("([e, n]) => e.options.length < n", arg=[queries.element_handle(), everybody], timeout=20_000)
+    assert f", {queries.locator('option').count()} hurt," in box.inner_text()
+
+
+def test_in_voila(tmp_path, maps):
+    "The same page by Voila: not without the token, nothing from other machines, the same numbers."
+    with voila(tmp_path) as address, browser_page() as page:
+        page.goto(address)
+        assert "/login" in page.url and not page.locator(".diml-pair").count()
+        page.goto(f"{address}/?token=abc", timeout=120_000)
+        check_pair(page, maps)
+        page.screenshot(path=SCREENSHOTS / "voila.png", full_page=True)
+        assert not page.faults
+        assert not [u for u in page.outside(address) if "cdn" not in u]      # two style sheets of Voila's template, which the page's own rule blocks
+        assert page.evaluate("performance.getEntriesByType('resource').filter(r => !r.name.startsWith(location.origin) && r.responseStatus).length") == 0
+
+
+HOSTILE = "<img src=x onerror=document.title=String.fromCharCode(33)>"
+
+
+def test_labels_stay_text(tmp_path, maps):
+    "Labels and file names that are markup are shown, not obeyed, in every explorer; two explorers in one cell do not disturb each other."
+    import nbformat
+
+    folder = copy_of_the_book(tmp_path) / "set"
+    for label in (HOSTILE, "other"):
+        (folder / label).mkdir(parents=True)
+        for design in ("noto", "twemoji"):
+            (folder / label / f"{design}{HOSTILE if label == HOSTILE else ''}.png").write_bytes((data_dir() / "emoji" / ("owl" if label == "other" else "key") / f"{design}.png").read_bytes())
+    code = f"""
+from IPython.display import display
+from diml_nb.data import get_dataset
+from diml_nb.explorer import PairExplorer
+from diml_nb.gallery import RetrievalExplorer
+images = get_dataset({str(folder)!r})
+display(PairExplorer(images.paths[0], images.paths[1], labels=({HOSTILE!r}, 'b')), PairExplorer(images.paths[0], images.paths[2], grid=4), RetrievalExplorer(images))
+"""
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), tmp_path / "nbs" / "hostile.ipynb")
+    with lab(tmp_path) as address, browser_page() as page:
+        run_in_lab(page, address, "hostile.ipynb")
+        page.locator(".RetrievalExplorer .diml-item").first.wait_for(timeout=30_000)
+        assert page.get_by_text(HOSTILE).count() >= 3
+        assert page.locator('img[src="x"]').count() == 0 and page.title() != "!"
+        first, second = page.locator(".diml-pair").nth(0), page.locator(".diml-pair").nth(1)
+        assert first.locator("rect.diml-cell").count() == 98 and second.locator("rect.diml-cell").count() == 32
+        untouched = second.get_attribute("data-version")
+        first.locator('rect.diml-cell[data-side="a"][data-n="24"]').click()
+        assert first.locator(".diml-locked").count() == 1 and second.locator(".diml-locked").count() == 0 and second.get_attribute("data-version") == untouched
