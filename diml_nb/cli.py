@@ -94,15 +94,15 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for all that the run writes; default: the repository.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows of an earlier run.")] = False,
 ) -> None:
-    "Run reproduction notebooks, each in its own process; a killed run goes on where it was. Prints the table of the record."
+    "Run reproduction notebooks, each in its own process; a killed run goes on where it was. Prints the tables of the record."
     with _sentences():
         from diml_nb import reproduce
         for each in [name] if name else reproduce.experiments():
             executed = reproduce.reproduce(each, preset, out=out, fresh=fresh)
             folder = reproduce.output_folder(preset, out)
             record = reproduce.find_record(each, preset, results=folder / "results" if folder else "")
-            typer.echo(reproduce.table(record).to_string(index=False))
-            typer.echo(f"\n{each}, preset {preset}: {record.seconds:.0f} s of measuring, record {record.hash}, notebook {executed}")
+            for lines in reproduce.tables(record): typer.echo(lines.to_string(index=False) + "\n")
+            typer.echo(f"{each}, preset {preset}: {record.seconds:.0f} s of measuring, record {record.hash}, notebook {executed}")
 
 # %% ../nbs/62_cli.ipynb #c3d70555
 def _config(options: dict, settings: list[str], end_to_end: bool):

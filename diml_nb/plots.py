@@ -343,7 +343,7 @@ def plot_ranking(
     return fig
 
 # %% ../nbs/42_plots.ipynb #ae2ed96b
-def plot_faithfulness(curves: Curves, *, average: Curves | None = None, title: str = "") -> Figure:
+def plot_faithfulness(curves: Curves, *, average: Curves | None = None, dashed: str = "the average", title: str = "") -> Figure:
     "What is left of a score while cells are hidden: the wider the gap between most and least important first, the truer the explanation."
     fig, ax = _axes(6.8, 3.2)
     gap = curves.area("least_first") - curves.area("most_first")
@@ -352,7 +352,7 @@ def plot_faithfulness(curves: Curves, *, average: Curves | None = None, title: s
         ax.plot(curves.hidden_k, getattr(curves, f"{name}_k"), color=color, lw=2, label=f"{name.replace('_', ' ')}: area {curves.area(name):.3f}")
         if average is not None: ax.plot(average.hidden_k, getattr(average, f"{name}_k"), color=color, lw=1, ls="--")
     ax.fill_between(curves.hidden_k, curves.most_first_k, curves.least_first_k, color="0.5", alpha=0.25, lw=0, label=f"gap: {gap:.3f}")
-    if average is not None: ax.plot([], [], color="0.55", lw=1, ls="--", label="dashed: the average")
+    if average is not None: ax.plot([], [], color="0.55", lw=1, ls="--", label=f"dashed: {dashed}")
     ax.set(xlabel="share of the cells hidden", ylabel="share of the score left", xlim=(0, 1), ylim=(min(0, ax.get_ylim()[0]), None))
     ax.set_title(title, fontsize=10)
     fig.legend(loc="outside right center", frameon=False, fontsize=9)

@@ -40,7 +40,7 @@ function planPicture({plan, mass_a, mass_b, most}, says) {
   return make('svg', {class: 'diml-plan', viewBox: `${-TOP - 8} ${-TOP - 8} ${width * CELL + TOP + 12} ${height * CELL + TOP + 12}`, role: 'img', 'aria-label': says}, ...cells, ...columns, ...rows);
 }"""
 
-# %% ../nbs/45_steps.ipynb #26cf4df3
+# %% ../nbs/45_steps.ipynb #b8f45f45
 _TRACE_JS += r"""
 function errorPicture(error_k, k) {
   const log = error_k.map(e => Math.log10(Math.max(e, 1e-12))), high = Math.ceil(Math.max(...log)), low = Math.floor(Math.min(...log, high - 1));
@@ -48,14 +48,15 @@ function errorPicture(error_k, k) {
   const ticks = range(high - low + 1).flatMap(i => [make('line', {x1: 40, x2: 290, y1: y(low + i), y2: y(low + i), stroke: 'currentColor', 'stroke-opacity': 0.2}), make('text', {x: 34, y: y(low + i) + 4, 'text-anchor': 'end'}, `1e${low + i}`)]);
   const text = make('text', {x: 165, y: 196, 'text-anchor': 'middle'}, 'mass in wrong columns, by iteration');
   const path = make('polyline', {points: log.map((v, i) => `${x(i)},${y(v)}`).join(' '), fill: 'none', stroke: '#0072B2', 'stroke-width': 2});
-  return make('svg', {class: 'diml-error', viewBox: '0 0 300 204', role: 'img', 'aria-label': `error after ${k} iterations ${error_k[k - 1].toExponential(2)}`}, ...ticks, path, make('circle', {cx: x(k - 1), cy: y(log[k - 1]), r: 6, fill: '#D55E00'}), text);
+  return make('svg', {class: 'diml-error', viewBox: '0 0 300 204', role: 'img', 'aria-label': `error after iteration ${k}: ${error_k[k - 1].toExponential(2)}`}, ...ticks, path, make('circle', {cx: x(k - 1), cy: y(log[k - 1]), r: 6, fill: '#D55E00'}), text);
 }
 export default { render({ model, el }) {
+  el.classList.add('diml-plan-view');
   const floats = text => new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
   const draw = () => {
-    const {plan, mass_a, mass_b, error_k, eps, pictures} = model.get('trace'), k = Math.min(model.get('iteration'), error_k.length), every = floats(plan), size = mass_a.length * mass_b.length;
-    const says = `After ${k} iterations at eps ${eps}, ${error_k[k - 1].toExponential(2)} of the mass is in wrong columns; the rows are exact. Darkest cell: no mass; brightest: ${most.toFixed(4)}.`;
-    const most = every.reduce((x, y) => Math.max(x, y), 0), photo = side => make('img', {src: pictures[side].src, alt: `${side.toUpperCase()}, ${side === 'a' ? 'the rows' : 'the columns'}`, class: `diml-photo diml-${side}`});
+    const {plan, mass_a, mass_b, error_k, eps, pictures} = model.get('trace'), k = Math.min(model.get('iteration'), error_k.length), every = floats(plan), size = mass_a.length * mass_b.length, most = every.reduce((x, y) => Math.max(x, y), 0);
+    const says = `After ${k} iteration${k > 1 ? 's' : ''} at eps ${eps}, ${error_k[k - 1].toExponential(2)} of the mass is in wrong columns; the rows are exact. Darkest cell: no mass; brightest: ${most.toFixed(4)}.`;
+    const photo = side => make('img', {src: pictures[side].src, alt: `${side.toUpperCase()}, ${side === 'a' ? 'the rows' : 'the columns'}`, class: `diml-photo diml-${side}`});
     const shown = planPicture({plan: every.subarray((k - 1) * size, k * size), mass_a, mass_b, most}, says);
     el.replaceChildren(make('div', {class: 'diml-trace'}, make('div', {}, photo('a'), photo('b')), shown, errorPicture(error_k, k)), make('p', {class: 'diml-says', 'aria-live': 'polite'}, says));
     el.dataset.version = 1 + Number(el.dataset.version || 0);
@@ -97,14 +98,14 @@ class _Iterations(Explorer):
         self.shown.trace = dict(pictures=picture_data(*(x.image for x in self.looks)), plan=plan, error_k=self.trace.err_k.tolist(), mass_a=self.match.mass_a_bn[0].tolist(), mass_b=self.match.mass_b_bm[0].tolist(), eps=f"{s['eps']:.3g}")
         self.shown.iteration = s["iteration"]
 
-# %% ../nbs/45_steps.ipynb #744635ab
+# %% ../nbs/45_steps.ipynb #f91192b8
 class SinkhornExplorer(_Iterations):
     "Sinkhorn's iterations on a small real pair: the plan after each, its sums, and the mass that is still in wrong columns."
 
     def figure(self) -> Figure: return plot_sinkhorn(self.trace, iteration=self.state["iteration"], mass_b_m=self.match.mass_b_bm[0])
     def describe(self) -> str:
         k, eps = self.state["iteration"], self.state["eps"]
-        return f"After {k} iterations at eps {eps:.3g}, {self.trace.err_k[k - 1]:.2e} of the mass is in wrong columns; the rows are exact."
+        return f"After {k} iteration{'s' * (k > 1)} at eps {eps:.3g}, {self.trace.err_k[k - 1]:.2e} of the mass is in wrong columns; the rows are exact."
 
 # %% ../nbs/45_steps.ipynb #5c55caf8
 class Step(NamedTuple):
@@ -147,7 +148,7 @@ def steps_of(a: Look, b: Look, *, grid: int = 7, marginals: str = "cross_correla
     found = match(x, y, marginals=marginals, eps=eps)
     return _first_steps(a, b, x, y, found) + _last_steps((a.image, b.image), x, y, found, eps)
 
-# %% ../nbs/45_steps.ipynb #0f1cd76a
+# %% ../nbs/45_steps.ipynb #3b82f561
 class StepByStep(Explorer):
     "From image to score in nine steps, each with its shape, its line of code and a number to predict."
 
@@ -157,6 +158,7 @@ class StepByStep(Explorer):
         controls = dict(step=_slider("step", 1, 1, len(self.steps), "nine steps from image to score"), guess=widgets.FloatText(description="your guess", style=STYLE),
                         revealed=widgets.Checkbox(False, description="show the answer", indent=False))
         controls["step"].observe(lambda _: self._held or controls["revealed"].set_trait("value", False), "value")      # the next question is a new one
+        self.shown.add_class("diml-step")
         super().__init__(controls, [controls["step"], self.shown, _row(controls["guess"], controls["revealed"]), self.verdict])
         self.update()
 

@@ -101,10 +101,29 @@ def test_in_jupyterlab(tmp_path, maps):
         check_pair(page, maps)
         assert page.locator("[id^=diml-static-]").evaluate_all("all => all.map(e => e.style.display)") == ["none"] * 4
         page.locator(".PairExplorer").first.screenshot(path=SCREENSHOTS / "lab-pair.png")
+        check_own_images(page, tmp_path)
         check_iterations(page, maps)
         check_steps(page, maps)
         check_gallery(page)
         assert not page.faults and not page.outside(address), (page.faults, page.outside(address)[:3])
+
+
+def check_own_images(page, folder):
+    "A file of one's own takes the place of B; one that cannot be read changes nothing and says why."
+    from PIL import Image
+
+    pair = Pair(page)
+    Image.new("RGB", (300, 200), "teal").save(folder / "mine.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    before = pair.score()
+    for name in ("broken.png", "mine.png"):
+        with page.expect_file_chooser() as chooser: pair.box.get_by_role("button", name=re.compile("own image B")).click()
+        chooser.value.set_files(folder / name)
+        if name == "broken.png":
+            pair.box.get_by_role("alert").filter(has_text="broken.png").wait_for(timeout=20_000)
+            assert pair.score() == before
+    pair.view.get_by_text("mine.png").wait_for(timeout=20_000)
+    assert pair.score() != before and pair.view.locator(".diml-cross").count() == 0       # another pair: nothing is dropped
 
 
 def check_iterations(page, maps):

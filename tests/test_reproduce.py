@@ -105,12 +105,13 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
 
 
-@pytest.mark.parametrize("experiment,modules", (("01_test_time", ("data", "retrieval")), ("02_training", ("training",)), ("03_data_sets", ("data", "retrieval"))))
+@pytest.mark.parametrize("experiment,modules", (("01_test_time", ("data", "retrieval")), ("02_training", ("training",)), ("03_data_sets", ("data", "retrieval")), ("04_explanations", ("explain", "data", "metrics"))))
 def test_committed_record_is_of_this_code(experiment, modules):
     "The records of the embedded set, and README's table, are what the present code makes."
     record = find_record(experiment, "quick")
     assert record.inputs["code"] == code_hash(experiment, *modules), "run `make reproduce readme` and commit the record"
-    assert record.inputs["data"] == ({name: SOURCES[name].hash for name in ("emoji", "emoji_scenes")} if experiment == "03_data_sets" else get_dataset("emoji").hash)
+    sets = {"03_data_sets": ("emoji", "emoji_scenes"), "04_explanations": ("emoji_scenes",)}.get(experiment)
+    assert record.inputs["data"] == ({name: SOURCES[name].hash for name in sets} if sets else get_dataset("emoji").hash)
     if experiment == "01_test_time": assert readme_table(record) in (REPOSITORY / "README.md").read_text()
     assert len(table(record)) == len([r for r in record.rows if "precision_at_1" in r["result"]])
 

@@ -1,0 +1,84 @@
+"""How long does a reader wait between moving a slider and seeing the picture?
+
+`python bench/explorer.py` opens the explorers in JupyterLab and Voila, in Debian's Chromium, moves each slider by the arrow keys, and prints
+one line of JSON a server: median and 95th percentile, in milliseconds, from the browser's time of the key to the first frame with the new
+picture. `--screenshots FOLDER` saves pictures of the explorers there, which is how those in figures/ are made.
+"""
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from servers import browser_page, lab, run_in_lab, voila  # noqa: E402
+
+WATCH = """([root, attribute]) => {
+  let from = 0;
+  window.waits = [];
+  addEventListener('keydown', event => { from = event.timeStamp; }, true);
+  new MutationObserver(() => from && requestAnimationFrame(() => { if (from) window.waits.push(performance.now() - from); from = 0; }))
+    .observe(root, attribute ? {attributes: true, attributeFilter: [attribute]} : {childList: true, subtree: true});
+}"""
+SLIDERS = {  # explorer, name of the slider, what is drawn anew, the attribute that tells so
+    "pair, eps": (".PairExplorer", "eps", ".diml-pair", "data-version"),
+    "pair, flows": (".PairExplorer", "flows", ".diml-pair", "data-version"),
+    "iterations, iteration": (".SinkhornExplorer", "iteration", ".diml-plan-view", None),
+    "iterations, eps": (".SinkhornExplorer", "eps", ".diml-plan-view", None),
+    "steps, step": (".StepByStep", "step", ".diml-step", None),
+    "gallery, eps": (".RetrievalExplorer", "eps", ".RetrievalExplorer .diml-pair", "data-version"),
+}
+
+
+def waits(page, explorer: str, slider: str, drawn: str, attribute: str | None, moves: int) -> list[float]:
+    "Milliseconds from key to picture for each of some moves of a slider, there and back."
+    box = page.locator(explorer).first
+    box.scroll_into_view_if_needed()
+    handle = box.locator(".widget-slider", has=page.get_by_text(slider, exact=True)).first.locator(".noUi-handle")
+    page.evaluate(WATCH, [page.locator(drawn).first.element_handle(), attribute])
+    handle.focus()
+    for move in range(moves):
+        before = page.evaluate("window.waits.length")
+        page.keyboard.press("ArrowRight" if move % 8 < 4 else "ArrowLeft")
+        page.wait_for_function("n => window.waits.length > n", arg=before, timeout=10_000)
+        page.wait_for_timeout(250)
+    return page.evaluate("window.waits")[2:]       # the first moves find cold caches
+
+
+def measure(page, moves: int) -> dict:
+    found = {}
+    for name, where in SLIDERS.items():
+        times = sorted(waits(page, *where, moves))
+        found[name] = dict(median_ms=round(statistics.median(times)), p95_ms=round(times[int(0.95 * (len(times) - 1))]), moves=len(times))
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--moves", type=int, default=26)
+    options.add_argument("--screenshots", type=Path)
+    chosen = options.parse_args()
+    for name, server in (("JupyterLab", lab), ("Voila", voila)):
+        with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as address, browser_page() as page:
+            if server is lab: run_in_lab(page, address, "explore/explorers.ipynb")
+            else: page.goto(f"{address}/?token=abc", timeout=120_000)
+            page.locator(".RetrievalExplorer .diml-pair").wait_for(timeout=120_000)
+            print(json.dumps({"server": name} | measure(page, chosen.moves)), flush=True)
+            if chosen.screenshots and server is voila: screenshots(page, chosen.screenshots)
+
+
+def screenshots(page, folder: Path) -> None:
+    "One picture an explorer, in a state that shows something."
+    page.reload()
+    page.locator(".RetrievalExplorer .diml-pair").wait_for(timeout=120_000)
+    page.locator('.PairExplorer rect.diml-cell[data-side="a"][data-n="17"]').first.click()
+    page.locator(".RetrievalExplorer .diml-row").nth(1).locator("button").nth(1).focus()
+    page.keyboard.press("c")
+    page.locator('img[alt*=" less "]').wait_for(timeout=20_000)
+    for name in ("Pair", "Sinkhorn", "Retrieval"):
+        page.locator(f".{name}Explorer").first.screenshot(path=folder / f"explorer-{name.lower()}.png")
+    page.locator(".StepByStep").screenshot(path=folder / "explorer-steps.png")
+
+
+if __name__ == "__main__": main()
