@@ -17,9 +17,10 @@ from servers import browser_page, lab, run_in_lab, voila  # noqa: E402
 WATCH = """([root, attribute]) => {
   let from = 0;
   window.waits = [];
+  window.watcher?.disconnect();
   addEventListener('keydown', event => { from = event.timeStamp; }, true);
-  new MutationObserver(() => from && requestAnimationFrame(() => { if (from) window.waits.push(performance.now() - from); from = 0; }))
-    .observe(root, attribute ? {attributes: true, attributeFilter: [attribute]} : {childList: true, subtree: true});
+  window.watcher = new MutationObserver(() => from && requestAnimationFrame(() => { if (from) window.waits.push(performance.now() - from); from = 0; }));
+  window.watcher.observe(root, attribute ? {attributes: true, attributeFilter: [attribute]} : {childList: true, subtree: true});
 }"""
 SLIDERS = {  # explorer, name of the slider, what is drawn anew, the attribute that tells so
     "pair, eps": (".PairExplorer", "eps", ".diml-pair", "data-version"),

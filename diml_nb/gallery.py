@@ -13,11 +13,11 @@ from pathlib import Path
 import anywidget, torch, traitlets
 import ipywidgets as widgets
 
-# %% ../nbs/46_gallery.ipynb #8bf95b62
+# %% ../nbs/46_gallery.ipynb #0c43c933
 from .data import ImageSet
 from .explain import difference
-from .explorer import Explorer, Gallery, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture
-from .features import Backbone, Features, feature_maps, load_image, pool
+from .explorer import Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture
+from .features import Backbone, feature_maps, load_image
 
 # %% ../nbs/46_gallery.ipynb #a7dd16a7
 from .matching import Match, match
@@ -56,16 +56,16 @@ export default { render({ model, el }) {
   return () => { model.off("change:lists", draw); model.off("change:value", draw); };
 } };"""
 
-# %% ../nbs/46_gallery.ipynb #0dff320d
+# %% ../nbs/46_gallery.ipynb #d1e4d637
 _LISTS_CSS = """
 .diml-lists { display: flex; flex-wrap: wrap; gap: 12px; align-items: center; color: var(--jp-ui-font-color1, currentColor); font-size: 13px }
-.diml-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 6px 0 } .diml-row > b { width: 52px }
+.diml-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 6px 0 } .diml-row > b { width: 104px }
 .diml-query { margin: 0; text-align: center; font-weight: bold; color: #0072B2 } .diml-query img { width: 96px; border: 3px solid #0072B2; background: white }
-.diml-item { position: relative; padding: 2px; width: 72px; background: none; border: 3px solid; border-radius: 3px; cursor: pointer; color: inherit; font: inherit; font-size: 12px; line-height: 1.3 }
+.diml-item { position: relative; padding: 2px; width: 72px; user-select: none; background: none; border: 3px solid; border-radius: 3px; cursor: pointer; color: inherit; font: inherit; font-size: 12px; line-height: 1.3 }
 .diml-item img { display: block; width: 100%; background: white } .diml-item:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px }
 .diml-good { border-color: #1b7837 } .diml-bad { border-color: #762a83; border-style: dashed }
 .diml-item .diml-tick { position: absolute; top: 0; right: 0; width: 18px; color: white; background: #1b7837; font-weight: bold } .diml-bad .diml-tick { background: #762a83 }
-.diml-first { box-shadow: 0 0 0 3px #D55E00 } .diml-second { box-shadow: 0 0 0 3px #E69F00 }
+.diml-first { box-shadow: 0 0 0 4px #01665E } .diml-second { box-shadow: 0 0 0 4px #8C510A }
 """
 
 
@@ -75,21 +75,17 @@ class ListsView(anywidget.AnyWidget):
     value = traitlets.Dict(dict(first=None, second=None)).tag(sync=True)
     _esm, _css = _LISTS_JS, _LISTS_CSS
 
-# %% ../nbs/46_gallery.ipynb #6221b136
+# %% ../nbs/46_gallery.ipynb #33e4c1b3
 class RankedSet:
     "A set of images, each ranked among the others by the cosine, and re-ranked. Plain numbers, no widget."
 
     def __init__(self, images: ImageSet, backbone: Backbone | None = None, *, top_k: int = 50):
-        self.images, self.top_k, self._pooled = images, min(top_k, len(images) - 1), {}
-        self.maps_nchw = feature_maps(images.paths, backbone or _default_backbone())
-
-    def features(self, grid: int) -> Features:
-        if grid not in self._pooled: self._pooled = {grid: pool(self.maps_nchw.float(), grid=grid)}      # those of one grid are kept
-        return self._pooled[grid]
+        self.images, self.top_k = images, min(top_k, len(images) - 1)
+        self.maps = Maps(feature_maps(images.paths, backbone or _default_backbone()))
 
     def rank_all(self, *, grid: int, **rule) -> None:
         "Rank and re-rank every image; `gain_q` is the change of its average precision at R."
-        x, label_n = self.features(grid), self.images.label_n
+        x, label_n = self.maps(grid), self.images.label_n
         self.cosine = search(x, x, exclude_self=True)
         after = reorder(self.cosine, shortlist_similarity(self.cosine, x, x, top_k=self.top_k, **rule).similarity_qk)
         old, new = (retrieval_metrics(r, label_n, label_n, recall_at=(1,)).per_query["mean_average_precision_at_r"] for r in (self.cosine, after))
@@ -97,7 +93,7 @@ class RankedSet:
 
     def lists(self, q: int, *, grid: int, **rule) -> tuple[Match, Ranking, Ranking]:
         "A query matched with the head of its list, that head by the cosine, and re-ranked."
-        x, head = self.features(grid), Ranking(self.cosine.index_qk[q : q + 1, : self.top_k], self.cosine.score_qk[q : q + 1, : self.top_k])
+        x, head = self.maps(grid), Ranking(self.cosine.index_qk[q : q + 1, : self.top_k], self.cosine.score_qk[q : q + 1, : self.top_k])
         found = match(x[q], x[head.index_qk[0]], **rule)
         return found, head, reorder(head, found.similarity_b[None])
 
@@ -121,11 +117,12 @@ def thumbnail(path: Path) -> str:
     image.save(file := io.BytesIO(), "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
-# %% ../nbs/46_gallery.ipynb #3d44b7c9
+# %% ../nbs/46_gallery.ipynb #b7c399f3
 class _Query(Explorer):
     "The lists of one query, and what re-ranking did to it and to all."
 
-    def _rule(self) -> dict: return {name: self.state[name] for name in ("grid", "marginals", "eps")}
+    _rule_names = ("grid", "marginals", "eps")
+    def _rule(self) -> dict: return {name: self.state[name] for name in self._rule_names}
 
     def _filter(self) -> None:
         "Only queries of the wanted kind can be chosen; all, where there is none."
@@ -142,9 +139,9 @@ class _Query(Explorer):
         word = "helped" if new > old else "hurt" if new < old else "unchanged"
         counts = ", ".join(f"{int((gain_q.sign() == sign).sum())} {kind}" for kind, sign in (("helped", 1), ("hurt", -1), ("unchanged", 0)))
         return (f"This query: {word}, average precision at R {old:.3f} before, {new:.3f} after. "
-                f"Of all {len(gain_q)} (grid {rule['grid']}, {rule['marginals']}, eps {rule['eps']:.3g}): {counts}." + f" No query is {self.state['show']}; all are shown." * (not self.kind_found))
+                f"Of all {len(gain_q)} (grid {rule['grid']}, {rule['marginals']}, eps {rule['eps']:.3g}): {counts}." + " To count under the present settings, press 'rank all again'." * (rule != self._rule()) + f" No query is {self.state['show']}; all are shown." * (not self.kind_found))
 
-# %% ../nbs/46_gallery.ipynb #a8775a36
+# %% ../nbs/46_gallery.ipynb #67d9c280
 class _Candidates(_Query):
     "The candidates: their lists, the chosen one as a pair, and why it stands above another."
 
@@ -157,7 +154,7 @@ class _Candidates(_Query):
     def _open_pair(self, index: list[int], first: int) -> None:
         q, images = self.state["query"], self.ranked.images
         if self._opened != (q, first):
-            gallery = Gallery(self.ranked.maps_nchw[index].float(), index.index(first))
+            gallery = Gallery(Maps(self.ranked.maps.map_bchw[index]), index.index(first))
             self.pair.show(images.paths[q], images.paths[first], labels=(name_of(images, q), name_of(images, first)), gallery=gallery)
         self._opened, self.pair.state = (q, first), self._rule()
 
@@ -168,7 +165,7 @@ class _Candidates(_Query):
         words = f"{names[0]} less {names[1]}: score {found.score:+.4f} = cosine {found.cosine:+.4f}, cells {found.cell_n.sum():+.4f}"
         self.why.value = picture(plot_difference(*seen, found, labels=tuple(names)), words) + f"<p>{html.escape(words)}</p>"
 
-# %% ../nbs/46_gallery.ipynb #4b78d66a
+# %% ../nbs/46_gallery.ipynb #77e31fcc
 class _Lists(_Candidates):
     "All of it, when a control has moved or a candidate was chosen."
 
@@ -181,10 +178,21 @@ class _Lists(_Candidates):
         second = value["second"] if value["second"] in index else None
         self._held, held = True, self._held
         self.lists.value, self._held = dict(first=first, second=second), held
-        rows = [dict(title="before", items=self._items(self.before)), dict(title="after", items=self._items(self.after, index))]
+        rows = [dict(title="by cosine", items=self._items(self.before)), dict(title="by cosine + S", items=self._items(self.after, index))]
         self.lists.lists = dict(query=dict(src=thumbnail(images.paths[q]), label=name_of(images, q)), rows=rows, says=self._says())
         self._open_pair(index, first)
         self._why(index, first, second)
+
+    def _rank_again(self) -> None:
+        self.again.disabled, self.again.description = True, f"ranking {len(self.ranked.images)} ..."
+        try: self.ranked.rank_all(**self._rule())
+        finally: self.again.disabled, self.again.description = False, "rank all again"
+        self._filter()
+        self.update()
+
+# %% ../nbs/46_gallery.ipynb #5f18f1b9
+class _Drawn(_Lists):
+    "The lists as a figure."
 
     def figure(self) -> Figure:
         index, images, q = self.before.index_qk[0].tolist(), self.ranked.images, self.state["query"]
@@ -193,8 +201,8 @@ class _Lists(_Candidates):
 
     def describe(self) -> str: return f"Query {name_of(self.ranked.images, self.state['query'])}. {self.lists.lists['says']}"
 
-# %% ../nbs/46_gallery.ipynb #c881fca3
-class RetrievalExplorer(_Lists):
+# %% ../nbs/46_gallery.ipynb #c4b3918b
+class RetrievalExplorer(_Drawn):
     "A set of images: who is found before and after re-ranking, which queries it helped or hurt, and why one candidate stands above another."
 
     def __init__(self, images: ImageSet, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05, top_k: int = 50, places: int = 8):
@@ -204,8 +212,9 @@ class RetrievalExplorer(_Lists):
         query = _choice("query", [(name_of(images, n), n) for n in range(len(images))], 0, "the image that is searched for")
         kind.observe(lambda _: self._filter(), "value")
         self.again, self.kind_found = widgets.Button(description="rank all again", tooltip="decide anew who is helped and hurt; takes seconds"), True
-        self.again.on_click(lambda _: (self.ranked.rank_all(**self._rule()), self._filter(), self.update()))
+        self.again.on_click(lambda _: self._rank_again())
         controls = dict(show=kind, query=query) | _matching_controls(grid, marginals, eps)
         self.pair = PairExplorer(images.paths[0], images.paths[0], backbone=backbone)
+        for name in self._rule_names: self.pair.controls[name].layout.display = "none"      # they follow those of the gallery
         super().__init__(controls | dict(view=self.lists), [_row(*controls.values(), self.again), self.lists, self.why, self.pair])
         self.update()

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import anywidget, torch, traitlets
 import ipywidgets as widgets
 
-# %% ../nbs/45_steps.ipynb #74fa503d
+# %% ../nbs/45_steps.ipynb #ebe007b5
 from .core import progress
 from .explain import decompose, flows, trace
-from .explorer import STYLE, Explorer, Look, _matching_controls, _row, _slider, look, one_thread, picture
+from .explorer import STYLE, Explorer, Look, _matching_controls, _row, _slider, look, one_thread, picture, put_back
 from .features import Backbone, pool
 
-# %% ../nbs/45_steps.ipynb #beaa5aae
+# %% ../nbs/45_steps.ipynb #19573a87
 from .matching import Match, match
-from .plots import Figure, plot_contributions, plot_cost, plot_flows, plot_marginals, plot_sinkhorn
+from .plots import Figure, plot_cells, plot_contributions, plot_cost, plot_flows, plot_marginals, plot_sinkhorn
 from .view import VIEW_JS, picture_data
 
 # %% ../nbs/45_steps.ipynb #428ff0f2
@@ -40,7 +40,7 @@ function planPicture({plan, mass_a, mass_b, most}, says) {
   return make('svg', {class: 'diml-plan', viewBox: `${-TOP - 8} ${-TOP - 8} ${width * CELL + TOP + 12} ${height * CELL + TOP + 12}`, role: 'img', 'aria-label': says}, ...cells, ...columns, ...rows);
 }"""
 
-# %% ../nbs/45_steps.ipynb #b8f45f45
+# %% ../nbs/45_steps.ipynb #44b94667
 _TRACE_JS += r"""
 function errorPicture(error_k, k) {
   const log = error_k.map(e => Math.log10(Math.max(e, 1e-12))), high = Math.ceil(Math.max(...log)), low = Math.floor(Math.min(...log, high - 1));
@@ -58,7 +58,7 @@ export default { render({ model, el }) {
     const says = `After ${k} iteration${k > 1 ? 's' : ''} at eps ${eps}, ${error_k[k - 1].toExponential(2)} of the mass is in wrong columns; the rows are exact. Darkest cell: no mass; brightest: ${most.toFixed(4)}.`;
     const photo = side => make('img', {src: pictures[side].src, alt: `${side.toUpperCase()}, ${side === 'a' ? 'the rows' : 'the columns'}`, class: `diml-photo diml-${side}`});
     const shown = planPicture({plan: every.subarray((k - 1) * size, k * size), mass_a, mass_b, most}, says);
-    el.replaceChildren(make('div', {class: 'diml-trace'}, make('div', {}, photo('a'), photo('b')), shown, errorPicture(error_k, k)), make('p', {class: 'diml-says', 'aria-live': 'polite'}, says));
+    el.replaceChildren(make('div', {class: 'diml-trace'}, make('div', {}, photo('a'), photo('b')), shown, errorPicture(error_k, k)), make('p', {}, `Each row is one of the ${mass_a.length} cells of A (blue), each column one of B (orange); bars: what they sum to, black lines: what they should.`), make('p', {class: 'diml-says', 'aria-live': 'polite'}, says));
     el.dataset.version = 1 + Number(el.dataset.version || 0);
   };
   draw();
@@ -117,17 +117,18 @@ class Step(NamedTuple):
     answer: float
     figure: Callable[[], Figure]
 
-# %% ../nbs/45_steps.ipynb #4bc8e6fd
+# %% ../nbs/45_steps.ipynb #f7ce89d6
 def _first_steps(a: Look, b: Look, x, y, found: Match) -> list[Step]:
     "From the images to the cost."
     images, cells, (channels, high, wide) = (a.image, b.image), found.local_bnm.shape[1], a.map_bchw.shape[1:]
-    lengths = found._replace(mass_a_bn=x.norm_bn, mass_b_bm=y.norm_bn)
-    nothing = found._replace(mass_a_bn=torch.full_like(x.norm_bn, 1 / cells), mass_b_bm=torch.full_like(y.norm_bn, 1 / cells))
+    middle, length, cost_nm = x.local_bcn[0, :, cells // 2], (x.norm_bn[0], y.norm_bn[0]), 1 - found.local_bnm[0]
     return [
-        Step("image", tuple(a.ready_chw.shape), "image_chw = backbone.prepare(load_image(path))", "How many numbers does the network get for one image?", a.ready_chw.numel(), lambda: plot_marginals(*images, nothing)),
-        Step("map", (channels, high, wide), "map_bchw = backbone(image_chw[None])", "The map has a vector in each of its places. How many places?", high * wide, lambda: plot_marginals(*images, lengths)),
-        Step("unit cells", (channels, cells), "x = pool(map_bchw, grid=grid)", "Each cell becomes a unit vector. What is the sum of the squares of its numbers?", 1.0, lambda: plot_marginals(*images, lengths)),
-        Step("cost", tuple(found.local_bnm.shape[1:]), "cost_bnm = cosine_cost(x.local_bcn, y.local_bcn)", "What is the smallest cost of any two cells of these images?", (1 - found.local_bnm).min().item(), lambda: plot_cost(found))]
+        Step("image", tuple(a.ready_chw.shape), "image_chw = backbone.prepare(load_image(path))", "How many numbers does the network get for one image?", a.ready_chw.numel(), lambda: plot_cells(*images)),
+        Step("map", (channels, high, wide), "map_bchw = backbone(image_chw[None])", "The map has a vector in each of its places. How many places?", high * wide, lambda: plot_cells(*images, *length, name="length")),
+        Step("unit cells", (channels, cells), "x = pool(map_bchw, grid=grid)", "Each cell becomes a unit vector. What is the sum of the squares of its numbers?", 1.0,
+             lambda: plot_cells(*images, middle @ x.local_bcn[0], middle @ y.local_bcn[0], name="cosine with the middle cell of A")),
+        Step("cost", tuple(found.local_bnm.shape[1:]), "cost_bnm = cosine_cost(x.local_bcn, y.local_bcn)", "What is the smallest cost of any two cells of these images?", cost_nm.min().item(),
+             lambda: plot_cells(*images, cost_nm.amin(1), cost_nm.amin(0), name="cost of the cheapest partner"))]
 
 # %% ../nbs/45_steps.ipynb #19ee7295
 def _last_steps(images, x, y, found: Match, eps: float) -> list[Step]:
@@ -148,27 +149,41 @@ def steps_of(a: Look, b: Look, *, grid: int = 7, marginals: str = "cross_correla
     found = match(x, y, marginals=marginals, eps=eps)
     return _first_steps(a, b, x, y, found) + _last_steps((a.image, b.image), x, y, found, eps)
 
-# %% ../nbs/45_steps.ipynb #3b82f561
+# %% ../nbs/45_steps.ipynb #0ba4a8e4
+def _step_html(k: int, steps: list[Step], pictures: list[str], revealed: bool) -> str:
+    "What is there before the answer: the line of code, the question, the picture of the step before. And after: shape and picture."
+    step = steps[k]
+    shape = f"<small>shape {' x '.join(map(str, step.shape))}</small>" if revealed else ""
+    shown = pictures[k] if revealed or not k else pictures[k - 1]
+    return (f'<h3>{k + 1}. {step.name} {shape}</h3><pre style="font-family: monospace">{html.escape(step.code)}</pre>'
+            f"<p><b>Predict:</b> {html.escape(step.question)}</p>{shown}" + "<p>So far. The next picture comes with the answer.</p>" * (not revealed and k > 0))
+
+
+def _verdict(step: Step, guess: float) -> str:
+    answer = f"{step.answer:,}" if isinstance(step.answer, int) else f"{step.answer:,.4g}"
+    near = abs(guess - step.answer) <= 0.1 * abs(step.answer)
+    return f"<p aria-live='polite'>{answer}. {'Your guess was near.' if near else f'You said {guess:,.6g}.'}</p>"
+
+# %% ../nbs/45_steps.ipynb #21f3d34d
 class StepByStep(Explorer):
-    "From image to score in nine steps, each with its shape, its line of code and a number to predict."
+    "From image to score in nine steps, each with its line of code, a number to predict, and then its shape and picture."
 
     def __init__(self, a, b, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05):
         self.steps, self.shown, self.verdict = steps_of(*(look(x, backbone) for x in (a, b)), grid=grid, marginals=marginals, eps=eps), widgets.HTML(), widgets.HTML()
         self.pictures = [picture(step.figure(), f"{step.name}: {step.question}") for step in progress(self.steps, "drawing nine steps")]
         controls = dict(step=_slider("step", 1, 1, len(self.steps), "nine steps from image to score"), guess=widgets.FloatText(description="your guess", style=STYLE),
                         revealed=widgets.Checkbox(False, description="show the answer", indent=False))
-        controls["step"].observe(lambda _: self._held or controls["revealed"].set_trait("value", False), "value")      # the next question is a new one
+        controls["step"].observe(lambda _: self._held or put_back(controls, dict(guess=0.0, revealed=False)), "value")      # the next question is a new one
+        self.next = widgets.Button(description="next step", tooltip="after the last the first")
+        self.next.on_click(lambda _: controls["step"].set_trait("value", self.state["step"] % len(self.steps) + 1))
         self.shown.add_class("diml-step")
-        super().__init__(controls, [controls["step"], self.shown, _row(controls["guess"], controls["revealed"]), self.verdict])
+        super().__init__(controls, [_row(controls["step"], controls["guess"], controls["revealed"], self.next), self.verdict, self.shown])
         self.update()
 
     @property
     def step(self) -> Step: return self.steps[self.state["step"] - 1]
     def figure(self) -> Figure: return self.step.figure()
-    def describe(self) -> str: return f"Step {self.state['step']} of {len(self.steps)}: {self.step.name}, shape {self.step.shape}. {self.step.question}"
+    def describe(self) -> str: return f"Step {self.state['step']} of {len(self.steps)}: {self.step.name}. {self.step.question}"
     def update(self) -> None:
-        step, guess = self.step, self.state["guess"]
-        self.shown.value = (f"<h3>{self.state['step']}. {step.name} <small>shape {' x '.join(map(str, step.shape))}</small></h3>"
-                            f"<pre>{html.escape(step.code)}</pre>{self.pictures[self.state['step'] - 1]}<p><b>Predict:</b> {html.escape(step.question)}</p>")
-        near = abs(guess - step.answer) <= 0.1 * abs(step.answer)
-        self.verdict.value = f"<p aria-live='polite'>{step.answer:,.4g}. {'Your guess was near.' if near else f'You said {guess:,.4g}.'}</p>" if self.state["revealed"] else ""
+        self.shown.value = _step_html(self.state["step"] - 1, self.steps, self.pictures, self.state["revealed"])
+        self.verdict.value = _verdict(self.step, self.state["guess"]) if self.state["revealed"] else ""
