@@ -172,7 +172,7 @@ def evaluate(
         record = evaluate_once(folder, top_k=top_k)
         typer.echo(table(record).to_string(index=False))
 
-# %% ../nbs/62_cli.ipynb #3c760596
+# %% ../nbs/62_cli.ipynb #d82bff88
 @app.command("explain")
 def explain(
     a: Annotated[Path, typer.Argument(help="An image.")], b: Annotated[Path, typer.Argument(help="Another image.")],
@@ -180,15 +180,21 @@ def explain(
     grid: Annotated[int, typer.Option(help="Cells a side.")] = 7,
     marginals: Annotated[str, typer.Option(help="How much each cell counts; a wrong name lists all.")] = "cross_correlation",
     eps: Annotated[float, typer.Option(help="Weight of the entropy; small is sharp.")] = 0.05,
-    top: Annotated[int, typer.Option(help="How many flows are drawn, the largest contributions first.")] = 12,
+    top: Annotated[int, typer.Option(min=1, help="How many flows are drawn, the largest contributions first.")] = 12,
     backbone: Annotated[str, typer.Option(help="Or timm/NAME, torchvision/NAME.")] = "efficientnet_lite0",
     dark: Annotated[bool, typer.Option("--dark", help="A figure on dark.")] = False,
 ) -> None:
     "Draw why two images are similar, part by part, and say what the drawing shows."
     with _sentences():
-        from diml_nb.explorer import PairExplorer
-        from diml_nb.features import get_backbone
-        from diml_nb.plots import describe_flows, theme
-        pair = PairExplorer(a, b, labels=(a.stem, b.stem), backbone=get_backbone(backbone), grid=grid, marginals=marginals, eps=eps, top=top)
-        with theme(dark): pair.save(out.name, out.parent)
-        typer.echo(f"{describe_flows(pair.match, top=top)}\n{out}")
+        from diml_nb.explorer import look
+        from diml_nb.features import get_backbone, pool
+        from diml_nb.matching import match
+        from diml_nb.plots import describe_flows, plot_flows, save_figure, theme
+        from diml_nb.view import to_html
+        network = get_backbone(backbone)
+        x, y = (look(path, network) for path in (a, b))
+        found = match(pool(x.map_bchw, grid=grid), pool(y.map_bchw, grid=grid), marginals=marginals, eps=eps)
+        if out.suffix == ".html": to_html(x.image, y.image, found, out, top=top, labels=(a.stem, b.stem))
+        else:
+            with theme(dark): save_figure(plot_flows(x.image, y.image, found, top=top, labels=(a.stem, b.stem)), out.name, out.parent)
+        typer.echo(f"{describe_flows(found, top=top)}\n{out}")

@@ -13,10 +13,10 @@ from pathlib import Path
 import anywidget, torch, traitlets
 import ipywidgets as widgets
 
-# %% ../nbs/46_gallery.ipynb #0c43c933
+# %% ../nbs/46_gallery.ipynb #a348f892
 from .data import ImageSet
 from .explain import difference
-from .explorer import Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture
+from .explorer import Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture, put_back
 from .features import Backbone, feature_maps, load_image
 
 # %% ../nbs/46_gallery.ipynb #a7dd16a7
@@ -56,7 +56,7 @@ export default { render({ model, el }) {
   return () => { model.off("change:lists", draw); model.off("change:value", draw); };
 } };"""
 
-# %% ../nbs/46_gallery.ipynb #d1e4d637
+# %% ../nbs/46_gallery.ipynb #aefd894e
 _LISTS_CSS = """
 .diml-lists { display: flex; flex-wrap: wrap; gap: 12px; align-items: center; color: var(--jp-ui-font-color1, currentColor); font-size: 13px }
 .diml-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 6px 0 } .diml-row > b { width: 104px }
@@ -75,21 +75,28 @@ class ListsView(anywidget.AnyWidget):
     value = traitlets.Dict(dict(first=None, second=None)).tag(sync=True)
     _esm, _css = _LISTS_JS, _LISTS_CSS
 
-# %% ../nbs/46_gallery.ipynb #33e4c1b3
+    @traitlets.validate("value")
+    def _whole(self, proposal) -> dict:
+        value = dict(first=None, second=None) | proposal.value
+        if set(value) != {"first", "second"} or not all(n is None or type(n) is int for n in value.values()):
+            raise traitlets.TraitError(f"expected first and second as positions in the gallery, got {proposal.value}")
+        return value
+
+# %% ../nbs/46_gallery.ipynb #fc32285c
 class RankedSet:
     "A set of images, each ranked among the others by the cosine, and re-ranked. Plain numbers, no widget."
 
     def __init__(self, images: ImageSet, backbone: Backbone | None = None, *, top_k: int = 50):
         self.images, self.top_k = images, min(top_k, len(images) - 1)
-        self.maps = Maps(feature_maps(images.paths, backbone or _default_backbone()))
+        self.maps, self.thumbnail = Maps(feature_maps(images.paths, backbone or _default_backbone())), cache(lambda n: thumbnail(images.paths[n]))
 
     def rank_all(self, *, grid: int, **rule) -> None:
-        "Rank and re-rank every image; `gain_q` is the change of its average precision at R."
+        "Rank and re-rank every image; `gain_q` is the change of its average precision at R, NaN without another image of its class."
         x, label_n = self.maps(grid), self.images.label_n
         self.cosine = search(x, x, exclude_self=True)
         after = reorder(self.cosine, shortlist_similarity(self.cosine, x, x, top_k=self.top_k, **rule).similarity_qk)
         old, new = (retrieval_metrics(r, label_n, label_n, recall_at=(1,)).per_query["mean_average_precision_at_r"] for r in (self.cosine, after))
-        self.gain_q, self.rule = (new - old).nan_to_num(0), dict(grid=grid, **rule)
+        self.gain_q, self.rule = new - old, dict(grid=grid, **rule)
 
     def lists(self, q: int, *, grid: int, **rule) -> tuple[Match, Ranking, Ranking]:
         "A query matched with the head of its list, that head by the cosine, and re-ranked."
@@ -105,11 +112,10 @@ def average_precision(ranked: RankedSet, q: int, head: Ranking) -> float:
     alone = Ranking(index_1k - (index_1k > q).long(), ranked.cosine.score_qk[q : q + 1])
     return retrieval_metrics(alone, label_n[[q]], label_n[others], recall_at=(1,))["mean_average_precision_at_r"]
 
-# %% ../nbs/46_gallery.ipynb #6f0decf4
+# %% ../nbs/46_gallery.ipynb #b36bf89e
 def name_of(images: ImageSet, n: int) -> str: return f"{images.classes[images.label_n[n]]} · {images.paths[n].stem}"   # class and file of an image
 
 
-@cache
 def thumbnail(path: Path) -> str:
     "A small picture of an image file as a data address."
     image = load_image(path)
@@ -117,7 +123,7 @@ def thumbnail(path: Path) -> str:
     image.save(file := io.BytesIO(), "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
-# %% ../nbs/46_gallery.ipynb #b7c399f3
+# %% ../nbs/46_gallery.ipynb #1f8ef372
 class _Query(Explorer):
     "The lists of one query, and what re-ranking did to it and to all."
 
@@ -136,19 +142,19 @@ class _Query(Explorer):
     def _says(self) -> str:
         q, rule, gain_q = self.state["query"], self.ranked.rule, self.ranked.gain_q
         old, new = (average_precision(self.ranked, q, head) for head in (self.before, self.after))
-        word = "helped" if new > old else "hurt" if new < old else "unchanged"
-        counts = ", ".join(f"{int((gain_q.sign() == sign).sum())} {kind}" for kind, sign in (("helped", 1), ("hurt", -1), ("unchanged", 0)))
+        word = "helped" if new > old else "hurt" if new < old else "unchanged" if new == old else "without another image of its class"
+        counts = ", ".join(f"{int((gain_q.sign() == sign).sum())} {kind}" for kind, sign in (("helped", 1), ("hurt", -1), ("unchanged", 0))) + f", {int(gain_q.isnan().sum())} without another image of their class" * bool(gain_q.isnan().any())
         return (f"This query: {word}, average precision at R {old:.3f} before, {new:.3f} after. "
                 f"Of all {len(gain_q)} (grid {rule['grid']}, {rule['marginals']}, eps {rule['eps']:.3g}): {counts}." + " To count under the present settings, press 'rank all again'." * (rule != self._rule()) + f" No query is {self.state['show']}; all are shown." * (not self.kind_found))
 
-# %% ../nbs/46_gallery.ipynb #67d9c280
+# %% ../nbs/46_gallery.ipynb #c8985b49
 class _Candidates(_Query):
     "The candidates: their lists, the chosen one as a pair, and why it stands above another."
 
     def _items(self, ranking: Ranking, before: list[int] | None = None) -> list[dict]:
         images, label_n = self.ranked.images, self.ranked.images.label_n
         shown = enumerate(zip(ranking.index_qk[0, : self.places].tolist(), ranking.score_qk[0].tolist()))
-        return [dict(index=n, src=thumbnail(images.paths[n]), label=name_of(images, n), right=bool(label_n[n] == label_n[self.state["query"]]), score=score,
+        return [dict(index=n, src=self.ranked.thumbnail(n), label=name_of(images, n), right=bool(label_n[n] == label_n[self.state["query"]]), score=score,
                      move=before.index(n) - k if before else None) for k, (n, score) in shown]
 
     def _open_pair(self, index: list[int], first: int) -> None:
@@ -161,11 +167,11 @@ class _Candidates(_Query):
     def _why(self, index: list[int], first: int, second: int | None) -> None:
         if second in (None, first): self.why.value = "<p>Shift-click a candidate, or press c on it: why does the chosen one stand above or below it?</p>"; return
         found, names = difference(self.match, index.index(first), index.index(second)), [name_of(self.ranked.images, n) for n in (first, second)]
-        seen = [look(self.ranked.images.paths[n], self.pair.backbone).image for n in (self.state["query"], first, second)]
+        seen = [self.seen(n) for n in (self.state["query"], first, second)]
         words = f"{names[0]} less {names[1]}: score {found.score:+.4f} = cosine {found.cosine:+.4f}, cells {found.cell_n.sum():+.4f}"
         self.why.value = picture(plot_difference(*seen, found, labels=tuple(names)), words) + f"<p>{html.escape(words)}</p>"
 
-# %% ../nbs/46_gallery.ipynb #77e31fcc
+# %% ../nbs/46_gallery.ipynb #a9bfe43f
 class _Lists(_Candidates):
     "All of it, when a control has moved or a candidate was chosen."
 
@@ -179,7 +185,7 @@ class _Lists(_Candidates):
         self._held, held = True, self._held
         self.lists.value, self._held = dict(first=first, second=second), held
         rows = [dict(title="by cosine", items=self._items(self.before)), dict(title="by cosine + S", items=self._items(self.after, index))]
-        self.lists.lists = dict(query=dict(src=thumbnail(images.paths[q]), label=name_of(images, q)), rows=rows, says=self._says())
+        self.lists.lists = dict(query=dict(src=self.ranked.thumbnail(q), label=name_of(images, q)), rows=rows, says=self._says())
         self._open_pair(index, first)
         self._why(index, first, second)
 
@@ -190,7 +196,7 @@ class _Lists(_Candidates):
         self._filter()
         self.update()
 
-# %% ../nbs/46_gallery.ipynb #5f18f1b9
+# %% ../nbs/46_gallery.ipynb #61674d99
 class _Drawn(_Lists):
     "The lists as a figure."
 
@@ -199,9 +205,16 @@ class _Drawn(_Lists):
         right, after = (images.label_n[index] == images.label_n[q]).tolist(), [index.index(n) for n in self.after.index_qk[0].tolist()]
         return plot_ranking(load_image(images.paths[q]), [load_image(images.paths[n]) for n in index], range(len(index)), after, right, top=self.places)
 
+    @property
+    def state(self) -> dict: return {name: control.value for name, control in self.controls.items()} | dict(pair=self.pair.state)
+    @state.setter
+    def state(self, values: dict) -> None:
+        with self.hold(): put_back(self.controls, {name: value for name, value in values.items() if name != "pair"})
+        if "pair" in values: self.pair.state = values["pair"]
+
     def describe(self) -> str: return f"Query {name_of(self.ranked.images, self.state['query'])}. {self.lists.lists['says']}"
 
-# %% ../nbs/46_gallery.ipynb #c4b3918b
+# %% ../nbs/46_gallery.ipynb #5e7e72e8
 class RetrievalExplorer(_Drawn):
     "A set of images: who is found before and after re-ranking, which queries it helped or hurt, and why one candidate stands above another."
 
@@ -214,7 +227,7 @@ class RetrievalExplorer(_Drawn):
         self.again, self.kind_found = widgets.Button(description="rank all again", tooltip="decide anew who is helped and hurt; takes seconds"), True
         self.again.on_click(lambda _: self._rank_again())
         controls = dict(show=kind, query=query) | _matching_controls(grid, marginals, eps)
-        self.pair = PairExplorer(images.paths[0], images.paths[0], backbone=backbone)
-        for name in self._rule_names: self.pair.controls[name].layout.display = "none"      # they follow those of the gallery
+        self.pair, self.seen = PairExplorer(images.paths[0], images.paths[0], backbone=backbone, grid=grid, marginals=marginals, eps=eps), cache(lambda n: look(images.paths[n], backbone).image)
+        for control in [*(self.pair.controls[name] for name in self._rule_names), *self.pair.uploads]: control.layout.display = "none"      # they follow those of the gallery
         super().__init__(controls | dict(view=self.lists), [_row(*controls.values(), self.again), self.lists, self.why, self.pair])
         self.update()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'MASS_MAP', 'COLOR_FOR', 'COLOR_AGAINST', 'SIGNED_MAP', 'COLOR_FIRST', 'COLOR_SECOND', 'VEIL',
-           'FALLBACK', 'theme', 'describe_flows', 'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost',
-           'plot_sinkhorn', 'plot_contributions', 'plot_difference', 'plot_ranking', 'plot_faithfulness',
-           'plot_receptive_field', 'plot_correspondences', 'figure_path', 'save_figure']
+           'theme', 'describe_flows', 'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn',
+           'plot_contributions', 'plot_difference', 'plot_ranking', 'plot_faithfulness', 'plot_receptive_field',
+           'plot_correspondences', 'figure_path', 'save_figure']
 
 # %% ../nbs/42_plots.ipynb #29217340
 import itertools, math
@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .core import REPOSITORY, atomic_path
-from .explain import Curves, Decomposition, Difference, Trace, cell_name
+from .explain import Curves, Decomposition, Difference, Trace, caveats, cell_name
 from .matching import Match
 from .scenes import Correspondences
 
@@ -75,12 +75,12 @@ def _panel(ax, image, left, side, color, label, value_hw=None, scale=None):
     ax.vlines([left + x for x in lines], 0, 1, color="0.6", lw=0.4, zorder=1)
     ax.hlines(lines, left, left + 1, color="0.6", lw=0.4, zorder=1)
     ax.add_patch(Rectangle((left, 0), 1, 1, fill=False, color=color, lw=2.5, zorder=2))
-    ax.text(left + 0.5, -0.03, label, color=color, ha="center", va="bottom", fontweight="bold")
+    ax.text(left + 0.5, -0.03, label, color=color, ha="center", va="bottom", fontweight="bold", parse_math=False)
 
 # %% ../nbs/42_plots.ipynb #c56252d1
 def _below(ax, x, y, text, size=8):
     "A line under a picture, in a font that has ✓ and ▲."
-    ax.text(x, y, text, ha="center", va="top", fontsize=size, family="DejaVu Sans")
+    ax.text(x, y, text, ha="center", va="top", fontsize=size, family="DejaVu Sans", parse_math=False)
 
 
 def _finish(ax, width, height):
@@ -94,15 +94,12 @@ def _bar(ax, scale, left, label, marks=()):
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     place = (left - x0) / (x1 - x0), (1 - y0) / (y1 - y0), 0.045 / (x1 - x0), 1 / (y0 - y1)
     bar = ax.figure.colorbar(scale, cax=ax.inset_axes(place), alpha=VEIL)
-    bar.ax.set_facecolor("white"), bar.ax.tick_params(labelsize=8), bar.set_label(label, fontsize=8)
+    bar.ax.set_facecolor("white"), bar.ax.tick_params(labelsize=8), bar.set_label(label, fontsize=8, parse_math=False)
     for (value, text), va in zip(marks, ("bottom", "top") if len(marks) > 1 else ("center",)):
         bar.ax.axhline(value, color="black", lw=1.2)
         bar.ax.text(-0.2, value, text, transform=bar.ax.get_yaxis_transform(), ha="right", va=va, fontsize=8)
 
 # %% ../nbs/42_plots.ipynb #bb4137c6
-FALLBACK = "an image had no mass: its cells got equal masses"
-
-
 def describe_flows(match: Match, *, index: int = 0, top: int = 12) -> str:
     "What the `top` flows carry, completeness, and what went wrong if anything did."
     contribution_nm, similarity = match.contribution_bnm[index], match.similarity_b[index].item()
@@ -113,9 +110,7 @@ def describe_flows(match: Match, *, index: int = 0, top: int = 12) -> str:
         f"{top} of {contribution_nm.numel():,} flows carry {carried:.3f}{share}\n"
         f"sum of contributions {contribution_nm.sum().item():.4f} = similarity {similarity:.4f}, global cosine {match.global_b[index].item():.4f}"
     )
-    if match.fallback_b[index]: text += f"\n{FALLBACK}"
-    if match.err_b[index] > 1e-2: text += f"\nthe plan has not converged: {match.err_b[index].item():.1%} of the mass is in wrong columns"
-    return text
+    return "\n".join([text, *caveats(match, index=index)])
 
 # %% ../nbs/42_plots.ipynb #1e1ba61b
 def _ribbon(start, end, bow=0.0):
@@ -142,8 +137,8 @@ def _draw_flows(ax, plan_nm, local_nm, top: int, left_b: float, color_of):
 def plot_flows(
     image_a: Image.Image, image_b: Image.Image,   # as the network saw them: square
     match: Match,
-    *, index: int = 0, top: int = 12,   # which pair; how many flows, the largest contributions first
-    limits: tuple[float, float] = (0.0, 1.0),   # similarities at the ends of the colour bar; the same in all figures
+    *, index: int = 0, top: int = 12, note: str = "",   # which pair; how many of the largest contributions; one more line
+    limits: tuple[float, float] = (0.0, 1.0),   # cosines at the ends of the colour bar, the same in all figures
     labels: tuple[str, str] = ("A", "B"),
 ) -> Figure:
     "The strongest matching flows between two images: width = mass moved, colour = cosine of the two cells."
@@ -153,7 +148,7 @@ def plot_flows(
     _panel(ax, image_a, 0, side_a, COLOR_A, labels[0])
     _panel(ax, image_b, left_b, side_b, COLOR_B, labels[1])
     _draw_flows(ax, plan_nm, local_nm, top, left_b, scale.to_rgba)
-    _below(ax, left_b / 2 + 0.5, 1.05, describe_flows(match, index=index, top=top))
+    _below(ax, left_b / 2 + 0.5, 1.05, f"{describe_flows(match, index=index, top=top)}\n{note}")
     _finish(ax, left_b + 1.03, 1.17)
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)
     bar.set_label(f"cosine of the two cells\n(widest ribbon: mass {plan_nm.max().item():.3f})", fontsize=8)
@@ -179,8 +174,7 @@ def plot_cells(image_a: Image.Image, image_b: Image.Image, value_n: Tensor | Non
 def plot_marginals(image_a: Image.Image, image_b: Image.Image, match: Match, *, index: int = 0, labels: tuple[str, str] = ("A", "B")) -> Figure:
     "Where the masses of two images lie; the mass that each cell would have if all were equal is marked on the colour bar."
     marks = [(1 / side**2, f"equal\n1/{side**2}") for side in sorted({*_sides(match.plan_bnm[index])})]
-    note = FALLBACK * bool(match.fallback_b[index])
-    return plot_cells(image_a, image_b, match.mass_a_bn[index], match.mass_b_bm[index], name="mass", labels=labels, marks=marks, note=note)
+    return plot_cells(image_a, image_b, match.mass_a_bn[index], match.mass_b_bm[index], name="mass", labels=labels, marks=marks, note="; ".join(caveats(match, index=index)))
 
 # %% ../nbs/42_plots.ipynb #7007f622
 def _draw_errors(ax, err_k, iteration, tol):
@@ -228,7 +222,7 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     _heat(axes, plan_nm, "plan", MASS_MAP, "mass moved")
     _mass_bars(axes["above"], match.mass_b_bm[index].detach().cpu(), COLOR_B, True)
     _mass_bars(axes["beside"], match.mass_a_bn[index].detach().cpu(), COLOR_A, False)
-    axes["cost"].set_title(f"sum of (1 - cost) x mass = S = {match.similarity_b[index].item():.4f}", fontsize=9)
+    axes["cost"].set_title("\n".join([f"sum of (1 - cost) x mass = S = {match.similarity_b[index].item():.4f}", *caveats(match, index=index)]), fontsize=9)
     for name in ("cost", "beside"): _cell_ticks(axes[name].yaxis, len(plan_nm), "A", COLOR_A)
     fig.set_layout_engine("constrained")
     return fig
@@ -260,7 +254,7 @@ def plot_sinkhorn(
 # %% ../nbs/42_plots.ipynb #1bec39cd
 def plot_contributions(decomposition: Decomposition) -> Figure:
     "A score as a waterfall of its parts. Of more than 20 parts only the first of each row and the largest are written out."
-    (names, value_k, score), last = decomposition, len(decomposition.names)
+    (names, value_k, score, note), last = decomposition, len(decomposition.names)
     values, many, side = value_k.tolist(), last > 20, math.isqrt(last - 1)
     ends = [0, *itertools.accumulate(values)]
     step = (side if side**2 == last - 1 else math.ceil(last / 10)) if many else 1
@@ -277,7 +271,7 @@ def plot_contributions(decomposition: Decomposition) -> Figure:
     if many: ax.hlines(labelled[1:-1], low, high, color=plt.rcParams["grid.color"], lw=0.6, zorder=-1)
     ax.set(xlim=(low, 1.14 * high - 0.14 * low), ylim=(last + 0.7, -0.7))
     ax.set_yticks(labelled, [*(names[k] for k in labelled[:-1]), "score"], fontsize=8)
-    ax.set_xlabel(f"sum of parts {sum(values):.4f} = score {score:.4f}, residual {decomposition.residual:.0e}", fontsize=9)
+    ax.set_xlabel(f"sum of parts {sum(values):.4f} = score {score:.4f}, residual {decomposition.residual:.0e}\n{note}", fontsize=9)
     sns.despine(ax=ax)
     return fig
 
@@ -296,7 +290,7 @@ def plot_difference(
     _panel(ax, first, 1.5, 1, COLOR_FIRST, labels[0])
     _panel(ax, second, 2.62, 1, COLOR_SECOND, labels[1])
     _below(ax, 1.81, 1.06, f"{labels[0]} less {labels[1]}: "
-           f"score {difference.score:+.3f} = cosine {difference.cosine:+.3f}, cells {cell_n.sum().item():+.3f}; residual {difference.residual:.0e}", 9)
+           f"score {difference.score:+.3f} = cosine {difference.cosine:+.3f}, cells {cell_n.sum().item():+.3f}; residual {difference.residual:.0e}\n{difference.note}", 9)
     _finish(ax, 3.65, 1.16)
     _bar(ax, scale, 1.06, f"for {labels[1]}  |  for {labels[0]}")
     return fig

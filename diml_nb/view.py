@@ -220,7 +220,7 @@ const kindOf = value => value < 0 ? 'minus' : 'plus';
 function drawWaterfall({pair, waterfall, check}) {
   const sum = numbers => numbers.reduce((x, y) => x + y, 0), score = pair.cosine + pair.similarity, flows = pair.flows.map(f => f.contribution);
   const parts = pair.flows.map(f => [flowName(pair, f), f.contribution]), others = pair.adds.length - flows.length;
-  parts.push([`the other ${others.toLocaleString('en')} flows`, sum(pair.adds) - sum(flows)]);
+  if (others) parts.push([`the other ${others.toLocaleString('en')} flows`, sum(pair.adds) - sum(flows)]);
   let at = pair.cosine;
   const steps = parts.map(([label, value]) => ({label, from: at, to: at += value, kind: kindOf(value), text: (value < 0 ? '' : '+') + four(value)}));
   const total = (label, to) => ({label, from: 0, to, kind: 'total', text: four(to)});

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diml_nb.core import REPOSITORY, data_dir
-from diml_nb.explain import PARTS, decompose, deletion_curves, difference, exact, flow_accuracy, flows, hide, pooled_cosine, receptive_field, what_if
+from diml_nb.explain import PARTS, decompose, deletion_curves, difference, exact, faithfulness, flow_accuracy, flows, hide, pooled_cosine, receptive_field, what_if
 from diml_nb.features import Features, get_backbone, pool
 from diml_nb.marginals import MARGINALS
 from diml_nb.matching import PLANS, match
@@ -73,6 +73,11 @@ def test_hiding_touches_only_what_it_should():
     with pytest.raises(ValueError, match="noise"): hide(image, torch.eye(16, dtype=torch.bool), "noise")
 
 
+def test_hidden_shares_are_those_of_whole_cells():
+    curves = faithfulness(lambda images: images.mean((1, 2, 3)) + 1, torch.rand(3, 49, 49), torch.rand(49), steps=8)
+    assert (curves.hidden_k * 49).tolist() == [0, 6, 12, 18, 24, 31, 37, 43, 49]
+
+
 def test_the_insertion_curve_is_the_other_one_read_backwards():
     "Showing the most important k of N cells first hides the least important N - k first."
     image, order = torch.rand(3, 32, 32), torch.randperm(16)
@@ -106,6 +111,15 @@ def test_a_field_follows_its_cell():
 
 
 TWO = [str(data_dir() / "emoji" / "pineapple" / f"{design}.png") for design in ("emojione", "noto")]
+
+
+def test_a_file_name_may_hold_anything(tmp_path):
+    "Dollars are no formula, brackets no markup; and what is printed is what is drawn."
+    strange = tmp_path / "a $x^$ <b>.png"
+    strange.write_bytes(Path(TWO[0]).read_bytes())
+    for out in ("flows.png", "flows.html"):
+        done = subprocess.run([Path(sys.executable).with_name("diml"), "explain", strange, TWO[1], "-o", tmp_path / out, "--top", "100", "--grid", "8"], capture_output=True, text=True)
+        assert done.returncode == 0 and "100 of 4,096 flows" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("name,start", (("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a.png", b"\x89PNG"), ("a.html", b"<!doctype html>")))
