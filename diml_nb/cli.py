@@ -172,7 +172,7 @@ def evaluate(
         record = evaluate_once(folder, top_k=top_k)
         typer.echo(table(record).to_string(index=False))
 
-# %% ../nbs/62_cli.ipynb #d82bff88
+# %% ../nbs/62_cli.ipynb #7e8bd247
 @app.command("explain")
 def explain(
     a: Annotated[Path, typer.Argument(help="An image.")], b: Annotated[Path, typer.Argument(help="Another image.")],
@@ -191,8 +191,7 @@ def explain(
         from diml_nb.matching import match
         from diml_nb.plots import describe_flows, plot_flows, save_figure, theme
         from diml_nb.view import to_html
-        network = get_backbone(backbone)
-        x, y = (look(path, network) for path in (a, b))
+        x, y = (look(path, network) for network in [get_backbone(backbone)] for path in (a, b))
         found = match(pool(x.map_bchw, grid=grid), pool(y.map_bchw, grid=grid), marginals=marginals, eps=eps)
         if out.suffix == ".html": to_html(x.image, y.image, found, out, top=top, labels=(a.stem, b.stem))
         else:

@@ -46,9 +46,11 @@ class Look(NamedTuple):
     "An image as the network saw it: square, prepared, and its feature map (a batch of one)."
     image: Image.Image; ready_chw: Tensor; map_bchw: Tensor
 
-# %% ../nbs/44_explorer.ipynb #2923fbae
+# %% ../nbs/44_explorer.ipynb #2147a9e5
 @torch.no_grad()
-def maps_of(backbone: Backbone, image_bchw: Tensor) -> Tensor: return backbone(image_bchw.to(next(backbone.parameters()).device)).cpu()   # computed where the network is
+def maps_of(backbone: Backbone, image_bchw: Tensor) -> Tensor:
+    "Feature maps of prepared images, computed where the network is, on the CPU."
+    return backbone(image_bchw.to(next(backbone.parameters()).device)).cpu()
 
 
 @torch.no_grad()

@@ -112,8 +112,10 @@ def average_precision(ranked: RankedSet, q: int, head: Ranking) -> float:
     alone = Ranking(index_1k - (index_1k > q).long(), ranked.cosine.score_qk[q : q + 1])
     return retrieval_metrics(alone, label_n[[q]], label_n[others], recall_at=(1,))["mean_average_precision_at_r"]
 
-# %% ../nbs/46_gallery.ipynb #b36bf89e
-def name_of(images: ImageSet, n: int) -> str: return f"{images.classes[images.label_n[n]]} · {images.paths[n].stem}"   # class and file of an image
+# %% ../nbs/46_gallery.ipynb #501f81d7
+def name_of(images: ImageSet, n: int) -> str:
+    "Class and file of an image."
+    return f"{images.classes[images.label_n[n]]} · {images.paths[n].stem}"
 
 
 def thumbnail(path: Path) -> str:
