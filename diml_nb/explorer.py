@@ -46,7 +46,7 @@ class Look(NamedTuple):
     "An image as the network saw it: square, prepared, and its feature map (a batch of one)."
     image: Image.Image; ready_chw: Tensor; map_bchw: Tensor
 
-# %% ../nbs/44_explorer.ipynb #2147a9e5
+# %% ../nbs/44_explorer.ipynb #1347c908
 @torch.no_grad()
 def maps_of(backbone: Backbone, image_bchw: Tensor) -> Tensor:
     "Feature maps of prepared images, computed where the network is, on the CPU."
@@ -57,7 +57,9 @@ def maps_of(backbone: Backbone, image_bchw: Tensor) -> Tensor:
 def look(source: str | Path | Image.Image, backbone: Backbone | None = None, *, margin: float = 1.0) -> Look:
     "An image file or a PIL image, the square of it that the network sees, and its feature map; ValueError names a broken file."
     backbone = backbone or _default_backbone()
-    ready_chw = backbone.prepare(source.convert("RGB") if isinstance(source, Image.Image) else load_image(source), margin=margin)
+    if isinstance(source, Image.Image): source = Image.alpha_composite(Image.new("RGBA", source.size, "white"), source.convert("RGBA")).convert("RGB")
+    else: source = load_image(source)
+    ready_chw = backbone.prepare(source, margin=margin)
     pixels_chw = ready_chw * torch.tensor(backbone.std).view(3, 1, 1) + torch.tensor(backbone.mean).view(3, 1, 1)
     image = Image.fromarray((pixels_chw.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
     return Look(image, ready_chw, maps_of(backbone, ready_chw[None]))
