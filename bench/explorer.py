@@ -29,6 +29,7 @@ SLIDERS = {  # explorer, name of the slider, what is drawn anew, the attribute t
     "iterations, eps": (".SinkhornExplorer", "eps", ".diml-plan-view", None),
     "steps, step": (".StepByStep", "step", ".diml-step", None),
     "gallery, eps": (".RetrievalExplorer", "eps", ".RetrievalExplorer .diml-pair", "data-version"),
+    "gallery, eps, two compared": (".RetrievalExplorer", "eps", ".diml-why", None),
 }
 
 
@@ -50,9 +51,17 @@ def waits(page, explorer: str, slider: str, drawn: str, attribute: str | None, m
 def measure(page, moves: int) -> dict:
     found = {}
     for name, where in SLIDERS.items():
+        if "compared" in name: compare(page)
         times = sorted(waits(page, *where, moves))
         found[name] = dict(median_ms=round(statistics.median(times)), p95_ms=round(times[int(0.95 * (len(times) - 1))]), moves=len(times))
     return found
+
+
+def compare(page) -> None:
+    "Ask of the gallery's second candidate why the first one stands above it."
+    page.locator(".RetrievalExplorer .diml-row").nth(1).locator("button").nth(1).focus()
+    page.keyboard.press("c")
+    page.locator('img[alt*=" less "]').wait_for(timeout=20_000)
 
 
 def main() -> None:
@@ -74,9 +83,7 @@ def screenshots(page, folder: Path) -> None:
     page.reload()
     page.locator(".RetrievalExplorer .diml-pair").wait_for(timeout=120_000)
     page.locator('.PairExplorer rect.diml-cell[data-side="a"][data-n="17"]').first.click()
-    page.locator(".RetrievalExplorer .diml-row").nth(1).locator("button").nth(1).focus()
-    page.keyboard.press("c")
-    page.locator('img[alt*=" less "]').wait_for(timeout=20_000)
+    compare(page)
     for name in ("Pair", "Sinkhorn", "Retrieval"):
         page.locator(f".{name}Explorer").first.screenshot(path=folder / f"explorer-{name.lower()}.png")
     page.locator(".StepByStep").screenshot(path=folder / "explorer-steps.png")

@@ -13,10 +13,10 @@ from pathlib import Path
 import anywidget, torch, traitlets
 import ipywidgets as widgets
 
-# %% ../nbs/46_gallery.ipynb #a348f892
+# %% ../nbs/46_gallery.ipynb #e313f553
 from .data import ImageSet
 from .explain import difference
-from .explorer import Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture, put_back
+from .explorer import WEIGHTS, Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture, put_back
 from .features import Backbone, feature_maps, load_image
 
 # %% ../nbs/46_gallery.ipynb #a7dd16a7
@@ -125,7 +125,7 @@ def thumbnail(path: Path) -> str:
     image.save(file := io.BytesIO(), "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
-# %% ../nbs/46_gallery.ipynb #1f8ef372
+# %% ../nbs/46_gallery.ipynb #490d15de
 class _Query(Explorer):
     "The lists of one query, and what re-ranking did to it and to all."
 
@@ -142,12 +142,13 @@ class _Query(Explorer):
         self._held, self.kind_found = held, bool(some)
 
     def _says(self) -> str:
-        q, rule, gain_q = self.state["query"], self.ranked.rule, self.ranked.gain_q
+        q, gain_q = self.state["query"], self.ranked.gain_q
+        told, now = (f"grid {r['grid']}, {next(n for n, w in WEIGHTS.items() if w == r['marginals'])}, eps {r['eps']:.3g}" for r in (self.ranked.rule, self._rule()))
         old, new = (average_precision(self.ranked, q, head) for head in (self.before, self.after))
         word = "helped" if new > old else "hurt" if new < old else "unchanged" if new == old else "without another image of its class"
         counts = ", ".join(f"{int((gain_q.sign() == sign).sum())} {kind}" for kind, sign in (("helped", 1), ("hurt", -1), ("unchanged", 0))) + f", {int(gain_q.isnan().sum())} without another image of their class" * bool(gain_q.isnan().any())
         return (f"This query: {word}, average precision at R {old:.3f} before, {new:.3f} after. "
-                f"Of all {len(gain_q)} (grid {rule['grid']}, {rule['marginals']}, eps {rule['eps']:.3g}): {counts}." + " To count under the present settings, press 'rank all again'." * (rule != self._rule()) + f" No query is {self.state['show']}; all are shown." * (not self.kind_found))
+                f"Of all {len(gain_q)} ({told}): {counts}." + " To count under the present settings, press 'rank all again'." * (told != now) + f" No query is {self.state['show']}; all are shown." * (not self.kind_found))
 
 # %% ../nbs/46_gallery.ipynb #c8985b49
 class _Candidates(_Query):
@@ -216,13 +217,14 @@ class _Drawn(_Lists):
 
     def describe(self) -> str: return f"Query {name_of(self.ranked.images, self.state['query'])}. {self.lists.lists['says']}"
 
-# %% ../nbs/46_gallery.ipynb #5e7e72e8
+# %% ../nbs/46_gallery.ipynb #fa90d158
 class RetrievalExplorer(_Drawn):
     "A set of images: who is found before and after re-ranking, which queries it helped or hurt, and why one candidate stands above another."
 
     def __init__(self, images: ImageSet, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05, top_k: int = 50, places: int = 8):
         self.ranked, self.places, self.lists, self.why, self._opened = RankedSet(images, backbone, top_k=top_k), places, ListsView(), widgets.HTML(), None
         self.ranked.rank_all(grid=grid, marginals=marginals, eps=eps)
+        self.why.add_class("diml-why")
         kind = _choice("show queries", ["all", "helped", "hurt", "unchanged"], "all", "by the change of their average precision")
         query = _choice("query", [(name_of(images, n), n) for n in range(len(images))], 0, "the image that is searched for")
         kind.observe(lambda _: self._filter(), "value")
