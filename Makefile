@@ -37,7 +37,7 @@ export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 readme: .venv/ready ## nbs/index.ipynb -> README.md and its flow figure
 	@made=$$(mktemp) && DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
 	  --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
-	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
+	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*|explore/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
 
 check: export readme ## is everything committed that is generated?
 	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
