@@ -295,19 +295,19 @@ class _Answering(_Pair):
         self.view.data = pair_data(self.match, top=state["top"], beside=[("cosine of the images", self.match.global_b.item()), *others.items()],
                                    notes=[*what_changed(state, *maps, self.gallery), *["an unfinished plan may exceed the cheapest"] * (self.match.err_b.item() > 1e-2)], error_k=error_k, live=True)
 
-# %% ../nbs/44_explorer.ipynb #2d0f6118
+# %% ../nbs/44_explorer.ipynb #13ac2485
 def measure(pair: _Answering) -> Curves:
     "The deletion curves of S for the pair that an explorer shows, by the contributions of the cells of A."
     score = lambda images: matched(pair.state, Maps(maps_of(pair.backbone, images)), pair.maps[1]).similarity_b
     return faithfulness(score, pair.looks[0].ready_chw, pair.match.contribution_bnm[0].sum(1))
 
 
-def _answer_faithfulness(pair, averages: dict[str, Curves]) -> None:
-    pair.answer.value, average = "<p>hiding cells ...</p>", averages.get(pair.state["marginals"]) if pair.state["plan"] == "transport" else None
+def _answer_faithfulness(pair, averages: dict[str, tuple[str, Curves]]) -> None:
+    pair.answer.value, (told, average) = "<p>hiding cells ...</p>", averages.get(pair.state["marginals"] if pair.state["plan"] == "transport" else "", ("", None))
     try: curves = measure(pair)
     except ValueError as error: return pair.alert(str(error))
     words = f"S that is left: most important first {curves.deletion:.3f}, in random order {curves.area('random'):.3f}, least important first {curves.insertion:.3f}"
-    pair.answer.value = picture(plot_faithfulness(curves, average=average, dashed="the average of a data set"), words) + f"<p>{words}</p>"
+    pair.answer.value = picture(plot_faithfulness(curves, average=average, dashed=told), words) + f"<p>{words}</p>"
 
 
 def _take_file(pair, side: int, files: tuple) -> None:
@@ -319,11 +319,11 @@ def _take_file(pair, side: int, files: tuple) -> None:
     sources[side], labels[side] = image, files[0].name
     pair.show(*sources, labels=tuple(labels))
 
-# %% ../nbs/44_explorer.ipynb #719a0052
+# %% ../nbs/44_explorer.ipynb #bc170ecb
 class PairExplorer(_Answering):
     "Two images, files or pictures: hover or click a cell, move eps, change the marginals, drop cells, ask whether it is faithful."
 
-    def __init__(self, a, b, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, gallery: Gallery | None = None, averages: dict[str, Curves] | None = None,
+    def __init__(self, a, b, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, gallery: Gallery | None = None, averages: dict[str, tuple[str, Curves]] | None = None,
                  grid: int = 7, marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05, top: int = 12):
         self.ask = widgets.Button(description="is it faithful?", tooltip="hide cells in the image and compute again; takes seconds")
         self.ask.on_click(lambda _: _answer_faithfulness(self, averages or {}))

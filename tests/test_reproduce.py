@@ -12,7 +12,7 @@ import pytest
 
 from diml_nb.core import REPOSITORY, load_record
 from diml_nb.data import SOURCES, get_dataset
-from diml_nb.reproduce import METRICS, code_hash, experiments, find_record, readme_table, reproduce, table
+from diml_nb.reproduce import METRICS, code_hash, experiments, find_record, readme_table, reproduce, table, tables
 
 
 DIML = str(Path(sys.executable).with_name("diml"))
@@ -139,6 +139,20 @@ def test_data_sets_smoke_run(tmp_path):
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"03_data_sets-{name}.png" for name in ("smoke", "emoji", "emoji_scenes", "correspondences")} and out.exists()
 
 
+def test_explanations_smoke_run(tmp_path):
+    "Every flow and every order is measured, and the truth bounds them: no plan is right everywhere, hiding everything leaves the same for all."
+    out = reproduce("04_explanations", "smoke", out=tmp_path)
+    record = find_record("04_explanations", "smoke", results=tmp_path / "results")
+    flows, orders = ([row for row in record.rows if kind in row["config"]] for kind in ("flow", "order"))
+    assert len(flows) == 12 and len(orders) == 8 * 3 and [list(t)[2] for t in tables(record)] == ["flow", "order"]
+    nearest = next(r["result"] for r in flows if r["config"]["flow"] == "nearest cell")
+    assert nearest["right_mass"] == nearest["right_partner"] and nearest["gain_over_nearest_right_mass"] == [0, 0, 0]
+    for score in {row["config"]["score"] for row in orders}:
+        ends = {(r["result"][k][0], r["result"][k][-1]) for r in orders if r["config"]["score"] == score for k in ("most_first_k", "least_first_k", "by_lot_k")}
+        assert len(ends) == 1 and next(iter(ends))[0] == 1
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"04_explanations-{name}.png" for name in ("flows-smoke", "hidden-smoke", "curves", "field", "pair", "truth")} and out.exists()
+
+
 def test_training_smoke_run(tmp_path):
     "02_training from the command line: two small networks are trained and tested, a second call measures nothing, --fresh everything."
     command = [DIML, "reproduce", "02_training", "--preset", "smoke", "--out", str(tmp_path)]
@@ -154,6 +168,15 @@ def test_training_smoke_run(tmp_path):
     before = model.stat().st_mtime_ns
     subprocess.run([*command, "--fresh"], check=True, capture_output=True)
     assert model.stat().st_mtime_ns > before
+
+
+def test_the_tables_of_explanations_are_of_their_record():
+    record = find_record("04_explanations", "full")
+    assert record.inputs["code"] == code_hash("04_explanations", "explain", "data", "metrics"), "diml reproduce 04_explanations --preset full; make readme"
+    assert record.inputs["data"] == {name: SOURCES[name].hash for name in ("emoji_scenes", "stamp_scenes")}
+    flows, _ = tables(record)
+    rows = [" | ".join(line) for line in flows[["right_mass", "right_partner", "on_object"]].values.tolist()]
+    assert all(row in (REPOSITORY / "README.md").read_text() for row in rows)
 
 
 def test_record_is_small_and_json():
