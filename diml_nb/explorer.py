@@ -28,11 +28,11 @@ from IPython.display import HTML, display
 from PIL import Image
 from torch import Tensor
 
-# %% ../nbs/44_explorer.ipynb #2b1efa1a
+# %% ../nbs/44_explorer.ipynb #8ac79916
 from .explain import Curves, exact, faithfulness, trace, what_if
 from .features import Backbone, Features, get_backbone, load_image, pool
 from .marginals import MARGINALS
-from .matching import Match, match
+from .matching import Match
 from .sinkhorn import check_solver
 from .plots import Figure, figure_path, plot_faithfulness, plot_flows, save_figure
 from .view import VIEW_CSS, VIEW_JS, pair_data, picture_data, to_html

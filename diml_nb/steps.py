@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['TraceView', 'SinkhornExplorer', 'Step', 'steps_of', 'StepByStep']
 
-# %% ../nbs/45_steps.ipynb #cae413bf
+# %% ../nbs/45_steps.ipynb #2df355b7
 import base64, html
 from collections.abc import Callable
 from typing import NamedTuple
-import anywidget, torch, traitlets
+import anywidget, traitlets
 import ipywidgets as widgets
 
 # %% ../nbs/45_steps.ipynb #ebe007b5
