@@ -444,4 +444,5 @@ d = { 'settings': { 'branch': 'main',
             'diml_nb.view': { 'diml_nb.view._float32': ('view.html#_float32', 'diml_nb/view.py'),
                               'diml_nb.view.pair_data': ('view.html#pair_data', 'diml_nb/view.py'),
                               'diml_nb.view.picture_data': ('view.html#picture_data', 'diml_nb/view.py'),
+                              'diml_nb.view.png_address': ('view.html#png_address', 'diml_nb/view.py'),
                               'diml_nb.view.to_html': ('view.html#to_html', 'diml_nb/view.py')}}}

@@ -5,26 +5,26 @@
 # %% auto #0
 __all__ = ['ListsView', 'RankedSet', 'average_precision', 'name_of', 'thumbnail', 'RetrievalExplorer']
 
-# %% ../nbs/46_gallery.ipynb #86f7cb06
-import base64, html, io
+# %% ../nbs/46_gallery.ipynb #33c0ce28
+import html
 from functools import cache
 from pathlib import Path
 
 import anywidget, torch, traitlets
 import ipywidgets as widgets
 
-# %% ../nbs/46_gallery.ipynb #e313f553
+# %% ../nbs/46_gallery.ipynb #995a22da
 from .data import ImageSet
 from .explain import difference
-from .explorer import WEIGHTS, Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture, put_back
+from .explorer import WEIGHTS, Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture
 from .features import Backbone, feature_maps, load_image
 
-# %% ../nbs/46_gallery.ipynb #a7dd16a7
+# %% ../nbs/46_gallery.ipynb #9f489f04
 from .matching import Match, match
 from .metrics import Ranking, retrieval_metrics
 from .plots import Figure, plot_difference, plot_ranking
 from .retrieval import reorder, search, shortlist_similarity
-from .view import VIEW_JS
+from .view import VIEW_JS, png_address
 
 # %% ../nbs/46_gallery.ipynb #78ffa101
 _LISTS_JS = VIEW_JS + """
@@ -112,7 +112,7 @@ def average_precision(ranked: RankedSet, q: int, head: Ranking) -> float:
     alone = Ranking(index_1k - (index_1k > q).long(), ranked.cosine.score_qk[q : q + 1])
     return retrieval_metrics(alone, label_n[[q]], label_n[others], recall_at=(1,))["mean_average_precision_at_r"]
 
-# %% ../nbs/46_gallery.ipynb #501f81d7
+# %% ../nbs/46_gallery.ipynb #34eeaf62
 def name_of(images: ImageSet, n: int) -> str:
     "Class and file of an image."
     return f"{images.classes[images.label_n[n]]} · {images.paths[n].stem}"
@@ -122,8 +122,7 @@ def thumbnail(path: Path) -> str:
     "A small picture of an image file as a data address."
     image = load_image(path)
     image.thumbnail((96, 96))
-    image.save(file := io.BytesIO(), "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return png_address(image)
 
 # %% ../nbs/46_gallery.ipynb #490d15de
 class _Query(Explorer):
@@ -199,7 +198,7 @@ class _Lists(_Candidates):
         self._filter()
         self.update()
 
-# %% ../nbs/46_gallery.ipynb #61674d99
+# %% ../nbs/46_gallery.ipynb #b915f053
 class _Drawn(_Lists):
     "The lists as a figure."
 
@@ -209,10 +208,10 @@ class _Drawn(_Lists):
         return plot_ranking(load_image(images.paths[q]), [load_image(images.paths[n]) for n in index], range(len(index)), after, right, top=self.places)
 
     @property
-    def state(self) -> dict: return {name: control.value for name, control in self.controls.items()} | dict(pair=self.pair.state)
+    def state(self) -> dict: return super().state | dict(pair=self.pair.state)
     @state.setter
     def state(self, values: dict) -> None:
-        with self.hold(): put_back(self.controls, {name: value for name, value in values.items() if name != "pair"})
+        Explorer.state.fset(self, {name: value for name, value in values.items() if name != "pair"})
         if "pair" in values: self.pair.state = values["pair"]
 
     def describe(self) -> str: return f"Query {name_of(self.ranked.images, self.state['query'])}. {self.lists.lists['says']}"

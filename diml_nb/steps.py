@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TraceView', 'SinkhornExplorer', 'Step', 'steps_of', 'StepByStep']
 
-# %% ../nbs/45_steps.ipynb #2df355b7
-import base64, html
+# %% ../nbs/45_steps.ipynb #d29589a2
+import html
 from collections.abc import Callable
 from typing import NamedTuple
 import anywidget, traitlets
@@ -18,10 +18,10 @@ from .explain import decompose, flows, trace
 from .explorer import STYLE, Explorer, Look, _matching_controls, _row, _slider, look, one_thread, picture, put_back
 from .features import Backbone, pool
 
-# %% ../nbs/45_steps.ipynb #19573a87
+# %% ../nbs/45_steps.ipynb #819abdc3
 from .matching import Match, match
 from .plots import Figure, plot_cells, plot_contributions, plot_cost, plot_flows, plot_marginals, plot_sinkhorn
-from .view import VIEW_JS, picture_data
+from .view import VIEW_JS, _float32, picture_data
 
 # %% ../nbs/45_steps.ipynb #428ff0f2
 _TRACE_JS = VIEW_JS + r"""
@@ -40,7 +40,7 @@ function planPicture({plan, mass_a, mass_b, most}, says) {
   return make('svg', {class: 'diml-plan', viewBox: `${-TOP - 8} ${-TOP - 8} ${width * CELL + TOP + 12} ${height * CELL + TOP + 12}`, role: 'img', 'aria-label': says}, ...cells, ...columns, ...rows);
 }"""
 
-# %% ../nbs/45_steps.ipynb #44b94667
+# %% ../nbs/45_steps.ipynb #ef8e0d98
 _TRACE_JS += r"""
 function errorPicture(error_k, k) {
   const log = error_k.map(e => Math.log10(Math.max(e, 1e-12))), high = Math.ceil(Math.max(...log)), low = Math.floor(Math.min(...log, high - 1));
@@ -52,7 +52,6 @@ function errorPicture(error_k, k) {
 }
 export default { render({ model, el }) {
   el.classList.add('diml-plan-view');
-  const floats = text => new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
   const draw = () => {
     const {plan, mass_a, mass_b, error_k, eps, pictures} = model.get('trace'), k = Math.min(model.get('iteration'), error_k.length), every = floats(plan), size = mass_a.length * mass_b.length, most = every.reduce((x, y) => Math.max(x, y), 0);
     const says = `After ${k} iteration${k > 1 ? 's' : ''} at eps ${eps}, ${error_k[k - 1].toExponential(2)} of the mass is in wrong columns; the rows are exact. Darkest cell: no mass; brightest: ${most.toFixed(4)}.`;
@@ -76,12 +75,13 @@ class TraceView(anywidget.AnyWidget):
     .diml-trace svg { width: 340px; max-width: 100%; font: 12px sans-serif } .diml-trace text { fill: currentColor }
     .diml-photo { display: block; width: 110px; margin: 6px; border: 3px solid #0072B2 } .diml-photo.diml-b { border-color: #D55E00 }"""
 
-# %% ../nbs/45_steps.ipynb #687c745d
+# %% ../nbs/45_steps.ipynb #5851afae
 class _Iterations(Explorer):
     "All iterations of a pair, computed once for each setting."
 
     def __init__(self, a, b, *, backbone: Backbone | None = None, grid: int = 3, marginals: str = "cross_correlation", eps: float = 0.05, iteration: int = 1, iterations: int = 20):
         self.looks, self.iterations, self.shown = [look(x, backbone) for x in (a, b)], iterations, TraceView()
+        self.pictures, self._asked = picture_data(*(x.image for x in self.looks)), None
         controls = _matching_controls(grid, marginals, eps) | dict(iteration=_slider("iteration", iteration, 1, iterations, "how many have been done"))
         play = widgets.Play(min=1, max=iterations, value=iteration, interval=600)
         for end in ((play, "value"), (self.shown, "iteration")): widgets.jslink((controls["iteration"], "value"), end)
@@ -90,12 +90,12 @@ class _Iterations(Explorer):
 
     def update(self) -> None:
         s = self.state
-        if (asked := [s[name] for name in ("grid", "marginals", "eps")]) == getattr(self, "_asked", None): return
+        if (asked := [s[name] for name in ("grid", "marginals", "eps")]) == self._asked: return
         with one_thread():
             self.match = match(*(pool(x.map_bchw, grid=s["grid"]) for x in self.looks), marginals=s["marginals"], eps=s["eps"])
             self.trace = trace(self.match, eps=s["eps"], iterations=self.iterations)
-        self._asked, plan = asked, base64.b64encode(self.trace.plan_knm.float().numpy().astype("<f4").tobytes()).decode()
-        self.shown.trace = dict(pictures=picture_data(*(x.image for x in self.looks)), plan=plan, error_k=self.trace.err_k.tolist(), mass_a=self.match.mass_a_bn[0].tolist(), mass_b=self.match.mass_b_bm[0].tolist(), eps=f"{s['eps']:.3g}")
+        self._asked = asked
+        self.shown.trace = dict(pictures=self.pictures, plan=_float32(self.trace.plan_knm), error_k=self.trace.err_k.tolist(), mass_a=self.match.mass_a_bn[0].tolist(), mass_b=self.match.mass_b_bm[0].tolist(), eps=f"{s['eps']:.3g}")
         self.shown.iteration = s["iteration"]
 
 # %% ../nbs/45_steps.ipynb #f91192b8
