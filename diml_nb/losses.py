@@ -18,6 +18,7 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor, nn
 from .core import check_tensors
 from .features import Features, pool
+from .kernels import flow_pairs, pull_pairs
 from .matching import _match, check_features
 from .sinkhorn import check_solver
 
@@ -28,19 +29,12 @@ class _Flow(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor, solve: Callable, block: int) -> Tensor:
         value, slope = zip(*(solve(i, j) for i, j in zip(i_p.split(block), j_p.split(block))))
-        ctx.block = block
         ctx.save_for_backward(a_bcn, b_dcm, i_p, j_p, torch.cat(slope))
         return torch.cat(value)
 
     @staticmethod
     def backward(ctx, grad_p: Tensor):
-        a_bcn, b_dcm, i_p, j_p, slope_pnm = ctx.saved_tensors
-        grad_a, grad_b = torch.zeros_like(a_bcn), torch.zeros_like(b_dcm)
-        for i, j, g, slope in zip(*(x.split(ctx.block) for x in (i_p, j_p, grad_p, slope_pnm))):
-            pull_pnm = g[:, None, None] * slope
-            grad_a.index_add_(0, i, b_dcm[j] @ pull_pnm.transpose(1, 2))
-            grad_b.index_add_(0, j, a_bcn[i] @ pull_pnm)
-        return grad_a, grad_b, None, None, None, None
+        return *pull_pairs(*ctx.saved_tensors[:4], grad_p, ctx.saved_tensors[4]), None, None, None, None
 
 # %% ../nbs/30_losses.ipynb #b709d3c8
 def _cells(x: Tensor, grid: int, channels: int | None = None) -> Features:
@@ -64,9 +58,12 @@ def _pairs(q: int, r: int, wanted: tuple[Tensor, ...] | None, mirror: bool) -> t
 @torch.no_grad()
 def _solve(q: Features, r: Features, distance, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
     "Values of the pairs (i, j), and how they change when a local similarity changes."
-    a, b = (r[j], q[i]) if distance.shared_stop else (q[i], r[j])      # the official solver starts with the rows, ours with the columns
-    found = _match(a, b, **distance.options)
-    local_pnm, plan_pnm = (x.transpose(1, 2) if distance.shared_stop else x for x in (found.local_bnm, found.plan_bnm))
+    options = distance.options
+    if options["shared_stop"] or options["swap_marginals"]:
+        a, b = (r[j], q[i]) if options["shared_stop"] else (q[i], r[j])      # the official solver starts with the rows, ours with the columns
+        found = _match(a, b, **options)
+        local_pnm, plan_pnm = (x.transpose(1, 2) if options["shared_stop"] else x for x in (found.local_bnm, found.plan_bnm))
+    else: local_pnm, plan_pnm = flow_pairs(q, r, i, j, **{name: options[name] for name in ("marginals", "eps", "tol", "max_iter")})
     value_pnm = distance.of(local_pnm)
     return (plan_pnm * value_pnm).sum((1, 2)), plan_pnm * distance.slope_of(value_pnm)
 

@@ -58,8 +58,8 @@ def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None
     double = (index_qk.sort(1).values.diff(dim=1) == 0).any(1)
     if double.any():
         raise ValueError(f"ranking.index_qk: the list of query {int(double.nonzero()[0])} shows an image twice")
-    if ranking.exclude_self and len(labels_q) != len(labels_g):
-        raise ValueError(f"labels_g: expected {len(labels_q)} as labels_q, since the ranking excludes each query, got {len(labels_g)}")
+    if ranking.exclude_self and len(labels_q) > len(labels_g):
+        raise ValueError(f"labels_g: expected at least {len(labels_q)} as labels_q, since the ranking excludes each query, got {len(labels_g)}")
 
 # %% ../nbs/22_metrics.ipynb #3f03db65
 def retrieval_metrics(
@@ -72,7 +72,9 @@ def retrieval_metrics(
     _check_ranking(ranking, labels_q, labels_g)
     if count_query and not ranking.exclude_self:
         raise ValueError("count_query=True needs a ranking that excludes each query from its own list")
-    positives_q = (labels_q[:, None] == labels_g).sum(1) - int(ranking.exclude_self)
+    classes, images = labels_g.unique(return_counts=True)
+    of_q = torch.searchsorted(classes, labels_q).clamp_max(len(classes) - 1)
+    positives_q = torch.where(classes[of_q] == labels_q, images[of_q], 0) - int(ranking.exclude_self)
     r_q = positives_q + int(count_query)
     places, whole = ranking.index_qk.shape[1], len(labels_g) - int(ranking.exclude_self)
     needed = min(max(int(r_q.max()), *recall_at), whole)
