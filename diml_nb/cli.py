@@ -164,13 +164,15 @@ def _train(config, out: Path | None, **options) -> None:
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished `diml train`.")],
     top_k: Annotated[int, typer.Option(help="Images of each list that DIML re-ranks.")] = 100,
+    memory: Annotated[int | None, typer.Option(help="Megabytes for features and search; what does not fit waits on the disk.  [default: no limit]")] = None,
 ) -> None:
-    "Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML, with 95 % intervals over classes. Kept in FOLDER/test.json."
+    "Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML, with 95 % intervals over classes. Kept in FOLDER/test.json. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb evaluate FOLDER"
     with _sentences():
         from diml_nb.reproduce import table
+        from diml_nb.embedding import processes
         from diml_nb.training import evaluate_once
-        record = evaluate_once(folder, top_k=top_k)
-        typer.echo(table(record).to_string(index=False))
+        record = evaluate_once(folder, top_k=top_k, memory=memory and memory * 10**6)
+        if processes()[0] == 0: typer.echo(table(record).to_string(index=False))
 
 # %% ../nbs/62_cli.ipynb #7e8bd247
 @app.command("explain")

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from .core import check_tensors
 from .features import Features, pool
-from .marginals import marginals as masses
-from .matching import Match, _best_cell, check_features, match
+from .matching import Match, _best_cell, match
 from .scenes import Correspondences
 from .sinkhorn import sinkhorn
 

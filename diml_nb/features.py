@@ -204,7 +204,8 @@ def pool(
     cells = map_bchw
     if sizes["h"] % grid or sizes["w"] % grid:
         cells = F.interpolate(cells, size=(4 * grid, 4 * grid), mode="bilinear", align_corners=True)
-    cells_bcn = F.adaptive_avg_pool2d(cells, grid).flatten(2)
+    if cells.shape[2:] != (grid, grid): cells = F.adaptive_avg_pool2d(cells, grid)
+    cells_bcn = cells.flatten(2)
     norm_bn = cells_bcn.norm(dim=1)
     length_bhw = map_bchw.norm(dim=1)
     weight_bhw = torch.where(length_bhw > 0, length_bhw, 1.0) ** global_power    # a cell of length 0 adds nothing anyway

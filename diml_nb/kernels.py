@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOURCE', 'Pairs', 'Flows', 'match_pairs', 'flow_pairs', 'pull_pairs', 'global_scores', 'best_places']
 
-# %% ../nbs/19_kernels.ipynb #a77a91fe
+# %% ../nbs/19_kernels.ipynb #e96acbf7
 import ctypes
 import os
 import platform
@@ -29,10 +29,10 @@ from .marginals import MARGINALS
 from .matching import _match
 from .sinkhorn import FLOOR, SAFE_EXPONENT
 
-# %% ../nbs/19_kernels.ipynb #5990a8ae
+# %% ../nbs/19_kernels.ipynb #c804ed18
 SOURCE = REPOSITORY / "diml_nb" / "kernels.c"
 
-# %% ../nbs/19_kernels.ipynb #45ea5ca6
+# %% ../nbs/19_kernels.ipynb #8c83588b
 def _processor() -> list[str]:
     "What `-march=native` looks at: a cache that is shared by machines must not mix their programs."
     told = Path("/proc/cpuinfo")
@@ -44,7 +44,7 @@ def _processor() -> list[str]:
 def _compiled(source: str, **constants: str) -> ctypes.CDLL | None:
     "The C program as a library, built for this processor on first use. None, with one warning, where that is impossible."
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    flags = ["-O3", "-march=native", "-shared", "-fPIC", *(f"-D{name}={value}" for name, value in constants.items())]
+    flags = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", *(f"-D{name}={value}" for name, value in constants.items())]
     file = cache_dir() / "kernels" / f"{sha256(repr((source, compiler, flags, _processor())))[:16]}.so"
     try:
         if not file.exists():
@@ -56,7 +56,7 @@ def _compiled(source: str, **constants: str) -> ctypes.CDLL | None:
         warnings.warn(f"matching runs on plain torch, several times slower: {getattr(error, 'stderr', None) or error}".strip().split("\n")[0])
         return None
 
-# %% ../nbs/19_kernels.ipynb #1c5ccb68
+# %% ../nbs/19_kernels.ipynb #73cf4a00
 def _agrees(program: Callable, n: int, m: int, c: int) -> bool:
     "Does the program give the similarities of `match` for three pairs of random images? Warns if not."
     draw = torch.Generator().manual_seed(0)
@@ -83,11 +83,11 @@ def _pair_program(n: int, m: int, c: int) -> ctypes.CDLL | None:
     library.pull_pairs.argtypes = [pointer] * 4 + [ctypes.c_int64] + [pointer] * 4
     return library if _agrees(library.match_pairs, n, m, c) else None
 
-# %% ../nbs/19_kernels.ipynb #e52912d9
+# %% ../nbs/19_kernels.ipynb #0033c0eb
 _EXPONENTS = {"uniform": (0, 0), "cross_correlation": (1, 0), "cross_correlation_norm": (1, 1),
               "cross_correlation_norm2": (1, 2), "cross_correlation2_norm2": (2, 1)}     # power p, factor norm^f
 
-# %% ../nbs/19_kernels.ipynb #5f5f07dc
+# %% ../nbs/19_kernels.ipynb #b37b5bdb
 class Pairs(NamedTuple):
     "Structural similarity of pairs of images, and how far each plan can be trusted."
 
@@ -102,7 +102,7 @@ class Flows(NamedTuple):
     local_pnm: Tensor
     plan_pnm: Tensor
 
-# %% ../nbs/19_kernels.ipynb #a5beb97d
+# %% ../nbs/19_kernels.ipynb #a5328468
 def _share(work: Callable, parts: list, device: torch.device) -> None:
     "Let every core take part after part; each worker runs torch on one thread, so that nobody waits for anybody."
     kept = torch.get_num_threads()
@@ -113,7 +113,7 @@ def _share(work: Callable, parts: list, device: torch.device) -> None:
         with ThreadPoolExecutor(kept, initializer=torch.set_num_threads, initargs=(1,)) as pool: list(pool.map(work, parts))
     finally: torch.set_num_threads(kept)
 
-# %% ../nbs/19_kernels.ipynb #a5057615
+# %% ../nbs/19_kernels.ipynb #916b5abd
 def _program(a: Features, b: Features, marginals: str, plan: str, shared_stop: bool | str) -> ctypes.CDLL | None:
     "The compiled program, if it can give what is asked for."
     there = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
@@ -126,7 +126,7 @@ def _sides(a: Features, b: Features, factor: int) -> list[Tensor | None]:
     both = [(x.local_bcn, x.global_bc, x.norm_bn**factor if factor else None) for x in (a, b)]
     return [x if x is None else x.contiguous() for side in both for x in side]
 
-# %% ../nbs/19_kernels.ipynb #b08e20b8
+# %% ../nbs/19_kernels.ipynb #0c06b8ff
 @torch.no_grad()
 def _fill(out: tuple[Tensor, ...], a: Features, b: Features, i_p: Tensor, j_p: Tensor, block: int, done: Callable, options: dict) -> None:
     "Write similarity, error, fallback (and cosines, plan) of the pairs (i, j)."
@@ -150,7 +150,7 @@ def _fill(out: tuple[Tensor, ...], a: Features, b: Features, i_p: Tensor, j_p: T
     size = 2048 if program else block
     _share(work, [slice(start, start + size) for start in range(0, len(i_p), size)], i_p.device)
 
-# %% ../nbs/19_kernels.ipynb #635ae60d
+# %% ../nbs/19_kernels.ipynb #0fb3c9dd
 def _block(x: Tensor, m: int, asked: int) -> int:
     "Pairs at a time: as asked on the CPU, else as many as fill a quarter of the free memory of the device."
     if x.device.type != "cuda": return asked
@@ -166,7 +166,7 @@ def _check_pairs(a: Features | Tensor, b: Features | Tensor, i_p: Tensor, j_p: T
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(x):
             raise ValueError(f"{name}: expected positions in a batch of {len(x)} images, got {int(index.min())} to {int(index.max())}")
 
-# %% ../nbs/19_kernels.ipynb #7893f125
+# %% ../nbs/19_kernels.ipynb #279ff987
 def match_pairs(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor,     # pair p is image i_p of a with image j_p of b
     *, marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05,     # as in `match`
@@ -183,7 +183,7 @@ def match_pairs(
     _fill(found, a, b, i_p, j_p, block, done, options)
     return found
 
-# %% ../nbs/19_kernels.ipynb #fec175c0
+# %% ../nbs/19_kernels.ipynb #71b77a66
 def flow_pairs(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor,
     *, marginals: str = "cross_correlation", eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200,
@@ -197,7 +197,7 @@ def flow_pairs(
     _fill((*pair, *flows), a, b, i_p, j_p, 512, lambda pairs: None, options)
     return flows
 
-# %% ../nbs/19_kernels.ipynb #7a13353d
+# %% ../nbs/19_kernels.ipynb #0032a5f9
 @torch.no_grad()
 def pull_pairs(
     a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor,     # cells; pair p is i_p of a with j_p of b
@@ -220,20 +220,20 @@ def pull_pairs(
     _share(work, list(range(-(-len(i_p) // size))), i_p.device if program else torch.device("meta"))
     return tuple(sum(x[1:], x[0]) for x in zip(*sums))
 
-# %% ../nbs/19_kernels.ipynb #61f632f9
+# %% ../nbs/19_kernels.ipynb #acae2c0e
 def global_scores(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     "The cosines <q, g> of unit vectors, (Q, G)."
     if q_qc.device.type != "cpu" or q_qc.dtype != torch.float32 or not torch.backends.mkldnn.is_available(): return q_qc @ g_gc.T
     two = lambda x: x if len(x) > 1 else x.repeat(2, 1)        # one row alone would be summed in another order
     return linear(two(q_qc).to_mkldnn(), two(g_gc).to_mkldnn()).to_dense()[: len(q_qc), : len(g_gc)]
 
-# %% ../nbs/19_kernels.ipynb #4d8f2445
+# %% ../nbs/19_kernels.ipynb #c1819285
 def _decode(key_qk: Tensor) -> tuple[Tensor, Tensor]:
     "Positions and scores of the keys."
     bits = (key_qk >> 32).int()
     return 0xFFFFFFFF - (key_qk & 0xFFFFFFFF), torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)
 
-# %% ../nbs/19_kernels.ipynb #d54a1191
+# %% ../nbs/19_kernels.ipynb #efafae09
 def _by_sorting(tiles: Iterable[Tensor], places: int) -> tuple[Tensor, Tensor]:
     "`best_places` in torch: what was best so far stands before the next tile, and a stable sort keeps that order among equals."
     score, index, first = None, None, 0
@@ -244,7 +244,7 @@ def _by_sorting(tiles: Iterable[Tensor], places: int) -> tuple[Tensor, Tensor]:
         score, index = tile_qg.gather(1, order), here.gather(1, order)
     return index, score
 
-# %% ../nbs/19_kernels.ipynb #3768965f
+# %% ../nbs/19_kernels.ipynb #dca679e4
 def _by_a_bar(tiles: Iterable[Tensor], places: int, keep_best: Callable) -> tuple[Tensor, Tensor]:
     "`best_places` by the C program."
     key_qk, first = None, 0

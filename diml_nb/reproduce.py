@@ -51,8 +51,9 @@ def code_hash(
     while todo:
         name = todo.pop()
         if name in found: continue
-        source = (REPOSITORY / "diml_nb" / f"{name}.py").read_text(encoding="utf-8")
-        found[name] = _strip(source)
+        file = REPOSITORY / "diml_nb" / f"{name}.py"
+        source = file.read_text(encoding="utf-8")
+        found[name] = _strip(source) + (file.with_suffix(".c").read_text(encoding="utf-8") if file.with_suffix(".c").exists() else "")
         todo += [x.module for x in ast.walk(ast.parse(source)) if isinstance(x, ast.ImportFrom) and x.level == 1 and x.module]
     return sha256("".join(found[name] for name in sorted(found)))
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from .core import Record, atomic_path, device, load_record, progress, save_record, seed_everything, sha256
 from .data import ImageSet, get_dataset
-from .embedding import Inputs, Network, _seed, balanced_batch, embed, evaluate, hold_out, join
+from .embedding import Inputs, Network, _seed, balanced_batch, embed, embedded, evaluate, hold_out, join, processes
 from .features import Backbone, get_backbone, weights_hash
 from .losses import RECIPES, MetricLoss, make_loss
 from .marginals import MARGINALS
@@ -336,8 +336,9 @@ def evaluate_once(
     folder: str | Path,                                # of a finished `fit`
     *, images: ImageSet | None = None,                 # default: the test split of the data set it was trained on
     top_k: int = 100, resamples: int = 2000, seed: int = 0,      # length of the shortlist; of the bootstrap over classes
+    memory: int | None = None,                         # bytes for features and search; what does not fit waits on the disk
 ) -> Record:
-    "Cosine alone, and re-ranked by DIML, on classes never seen: two rows with intervals, kept as test.json and not computed twice."
+    "Cosine alone, and re-ranked by DIML, on classes never seen: two rows with intervals, kept as test.json and not computed twice. Processes share it."
     network, backbone, config, best = load_trained(folder)
     header, _ = _read(Path(folder) / "checkpoint.safetensors")
     if header["step"] < header["total"]: raise ValueError(f"{folder}: stopped at step {header['step']} of {header['total']}; run the same `diml train` again to finish it")
@@ -346,12 +347,12 @@ def evaluate_once(
                     dict(model=sha256(Path(folder) / "model.safetensors"), data=images.hash))
     path = Path(folder) / "test.json"
     if path.exists() and (old := load_record(path)).hash == record.hash: return old
-    features = join(embed(network.to(device()), Inputs(images, backbone, config.cached), torch.arange(len(images)), grid=config.grid))
-    found = {m: evaluate(features, images.label_n, structural=m != "cosine", top_k=top_k, marginals=config.marginals, eps=config.eps) for m in ("cosine", "DIML")}
+    with embedded(network.to(device()), Inputs(images, backbone, config.cached), grid=config.grid, folder=path.with_name("bank"), identity=record.hash, memory=memory) as x:
+        kind = dict(top_k=top_k, marginals=config.marginals, eps=config.eps, memory=memory and memory // 2)
+        found = {method: evaluate(x, images.label_n, structural=method != "cosine", **kind) for method in ("cosine", "DIML")}
     for method, metrics in found.items():
         intervals = metric_intervals(metrics.per_query, found["cosine"].per_query, images.label_n, resamples=resamples, seed=seed)
-        per_query = {name: [round(x, 6) for x in metrics.per_query[name].tolist()] for name in METRICS}
-        record.row(dict(method=method), lambda: dict(**intervals, per_query=per_query))
+        record.row(dict(method=method), lambda: intervals | dict(per_query={name: [round(x, 6) for x in metrics.per_query[name].tolist()] for name in METRICS}))
     record.finished = True
-    save_record(record, path)
+    if processes()[0] == 0: save_record(record, path)
     return record

@@ -8,7 +8,8 @@ from diml_nb.features import Features, pool
 from diml_nb.marginals import MARGINALS, marginals
 from diml_nb.matching import PLANS, match, similarity_matrix
 from diml_nb.metrics import class_interval, retrieval_metrics
-from diml_nb.retrieval import _share_queries, rerank, search, shortlist_similarity
+from diml_nb.kernels import _share
+from diml_nb.retrieval import rerank, search, shortlist_similarity
 from diml_nb.sinkhorn import sinkhorn
 
 
@@ -214,9 +215,9 @@ def test_opposite_cells_are_within_the_safe_span():
 def test_threads_are_given_back(x):
     "Also when a worker fails."
     kept = torch.get_num_threads()
-    _share_queries(lambda queries: None, 3, torch.device("cuda"))
+    _share(lambda part: None, [1, 2, 3], torch.device("cuda"))
     with pytest.raises(ZeroDivisionError):
-        _share_queries(lambda queries: 1 / 0, 3, torch.device("cpu"))
+        _share(lambda part: 1 / 0, [1, 2, 3], torch.device("cpu"))
     assert torch.get_num_threads() == kept
 
 
