@@ -59,8 +59,7 @@ def _sinkhorn(cost_bnm, a_bn, b_bm, *, eps, tol, max_iter, differentiable, share
             new = columns(u := rows(v))
             err = error(v, new)
             done = (getattr((v - before).abs().mean(1), OFFICIAL_STOP[shared_stop])() < 0.1).expand_as(err) if shared_stop else err < tol
-            last = iterations == max_iter
-            if last or iterations % look == 0 and ((last := done.all()) or 2 * done.sum() > len(done)):
+            if (last := iterations == max_iter) or iterations % look == 0 and ((last := done.all()) or 2 * done.sum() > len(done)):
                 u_bn, v_bm, err_b = u_bn.index_copy(0, rest, u), v_bm.index_copy(0, rest, v), err_b.index_copy(0, rest, err)
                 if last: break
                 rest, v, new, done = rest[~done], v[~done], new[~done], done[~done]
