@@ -7,6 +7,7 @@ import argparse
 import inspect
 import json
 import statistics
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ from diml_nb.matching import match
 from diml_nb.metrics import METRICS, Ranking, retrieval_metrics
 from diml_nb.retrieval import reorder, rerank, search, shortlist_similarity
 
-from measure import interleaved, peak_mb, ratio, roofline, spread, threads
-from step import official_plan
+from measure import interleaved, others, peak_mb, ratio, roofline, spread, threads
 from synthetic import Synthetic
 
 TOP_K, EPS, TOL = 100, 0.05, 1e-3
@@ -62,6 +62,17 @@ def ours(task: Task):
 
 # the slow twin: the official algorithm
 
+def official_plan(kernel_pnm: Tensor, mass_pn: Tensor, mass_pm: Tensor, over: Callable = torch.amax) -> tuple[Tensor, int]:
+    "Scaling of a whole call together, rows first, until its row factors move by less than .1 on average (in the worst pair, or `over` all pairs)."
+    u_pn, v_pm = torch.ones_like(mass_pn), torch.ones_like(mass_pm)
+    for iterations in range(1, 101):
+        before = u_pn
+        u_pn = mass_pn / (kernel_pnm @ v_pm.unsqueeze(2)).squeeze(2)
+        v_pm = mass_pm / (kernel_pnm.transpose(1, 2) @ u_pn.unsqueeze(2)).squeeze(2)
+        if over((u_pn - before).abs().mean(1)) < 0.1: break
+    return u_pn.unsqueeze(2) * v_pm.unsqueeze(1) * kernel_pnm, iterations
+
+
 @torch.no_grad()
 def official_similarity(a: Features, b: Features) -> tuple[Tensor, int]:
     "S of one image with K others, solved as one call by the official rule, and its iterations."
@@ -88,7 +99,7 @@ def official_query(task: Task, i: int) -> tuple[Tensor, list[float], int]:
     return index_g, [right_r[0].item(), right_r.mean().item(), ((precision_r * right_r).sum() / r).item()], iterations
 
 
-def official(task: Task, rows: Tensor): return [official_query(task, i) for i in task.position_q[rows].tolist()]
+def official(task: Task, rows: Tensor) -> list: return [official_query(task, i) for i in task.position_q[rows].tolist()]
 
 
 # other rivals: the same lists, re-ranked query by query
@@ -159,8 +170,8 @@ def work(images: int, cells: int, channels: int, top_k: int) -> dict:
     return dict(search=2 * images * channels, rerank=top_k * (2 * cells**2 * channels + 4 * cells * channels), bytes=4 * top_k * cells * channels)
 
 
-def stages(task: Task) -> dict:
-    "The block of queries in three timed steps, which hand their results on."
+def stages(task: Task) -> tuple[dict, dict]:
+    "The block of queries in three steps, and where they leave their results for the next one."
     done = {}
     return {
         "search": lambda _: done.update(ranking=ours_search(task, task.position_q)),
@@ -174,7 +185,8 @@ def measure(task: Task, rounds: int, slow: int, machine: dict) -> dict:
     steps, done = stages(task)
     able = {name: x for name, x in rivals(task.x.global_bc.device).items() if not isinstance(x, str)}
     one = lambda x: lambda turn: one_by_one(task, task.some(turn, slow), done["ranking"], x)
-    took = interleaved({"official": lambda turn: official(task, task.some(turn, slow))} | steps | {name: one(x) for name, x in able.items()}, rounds)
+    works = {"official": lambda turn: official(task, task.some(turn, slow))} | steps | {name: one(x) for name, x in able.items()}
+    with others() as busy: took = interleaved(works, rounds)
     ms = {name: [1e3 * t / (len(task.position_q) if name in steps else slow) for t in x] for name, x in took.items()}
     ms["ours"] = [sum(x) for x in zip(*(ms[name] for name in steps))]
     for name in able: ms[name] = [sum(x) for x in zip(ms["search"], ms[name], ms["metrics"])]      # the whole path of a rival shares our search
@@ -182,15 +194,15 @@ def measure(task: Task, rounds: int, slow: int, machine: dict) -> dict:
     flops = useful["search"] + useful["rerank"]
     least = 1e-6 * (useful["search"] / machine["gflops"] + max(useful["rerank"] / machine["gflops"], useful["bytes"] / machine["gbs"]))
     median = statistics.median(ms["ours"])
-    return dict(ms={name: spread(x) for name, x in ms.items()}, ratio={name: ratio(ms["official"], ms[name]) for name in ("ours", *able)},
+    return busy | dict(ms={name: spread(x) for name, x in ms.items()}, ratio={name: ratio(ms["official"], ms[name]) for name in ("ours", *able)},
                 unable={name: x for name, x in rivals(task.x.global_bc.device).items() if isinstance(x, str)},
                 gflops=1e-6 * flops / median, share_of_peak=1e-6 * flops / median / machine["gflops"], roofline_ms=least, share_of_roofline=least / median)
 
 
 def peak(which: str, task: Task) -> dict:
     "Peak memory that a block of queries takes."
-    every = torch.arange(len(task.position_q))
-    return peak_mb(lambda: ours(task) if which == "ours" else [official_query(task, i) for i in task.position_q[every].tolist()], task.x.global_bc.device)
+    work = (lambda: ours(task)) if which == "ours" else (lambda: [official_query(task, i)[1] for i in task.position_q.tolist()])
+    return peak_mb(work, task.x.global_bc.device)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,23 @@ def interleaved(works: dict[str, Callable[[int], object]], rounds: int) -> dict[
     return found
 
 
+@contextmanager
+def others():
+    "A dictionary that tells afterwards, on Linux, which share of the cores' time other processes took meanwhile: the noise of a shared machine."
+    def clock():
+        ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]     # user nice system idle iowait irq softirq steal
+        return sum(ticks) / os.sysconf("SC_CLK_TCK"), sum(ticks[:3] + ticks[5:]) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+
+    found = {}
+    if not Path("/proc/stat").exists():
+        yield found
+        return
+    before = clock()
+    yield found
+    whole, busy, own = (b - a for a, b in zip(before, clock()))
+    found["others"] = max(0.0, (busy - own) / whole) if whole else 0.0
+
+
 def spread(values: list[float]) -> list[float]:
     "Median, then the first and the last decile."
     low, *_, high = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else 2 * values

@@ -13,21 +13,11 @@ from torch.nn.functional import normalize
 
 from diml_nb.losses import make_loss
 
-from measure import interleaved, peak_mb, ratio, spread, threads
+from evaluation import official_plan
+from measure import interleaved, others, peak_mb, ratio, spread, threads
 
 
 # the slow twin: the official algorithm
-
-def official_plan(kernel_pnm: Tensor, mass_pn: Tensor, mass_pm: Tensor, over: Callable = torch.amax) -> tuple[Tensor, int]:
-    "Scaling of a whole call together, rows first, until its row factors move by less than .1 on average (in the worst pair, or `over` all pairs)."
-    u_pn, v_pm = torch.ones_like(mass_pn), torch.ones_like(mass_pm)
-    for iterations in range(1, 101):
-        before = u_pn
-        u_pn = mass_pn / (kernel_pnm @ v_pm.unsqueeze(2)).squeeze(2)
-        v_pm = mass_pm / (kernel_pnm.transpose(1, 2) @ u_pn.unsqueeze(2)).squeeze(2)
-        if over((u_pn - before).abs().mean(1)) < 0.1: break
-    return u_pn.unsqueeze(2) * v_pm.unsqueeze(1) * kernel_pnm, iterations
-
 
 def official_pairs(a_pchw: Tensor, b_pchw: Tensor, distances: bool) -> Tensor:
     "The training similarity (or distance) of each pair, its masses on the wrong side, every tensor of the call in memory at once."
@@ -120,8 +110,8 @@ def check(name: str, grid: int, data) -> dict:
 def measure(name: str, grid: int, data, rounds: int) -> dict:
     "Milliseconds of a step (median, first and last decile over rounds), and the median of the ratios of pairs."
     fast = ours(name, grid, data)
-    took = interleaved({"official": lambda _: step(OFFICIAL[name], *data), "ours": lambda _: step(fast, *data)}, rounds)
-    return dict(ms={which: spread([1e3 * t for t in x]) for which, x in took.items()}, ratio={"ours": ratio(took["official"], took["ours"])})
+    with others() as busy: took = interleaved({"official": lambda _: step(OFFICIAL[name], *data), "ours": lambda _: step(fast, *data)}, rounds)
+    return busy | dict(ms={which: spread([1e3 * t for t in x]) for which, x in took.items()}, ratio={"ours": ratio(took["official"], took["ours"])})
 
 
 if __name__ == "__main__":
