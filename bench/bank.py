@@ -97,8 +97,8 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
         if index.nprobe > lists: break
         took = [seconds(index.search, vectors, NEAREST) for _ in range(rounds + 1)][1:]
         near_qk = torch.from_numpy(index.search(vectors, NEAREST)[1])
-        recall = (near_qk.unsqueeze(2) == exact_qk.unsqueeze(1)).any(1).double().mean().item()
-        found[f"nprobe_{index.nprobe}"] = dict(recall=recall, ms=1e3 * statistics.median(took) / len(q))
+        there_qk = (near_qk.unsqueeze(2) == exact_qk.unsqueeze(1)).any(1).double()
+        found[f"nprobe_{index.nprobe}"] = dict(recall=there_qk.mean().item(), recall_10=there_qk[:, :10].mean().item(), ms=1e3 * statistics.median(took) / len(q))
     return found
 
 
@@ -117,7 +117,7 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--grid", type=int, default=4, help="cells a side")
     parser.add_argument("--channels", type=int, default=128)
-    parser.add_argument("--per-class", type=int, default=50)
+    parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
