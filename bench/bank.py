@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diml_nb import retrieval
+from diml_nb.bank import open_bank, write_bank
 from diml_nb.features import Features, pool
 from diml_nb.retrieval import rerank, search
 
 from measure import fresh, peak_mb, seconds, threads
 from synthetic import Synthetic
 
-TOP_K, LIMIT_MB, SEARCH_BYTES, NOISE = 100, 2000, 2**28, 2.0
+TOP_K, LIMIT_MB, BYTES, NOISE = 100, 2000, 2**28, 2.0
 PROBES, NEAREST = (8, 32, 128), 100
 
 
@@ -41,8 +41,8 @@ def build(folder: Path, made: Synthetic, queries: int) -> dict:
     "Write the bank, and beside it noisy copies of some images to ask for."
     check_disk(folder, made.images, made.grid, made.channels)
     start = time.perf_counter()
-    bank = retrieval.write_bank(folder / "bank", made.features, made.images)
-    found = dict(seconds=time.perf_counter() - start, images=len(bank), gb=sum(p.stat().st_size for p in (folder / "bank").rglob("*") if p.is_file()) / 1e9)
+    write_bank(folder / "bank", made.features, made.images, identity=repr(made))
+    found = dict(seconds=time.perf_counter() - start, gb=sum(p.stat().st_size for p in (folder / "bank").rglob("*") if p.is_file()) / 1e9)
     original_q = torch.randperm(made.images, generator=torch.Generator().manual_seed(1))[:queries].sort().values
     map_qchw = torch.cat([made.maps(i, i + 1) for i in original_q.tolist()])
     noise_qchw = torch.randn(map_qchw.shape, generator=torch.Generator().manual_seed(2))
@@ -54,7 +54,7 @@ def build(folder: Path, made: Synthetic, queries: int) -> dict:
 def opened(folder: Path) -> tuple[Features, torch.Tensor, object]:
     "The queries, the images they were made from, and the bank."
     saved = torch.load(folder / "queries.pt")
-    return Features(*saved["q"]), saved["original_q"], retrieval.open_bank(folder / "bank")
+    return Features(*saved["q"]), saved["original_q"], open_bank(folder / "bank")
 
 
 def answer(folder: Path) -> dict:
@@ -64,8 +64,8 @@ def answer(folder: Path) -> dict:
     def work():
         q, original_q, bank = opened(folder)
         start = time.perf_counter()
-        found["seconds_search"] = seconds(lambda: found.update(ranking=search(q, bank, top_k=TOP_K, memory=SEARCH_BYTES)))
-        found["seconds_rerank"] = seconds(lambda: found.update(reranked=rerank(found["ranking"], q, bank, top_k=TOP_K)))
+        found["seconds_search"] = seconds(lambda: found.update(ranking=search(q, bank, top_k=TOP_K, memory=BYTES)))
+        found["seconds_rerank"] = seconds(lambda: found.update(reranked=rerank(found["ranking"], q, bank, top_k=TOP_K, memory=BYTES)))
         found["seconds"] = time.perf_counter() - start
         first = {name: (found.pop(key).index_qk[:, 0] == original_q).double().mean().item() for name, key in (("search", "ranking"), ("rerank", "reranked"))}
         found.update(queries=len(q), original_first_search=first["search"], original_first=first["rerank"])
@@ -81,7 +81,7 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
     except ImportError as error: return dict(unable=f"not measured: {error}")
     q, _, bank = opened(folder)
     faiss.omp_set_num_threads(torch.get_num_threads())
-    exact_qk = search(q, bank, top_k=NEAREST, memory=SEARCH_BYTES).index_qk
+    exact_qk = search(q, bank, top_k=NEAREST, memory=BYTES).index_qk
     lists = min(round(4 * len(bank) ** 0.5), len(bank) // 40)
     quantizer = faiss.IndexFlatIP(q.global_bc.shape[1])
     index, blocks = faiss.IndexIVFFlat(quantizer, q.global_bc.shape[1], lists, faiss.METRIC_INNER_PRODUCT), range(0, len(bank), 65536)
@@ -91,7 +91,7 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
     trained = seconds(lambda: index.train(read(sample)))
     added = seconds(lambda: [index.add(read(slice(start, start + 65536))) for start in blocks])
     vectors, found = q.global_bc.numpy(), dict(faiss=faiss.__version__, lists=lists, seconds_train=trained, seconds_add=added)
-    took_exact = [seconds(lambda: search(q, bank, top_k=NEAREST, memory=SEARCH_BYTES)) for _ in range(rounds)]
+    took_exact = [seconds(lambda: search(q, bank, top_k=NEAREST, memory=BYTES)) for _ in range(rounds)]
     found["exact_ms"] = 1e3 * statistics.median(took_exact) / len(q)
     for index.nprobe in PROBES:
         if index.nprobe > lists: break

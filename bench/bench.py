@@ -41,7 +41,7 @@ PRESETS = {
         bank=dict(images=1_000_000, grid=4, channels=128, per_class=100, queries=100, rounds=5)),
     "smoke": dict(
         tries=1, evaluation=dict(sets=[dict(grid=4, images=200, per_class=20, goal=None), dict(grid=7, images=120, per_class=5, goal=None)],
-                        block=200, slow=4, rounds=2),
+                        block=64, slow=4, rounds=2),
         training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="margin", grid=4)], images=16, channels=32, rounds=2),
         bank=dict(images=5000, grid=4, channels=128, per_class=50, queries=20, rounds=2)),
 }
@@ -59,6 +59,7 @@ def code() -> str:
         names = [x.module for x in ast.walk(tree) if isinstance(x, ast.ImportFrom) and x.module]
         if path.parent != REPOSITORY / "diml_nb" and path.stem != "bench": names = [x.split(".")[1] for x in names if x.startswith("diml_nb.")]
         todo += [y for x in names if (y := REPOSITORY / "diml_nb" / f"{x}.py").exists()]
+    found[REPOSITORY / "diml_nb" / "kernels.c"] = (REPOSITORY / "diml_nb" / "kernels.c").read_text(encoding="utf-8")
     return sha256("".join(found[path] for path in sorted(found, key=lambda x: (x.parent.name, x.name))))
 
 
