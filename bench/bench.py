@@ -34,13 +34,15 @@ from diml_nb.reproduce import Run, output_folder  # noqa: E402
 
 PRESETS = {
     "full": dict(
-        tries=4, evaluation=dict(sets=[dict(grid=4, images=6000, per_class=60, goal=10), dict(grid=7, images=6000, per_class=60, goal=6),
+        tries=4,
+        evaluation=dict(sets=[dict(grid=4, images=6000, per_class=60, goal=10), dict(grid=7, images=6000, per_class=60, goal=6),
                               dict(grid=4, images=60502, per_class=5, goal=15)], block=512, slow=24, rounds=9),
         training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="multi_similarity", grid=7), dict(loss="margin", grid=4)],
                       images=112, channels=128, rounds=3),
         bank=dict(images=1_000_000, grid=4, channels=128, per_class=100, queries=100, rounds=5)),
     "smoke": dict(
-        tries=1, evaluation=dict(sets=[dict(grid=4, images=200, per_class=20, goal=None), dict(grid=7, images=120, per_class=5, goal=None)],
+        tries=1,
+        evaluation=dict(sets=[dict(grid=4, images=200, per_class=20, goal=None), dict(grid=7, images=120, per_class=5, goal=None)],
                         block=64, slow=4, rounds=2),
         training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="margin", grid=4)], images=16, channels=32, rounds=2),
         bank=dict(images=5000, grid=4, channels=128, per_class=50, queries=20, rounds=2)),
