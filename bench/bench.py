@@ -43,8 +43,8 @@ PRESETS = {
     "smoke": dict(
         tries=1,
         evaluation=dict(sets=[dict(grid=4, images=200, per_class=20, goal=None), dict(grid=7, images=120, per_class=5, goal=None)],
-                        block=64, slow=4, rounds=2),
-        training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="margin", grid=4)], images=16, channels=32, rounds=2),
+                        block=64, slow=2, rounds=2),
+        training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="margin", grid=4)], images=16, channels=32, rounds=1),
         bank=dict(images=5000, grid=4, channels=128, per_class=50, queries=20, rounds=2)),
 }
 PARTS = ("evaluation", "training", "bank")
