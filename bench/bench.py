@@ -1,0 +1,257 @@
+"""How fast is the library, against whom, and what is left to the limit of the machine? Writes a record and a figure.
+
+`python bench/bench.py` measures everything (a quarter of an hour on two cores), `--preset smoke` runs the same code at tiny sizes in under a
+minute. Each row is kept as soon as it is measured, and a killed run goes on; `--fresh` starts again. A full run on the CPU writes
+data/results/bench/HASH.json and figures/bench.png, others write under data/runs/.
+"""
+import argparse
+import ast
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import matplotlib  # noqa: E402
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
+import torch  # noqa: E402
+
+import bank  # noqa: E402
+import evaluation  # noqa: E402
+import step  # noqa: E402
+from measure import fresh, quietest, roofline, threads  # noqa: E402
+
+from diml_nb.core import REPOSITORY, Record, sha256  # noqa: E402
+from diml_nb.plots import save_figure  # noqa: E402
+from diml_nb.reproduce import Run, output_folder  # noqa: E402
+
+PRESETS = {
+    "full": dict(
+        tries=4,
+        evaluation=dict(sets=[dict(grid=4, images=6000, per_class=60, goal=10), dict(grid=7, images=6000, per_class=60, goal=6),
+                              dict(grid=4, images=60502, per_class=5, goal=15)], block=512, slow=24, rounds=9),
+        training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="multi_similarity", grid=7), dict(loss="margin", grid=4)],
+                      images=112, channels=128, rounds=3),
+        bank=dict(images=1_000_000, grid=4, channels=128, per_class=100, queries=100, rounds=5)),
+    "smoke": dict(
+        tries=1,
+        evaluation=dict(sets=[dict(grid=4, images=200, per_class=20, goal=None), dict(grid=7, images=120, per_class=5, goal=None)],
+                        block=64, slow=2, rounds=2),
+        training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="margin", grid=4)], images=16, channels=32, rounds=1),
+        bank=dict(images=5000, grid=4, channels=128, per_class=50, queries=20, rounds=2)),
+}
+PARTS = ("evaluation", "training", "bank")
+SHORT = {"multi_similarity": "Multi-Similarity", "margin": "Margin"}
+
+
+def code() -> str:
+    "Fingerprint of what is measured: this folder and all modules of the library that it reaches."
+    todo, found = sorted(Path(__file__).parent.glob("*.py")), {}
+    while todo:
+        if (path := todo.pop()) in found or path.name == "explorer.py": continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found[path] = ast.dump(tree)
+        names = [x.module for x in ast.walk(tree) if isinstance(x, ast.ImportFrom) and x.module]
+        if path.parent != REPOSITORY / "diml_nb" and path.stem != "bench": names = [x.split(".")[1] for x in names if x.startswith("diml_nb.")]
+        todo += [y for x in names if (y := REPOSITORY / "diml_nb" / f"{x}.py").exists()]
+    found[REPOSITORY / "diml_nb" / "kernels.c"] = (REPOSITORY / "diml_nb" / "kernels.c").read_text(encoding="utf-8")
+    return sha256("".join(found[path] for path in sorted(found, key=lambda x: (x.parent.name, x.name))))
+
+
+def processor() -> str:
+    "The name of the processor, as far as Linux tells."
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+
+
+# what is measured
+
+def timed(run: Run, config: dict, measure: Callable[[], dict]) -> dict:
+    "A row of times with so many threads as `config` says; again when other processes disturbed it, as often as the preset says."
+    with threads(config["threads"]): return run.row(config, lambda: quietest(measure, run.record.config["tries"]))
+
+
+def measure_machine(run: Run, device: str, count: int) -> dict:
+    return timed(run, dict(part="machine", threads=count), lambda: dict(processor=processor()) | roofline(device=device))
+
+
+def measure_evaluation(run: Run, device: str, counts: list[int], *, sets: list[dict], block: int, slow: int, rounds: int) -> None:
+    for setting in sets:
+        images, grid, per_class = (setting[name] for name in ("images", "grid", "per_class"))
+        task = lru_cache(lambda: evaluation.Task(images, grid, per_class, block, device))       # made only for a row that is missing
+        where = dict(part="evaluation") | setting
+        run.row(where | dict(checked=slow), lambda: evaluation.check(task(), slow))
+        for count in counts:
+            machine = measure_machine(run, device, count)
+            timed(run, where | dict(threads=count), lambda: evaluation.measure(task(), rounds, slow, machine))
+        options = "--grid", grid, "--images", images, "--per-class", per_class, "--block", block, "--device", device
+        run.row(where | dict(memory=True), lambda: {x: fresh("evaluation.py", *options, "--peak", x) for x in ("official", "ours")})
+
+
+def measure_training(run: Run, device: str, counts: list[int], *, steps: list[dict], images: int, channels: int, rounds: int) -> None:
+    for setting in steps:
+        loss, grid = setting["loss"], setting["grid"]
+        data = lru_cache(lambda: step.batch(grid, images, channels, device))
+        where = dict(part="training") | setting
+        run.row(where | dict(checked=True), lambda: step.check(loss, grid, data()))
+        for count in counts: timed(run, where | dict(threads=count), lambda: step.measure(loss, grid, data(), rounds))
+        options = "--loss", loss, "--grid", grid, "--images", images, "--channels", channels, "--device", device
+        run.row(where | dict(memory=True), lambda: {x: fresh("step.py", *options, "--peak", x) for x in ("official", "ours")})
+
+
+def measure_bank(run: Run, folder: str | None, count: int, setting: dict) -> None:
+    def compute():
+        with tempfile.TemporaryDirectory(dir=folder, prefix="diml-bench-") as place: return bank.measure(Path(place), **setting, count=count)
+    run.row(dict(part="bank", threads=count) | setting, compute)
+
+
+# what comes out
+
+def rows_of(record: Record, part: str, *keys: str) -> list[tuple[dict, dict]]:
+    "Configurations and results of one kind of row."
+    return [(row["config"], row["result"]) for row in record.rows if row["config"]["part"] == part and set(keys) <= set(row["config"])]
+
+
+def like(record: Record, config: dict, key: str) -> dict:
+    "The row of another kind for the same setting: `checked` or `memory`; {} where it is not measured yet."
+    of = lambda x: {k: v for k, v in x.items() if k not in ("threads", "checked", "memory")}
+    return next((result for other, result in rows_of(record, config["part"], key) if of(other) == of(config)), {})
+
+
+def title(config: dict) -> str:
+    "A row's setting in words."
+    cells = f"{config['grid']} x {config['grid']} cells"
+    return f"{SHORT[config['loss']]}, {cells}" if "loss" in config else f"{config['images']:,} images, {cells}"
+
+
+def _table(lines: list[list]) -> str:
+    head, *body = [[str(x) for x in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))
+
+
+def _times(ratio: list[float]) -> str: return "x{:.1f} ({:.1f} to {:.1f})".format(*ratio)
+def _ms(x: float) -> str: return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+def _memory(memory: dict) -> str:
+    values = [memory.get(which, {}).get("extra_mb") for which in ("official", "ours")]
+    return "not measured" if None in values else "{:,.0f} / {:,.0f}".format(*values)
+
+
+def markdown(record: Record) -> str:
+    "The tables of a record: a query, a training step, the bank, each where it was measured."
+    parts = []
+    if found := rows_of(record, "evaluation", "threads"):
+        lines = [["a query", "threads", "official loop, ms", "ours, ms", "faster (deciles)", "`match` a query", "POT a query", "search / re-rank / metrics, ms",
+                  "GFLOP/s", "of the roofline", "extra MB, official / ours"]]
+        for config, x in found:
+            lines.append([title(config), config["threads"], _ms(x["ms"]["official"][0]), _ms(x["ms"]["ours"][0]), _times(x["ratio"]["ours"]),
+                          *(f"x{x['ratio'][name][0]:.1f}" if name in x["ratio"] else x["unable"][name] for name in ("match", "POT")),
+                          " / ".join(_ms(x["ms"][name][0]) for name in ("search", "rerank", "metrics")),
+                          f"{x['gflops']:.0f}", f"{x['share_of_roofline']:.0%}", _memory(like(record, config, "memory"))])
+        parts.append(_table(lines))
+    if found := rows_of(record, "training", "threads"):
+        lines = [["a training step", "threads", "official loop, ms", "ours, ms", "faster (deciles)", "extra MB, official / ours"]]
+        for config, x in found:
+            lines.append([title(config), config["threads"], *(_ms(x["ms"][name][0]) for name in ("official", "ours")), _times(x["ratio"]["ours"]),
+                          _memory(like(record, config, "memory"))])
+        parts.append(_table(lines))
+    for config, x in rows_of(record, "bank"):
+        built, answered, near = x["build"], x["answer"], x["ivf"]
+        peak = "not measured" if answered["peak_mb"] is None else f"{answered['peak_mb']:,.0f} MB"
+        lines = [["a bank on disk", "result"], [f"{title(config)}, {built['gb']:.1f} GB, written in", f"{built['seconds']:.0f} s"],
+                 [f"{answered['queries']} queries, searched and re-ranked in", f"{answered['seconds']:.1f} s"], ["peak memory of the whole process", peak],
+                 ["original first: cosine, re-ranked", f"{answered['original_first_search']:.0%}, {answered['original_first']:.0%}"]]
+        if "unable" in near: lines.append(["approximate shortlist (faiss)", near["unable"]])
+        else: lines.append(["exact shortlist, a query", f"{near['exact_ms']:.2f} ms"])
+        lines += [[f"faiss {near['faiss']}, {near['lists']} lists, {name.split('_')[1]} probed: share of the exact first 10 and {bank.NEAREST}, a query",
+               f"{y['recall_10']:.1%}, {y['recall']:.1%}, {y['ms']:.2f} ms"]
+                  for name, y in near.items() if name.startswith("nprobe")]
+        parts.append(_table(lines))
+    noise = [x["others"] for part in ("machine", *PARTS) for _, x in rows_of(record, part, "threads") if "others" in x]
+    if noise and max(noise) > 0.05: parts.append(f"(other processes took up to {max(noise):.0%} of the machine meanwhile: the times with all threads suffer most)")
+    if found := rows_of(record, "machine"):
+        best = "; ".join(f"{config['threads']} thread{'s' * (config['threads'] > 1)}: {x['gflops']:.0f} GFLOP/s, {x['gbs']:.0f} GB/s" for config, x in found)
+        parts.append(f"({found[0][1]['processor']}, {record.environment['system'].rsplit(', ', 1)[0]}; {best}; record `data/results/bench/{record.hash}.json`)")
+    return "\n\n".join(parts)
+
+
+COLORS = {"ours": "#0072B2", "POT": "#E69F00", "match": "#777777"}
+NAMES = {"ours": "this library", "POT": "its lists, POT's Sinkhorn a query", "match": "its lists, match a query"}
+
+
+def figure(record: Record) -> Figure:
+    "How many times faster than the slow twin: one group of bars for each setting, pale for all threads, dashed lines at the goals."
+    groups = {}
+    for part in ("evaluation", "training"):
+        for config, x in rows_of(record, part, "threads"): groups.setdefault((part, title(config)), []).append((config, x))
+    most = max(config["threads"] for group in groups.values() for config, _ in group)
+    bars = sum(len(x["ratio"]) for group in groups.values() for _, x in group)
+    fig, ax = plt.subplots(figsize=(9, 1.5 + 0.21 * bars + 0.2 * len(groups)), layout="constrained")
+    y, ticks, goals = 0.0, [], []
+    for (part, name), group in groups.items():
+        top = y
+        for which, (config, x) in ((which, row) for which in COLORS for row in group if which in row[1]["ratio"]):
+            value, low, high = x["ratio"][which]
+            ax.barh(y, value - 1, left=1, height=0.85, color=COLORS[which], alpha=0.5 if config["threads"] == most > 1 else 1,
+                    xerr=[[value - low], [high - value]], error_kw=dict(lw=1, ecolor="black"))
+            share = f", {x['share_of_roofline']:.0%} of the roofline" if which == "ours" and "share_of_roofline" in x else ""
+            ax.text(max(high, 1) * 1.06, y, f"x{value:.{1 + (value < 2)}f}{share}", va="center", fontsize=8.5, zorder=4,
+                    bbox=dict(facecolor="white", edgecolor="none", pad=1))
+            y += 1
+        ticks.append(((top + y - 1) / 2, ("a query\n" if part == "evaluation" else "a training step\n") + name.replace(", ", ",\n")))
+        if goal := group[0][0].get("goal"): goals.append(ax.plot([goal, goal], [top - 0.6, y - 0.4], color="black", lw=1.6, ls=(0, (3, 1.5)))[0])
+        y += 0.9
+    least, widest = (f(value for group in groups.values() for _, x in group for ratio in x["ratio"].values() for value in ratio[1:]) for f in (min, max))
+    ax.set(xscale="log", xlim=(min(least, 1) / 1.2, max(widest, 2) * 4), ylim=(y - 0.4, -0.9),
+           xlabel="times faster than the official algorithm as a loop with as many threads (median of pairs; whiskers: deciles)")
+    ax.set_yticks([t for t, _ in ticks], [t for _, t in ticks], fontsize=9)
+    ax.set_xticks([t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if min(least, 1) / 1.2 <= t <= widest * 2])
+    ax.xaxis.set_major_formatter(lambda x, _: f"x{x:g}")
+    ax.minorticks_off()
+    ax.axvline(1, color="black", lw=0.8)
+    ax.spines[["top", "right"]].set_visible(False)
+    handles = [Patch(color=color) for color in COLORS.values()] + [Patch(color=COLORS["ours"], alpha=0.5)] * (most > 1) + goals[:1]
+    labels = [*NAMES.values()] + [f"pale: {most} threads, else 1"] * (most > 1) + ["goal"] * bool(goals)
+    fig.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=8.5, columnspacing=1.2, handlelength=1.4)
+    return fig
+
+
+def counts_of(text: str) -> list[int]:
+    "'1,all' as numbers of threads, each once."
+    return sorted({torch.get_num_threads() if x == "all" else int(x) for x in text.split(",")})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="full", choices=PRESETS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", default="1,all", type=counts_of, help="numbers of threads, e.g. 1,all")
+    parser.add_argument("--only", default=",".join(PARTS), help="some of evaluation,training,bank; the record is published when all are there")
+    parser.add_argument("--fresh", action="store_true", help="forget the rows of an earlier run")
+    parser.add_argument("--out", help="folder for record and figure; default: the repository (smoke, cuda: data/runs/)")
+    parser.add_argument("--folder", help="where the bank of a million images is written for a while (5 GB); default: the system's temporary folder")
+    given = parser.parse_args()
+    only = given.only.split(",")
+    if unknown := set(only) - set(PARTS): parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    preset = PRESETS[given.preset]
+    out = output_folder(given.preset, given.out or (None if given.device == "cpu" else REPOSITORY / "data" / "runs" / given.device))
+    config = dict(preset=given.preset, device=given.device, threads=given.threads, seed=0) | preset
+    run = Run("bench", config, dict(code=code()), results=out / "results" if out else "", fresh=given.fresh)
+    for count in given.threads: measure_machine(run, given.device, count)
+    if "evaluation" in only: measure_evaluation(run, given.device, given.threads, **preset["evaluation"])
+    if "training" in only: measure_training(run, given.device, given.threads, **preset["training"])
+    if "bank" in only and given.device == "cpu": measure_bank(run, given.folder, max(given.threads), preset["bank"])
+    print(markdown(run.record))
+    if {row["config"]["part"] for row in run.record.rows} >= set(PARTS[:2] if given.device != "cpu" else PARTS):
+        print(f"\n{os.path.relpath(run.finish())}\n{os.path.relpath(save_figure(figure(run.record), 'bench.png', out / 'figures' if out else None))}")
+
+
+if __name__ == "__main__": main()
