@@ -16,11 +16,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .core import progress
 from .features import Features
 
 # %% ../nbs/23_bank.ipynb #505fb6ff
+def _rows(file: np.memmap, index_i: Tensor) -> Tensor:
+    "Some rows of an array on disk, each read by its own call: what is mapped stays out of memory. `OSError` if the file was cut off."
+    rows = np.empty((len(index_i), *file.shape[1:]), file.dtype)
+    with open(file.filename, "rb", buffering=0) as source:
+        for row, i in zip(rows, index_i.tolist()):
+            if os.preadv(source.fileno(), [row], file.offset + i * row.nbytes) < row.nbytes: raise OSError(f"{file.filename}: ends before row {i}; write the bank again")
+    return torch.from_numpy(rows)
+
+# %% ../nbs/23_bank.ipynb #bf043819
 @dataclass(frozen=True)
 class Bank(Features):
     "Features on disk, memory-mapped: `bank[index]` reads some images and gives them as `Features` in float32."
@@ -28,7 +38,9 @@ class Bank(Features):
     files: tuple[np.memmap, ...] = ()
 
     def __getitem__(self, index) -> Features:
-        return super().__getitem__(index).to(torch.float32)
+        if isinstance(index, (int, slice)): return super().__getitem__(index).to(torch.float32)
+        index_i = torch.arange(len(self))[index]                       # a list, a tensor, a mask; negative ones count from the end
+        return Features(*(_rows(file, index_i) for file in self.files), self.grid).to(torch.float32)
 
     def release(self) -> None:
         "Give the memory of pages that were read back to the system; they are read again when they are touched."
@@ -61,7 +73,7 @@ def _plan(folder: Path, wanted: dict, example: Callable[[], Features]) -> dict:
         if plan.get(name) != value: raise ValueError(f"{folder}: another bank was begun here ({name} {plan.get(name)!r}, now {value!r}); delete it or take another folder")
     return plan
 
-
+# %% ../nbs/23_bank.ipynb #571a7a23
 def _arrays(folder: Path, plan: dict) -> list[np.memmap]:
     "The three arrays of features and the marks of finished blocks, made where they are missing."
     images, channels, cells = plan["images"], plan["channels"], plan["cells"]
@@ -77,8 +89,7 @@ def _arrays(folder: Path, plan: dict) -> list[np.memmap]:
 # %% ../nbs/23_bank.ipynb #c68aa34b
 def write_bank(
     folder: str | Path,
-    make: Callable[[int, int], Features],       # features of the images from start to stop, the same at every call
-    images: int,
+    make: Callable[[int, int], Features], images: int,      # features of the images from start to stop, the same at every call; how many there are
     *, precision: str = "float16",              # of the cells; "float32" keeps every bit
     identity: str = "",                         # what it is made of (hashes of data and weights): a bank of something else is not continued
     block: int = 4096,                          # images at a time

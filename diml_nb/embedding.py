@@ -123,10 +123,9 @@ def evaluate(
 ) -> Metrics:
     "Each image against all others: ranked by the cosine of the wholes, and if `structural` the first `top_k` re-ranked by cosine + S. Processes share the queries."
     rank, count = processes()
-    mine_q = torch.cat(torch.arange(len(features)).split(128)[rank::count])
+    mine_q, found = torch.arange(len(features))[rank::count], []
     longest = max(top_k, 8, int(label_n.unique(return_counts=True)[1].max()))      # more places than the metrics read would fill the memory
-    found = []
-    for some_q in mine_q.split(512 if memory else 8192):
+    for some_q in mine_q.split(512 if memory else 8192) if len(mine_q) else ():
         q = features[some_q]
         ranking = search(q, features, positions=some_q, top_k=longest, memory=memory)
         if structural: ranking = rerank(ranking, q, features, top_k=top_k, marginals=marginals, eps=eps, memory=memory)
@@ -138,5 +137,6 @@ def _gathered(found: list[tuple[Tensor, dict[str, Tensor]]], queries: int) -> di
     "The values of all queries, in their order, from what this process and the others found."
     everyone = [found] * processes()[1]
     if len(everyone) > 1: torch.distributed.all_gather_object(everyone, found)
-    order_q = torch.cat([some_q for part in everyone for some_q, _ in part]).argsort()
-    return {name: torch.cat([values[name] for part in everyone for _, values in part])[order_q] for name in found[0][1]}
+    order_q, values = zip(*(x for part in everyone for x in part))
+    place_q = torch.cat(order_q).argsort()
+    return {name: torch.cat([x[name] for x in values])[place_q] for name in values[0]}

@@ -55,8 +55,15 @@ INLINE void transpose(Vector x[LANES]) {
         }
 }
 
-/* product */
-enum { VN = UP(N, LANES), VM = UP(M, LANES), WIDE = VM < 4 ? VM : 4, BLOCKS = UP(N + 1, SUMS / WIDE), ROWS = UP(N + 1, BLOCKS) };
+/* shape */
+#define PADDED(blocks) (UP(N + 1, blocks) * (blocks))
+#define BETTER(x, y) (PADDED(y) < PADDED(x) ? (y) : (x))
+enum {
+    VN = UP(N, LANES), VM = UP(M, LANES),
+    REST = M > LANES && M % LANES <= 3 ? M % LANES : 0,          /* a few last columns are not worth a vector of their own */
+    VP = REST ? VM - 1 : VM, WIDE = VP < 4 ? VP : 4,             /* vectors of the product; of these in registers */
+    LEAST = UP(N + 1, SUMS / WIDE), BLOCKS = BETTER(BETTER(LEAST, LEAST + 1), BETTER(LEAST + 2, LEAST + 3)), ROWS = UP(N + 1, BLOCKS)
+};
 
 typedef struct {
     Vector local[N][VM], k[N][VM], k_turned[M][VN];              /* cosines, their kernel, and that with the cells of B first */
@@ -69,9 +76,20 @@ static Room *empty_room(void) {
     return memset(room, 0, sizeof(Room));
 }
 
+/* sums of rows */
+INLINE void weigh(Vector *out, const Vector *rows, const float *by, const int count, const int width) {
+    const int chains = width < 8 ? 8 / width : 1;    /* sums that do not wait for one another */
+    Vector sums[8][VN > VM ? VN : VM] = {};
+    UNROLL for (int n = 0; n < count; n += chains)
+        UNROLL for (int s = 0; s < chains; s++) if (n + s < count)
+            UNROLL for (int v = 0; v < width; v++) sums[s][v] += rows[(n + s) * width + v] * by[n + s];
+    UNROLL for (int v = 0; v < width; v++) { out[v] = sums[0][v]; UNROLL for (int s = 1; s < chains; s++) out[v] += sums[s][v]; }
+}
+
+/* product */
 INLINE void product(Room *room, const char *next, Vector cross[VM]) {
     for (int block = 0; block < BLOCKS; block++)
-        for (int first = 0; first < VM; first += WIDE) {
+        for (int first = 0; first < VP; first += WIDE) {
             Vector sums[ROWS][WIDE] = {};
             for (int c = 0; c < C; c++) {
                 int line = block * C + c;
@@ -81,8 +99,16 @@ INLINE void product(Room *room, const char *next, Vector cross[VM]) {
             }
             UNROLL for (int i = 0; i < ROWS; i++)
                 UNROLL for (int v = 0; v < WIDE; v++)
-                    if (block * ROWS + i <= N && first + v < VM) (block * ROWS + i < N ? room->local[block * ROWS + i] : cross)[first + v] = sums[i][v];
+                    if (block * ROWS + i <= N && first + v < VP) (block * ROWS + i < N ? room->local[block * ROWS + i] : cross)[first + v] = sums[i][v];
         }
+    for (int m = M - REST; m < M; m++) {
+        float by[C], dot = 0;
+        Vector column[VN];
+        for (int c = 0; c < C; c++) by[c] = ((float *)room->b_cells[c])[m], dot += by[c] * room->rows[N / ROWS][c][N % ROWS];
+        weigh(column, room->a_cells[0], by, C, VN);
+        for (int n = 0; n < N; n++) ((float *)room->local[n])[m] = ((float *)column)[n];
+        ((float *)cross)[m] = dot;
+    }
 }
 
 /* masses */
@@ -102,16 +128,6 @@ INLINE int masses(float *weight, int count, int padded, int power, const float *
     return empty;
 }
 
-/* sums of rows */
-INLINE void weigh(Vector *out, const Vector *rows, const float *by, const int count, const int width) {
-    const int chains = width < 8 ? 8 / width : 1;    /* sums that do not wait for one another */
-    Vector sums[8][VN > VM ? VN : VM] = {};
-    UNROLL for (int n = 0; n < count; n += chains)
-        UNROLL for (int s = 0; s < chains; s++) if (n + s < count)
-            UNROLL for (int v = 0; v < width; v++) sums[s][v] += rows[(n + s) * width + v] * by[n + s];
-    UNROLL for (int v = 0; v < width; v++) { out[v] = sums[0][v]; UNROLL for (int s = 1; s < chains; s++) out[v] += sums[s][v]; }
-}
-
 /* kernel */
 INLINE void turn(Room *room) {
     for (int v = 0; v < VM; v++)
@@ -124,14 +140,16 @@ INLINE void turn(Room *room) {
 }
 
 INLINE int kernel(Room *room, float eps) {
-    Vector peak[VM];
-    float most = -4, least = 4;
-    for (int v = 0; v < VM; v++) peak[v] = room->local[0][v];
-    for (int n = 1; n < N; n++) for (int v = 0; v < VM; v++) peak[v] = pick(room->local[n][v] > peak[v], room->local[n][v], peak[v]);
-    for (int m = 0; m < M; m++) most = ((float *)peak)[m] > most ? ((float *)peak)[m] : most;
-    if (eps * SAFE < 2)                              /* cosines span 2 at most */
-        for (int n = 0; n < N; n++) for (int m = 0; m < M; m++) least = ((float *)room->local[n])[m] < least ? ((float *)room->local[n])[m] : least;
-    if (least - most < -eps * SAFE) return 0;
+    float most = 1;
+    if (eps * SAFE < 2) {                            /* cosines span 2 at most: is it too much for this eps? */
+        float least = most = ((float *)room->local[0])[0];
+        for (int n = 0; n < N; n++)
+            for (int m = 0; m < M; m++) {
+                float x = ((float *)room->local[n])[m];
+                most = x > most ? x : most, least = x < least ? x : least;
+            }
+        if (least - most < -eps * SAFE) return 0;
+    }
     for (int n = 0; n < N; n++) {
         for (int v = 0; v < VM; v++) room->k[n][v] = exponential((room->local[n][v] - most) * (1 / eps));
         for (int m = M; m < VM * LANES; m++) ((float *)room->k[n])[m] = 1;

@@ -35,6 +35,11 @@ class Bill(NamedTuple):
     def __str__(self) -> str:
         return f"{self.queries} queries at a time: " + " + ".join(f"{name} {getattr(self, name) / 1e6:.0f} MB" for name in self._fields[1:]) + f" = {self.total / 1e6:.0f} MB"
 
+# %% ../nbs/24_retrieval.ipynb #dcf4d916
+def _tile(g: Features, places: int) -> int:
+    "Images of the gallery that are scored at a time."
+    return min(len(g), max(2048, 4 * places))
+
 
 def memory_bill(q: Features, g: Features, *, places: int, top_k: int = 0, memory: int | None = None) -> Bill:
     "What the `places` best of each query take, `top_k` of them re-ranked: within `memory` bytes if given. `ValueError` if that is not enough."
@@ -46,9 +51,6 @@ def memory_bill(q: Features, g: Features, *, places: int, top_k: int = 0, memory
         if memory is None or bill.total <= memory: return bill
         if queries == 1: raise ValueError(f"memory: {memory / 1e6:.0f} MB are not enough; the least is {bill}")
         queries //= 2
-
-
-def _tile(g: Features, places: int) -> int: return min(len(g), max(2048, 4 * places))
 
 # %% ../nbs/24_retrieval.ipynb #c7e88ed1
 def _check(q: Features, g: Features, marginals: str = "uniform", plan: str = "product") -> None:
@@ -119,9 +121,10 @@ def shortlist_similarity(
         raise ValueError(f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)} lists "
                          f"with positions up to {int(index_qk.max())}")
     options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop)
-    step = memory_bill(q, g, places=index_qk.shape[1], top_k=index_qk.shape[1], memory=memory).queries if isinstance(g, Bank) else 512
+    bill = memory_bill(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
+    if memory: print(bill)
     bar, found = progress(None, f"{plan}, {marginals}, K = {top_k}", total=index_qk.numel(), unit="pairs"), []
-    for start in range(0, len(q), step): found.append(_matched(q[start : start + step], g, index_qk[start : start + step], options, bar.update))
+    for some in (slice(i, i + bill.queries) for i in range(0, len(q), bill.queries)): found.append(_matched(q[some], g, index_qk[some], options, bar.update))
     bar.close()
     return Shortlist(*(torch.cat(x).view_as(index_qk) for x in zip(*found)))
 
