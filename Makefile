@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab explore export readme check clean emoji
+.PHONY: help reproduce test bench lab explore export readme check clean emoji
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ reproduce: .venv/ready ## the main experiment on the embedded images: a table wi
 
 test: .venv/ready ## all tests: units, parity, every notebook, papermill, command line, browser where there is one
 	$(BIN)/python -m pytest
+
+bench: .venv/ready ## speed and memory beside the official loop, POT and the limit of this machine: a record and a figure
+	$(BIN)/python bench/bench.py
 
 lab: .venv/ready ## the book in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diml_nb.bank import open_bank, write_bank
+from diml_nb.bank import Bank, open_bank, write_bank
 from diml_nb.features import Features, pool
 from diml_nb.retrieval import rerank, search
 
@@ -43,18 +43,25 @@ def build(folder: Path, made: Synthetic, queries: int) -> dict:
     start = time.perf_counter()
     write_bank(folder / "bank", made.features, made.images, identity=repr(made))
     found = dict(seconds=time.perf_counter() - start, gb=sum(p.stat().st_size for p in (folder / "bank").rglob("*") if p.is_file()) / 1e9)
-    original_q = torch.randperm(made.images, generator=torch.Generator().manual_seed(1))[:queries].sort().values
-    map_qchw = torch.cat([made.maps(i, i + 1) for i in original_q.tolist()])
-    noise_qchw = torch.randn(map_qchw.shape, generator=torch.Generator().manual_seed(2))
-    q = pool(map_qchw + NOISE * made.scale_c11 * noise_qchw, grid=made.grid)
-    torch.save(dict(q=(q.local_bcn, q.norm_bn, q.global_bc, q.grid), original_q=original_q), folder / "queries.pt")
+    write_bank(folder / "queries", lambda start, stop: copies(made, asked(made.images, queries)[start:stop]), queries, precision="float32", identity=repr(made))
     return found
 
 
-def opened(folder: Path) -> tuple[Features, torch.Tensor, object]:
+def asked(images: int, queries: int) -> torch.Tensor:
+    "The images that are asked for."
+    return torch.randperm(images, generator=torch.Generator().manual_seed(1))[:queries].sort().values
+
+
+def copies(made: Synthetic, image_q: torch.Tensor) -> Features:
+    "These images with noise, which is the same at every call."
+    noise_qchw = torch.stack([torch.randn(made.channels, made.grid, made.grid, generator=torch.Generator().manual_seed(2 + i)) for i in image_q.tolist()])
+    return pool(torch.cat([made.maps(i, i + 1) for i in image_q.tolist()]) + NOISE * made.scale_c11 * noise_qchw, grid=made.grid)
+
+
+def opened(folder: Path) -> tuple[Features, torch.Tensor, Bank]:
     "The queries, the images they were made from, and the bank."
-    saved = torch.load(folder / "queries.pt")
-    return Features(*saved["q"]), saved["original_q"], open_bank(folder / "bank")
+    bank, queries = open_bank(folder / "bank"), open_bank(folder / "queries")
+    return queries[:], asked(len(bank), len(queries)), bank
 
 
 def answer(folder: Path) -> dict:

@@ -36,7 +36,7 @@ PRESETS = {
     "full": dict(
         tries=4,
         evaluation=dict(sets=[dict(grid=4, images=6000, per_class=60, goal=10), dict(grid=7, images=6000, per_class=60, goal=6),
-                              dict(grid=4, images=60502, per_class=5, goal=15)], block=512, slow=24, rounds=9),
+                              dict(grid=4, images=60502, per_class=5, goal=15)], block=2048, slow=24, rounds=9),
         training=dict(steps=[dict(loss="multi_similarity", grid=4), dict(loss="multi_similarity", grid=7), dict(loss="margin", grid=4)],
                       images=112, channels=128, rounds=3),
         bank=dict(images=1_000_000, grid=4, channels=128, per_class=100, queries=100, rounds=5)),

@@ -70,8 +70,7 @@ def retrieval_metrics(
 ) -> Metrics:
     "P@1, R@k, R-precision and MAP@R (Musgrave et al. 2020) per query; a query without a positive is NaN and counted."
     _check_ranking(ranking, labels_q, labels_g)
-    if count_query and not ranking.exclude_self:
-        raise ValueError("count_query=True needs a ranking that excludes each query from its own list")
+    if count_query and not ranking.exclude_self: raise ValueError("count_query=True needs a ranking that excludes each query from its own list")
     classes, images = labels_g.unique(return_counts=True)
     of_q = torch.searchsorted(classes, labels_q).clamp_max(len(classes) - 1)
     positives_q = torch.where(classes[of_q] == labels_q, images[of_q], 0) - int(ranking.exclude_self)

@@ -8,14 +8,14 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diml_nb import kernels, sinkhorn
+from diml_nb import kernels, retrieval, sinkhorn
 from diml_nb.core import REPOSITORY
 from diml_nb.features import Features, pool
-from diml_nb.kernels import _pair_program, best_places, flow_pairs, global_scores, match_pairs, pull_pairs
+from diml_nb.kernels import _pair_program, flow_pairs, match_pairs, pull_pairs
 from diml_nb.losses import make_loss
 from diml_nb.marginals import MARGINALS
 from diml_nb.matching import match
-from diml_nb.retrieval import rerank, search
+from diml_nb.retrieval import best_places, global_scores, rerank, search
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -23,7 +23,7 @@ def way(request, monkeypatch):
     "Both ways: the program, and what a machine without a compiler does."
     if request.param == "plain":
         monkeypatch.setattr(kernels, "_pair_program", lambda *shape: None)
-        monkeypatch.setattr(kernels, "_compiled", lambda *source, **constants: None)
+        monkeypatch.setattr(retrieval, "_compiled", lambda *source, **constants: None)
     elif _pair_program(16, 16, 128) is None: pytest.skip("no C compiler on this machine")
     return request.param
 
@@ -81,7 +81,7 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     fast = search(x[:50], x, top_k=60)
     fast = fast, rerank(fast, x[:50], x, top_k=50, tol=1e-6)
     monkeypatch.setattr(kernels, "_pair_program", lambda *shape: None)
-    monkeypatch.setattr(kernels, "_compiled", lambda *source, **constants: None)
+    monkeypatch.setattr(retrieval, "_compiled", lambda *source, **constants: None)
     slow = search(x[:50], x, top_k=60)
     slow = slow, rerank(slow, x[:50], x, top_k=50, tol=1e-6)
     assert torch.equal(fast[0].index_qk, slow[0].index_qk) and torch.equal(fast[0].score_qk, slow[0].score_qk)
