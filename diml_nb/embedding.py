@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from torch import Tensor, nn
-from .bank import Bank, open_bank, write_bank
+from .bank import open_bank, write_bank
 from .core import sha256
 from .data import ImageSet
 from .features import PUBLISHED_MARGIN, Backbone, Features, load_image, mapped_maps, pool

@@ -241,7 +241,7 @@ typedef int64_t Longs __attribute__((vector_size(4 * LANES)));
 INLINE int any_above(const float *score, float least) {
     Bits above = {};
     int64_t seen = 0;
-    UNROLL for (int v = 0; v < 4; v++) above |= *(const Unaligned *)(score + v * LANES) > least;
+    UNROLL for (int v = 0; v < 4; v++) above |= ~(*(const Unaligned *)(score + v * LANES) <= least);      /* NaN, the bar of a list that is not full, lets all pass */
     UNROLL for (int l = 0; l < LANES / 2; l++) seen |= ((Longs)above)[l];
     return seen != 0;
 }
@@ -273,7 +273,7 @@ void keep_best(const float *score_qg, int64_t queries, int64_t count, int64_t fi
         for (int64_t g = 0, inside; g < count; g += inside) {
             inside = count - g < 4 * LANES ? count - g : 4 * LANES;
             if (inside == 4 * LANES && !any_above(score + g, least_q[q])) continue;
-            for (int l = 0; l < inside; l++) if (score[g + l] > least_q[q]) {
+            for (int l = 0; l < inside; l++) if (!(score[g + l] <= least_q[q])) {
                 key[filled_q[q]++] = ordered(score + g + l) << 32 | (0xffffffff - (first + g + l));
                 if (filled_q[q] < room) continue;
                 best_first(key, room, keep), filled_q[q] = keep;

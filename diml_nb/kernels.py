@@ -24,8 +24,8 @@ from torch.nn.functional import normalize
 
 from .core import REPOSITORY, atomic_path, cache_dir, sha256
 from .features import Features
-from .matching import _match
-from .sinkhorn import FLOOR, SAFE_EXPONENT
+from .matching import _match, check_features
+from .sinkhorn import FLOOR, SAFE_EXPONENT, check_solver
 
 # %% ../nbs/19_kernels.ipynb #c804ed18
 SOURCE = REPOSITORY / "diml_nb" / "kernels.c"
@@ -156,13 +156,22 @@ def _block(x: Tensor, m: int, asked: int) -> int:
     return max(1, torch.cuda.mem_get_info(x.device)[0] // (4 * x.element_size() * (c * (n + m) + 8 * n * m)))
 
 
-def _check_pairs(a: Features | Tensor, b: Features | Tensor, i_p: Tensor, j_p: Tensor) -> None:
+def _check_positions(a: Tensor, b: Tensor, i_p: Tensor, j_p: Tensor) -> None:
     "Raise an error unless these are positions in both batches: the program would read whatever stands elsewhere in memory."
     for name, x, index in (("i_p", a, i_p), ("j_p", b, j_p)):
         if index.dtype != torch.int64 or index.ndim != 1 or len(index) != len(i_p):
             raise ValueError(f"{name}: expected positions (P,) in int64, as many in i_p and j_p, got {index.dtype} of shape {tuple(index.shape)}")
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(x):
             raise ValueError(f"{name}: expected positions in a batch of {len(x)} images, got {int(index.min())} to {int(index.max())}")
+
+
+def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: dict) -> None:
+    "All that `match` checks, but of each batch only the first image: what is asked for often must not read a gallery each time."
+    check_features(options["marginals"], options["plan"], a=a[:1], b=b[:1])
+    check_solver(*(options[name] for name in ("eps", "tol", "max_iter", "shared_stop")))
+    fields = [(x.local_bcn, x.norm_bn, x.global_bc) for x in (a, b)]
+    if len(kinds := {x.dtype for side in fields for x in side}) > 1: raise TypeError(f"a, b: expected one dtype, got {kinds}; of a bank read the images: bank[index]")
+    _check_positions(*(min(side, key=len) for side in fields), i_p, j_p)
 
 # %% ../nbs/19_kernels.ipynb #279ff987
 def match_pairs(
@@ -173,11 +182,11 @@ def match_pairs(
     done: Callable = lambda pairs: None,       # called with how many have been matched since it was called last
 ) -> Pairs:
     "The similarities of `match` for many pairs, without their plans. Pairs that share their image of `a` should stand together."
-    _check_pairs(a, b, i_p, j_p)
+    options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, differentiable=False)
+    _check_pairs(a, b, i_p, j_p, options)
     empty = lambda dtype: torch.empty(len(i_p), dtype=dtype, device=i_p.device)
     found = Pairs(empty(a.norm_bn.dtype), empty(a.norm_bn.dtype), empty(torch.bool))
     block = block if shared_stop else _block(a.local_bcn, b.norm_bn.shape[1], block)
-    options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, differentiable=False)
     _fill(found, a, b, i_p, j_p, block, done, options)
     return found
 
@@ -187,11 +196,11 @@ def flow_pairs(
     *, marginals: str = "cross_correlation", eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200,
 ) -> Flows:
     "Cosines and transport plans of `match` for many pairs (i_p of a, j_p of b)."
-    _check_pairs(a, b, i_p, j_p)
+    options = dict(marginals=marginals, plan="transport", eps=eps, tol=tol, max_iter=max_iter, shared_stop=False, differentiable=False)
+    _check_pairs(a, b, i_p, j_p, options)
     kind = dict(dtype=a.norm_bn.dtype, device=i_p.device)
     pair = [torch.empty(len(i_p), **kind), torch.empty(len(i_p), **kind), torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)]
     flows = Flows(*(torch.empty(len(i_p), a.norm_bn.shape[1], b.norm_bn.shape[1], **kind) for _ in range(2)))
-    options = dict(marginals=marginals, plan="transport", eps=eps, tol=tol, max_iter=max_iter, shared_stop=False, differentiable=False)
     _fill((*pair, *flows), a, b, i_p, j_p, 512, lambda pairs: None, options)
     return flows
 
@@ -202,12 +211,15 @@ def pull_pairs(
     grad_p: Tensor, slope_pnm: Tensor,                          # of the loss by the value of a pair, and of that by its cosines
 ) -> tuple[Tensor, Tensor]:
     "Gradients of the loss by the cells of a and of b."
-    _check_pairs(a_bcn, b_dcm, i_p, j_p)
+    _check_positions(a_bcn, b_dcm, i_p, j_p)
+    given, shapes = (a_bcn, b_dcm, grad_p, slope_pnm), ((len(i_p),), (len(i_p), a_bcn.shape[2], b_dcm.shape[2]))
+    if (grad_p.shape, slope_pnm.shape) != shapes or a_bcn.shape[1] != b_dcm.shape[1] or len({x.dtype for x in given}) > 1:
+        raise ValueError("a_bcn, b_dcm, grad_p, slope_pnm: expected axes that fit and one dtype, got " + ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given))
     fast = a_bcn.device.type == "cpu" and a_bcn.dtype == torch.float32
     program = _pair_program(a_bcn.shape[2], b_dcm.shape[2], a_bcn.shape[1]) if fast else None
-    size = -(-len(i_p) // torch.get_num_threads()) if program else 1024
+    size = max(1, -(-len(i_p) // torch.get_num_threads())) if program else 1024
     inputs = [x.contiguous() for x in (a_bcn, b_dcm)]
-    sums = [(torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1])) for _ in range(0, len(i_p), size)] if program else [(torch.zeros_like(a_bcn), torch.zeros_like(b_dcm))]
+    sums = [(torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1])) for _ in range(0, max(len(i_p), 1), size)] if program else [(torch.zeros_like(a_bcn), torch.zeros_like(b_dcm))]
 
     def work(number: int) -> None:
         i, j, grad, slope = (x[number * size : (number + 1) * size].contiguous() for x in (i_p, j_p, grad_p, slope_pnm))

@@ -55,7 +55,7 @@ def _by_a_bar(tiles: Iterable[Tensor], places: int, keep_best: Callable) -> tupl
     for tile_qg in tiles:
         if key_qk is None:
             queries, room = len(tile_qg), max(2 * places, 64)
-            key_qk, filled_q, least_q = torch.empty(queries, room, dtype=torch.int64), torch.zeros(queries, dtype=torch.int32), torch.full((queries,), -torch.inf)
+            key_qk, filled_q, least_q = torch.empty(queries, room, dtype=torch.int64), torch.zeros(queries, dtype=torch.int32), torch.full((queries,), torch.nan)
             state = key_qk.data_ptr(), filled_q.data_ptr(), least_q.data_ptr()
         tile_qg = tile_qg.contiguous()
         keep_best(tile_qg.data_ptr(), queries, tile_qg.shape[1], first, places, room, False, *state)
@@ -136,8 +136,9 @@ def search(
     _check(q, g)
     if exclude_self and len(q) != len(g): raise ValueError(f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images")
     if top_k is not None and top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
-    own_q = torch.arange(len(q), device=q.global_bc.device) if exclude_self else positions
-    if own_q is not None and len(own_q) != len(q): raise ValueError(f"positions: expected one for each of {len(q)} queries, got {len(own_q)}")
+    own_q = torch.arange(len(q), device=q.global_bc.device) if exclude_self and positions is None else positions
+    if own_q is not None and (len(own_q) != len(q) or not 0 <= int(own_q.min()) <= int(own_q.max()) < len(g)):
+        raise ValueError(f"positions: expected one of {len(g)} places for each of {len(q)} queries, got {len(own_q)} from {int(own_q.min())} to {int(own_q.max())}")
     places = min(top_k or len(g), len(g) - (own_q is not None))
     if places < 1: raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
     bill = memory_bill(q, g, places=places, memory=memory)
@@ -171,9 +172,9 @@ def shortlist_similarity(
     check_solver(eps, tol, max_iter)
     if top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
     index_qk = ranking.index_qk[:, :top_k]
-    if len(index_qk) != len(q) or int(index_qk.max()) >= len(g):
-        raise ValueError(f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)} lists "
-                         f"with positions up to {int(index_qk.max())}")
+    low, high = (int(x) for x in index_qk.aminmax())
+    if len(index_qk) != len(q) or low < 0 or high >= len(g):
+        raise ValueError(f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)} lists with positions {low} to {high}")
     options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop)
     bill = memory_bill(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
     if memory: print(bill)
