@@ -127,8 +127,7 @@ def _tiles(q_qc: Tensor, g: Features, own_q: Tensor | None, places: int):
 @torch.no_grad()
 def search(
     q: Features, g: Features,             # g may be a `Bank`
-    *, exclude_self: bool = False,        # q and g are the same images: leave each query out of its own list
-    positions: Tensor | None = None,      # where each query stands in the gallery, to be left out of its own list
+    *, exclude_self: bool = False, positions: Tensor | None = None,       # leave each query out of its own list: g is q; or, it stands there in g
     top_k: int | None = None,             # places to keep; default: the whole gallery
     memory: int | None = None,            # bytes that the search may take beside the features; its bill is printed first
 ) -> Ranking:
