@@ -151,7 +151,7 @@ def checked(record: Record) -> str:
     said = []
     if x := found["evaluation"]:
         said.append(f"similarities are within {worst('evaluation', 'similarity'):.0e} of `match`; by the official rules {sum(y['equal_lists_official'] for y in x)} of "
-                    f"{sum(y['queries'] for y in x)} lists equal the loop's, the others but for ties within {worst('evaluation', 'lists_official'):.0e}, with the same metrics")
+                    f"{sum(y['queries'] for y in x)} lists, and their metrics, equal the loop's, the others but for ties within {worst('evaluation', 'lists_official'):.0e}")
     if found["training"]: said.append(f"losses are within {worst('training', 'loss'):.0e}, gradients within {worst('training', 'gradient'):.0e} of their norm")
     return f"(Checked before the times: {'; '.join(said)}.)" if said else ""
 
