@@ -43,6 +43,11 @@ INLINE Vector exponential(Vector x) {
 
 /* turn */
 INLINE void transpose(Vector x[LANES]) {
+#ifdef __clang__                                     /* which shuffles by constants only */
+    Vector turned[LANES];
+    UNROLL for (int i = 0; i < LANES; i++) UNROLL for (int l = 0; l < LANES; l++) turned[i][l] = x[l][i];
+    memcpy(x, turned, sizeof turned);
+#else
     UNROLL for (int half = LANES / 2; half; half /= 2)
         UNROLL for (int i = 0; i < LANES; i++) if (!(i & half)) {
             Bits low, high;
@@ -53,6 +58,7 @@ INLINE void transpose(Vector x[LANES]) {
             Vector a = x[i], b = x[i + half];
             x[i] = __builtin_shuffle(a, b, low), x[i + half] = __builtin_shuffle(a, b, high);
         }
+#endif
 }
 
 /* shape */
