@@ -7,6 +7,7 @@ import torch
 
 from diml_nb.core import data_dir
 from diml_nb.features import feature_maps, get_backbone, pool
+from diml_nb.kernels import flow_pairs, match_pairs, pull_pairs
 from diml_nb.marginals import MARGINALS
 from diml_nb.matching import PLANS, match, similarity_matrix
 from diml_nb.metrics import class_interval, retrieval_metrics
@@ -14,6 +15,7 @@ from diml_nb.retrieval import rerank, search
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False      # products of ten bits are not the same numbers
 GOLDEN = np.load(data_dir() / "golden" / "official_diml.npz")
 MAPS, LABELS = torch.tensor(GOLDEN["maps_nchw"]).float(), torch.tensor(GOLDEN["labels_n"])
 
@@ -34,6 +36,18 @@ def test_retrieval():
     metrics = [retrieval_metrics(r, y, y) for r, y in ((ours, LABELS), (theirs, LABELS.cuda()))]
     assert class_interval(metrics[1].per_query["r_precision"], LABELS.cuda()).mean > 0
     assert abs(metrics[0]["mean_average_precision_at_r"] - metrics[1]["mean_average_precision_at_r"]) < 1e-3
+
+
+def test_pairs_and_their_gradient():
+    here, there = pool(MAPS[:30]), pool(MAPS[:30].cuda())
+    i_p, j_p, grad_p = torch.arange(30).repeat_interleave(10), torch.arange(300) % 30, torch.randn(300)
+    found = [match_pairs(x, x, i, j) for x, i, j in ((here, i_p, j_p), (there, i_p.cuda(), j_p.cuda()))]
+    assert (found[0].similarity_p - found[1].similarity_p.cpu()).abs().max() < 1e-4
+    flows = flow_pairs(here, here, i_p, j_p), flow_pairs(there, there, i_p.cuda(), j_p.cuda())
+    assert (flows[0].plan_pnm - flows[1].plan_pnm.cpu()).abs().max() < 1e-4
+    given = i_p, j_p, grad_p, flows[0].plan_pnm
+    pulled = pull_pairs(here.local_bcn, here.local_bcn, *given), pull_pairs(there.local_bcn, there.local_bcn, *(x.cuda() for x in given))
+    for x, y in zip(*pulled): assert (x - y.cpu()).norm() < 1e-4 * x.norm()
 
 
 def test_gradient_and_maps(tmp_path):
