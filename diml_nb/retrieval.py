@@ -87,7 +87,7 @@ class Bill(NamedTuple):
     @property
     def total(self) -> int: return self.scores + self.lists + self.cells + self.results
     def __str__(self) -> str:
-        return f"{self.queries} queries at a time: " + " + ".join(f"{name} {getattr(self, name) / 1e6:.0f} MB" for name in self._fields[1:]) + f" = {self.total / 1e6:.0f} MB"
+        return f"{self.queries} queries at a time: " + " + ".join(f"{name} {getattr(self, name) / 1e6:.1f} MB" for name in self._fields[1:]) + f" = {self.total / 1e6:.1f} MB"
 
 # %% ../nbs/24_retrieval.ipynb #dcf4d916
 def _tile(g: Features, places: int) -> int:
@@ -103,7 +103,7 @@ def memory_bill(q: Features, g: Features, *, places: int, top_k: int = 0, memory
         images = queries * top_k * isinstance(g, Bank)
         bill = Bill(queries, scores, workers * queries * 16 * max(places, 32), images * 7 * g.local_bcn[0].numel(), len(q) * (16 * places + 21 * top_k))
         if memory is None or bill.total <= memory: return bill
-        if queries == 1: raise ValueError(f"memory: {memory / 1e6:.0f} MB are not enough; the least is {bill}")
+        if queries == 1: raise ValueError(f"memory: {memory / 1e6:.1f} MB are not enough; the least is {bill}")
         queries //= 2
 
 # %% ../nbs/24_retrieval.ipynb #c7e88ed1
