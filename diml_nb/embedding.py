@@ -59,9 +59,10 @@ class Network(nn.Module):
 class Inputs(torch.utils.data.Dataset):
     "What a network reads, by keys (seed, image): rows of the cached maps (of whole images), or images by the published protocol: augmented where there is a seed, the centre where it is None."
 
-    def __init__(self, images: ImageSet, backbone: Backbone, cached: bool):
+    def __init__(self, images: ImageSet, backbone: Backbone, cached: bool, *, pooled: bool = False):     # pooled: a cached map becomes the mean of its cells
         self.paths, self.backbone = images.paths, backbone
         self.maps = mapped_maps(images.paths, backbone) if cached else None
+        if cached and pooled: self.maps = torch.cat([some.float().mean((2, 3), keepdim=True) for some in self.maps.split(256)])
 
     def __len__(self) -> int: return len(self.paths)
 

@@ -110,7 +110,7 @@ def _build(config: TrainConfig, images: ImageSet, folder: Path) -> _State:
     learn, held = hold_out(images.label_n, config.validation, config.seed)
     backbone = get_backbone(config.backbone)
     identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(backbone))
-    with accelerator.main_process_first(): inputs = Inputs(images, backbone, config.cached)
+    with accelerator.main_process_first(): inputs = Inputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
     seed_everything(config.seed)
     channels = backbone(torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=next(backbone.parameters()).device)).shape[1]
     network = Network(None if config.cached else backbone, channels, config.embedding_dim)
