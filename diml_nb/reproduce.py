@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'experiments', 'code_hash', 'Run', 'find_records', 'find_record', 'show_interval', 'table', 'tables',
-           'markdown_table', 'readme_table', 'output_folder', 'reproduce']
+           'markdown_table', 'readme_table', 'output_folder', 'papermill', 'reproduce']
 
 # %% ../nbs/60_reproduce.ipynb #480fcfcd
 import ast
@@ -126,7 +126,7 @@ def tables(record: Record) -> list[pd.DataFrame]:
     if len(metrics := table(record)): return [metrics]
     kinds = {}
     for row in record.rows:
-        found = {name: show_interval(x, signed="gain" in name) for name, x in row["result"].items() if isinstance(x, list) and len(x) == 3}
+        found = {name: show_interval(x, signed="gain" in name) for name, x in row["result"].items() if isinstance(x, list) and [type(v) for v in x] == [float] * 3}
         if found: kinds.setdefault(tuple(row["config"]), []).append(row["config"] | found)
     return [pd.DataFrame(lines, dtype=object).fillna("") for lines in kinds.values()]
 
@@ -160,6 +160,22 @@ def output_folder(preset: str, out: str | Path | None) -> Path | None:
     if out is None and preset == "smoke": return data_dir() / "runs" / "smoke"
     return Path(out).resolve() if out else None
 
+# %% ../nbs/60_reproduce.ipynb #d8d8fea9
+def papermill(source: Path, executed: Path, values: dict, *, threads: int | None = None, quiet: bool = False) -> Path:
+    "Run a notebook with these values for its parameters cell, in a process of its own; `RuntimeError` names the notebook that holds the error."
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    executed.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "papermill", str(source), str(executed), "-k", "python3", "--cwd", str(source.parent)]
+    for key, value in values.items(): command += ["-p", key, str(value)]
+    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    with open(executed.with_suffix(".log") if quiet else os.devnull, "w") as log:
+        done = subprocess.run(command, env=environment, **(dict(stdout=log, stderr=log) if quiet else {}))
+    if done.returncode:
+        log = f", what it printed: {executed.with_suffix('.log')}" * quiet
+        where = f"the notebook as far as it came, with the error: {executed}" if executed.exists() else "it did not start"
+        raise RuntimeError(f"{executed.stem} failed; {where}{log}")
+    return executed
+
 # %% ../nbs/60_reproduce.ipynb #01f95671
 def reproduce(
     name: str,                          # a key of `experiments()`
@@ -174,16 +190,7 @@ def reproduce(
     if name not in experiments(): raise ValueError(f"experiment: expected one of {', '.join(experiments())}, got {name!r}")
     if preset not in PRESETS: raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     folder = output_folder(preset, out)
-    places = {"results": str(folder / "results"), "figures": str(folder / "figures")} if folder else {"results": "", "figures": ""}
     executed = (folder or data_dir() / "runs") / (".".join([name, preset, *map(str, (params or {}).values())]) + ".ipynb")
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    executed.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "papermill", str(experiments()[name]), str(executed), "-k", "python3", "--cwd", str(experiments()[name].parent)]
-    for key, value in (places | dict(preset=preset, fresh=fresh) | (params or {})).items(): command += ["-p", key, str(value)]
-    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    with open(executed.with_suffix(".log") if quiet else os.devnull, "w") as log:
-        done = subprocess.run(command, env=environment, **(dict(stdout=log, stderr=log) if quiet else {}))
-    if done.returncode:
-        where = f"the notebook as far as it came, with the error: {executed}" if executed.exists() else "it did not start, see above"
-        raise RuntimeError(f"{name} failed; {where}")
-    return executed
+    values = {key: str(folder / key) if folder else "" for key in ("results", "figures")} | dict(preset=preset, fresh=fresh) | (params or {})
+    return papermill(experiments()[name], executed, values, threads=threads, quiet=quiet)
+
