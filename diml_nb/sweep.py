@@ -21,12 +21,16 @@ from .metrics import METRICS
 from .reproduce import experiments, find_records, output_folder, papermill, reproduce, show_interval, tables
 from .seeds import Pooled
 
-# %% ../nbs/61_sweep.ipynb #aa536f0f
+# %% ../nbs/61_sweep.ipynb #2d67456e
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
 GRIDS = {       # preset -> experiment -> the values of its parameters that are run
-    "smoke": {}, "quick": {"02_training": dict(seed=range(3))},
-    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")},
-    "paper": {},
+    "smoke": {},
+    "quick": {"02_training": dict(seed=range(3))},
+    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")} | {
+        "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
+        "09_cost": dict(dataset=_SETS),
+        "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3))},
+    "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 
 # %% ../nbs/61_sweep.ipynb #e708b8d6

@@ -1,0 +1,117 @@
+"09_cost at tiny sizes, run twice: what is arithmetic is the same to the last digit, what is a law of retrieval holds in every row."
+import pytest
+import torch
+
+from diml_nb.data import get_dataset
+from diml_nb.embedding import Inputs, embed, evaluate, join
+from diml_nb.metrics import METRICS
+from diml_nb.reproduce import find_record, reproduce
+from diml_nb.sweep import Pooled, by_class, runs, unpack
+from diml_nb.training import load_trained
+
+MAP = "mean_average_precision_at_r"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    "The output folders of two runs."
+    outs = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
+    for out in outs: reproduce("09_cost", "smoke", out=out)
+    return outs
+
+
+def rows(out, kind):
+    "Settings and results of one kind of row."
+    record = find_record("09_cost", "smoke", results=out / "results")
+    return [({k: x for k, x in r["config"].items() if k != kind}, r["result"]) for r in record.rows if kind in r["config"]]
+
+
+@pytest.fixture
+def of(smoke):
+    "The result of the usual setting with other values, for one kind of row."
+    usual = next(r for r in [find_record("09_cost", "smoke", results=smoke[0] / "results")]).config["usual"]
+    def get(kind, **other):
+        (found,) = [result for config, result in rows(smoke[0], kind) if config == usual | other]
+        return found
+    return get
+
+
+@pytest.fixture
+def embedded(smoke):
+    "The test images by the head that the run trained."
+    (folder,) = (smoke[0] / "results" / "runs" / "09_cost").glob("*/16-0.001")
+    network, backbone, *_ = load_trained(folder)
+    test = get_dataset("emoji").subset("test")
+    test = test.take(torch.isin(test.label_n, test.label_n.unique()[:8]))
+    return lambda grid: (join(embed(network, Inputs(test, backbone, True), torch.arange(len(test)), grid=grid)), test.label_n)
+
+
+def test_every_setting_is_measured_in_three_ways(smoke):
+    "One thing is changed at a time, none twice, and beside each setting stands its cosine."
+    record = find_record("09_cost", "smoke", results=smoke[0] / "results")
+    usual = record.config["usual"]
+    places = [config for config, _ in rows(smoke[0], "accuracy")]
+    assert places == [c for c, _ in rows(smoke[0], "time")] == [c for c, _ in rows(smoke[0], "memory")]
+    assert all(places.count(p) == 1 and p | dict(K=0, grid=usual["grid"]) in places for p in places)
+    assert all(sum(p[k] != usual[k] for k in usual if k != "K" or p["K"]) <= 1 for p in places)
+    for axis, values in record.config["axes"].items(): assert all(usual | {axis: value} in places for value in values)
+    assert (smoke[0] / "figures" / "09_cost-emoji.png").stat().st_size > 10_000
+
+
+def test_accuracy_and_memory_are_the_same_in_every_run(smoke):
+    first, second = (find_record("09_cost", "smoke", results=out / "results") for out in smoke)
+    assert first.hash == second.hash
+    for kind in ("classes", "network", "accuracy", "memory"): assert rows(smoke[0], kind) == rows(smoke[1], kind)
+
+
+def test_rows_are_what_evaluate_finds(of, embedded):
+    "No shortlist is the cosine, a shortlist is `evaluate` with it."
+    x, label_n = embedded(4)
+    for K in (0, 2, 10, 20):
+        found = evaluate(x, label_n, structural=K > 0, top_k=max(K, 1))
+        assert of("accuracy", K=K)["by_class"] == by_class(found.per_query, label_n)
+    assert of("accuracy", K=20)["by_class"] != of("accuracy", K=0)["by_class"]
+
+
+def test_one_cell_is_the_whole(of):
+    "The plan of two single cells has no choice, and their cosine is that of the images: no place changes."
+    assert of("accuracy", grid=1)["by_class"] == of("accuracy", K=0)["by_class"] != of("accuracy", grid=4)["by_class"]
+
+
+def test_no_class_is_harder_among_fewer(of):
+    "Classes stay whole, so a smaller gallery only lacks wrong images; and every class is asked in it."
+    few, all_ = (unpack(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1))
+    assert len(few) == len(all_) == 8 and (few >= all_).all() and (few > all_).any()
+    few, all_ = (of("memory", parts=parts)["images"] for parts in (2, 1))
+    assert few < all_ and abs(2 * few - all_) <= 8
+
+
+def test_bytes_are_those_of_the_features(of, embedded):
+    for grid in (1, 2, 4):
+        x, label_n = embedded(grid)
+        found, size = of("memory", grid=grid), sum(t.nbytes for t in (x.local_bcn, x.norm_bn, x.global_bc))
+        assert found["images"] == len(x) == len(label_n) and found["gallery_bytes"] == size == len(x) * found["image_bytes"]
+    assert of("memory", K=0)["gallery_bytes"] == x.global_bc.nbytes
+
+
+def test_times_are_of_what_they_say(smoke):
+    "In order, and nothing is re-ranked where there is no shortlist."
+    for config, result in rows(smoke[0], "time"):
+        for name in ("usual_ms", "search_ms", "rerank_ms", "times"): assert 0 <= result[name]["low"] <= result[name]["median"] <= result[name]["high"]
+        assert result["usual_ms"]["low"] > 0 and result["search_ms"]["low"] > 0
+        assert result["rerank_ms"]["median"] > 1e-4 if config["K"] else result["rerank_ms"]["high"] < 1e-3
+
+
+def test_pooled_reads_it(smoke):
+    "Also the smaller galleries: all classes have a value in each."
+    pooled = Pooled([find_record("09_cost", "smoke", results=smoke[0] / "results")])
+    assert len(pooled.rows) == len(rows(smoke[0], "accuracy")) == len(pooled.table(lambda row: None))
+    for config in pooled.rows:
+        base = config | dict(accuracy="cosine", K=0, grid=4)
+        for name in METRICS:
+            mean, low, high = pooled.interval(config, name, minus=base)
+            assert low <= mean <= high and (config != base or mean == low == high == 0)
+
+
+def test_the_sweep_runs_it_once_for_each_large_set():
+    assert runs("full", ["09_cost"]) == [("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes")]
