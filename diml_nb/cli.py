@@ -96,18 +96,19 @@ def run(
     dataset: Annotated[str | None, typer.Option(help="Of a grid of runs, only those on this data set.")] = None,
     seed: Annotated[int | None, typer.Option(help="Only those of this seed.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for all that is written; default: the repository.")] = None,
-    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Pass over runs that ended well by this code and go on where one was killed, or forget all rows of earlier runs.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over runs that have a finished record of this code.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows of a run that was killed; else it goes on where it was.")] = False,
 ) -> None:
     "Run reproduction notebooks, each run in a process of its own, and print the tables of their records. One that fails is named at the end and stops no other."
     with _sentences():
         from diml_nb import sweep
         from diml_nb.reproduce import find_records
-        executed = sweep.sweep(preset, names, jobs=jobs, out=out, fresh=not resume, dataset=dataset, seed=seed)
+        sweep.sweep(preset, names, jobs=jobs, resume=resume, fresh=fresh, out=out, dataset=dataset, seed=seed)
         for name, images in dict.fromkeys((name, params.get("dataset")) for name, params in sweep.runs(preset, names, dataset=dataset, seed=seed)):
             records = find_records(name, preset, results=sweep.results_folder(preset, out), **({"dataset": images} if images else {}))
             for lines in sweep.show_tables(records): typer.echo(lines.to_string(index=False) + "\n")
             typer.echo(f"{name}, preset {preset}: {sum(r.seconds for r in records):.0f} s of measuring, record {', '.join(r.hash for r in records)}")
-        typer.echo("notebooks: " + ", ".join(map(str, executed)))
+        typer.echo(f"executed notebooks: {sweep.results_folder(preset, out).with_name('runs') if not out else out}")
 
 
 # %% ../nbs/62_cli.ipynb #b80d5e3a
