@@ -28,7 +28,8 @@ from .reproduce import experiments, find_records, output_folder, reproduce, show
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
 GRIDS = {       # preset -> experiment -> the values of its parameters that are run
     "smoke": {}, "quick": {},
-    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")},
+    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")}
+    | {"08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3))},
     "paper": {},
 }
 
