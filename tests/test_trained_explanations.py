@@ -1,5 +1,6 @@
 "08_trained_explanations: two seeds of a smoke run, and what must hold whatever the networks learn."
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch
 from diml_nb.reproduce import find_records, reproduce
 from diml_nb.sweep import GRIDS, Pooled, unpack
 
-NETWORKS = ("untrained", "baseline", "DIML")
+NETWORKS = ("untrained", "random head", "baseline", "DIML")
 ORDERS = ("DIML, paper's weights", "pooled cosine", "cell length")
 
 
@@ -26,7 +27,7 @@ def of(records, measure):
 
 def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
     flows, hiding = (of(smoke[1], measure) for measure in ("flows", "hiding"))
-    assert len(flows.rows) == 3 * 9 and len(hiding.rows) == 3 * 3
+    assert len(flows.rows) == 4 * 9 and len(hiding.rows) == 4 * 3
     assert flows.size_c.tolist() == [1] * 8 and hiding.size_c.tolist() == [1] * 3
     assert all(row["result"]["left_out"] == 0 for r in smoke[1] for row in r.rows if row["config"] == dict(measure="hiding"))
     assert [r.config["seed"] for r in smoke[1]] == [0, 1] and len({r.hash for r in smoke[1]}) == 2
@@ -34,7 +35,7 @@ def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
 
 def test_the_seed_changes_the_networks_and_nothing_else(smoke):
     "Pairs, cells to hide and the untrained network are the same; a mixed-up axis of networks or orders would let a trained one into them."
-    for network, same in (("untrained", True), ("baseline", False), ("DIML", False)):
+    for network, same in [(network, network == "untrained") for network in NETWORKS]:
         rows = [[(row["config"], row["result"]) for row in r.rows if row["config"].get("network") == network] for r in smoke[1]]
         for (config, one), (_, two) in zip(*rows):
             kept = "by_class" if config["measure"] != "network" else "cosine"
@@ -77,9 +78,9 @@ def test_both_heads_have_learnt(smoke):
     "Both start from the same weights: equal rows would mean that neither took a step, or that one was measured twice."
     for r in smoke[1]:
         chosen = {row["config"]["network"]: row["result"]["chosen"] for row in r.rows if row["config"]["measure"] == "network"}
-        assert chosen["untrained"] == {} and all(chosen[n]["step"] > 0 for n in NETWORKS[1:])
+        assert chosen["untrained"] == chosen["random head"] == {} and all(chosen[n]["step"] > 0 for n in NETWORKS[2:])
         by_class = {n: [row["result"]["by_class"] for row in r.rows if row["config"].get("network") == n and "by_class" in row["result"]] for n in NETWORKS}
-        assert by_class["baseline"] != by_class["DIML"] and by_class["untrained"] != by_class["baseline"]
+        assert all(by_class[one] != by_class[two] for one, two in combinations(NETWORKS, 2))
 
 
 def test_figures_are_of_the_first_seed(smoke):
