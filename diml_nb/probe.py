@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['first_classes', 'best_probe', 'probe_maps', 'pool_blocks', 'measure', 'search_all', 'with_and_without']
 
-# %% ../nbs/33_probe.ipynb #3878efbc
+# %% ../nbs/33_probe.ipynb #e62c250b
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from .features import Features, pool
 from .metrics import METRICS, Ranking, retrieval_metrics
 from .retrieval import reorder, search, shortlist_similarity
 from .seeds import by_class
-from .training import CHOICE, ON_MAPS, TrainConfig, Trained, fit, load_trained
+from .training import CHOICE, ON_MAPS, TrainConfig, Trained, backbone_of, fit, load_trained
 
 # %% ../nbs/33_probe.ipynb #2d191a13
 def first_classes(dataset: str, split: str, classes: int | None = None) -> ImageSet:
@@ -25,7 +25,16 @@ def first_classes(dataset: str, split: str, classes: int | None = None) -> Image
     images = get_dataset(dataset).subset(split)
     return images.take(torch.isin(images.label_n, images.label_n.unique()[:classes]))
 
-# %% ../nbs/33_probe.ipynb #829fde22
+# %% ../nbs/33_probe.ipynb #882f77dc
+_INPUTS: dict[tuple, Inputs] = {}       # of this process: a hundred heads read the same maps
+
+
+def _shared_inputs(config: TrainConfig, images: ImageSet) -> Inputs:
+    key = images.hash, config.backbone, config.structural
+    if key not in _INPUTS: _INPUTS[key] = Inputs(images, backbone_of(config), True, pooled=not config.structural)
+    return _INPUTS[key]
+
+
 def best_probe(
     folder: str | Path, images: ImageSet,       # a folder for each rate; the training split
     rates: list[float], **config,               # learning rates to choose from; fields of `TrainConfig` beside those of `ON_MAPS`
@@ -33,7 +42,8 @@ def best_probe(
     "Train a head on cached maps at each rate, and choose."
     heads = {}
     for lr in rates:
-        fit(TrainConfig(**ON_MAPS | dict(lr=lr) | config), Path(folder) / f"{lr:g}", images=images)
+        settings = TrainConfig(**ON_MAPS | dict(lr=lr) | config)
+        fit(settings, Path(folder) / f"{lr:g}", images=images, inputs=_shared_inputs(settings, images))
         heads[f"{lr:g}"] = load_trained(Path(folder) / f"{lr:g}")
     scores = {lr: round(head.best[CHOICE], 6) for lr, head in heads.items()}
     return heads[max(scores, key=scores.get)], scores

@@ -35,42 +35,51 @@ def by_class(per_query: dict[str, Tensor], label_q: Tensor, names: Iterable[str]
     index_q = label_q.unique(return_inverse=True)[1]
     return {name: pack(torch.bincount(index_q, per_query[name].double()) / torch.bincount(index_q)) for name in names}
 
-# %% ../nbs/29_seeds.ipynb #6bdb732c
-class Pooled:
-    "Records that differ in their seed alone, read as one. A row is named by its configuration."
+# %% ../nbs/29_seeds.ipynb #8fc28048
+def _read(record: Record) -> dict[str, tuple[dict, list[int]]]:
+    "Configuration -> result and class sizes."
+    found, size_c = {}, None
+    for row in record.rows:
+        size_c = row["result"].get("size_c", size_c)
+        if "by_class" in row["result"]: found[json.dumps(row["config"])] = row["result"], size_c
+    return found
+
+
+class _Rows:
+    "What all records have, row by row."
 
     def __init__(self, records: list[Record], *, resamples: int = 2000):
         if not records: raise ValueError("records: expected at least one, got none")
-        self.records, self.resamples = records, resamples
-        sizes = {json.dumps(next(r["result"]["size_c"] for r in record.rows if "size_c" in r["result"])) for record in records}
-        if len(sizes) > 1: raise ValueError("records: expected the same classes in all of them; choose one data set")
-        self.size_c = torch.tensor(json.loads(sizes.pop()))
-        keys = [[json.dumps(r["config"]) for r in record.rows if "by_class" in r["result"]] for record in records]
-        self.rows = [json.loads(key) for key in keys[0] if all(key in other for other in keys)]
-        self._over = {json.dumps(r["config"]): r["result"].get("over") for r in records[0].rows}
+        self.records, self.resamples, read = records, resamples, [_read(record) for record in records]
+        self._found = {key: [x[key] for x in read] for key in read[0] if all(key in x for x in read)}
+        for key, found in self._found.items():
+            if any(size_c != found[0][1] for _, size_c in found): raise ValueError(f"records: expected the same classes in all of them, {key} has others; choose one data set")
 
-    def over(self, config: dict) -> dict | None:
-        "The row from which the gain of this one is counted, if its record names one."
-        return self._over[json.dumps(config)]
+    def _row(self, config: dict) -> list[tuple[dict, list[int]]]:
+        if (key := json.dumps(config)) not in self._found: raise KeyError(f"{config} is not a row of all {len(self.records)} records")
+        return self._found[key]
 
-    def metrics(self, config: dict) -> list[str]:
-        "What was measured in this row."
-        return next(list(r["result"]["by_class"]) for r in self.records[0].rows if r["config"] == config)
+# %% ../nbs/29_seeds.ipynb #29e68e08
+class Pooled(_Rows):
+    "Records that differ in their seed alone, read as one. A row is named by its configuration; the sizes of its classes stand in the last row before it that has some."
 
-    def values(self, config: dict, metric: str) -> Tensor:
-        "(seeds, classes)."
-        found = [[r["result"]["by_class"][metric] for r in record.rows if r["config"] == config and "by_class" in r["result"]] for record in self.records]
-        if not all(found): raise KeyError(f"{config} is not a row of all {len(found)} records")
-        return torch.stack([unpack(x) for (x,) in found])
+    @property
+    def rows(self) -> list[dict]: return [json.loads(key) for key in self._found]
+    def metrics(self, config: dict) -> list[str]: return list(self._row(config)[0][0]["by_class"])       # what was measured in this row
+    def over(self, config: dict) -> dict | None: return self._row(config)[0][0].get("over")              # the row from which its gain is counted, if it names one
+    def size_c(self, config: dict) -> Tensor: return torch.tensor(self._row(config)[0][1])
+    def values(self, config: dict, metric: str) -> Tensor: return torch.stack([unpack(result["by_class"][metric]) for result, _ in self._row(config)])     # (seeds, classes)
 
     def difference(self, config: dict, metric: str, minus: dict | None = None) -> Tensor:
         return self.values(config, metric) - (self.values(minus, metric) if minus is not None else 0)
 
     def interval(self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None) -> list[float]:
         "[mean, low, high] of a row, or of its paired difference to another row."
-        value_q = self.difference(config, metric, minus).mean(0).repeat_interleave(self.size_c)
-        return list(class_interval(value_q, torch.arange(len(self.size_c)).repeat_interleave(self.size_c), resamples=self.resamples))
+        size_c = self.size_c(config)
+        value_q = self.difference(config, metric, minus).mean(0).repeat_interleave(size_c)
+        return list(class_interval(value_q, torch.arange(len(size_c)).repeat_interleave(size_c), resamples=self.resamples))
 
     def of_seeds(self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None) -> list[float]:
         "The same for each seed alone, without an interval."
-        return ((self.difference(config, metric, minus) * self.size_c).sum(1) / self.size_c.sum()).tolist()
+        size_c = self.size_c(config)
+        return ((self.difference(config, metric, minus) * size_c).sum(1) / size_c.sum()).tolist()

@@ -126,7 +126,7 @@ def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path |
         lines.append(dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""), state=state) | facts)
     return pd.DataFrame(lines).fillna("")
 
-# %% ../nbs/61_sweep.ipynb #348834fc
+# %% ../nbs/61_sweep.ipynb #855d56f4
 def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame:
     "One line a row: its configuration, its metrics in percent with intervals, and the gain in the last of them over the row from which its record counts it."
     lines = []
@@ -140,8 +140,10 @@ def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame
 
 def show_tables(records: list[Record]) -> list[pd.DataFrame]:
     "The tables of records that differ in their seed alone: pooled where classes are kept, else those of each record."
-    if any("by_class" in row["result"] for row in records[0].rows): return [pooled_table(Pooled(records))]
-    return [lines for record in records for lines in tables(record)]
+    pooled = Pooled(records)
+    kinds = {}
+    for row in pooled.rows: kinds.setdefault(tuple(pooled.metrics(row)), []).append(row)
+    return [pooled_table(pooled, rows) for rows in kinds.values()] or [lines for record in records for lines in tables(record)]
 
 # %% ../nbs/61_sweep.ipynb #fef2436c
 def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:

@@ -108,7 +108,7 @@ class _State:
         return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
 
 # %% ../nbs/32_training.ipynb #d6386fcf
-def _build(config: TrainConfig, images: ImageSet, folder: Path) -> _State:
+def _build(config: TrainConfig, images: ImageSet, folder: Path, inputs: Inputs | None = None) -> _State:
     "Data, network, loss and optimizer as they are before the first step."
     folder.mkdir(parents=True, exist_ok=True)
     from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -121,7 +121,7 @@ def _build(config: TrainConfig, images: ImageSet, folder: Path) -> _State:
     learn, held = hold_out(images.label_n, config.validation, config.seed)
     backbone = backbone_of(config)
     identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(backbone))
-    with accelerator.main_process_first(): inputs = Inputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
+    with accelerator.main_process_first(): inputs = inputs or Inputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
     seed_everything(config.seed)
     channels = backbone(torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=next(backbone.parameters()).device)).shape[1]
     network = Network(None if config.cached else backbone, channels, config.embedding_dim)
@@ -300,13 +300,14 @@ def _validate(state: _State) -> dict[str, float]:
 def fit(
     config: TrainConfig, folder: str | Path,    # everything the run writes goes there; a run that was killed goes on from there
     *, images: ImageSet | None = None,          # default: the training split of `config.dataset`
+    inputs: Inputs | None = None,               # what the network reads of them, where several runs share it
     fresh: bool = False,                        # forget what is there
     workers: int = 0,                           # processes that load images
     tensorboard: bool = False,                  # also log for TensorBoard
 ) -> Path:                                      # model.safetensors, the weights of the best epoch on the held-out classes
     "Train, with a log (log.jsonl), checkpoints and validation; on one or many processes, with the same result."
     folder = Path(folder)
-    state = _build(config, images or get_dataset(config.dataset).subset("train"), folder)
+    state = _build(config, images or get_dataset(config.dataset).subset("train"), folder, inputs)
     _resume(state, fresh)
     every = config.evaluate_every * state.steps_per_epoch
     with closing(_Log(state, tensorboard)) as log:

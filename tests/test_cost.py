@@ -6,7 +6,8 @@ from diml_nb.data import get_dataset
 from diml_nb.embedding import Inputs, embed, evaluate, join
 from diml_nb.metrics import METRICS
 from diml_nb.reproduce import find_record, reproduce
-from diml_nb.sweep import Pooled, by_class, runs, unpack
+from diml_nb.seeds import Pooled, by_class, unpack
+from diml_nb.sweep import runs
 from diml_nb.training import load_trained
 
 MAP = "mean_average_precision_at_r"

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from diml_nb.reproduce import find_records, reproduce
-from diml_nb.sweep import GRIDS, Pooled, unpack
+from diml_nb.seeds import Pooled, unpack
+from diml_nb.sweep import GRIDS
 
 NETWORKS = ("untrained", "random head", "baseline", "DIML")
 ORDERS = ("DIML, paper's weights", "pooled cosine", "cell length")
@@ -28,7 +29,7 @@ def of(records, measure):
 def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
     flows, hiding = (of(smoke[1], measure) for measure in ("flows", "hiding"))
     assert len(flows.rows) == 4 * 9 and len(hiding.rows) == 4 * 3
-    assert flows.size_c.tolist() == [1] * 8 and hiding.size_c.tolist() == [1] * 3
+    assert flows.size_c(flows.rows[0]).tolist() == [1] * 8 and hiding.size_c(hiding.rows[0]).tolist() == [1] * 3
     assert all(row["result"]["left_out"] == 0 for r in smoke[1] for row in r.rows if row["config"] == dict(measure="hiding"))
     assert [r.config["seed"] for r in smoke[1]] == [0, 1] and len({r.hash for r in smoke[1]}) == 2
 
