@@ -28,8 +28,9 @@ from .reproduce import experiments, find_records, output_folder, reproduce, show
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
 GRIDS = {       # preset -> experiment -> the values of its parameters that are run
     "smoke": {}, "quick": {},
-    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")},
-    "paper": {},
+    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")}
+            | {"10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3))},
+    "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 
 # %% ../nbs/61_sweep.ipynb #e708b8d6
