@@ -1,4 +1,4 @@
-"The whole network by papermill: a smoke run, a run twice, and the published setting to its end on small archives of CUB's layout."
+"The whole network by papermill: a smoke run, twice, and the published setting to its end on small archives of CUB's layout."
 from dataclasses import replace
 
 import nbformat
@@ -25,17 +25,26 @@ def printed(path):
 def rows(record): return [tuple(r["config"].values()) for r in record.rows if "by_class" in r["result"]]
 
 
-def test_smoke(tmp_path):
-    "Three networks, two ways each to test them; elsewhere the same rows to the last digit."
-    executed = reproduce(NAME, "smoke", out=tmp_path / "one", threads=1)
-    record = find_record(NAME, "smoke", results=tmp_path / "one" / "results", dataset="emoji", seed=0)
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    out = tmp_path_factory.mktemp("smoke")
+    return out, reproduce(NAME, "smoke", out=out, threads=1)
+
+
+def test_smoke(smoke):
+    "Three networks, two ways each to test them."
+    out, executed = smoke
+    record = find_record(NAME, "smoke", results=out / "results", dataset="emoji", seed=0)
     assert record.finished and rows(record) == [(*x, method) for x in TRAINED for method in ("cosine", "DIML")]
     assert all(x in printed(executed) for x in ("memory of the device:", "memory of the machine:", "disk:", "time:", "2 networks"))
     for r in record.rows[1:]:
         assert set(r["result"]["by_class"]) == set(r["result"]["official"]) == set(METRICS) and all(0 <= x <= 1 for x in r["result"]["official"].values())
-    assert [p.name for p in (tmp_path / "one" / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"] and len(Pooled([record]).table(lambda row: None)) == 6
-    reproduce(NAME, "smoke", out=tmp_path / "two", threads=1)
-    again = find_record(NAME, "smoke", results=tmp_path / "two" / "results")
+    assert [p.name for p in (out / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"] and len(Pooled([record]).table(lambda row: None)) == 6
+
+
+def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
+    reproduce(NAME, "smoke", out=tmp_path, threads=1)
+    record, again = (find_record(NAME, "smoke", results=out / "results") for out in (smoke[0], tmp_path))
     assert again.hash == record.hash and [(r["config"], r["result"]) for r in again.rows] == [(r["config"], r["result"]) for r in record.rows]
 
 
@@ -63,7 +72,7 @@ def small_cub(tmp_path, monkeypatch):
 
 def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
     "ResNet-50 and both losses of the paper on small archives; only size and duration are other, and random weights, as the published ones must be downloaded."
-    params = dict(dataset="cub", epochs=1, batch_size=4, image_size=64, pretrained=False)
+    params = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
     executed = reproduce(NAME, "paper", out=tmp_path / "out", params=params, threads=1)
     record = find_record(NAME, "paper, changed", results=tmp_path / "out" / "results", dataset="cub", seed=0)
     losses = ("margin", "multi_similarity")
@@ -72,7 +81,7 @@ def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
     assert "cub (CUB-200-2011" in text and "is there" in text and "diml data verify cub" in text and "4 networks" in text and "hours" in text
     for folder in (tmp_path / "out" / "results" / "runs" / NAME).glob("*/*/"):
         config = load_trained(folder).config
-        assert config == TrainConfig(dataset="cub", backbone="torchvision/resnet50", pretrained=False, image_size=64, loss=config.loss, structural=config.structural, epochs=1, batch_size=4, evaluate_every=5)
+        assert config == TrainConfig(dataset="cub", backbone="torchvision/resnet50", pretrained=False, image_size=64, loss=config.loss, structural=config.structural, epochs=1, batch_size=12, evaluate_every=5)
 
 
 def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch):
