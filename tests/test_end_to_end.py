@@ -43,7 +43,8 @@ def test_smoke(smoke):
 
 
 def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
-    reproduce(NAME, "smoke", out=tmp_path, threads=1)
+    "Also when another process loads the images."
+    reproduce(NAME, "smoke", out=tmp_path, params=dict(workers=1), threads=1)
     record, again = (find_record(NAME, "smoke", results=out / "results") for out in (smoke[0], tmp_path))
     assert again.hash == record.hash and [(r["config"], r["result"]) for r in again.rows] == [(r["config"], r["result"]) for r in record.rows]
 
