@@ -45,22 +45,22 @@ def runs(preset: str, names: Iterable[str] | None = None, **only) -> list[tuple[
     found = [(name, params) for name, params in found if all(params.get(k, v) == v for k, v in only.items() if v is not None)]
     return sorted(found, key=lambda run: run[1].get("seed", 0))
 
-# %% ../nbs/61_sweep.ipynb #d6fce10f
+# %% ../nbs/61_sweep.ipynb #046480c7
 def results_folder(preset: str, out: str | Path | None) -> Path:
     "Where a run leaves its record."
     return (output_folder(preset, out) or data_dir()) / "results"
 
-
+# %% ../nbs/61_sweep.ipynb #dd5ca768
 def _finished(preset: str, out: str | Path | None, name: str, params: dict) -> Record | None:
     "The record of a run, if there is one."
     try: return find_records(name, preset, results=results_folder(preset, out), **params)[0]
     except FileNotFoundError: return None
 
-
+# %% ../nbs/61_sweep.ipynb #37e3ef93
 def _note(preset: str, out: str | Path | None, name: str, params: dict) -> Path:
     return (output_folder(preset, out) or data_dir() / "runs") / (".".join([name, preset, *map(str, params.values())]) + ".note.json")
 
-
+# %% ../nbs/61_sweep.ipynb #09200bca
 def _write_note(path: Path, **facts) -> None:
     with atomic_path(path) as partial: partial.write_text(json.dumps(facts))
 
@@ -95,7 +95,7 @@ def sweep(
     if errors: raise RuntimeError(f"{len(errors)} of {len(todo)} runs failed:\n" + "\n".join(errors))
     return todo
 
-# %% ../nbs/61_sweep.ipynb #9d756917
+# %% ../nbs/61_sweep.ipynb #4299704f
 def _rows_so_far(folder: Path, preset: str, params: dict) -> int:
     "Rows of the unfinished record of a run."
     wanted, best = dict(params, preset=preset), 0
@@ -104,7 +104,7 @@ def _rows_so_far(folder: Path, preset: str, params: dict) -> int:
         if all(record["config"].get(k) == v for k, v in wanted.items()): best = max(best, len(record["rows"]))
     return best
 
-
+# %% ../nbs/61_sweep.ipynb #b2359de8
 def _alive(process: int) -> bool:
     try: os.kill(process, 0)
     except ProcessLookupError: return False
@@ -126,7 +126,7 @@ def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path |
         lines.append(dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""), state=state) | facts)
     return pd.DataFrame(lines).fillna("")
 
-# %% ../nbs/61_sweep.ipynb #855d56f4
+# %% ../nbs/61_sweep.ipynb #e7dabeae
 def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame:
     "One line a row: its configuration, its metrics in percent with intervals, and the gain in the last of them over the row from which its record counts it."
     lines = []
@@ -137,7 +137,7 @@ def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame
         lines.append(config | numbers | {f"{METRICS.get(names[-1], names[-1])} gained": gain})
     return pd.DataFrame(lines, dtype=object).fillna("")
 
-
+# %% ../nbs/61_sweep.ipynb #c5e25b62
 def show_tables(records: list[Record]) -> list[pd.DataFrame]:
     "The tables of records that differ in their seed alone: pooled where classes are kept, else those of each record."
     pooled = Pooled(records)

@@ -50,8 +50,7 @@ class TrainConfig(_Checked):
     "All that determines a run besides images and code. The defaults are those of Margin + DIML on CUB (arXiv 2108.05889), but for `validation`."
     dataset: str = _about("emoji", "name of a data set, see `diml data list`, or the path of your own images")
     backbone: str = _about("torchvision/resnet50", "efficientnet_lite0, timm/NAME or torchvision/NAME")
-    pretrained: bool = _about(True, "begin with the weights that the backbone is published with; else with random ones")
-    image_size: int | None = _about(None, "side of the images, pixels; default: what the backbone was made for", least=32)
+    pretrained: bool = _about(True, "begin with its published weights; else with random ones"); image_size: int | None = _about(None, "pixels a side; default: the backbone's own", least=32)
     cached: bool = _about(False, "freeze the backbone, compute its maps once, train the head only")
     loss: str = _about("margin", "a published loss: " + ", ".join(RECIPES), RECIPES)
     structural: bool = _about(True, "train with DIML; else on the mean of the cells")
@@ -62,8 +61,7 @@ class TrainConfig(_Checked):
     swap_marginals: bool = _about(False, "as the official training code: masses on the wrong side")
     proxies: str = _about("map", "proxies of a structural loss: map or vector", ("map", "vector"))
     epochs: int = _about(150, "passes over the training images", least=1)
-    batch_size: int = _about(112, "images a step, over all processes", least=2)
-    per_class: int = _about(2, "images of each class in a batch", least=1)
+    batch_size: int = _about(112, "images a step, over all processes", least=2); per_class: int = _about(2, "images of each class in a batch", least=1)
     lr: float = _about(1e-5, "learning rate of the network (Adam, constant)", least=0)
     loss_lr: float | None = _about(None, "learning rate of betas and proxies; default: the published multiple of lr", least=0)
     weight_decay: float = _about(4e-4, "of the network", least=0)
@@ -75,9 +73,9 @@ class TrainConfig(_Checked):
 # %% ../nbs/32_training.ipynb #e878c801
 ON_MAPS = dict(backbone="efficientnet_lite0", cached=True, loss="multi_similarity", lr=3e-4, batch_size=64, epochs=18, evaluate_every=2)
 
-# %% ../nbs/32_training.ipynb #4c00d784
+
 def backbone_of(config: TrainConfig, *, pretrained: bool | None = None) -> Backbone:     # default: as in `config`
-    "The backbone as it is before the first step."
+    "The backbone before the first step; random weights are drawn by the run's seed."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         backbone = get_backbone(config.backbone, pretrained=config.pretrained if pretrained is None else pretrained)
