@@ -64,7 +64,17 @@ def _note(preset: str, out: str | Path | None, name: str, params: dict) -> Path:
 def _write_note(path: Path, **facts) -> None:
     with atomic_path(path) as partial: partial.write_text(json.dumps(facts))
 
-# %% ../nbs/61_sweep.ipynb #c5ed56c9
+# %% ../nbs/61_sweep.ipynb #d78febcb
+def _run(run: tuple[str, dict], preset: str, out: str | Path | None, options: dict) -> str:
+    "Run one and note how it went; the error, or nothing."
+    note, error = _note(preset, out, *run), ""
+    _write_note(note, state="running", process=os.getpid())
+    try: reproduce(run[0], preset, out=out, params=run[1], **options)
+    except RuntimeError as failure: error = str(failure)
+    _write_note(note, **dict(state="failed", error=error) if error else dict(state="done"))
+    return error
+
+# %% ../nbs/61_sweep.ipynb #5e183e0a
 def sweep(
     preset: str = "quick", names: Iterable[str] | None = None,      # of `experiments()`; default: all that have the preset
     *, jobs: int | None = None,         # runs at a time, which share the cores; default: one for each core, on a GPU one
@@ -74,24 +84,14 @@ def sweep(
     **only,                             # dataset=..., seed=...: only these
 ) -> list[tuple[str, dict]]:            # what was run
     "Run the grid of a preset. `RuntimeError` names the runs that failed, after all others have ended."
-    cores, todo = os.cpu_count() or 1, runs(preset, names, **only)
-    if not todo: raise ValueError(f"no run of {preset} has {only}")
+    if not (todo := runs(preset, names, **only)): raise ValueError(f"no run of {preset} has {only}")
     if jobs is not None and jobs < 1: raise ValueError(f"jobs: expected at least 1, got {jobs}")
     if resume: todo = [run for run in todo if not ((record := _finished(preset, out, *run)) and record.inputs["code"] == code_now(run[0]))]
-    jobs = min(jobs or (cores if device().type == "cpu" else 1), max(1, len(todo)))
-    bar, options = progress(None, f"runs, preset {preset}", total=len(todo)), dict(out=out, fresh=fresh, threads=max(1, cores // jobs), quiet=jobs > 1)
-
-    def one(run: tuple[str, dict]) -> str:
-        note, error = _note(preset, out, *run), ""
-        _write_note(note, state="running", process=os.getpid())
-        try: reproduce(run[0], preset, params=run[1], **options)
-        except RuntimeError as failure: error = str(failure)
-        _write_note(note, **dict(state="failed", error=error) if error else dict(state="done"))
-        bar.update()
-        return error
-
-    with ThreadPoolExecutor(jobs) as pool: errors = list(filter(None, pool.map(one, todo)))
-    bar.close()
+    jobs = min(jobs or ((os.cpu_count() or 1) if device().type == "cpu" else 1), max(1, len(todo)))
+    options = dict(fresh=fresh, threads=max(1, (os.cpu_count() or 1) // jobs), quiet=jobs > 1)
+    with ThreadPoolExecutor(jobs) as pool:
+        done = pool.map(lambda run: _run(run, preset, out, options), todo)
+        errors = list(filter(None, progress(done, f"runs, preset {preset}", total=len(todo))))
     if errors: raise RuntimeError(f"{len(errors)} of {len(todo)} runs failed:\n" + "\n".join(errors))
     return todo
 
