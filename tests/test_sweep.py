@@ -1,0 +1,86 @@
+"A grid of runs by papermill, in a repository of two small notebooks: all run, one fails, one is killed, finished ones are passed over."
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from diml_nb import reproduce, sweep
+from diml_nb.core import REPOSITORY, load_record
+
+COMPUTE = """
+import time
+from diml_nb.reproduce import Run, code_hash
+run = Run(NAME, dict(preset=preset, dataset=dataset, seed=seed), dict(code=code_hash(NAME, "core")), results=results, fresh=fresh)
+for i in range(3): run.row(dict(i=i), lambda: (time.sleep(pause), dict(value=[float(seed), 0., 1.], made=time.time()))[1])
+"""
+PARAMETERS = "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
+GRID = {"full": {"01_whole": dict(dataset=("x", "y"), seed=range(2))}}
+
+
+def write(folder, name, compute=COMPUTE, pause=0):
+    cells = [nbformat.v4.new_code_cell(PARAMETERS.replace("pause = 0", f"pause = {pause}"), metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')), nbformat.v4.new_code_cell("run.finish()")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    nbformat.write(notebook, folder / "nbs" / "reproduce" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    "A repository with the library and one experiment."
+    (tmp_path / "nbs" / "reproduce").mkdir(parents=True), (tmp_path / "data").mkdir()
+    (tmp_path / "diml_nb").symlink_to(REPOSITORY / "diml_nb")
+    for name, value in dict(PYTHONPATH=tmp_path, DIML_DATA=tmp_path / "data").items(): monkeypatch.setenv(name, str(value))
+    for module in (reproduce, sweep): monkeypatch.setattr(module, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(sweep, "GRIDS", GRID)
+    write(tmp_path, "01_whole")
+    return tmp_path
+
+
+def records(folder): return {path: path.read_text() for path in (folder / "data" / "results").rglob("01_whole/*.json")}
+
+
+def test_every_run_has_its_record_and_is_passed_over(small):
+    done = sweep.sweep("full", jobs=2)
+    assert done == [("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("x", "y")]
+    assert sweep.status("full").state.tolist() == ["record"] * 4 and len(before := records(small)) == 4
+    assert sweep.sweep("full", resume=True) == [] and records(small) == before
+    assert sweep.sweep("full", dataset="y", seed=1) == [("01_whole", dict(dataset="y", seed=1))]           # without `resume` it is opened; its rows are found
+    assert records(small) == before
+    (found,) = sweep.show_tables(reproduce.find_records("01_whole", "full", dataset="x")[1:])
+    assert found.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
+
+
+def test_other_code_is_run_again(small):
+    sweep.sweep("full", dataset="x", seed=0)
+    write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
+    assert sweep.status("full", dataset="x", seed=0).state.item() == "of older code"
+    assert sweep.sweep("full", dataset="x", seed=0, resume=True) == [("01_whole", dict(dataset="x", seed=0))]
+    assert len(records(small)) == 1 and sweep.status("full", dataset="x", seed=0).state.item() == "record"
+
+
+def test_one_that_fails_stops_nobody(small, monkeypatch):
+    write(small, "02_broken", "1 / 0" + COMPUTE)
+    with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error: sweep.sweep("full", ["02_broken", "01_whole"], jobs=2)
+    assert str(small / "data" / "runs" / "02_broken.full.ipynb") in str(error.value) and ".log" in str(error.value)
+    assert sweep.status("full").state.value_counts().to_dict() == {"record": 4, "failed": 1}
+
+
+def test_killed_it_goes_on(small):
+    "SIGKILL to all processes while two runs are at work; finished rows are kept to the microsecond they were made in."
+    write(small, "01_whole", pause=1.5)
+    command = [sys.executable, "-c", f"from diml_nb import sweep; sweep.GRIDS = {GRID}; sweep.sweep('full', jobs=2)"]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial, deadline = lambda: sorted((small / "data" / "runs" / "01_whole").glob("*.json")), time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not partial(): time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: load_record(path).rows for path in partial()}
+    states = sweep.status("full").state.tolist()
+    assert kept and "interrupted" in states and "waiting" in states and not records(small)
+    assert len(sweep.sweep("full", jobs=2, resume=True)) == 4
+    assert sweep.status("full").state.tolist() == ["record"] * 4
+    for path, rows in kept.items(): assert load_record(path).rows[: len(rows)] == rows
