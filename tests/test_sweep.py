@@ -73,7 +73,7 @@ def test_killed_it_goes_on(small):
     "SIGKILL to all processes while two runs are at work; finished rows are kept to the microsecond they were made in."
     write(small, "01_whole", pause=1.5)
     command = [sys.executable, "-c", f"from diml_nb import sweep; sweep.GRIDS = {GRID}; sweep.sweep('full', jobs=2)"]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=small, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial, deadline = lambda: sorted((small / "data" / "runs" / "01_whole").glob("*.json")), time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not partial(): time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
