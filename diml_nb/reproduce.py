@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'KEEP_MEMORY', 'experiments', 'code_hash', 'code_now', 'Run', 'find_records', 'find_record',
-           'show_interval', 'table', 'tables', 'markdown_table', 'readme_table', 'output_folder', 'papermill',
-           'reproduce']
+           'show_interval', 'table', 'tables', 'markdown', 'markdown_table', 'readme_table', 'output_folder',
+           'papermill', 'reproduce']
 
 # %% ../nbs/60_reproduce.ipynb #480fcfcd
 import ast
@@ -149,10 +149,14 @@ def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
     return lines, f"K = {record.config['K']}, weight = length ** {power:g}, chosen on the training classes; "
 
 
+def markdown(lines: pd.DataFrame) -> str:
+    "A table in markdown."
+    return "\n".join(" | ".join(["", *map(str, line), ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist()))
+
+
 def markdown_table(lines: pd.DataFrame, record: Record, note: str = "") -> str:
     "Lines of a record in markdown, with the record's name below."
-    rows = [" | ".join(["", *map(str, line), ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist())]
-    return "\n".join([*rows, "", f"({note}record `data/results/{record.experiment}/{record.hash}.json`)"])
+    return f"{markdown(lines)}\n\n({note}record `data/results/{record.experiment}/{record.hash}.json`)"
 
 
 def readme_table(record: Record) -> str:

@@ -20,11 +20,11 @@ from .metrics import METRICS
 from .reproduce import code_now, experiments, find_records, output_folder, papermill, reproduce, show_interval, tables
 from .seeds import Pooled
 
-# %% ../nbs/61_sweep.ipynb #2d67456e
+# %% ../nbs/61_sweep.ipynb #f00227ae
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
 GRIDS = {       # preset -> experiment -> the values of its parameters that are run
     "smoke": {},
-    "quick": {"02_training": dict(seed=range(3))},
+    "quick": {"01_test_time": {}, "02_training": dict(seed=range(3)), "03_data_sets": {}, "04_explanations": {}},
     "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")} | {
         "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
         "09_cost": dict(dataset=_SETS),
@@ -32,12 +32,12 @@ GRIDS = {       # preset -> experiment -> the values of its parameters that are 
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 
-# %% ../nbs/61_sweep.ipynb #e708b8d6
+# %% ../nbs/61_sweep.ipynb #50b5be75
 def runs(preset: str, names: Iterable[str] | None = None, **only) -> list[tuple[str, dict]]:
     "Experiment and parameters of every run of a preset, in the order in which they are started; `only=...` keeps those with this value."
     if preset not in GRIDS: raise ValueError(f"preset: expected one of {', '.join(GRIDS)}, got {preset!r}")
     grid, found = GRIDS[preset], []
-    names = list(names or (grid if preset == "paper" else experiments()))
+    names = list(names or (grid if preset in ("quick", "paper") else experiments()))
     if unknown := [n for n in names if n not in experiments()]: raise ValueError(f"experiment: expected one of {', '.join(experiments())}, got {', '.join(unknown)}")
     for name in names:
         values = grid.get(name, {})

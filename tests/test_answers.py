@@ -1,0 +1,67 @@
+"The claims find their rows in the records that are committed, the records are of this code, and README shows what they say."
+import pytest
+
+from diml_nb.answers import CLAIMS, answers, pooled_records
+from diml_nb.core import REPOSITORY
+from diml_nb.data import SOURCES
+from diml_nb.metrics import METRICS
+from diml_nb.reproduce import code_now, find_records, markdown, reproduce
+from diml_nb.seeds import Pooled
+from diml_nb.sweep import GRIDS, make_report
+
+MEASURED = [name for name in GRIDS["full"] if pooled_records(name, "full")]
+
+
+def test_there_are_records():
+    "Of all experiments that claims ask for, but for those that a processor needs an afternoon for."
+    assert {"02_training", "05_losses", "06_ablations", "07_beyond", "08_trained_explanations"} <= set(MEASURED)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
+def test_a_claim_finds_its_rows(claim):
+    "A claim whose rows no longer exist would vanish from the table without a word."
+    if claim.experiment not in MEASURED: pytest.skip(f"no record of {claim.experiment} yet: diml reproduce {claim.experiment} --preset full")
+    found = [(pooled, claim.differences(pooled)) for pooled in pooled_records(claim.experiment, "full").values()]
+    assert any(pairs and all(a in pooled.rows and b in pooled.rows for a, b in pairs) for pooled, pairs in found)
+
+
+@pytest.mark.parametrize("experiment", MEASURED)
+def test_records_are_of_this_code_and_these_images(experiment):
+    for record in find_records(experiment, "full"):
+        assert record.inputs["code"] == code_now(experiment), f"diml reproduce {experiment} --preset full --resume"
+        assert record.inputs["data"] == SOURCES[record.config["dataset"]].hash
+        assert record.config["seed"] in GRIDS["full"][experiment].get("seed", [0])
+
+
+@pytest.mark.parametrize("experiment", [name for name in MEASURED if name not in ("08_trained_explanations", "09_cost")])
+def test_class_means_give_the_means(experiment):
+    "What is packed by class agrees with what the official convention must share: the first place is the same in both."
+    for record in find_records(experiment, "full"):
+        pooled = Pooled([record])
+        for row in pooled.rows:
+            official = next(r["result"]["official"] for r in record.rows if r["config"] == row)
+            assert abs(pooled.of_seeds(row, "precision_at_1")[0] - official["precision_at_1"]) < 1e-4 and set(official) == set(METRICS)
+
+
+def test_two_notebooks_train_the_same_head():
+    "05_losses and 02_training train the same baselines by the same seeds: their records agree to the last digit."
+    for ours, theirs in zip(find_records("05_losses", "full"), find_records("02_training", "full")):
+        if (ours.config["dataset"], ours.config["seed"]) != (theirs.config["dataset"], theirs.config["seed"]): continue
+        mine, other = ({(r["config"]["loss"], r["config"]["method"]): r["result"]["by_class"] for r in x.rows if r["config"].get("width", 128) in (128, 1280)
+                        and r["config"].get("trained", "baseline") in ("baseline", "untrained") and "by_class" in r["result"]} for x in (ours, theirs))
+        shared = {(loss, method) for loss, method in mine.keys() & other.keys() if loss in ("(no head)", "margin", "multi_similarity", "contrastive")}
+        assert len(shared) == 8 and all(mine[key] == other[key] for key in shared)
+
+
+def test_readme_shows_the_answers():
+    found = answers()
+    assert markdown(found[found.verdict != "no record yet"].drop(columns="experiment")) in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_report_runs_on_what_there_is(tmp_path):
+    "With no record at all, and with the records of one smoke run."
+    assert make_report("smoke", out=tmp_path).exists()
+    reproduce("05_losses", "smoke", out=tmp_path, quiet=True)
+    text = make_report("smoke", out=tmp_path).read_text()
+    assert "holds for" in text or "not settled" in text
+    assert (tmp_path / "figures" / "report-losses.png").stat().st_size > 10_000
