@@ -56,12 +56,12 @@ def _finished(preset: str, out: str | Path | None, name: str, params: dict) -> R
     try: return find_records(name, preset, results=results_folder(preset, out), **params)[0]
     except FileNotFoundError: return None
 
-# %% ../nbs/61_sweep.ipynb #21a3992d
+# %% ../nbs/61_sweep.ipynb #1a3fc718
 def runs_folder(preset: str, out: str | Path | None) -> Path:
     "Where its executed notebook is."
     return output_folder(preset, out) or data_dir() / "runs"
 
-
+# %% ../nbs/61_sweep.ipynb #9e0a7001
 def _note(preset: str, out: str | Path | None, name: str, params: dict) -> Path:
     return runs_folder(preset, out) / (".".join([name, preset, *map(str, params.values())]) + ".note.json")
 
