@@ -7,7 +7,7 @@ from diml_nb.embedding import Inputs, embed, evaluate, join
 from diml_nb.metrics import METRICS
 from diml_nb.reproduce import find_record, reproduce
 from diml_nb.seeds import Pooled, by_class, unpack
-from diml_nb.sweep import runs
+from diml_nb.sweep import pooled_table, runs
 from diml_nb.training import load_trained
 
 MAP = "mean_average_precision_at_r"
@@ -40,7 +40,7 @@ def of(smoke):
 @pytest.fixture
 def embedded(smoke):
     "The test images by the head that the run trained."
-    (folder,) = (smoke[0] / "results" / "runs" / "09_cost").glob("*/16-0.001")
+    (folder,) = (smoke[0] / "results" / "runs" / "09_cost").glob("*/16/0.001")
     network, backbone, *_ = load_trained(folder)
     test = get_dataset("emoji").subset("test")
     test = test.take(torch.isin(test.label_n, test.label_n.unique()[:8]))
@@ -106,7 +106,7 @@ def test_times_are_of_what_they_say(smoke):
 def test_pooled_reads_it(smoke):
     "Also the smaller galleries: all classes have a value in each."
     pooled = Pooled([find_record("09_cost", "smoke", results=smoke[0] / "results")])
-    assert len(pooled.rows) == len(rows(smoke[0], "accuracy")) == len(pooled.table(lambda row: None))
+    assert len(pooled.rows) == len(rows(smoke[0], "accuracy")) == len(pooled_table(pooled))
     for config in pooled.rows:
         base = config | dict(accuracy="cosine", K=0, grid=4)
         for name in METRICS:
