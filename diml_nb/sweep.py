@@ -79,7 +79,7 @@ def _run(run: tuple[str, dict], preset: str, out: str | Path | None, options: di
     _write_note(note, **dict(state="failed", error=error) if error else dict(state="done"))
     return error
 
-# %% ../nbs/61_sweep.ipynb #5e183e0a
+# %% ../nbs/61_sweep.ipynb #2cc39cbb
 def sweep(
     preset: str = "quick", names: Iterable[str] | None = None,      # of `experiments()`; default: all that have the preset
     *, jobs: int | None = None,         # runs at a time, which share the cores; default: one for each core, on a GPU one
@@ -92,8 +92,9 @@ def sweep(
     if not (todo := runs(preset, names, **only)): raise ValueError(f"no run of {preset} has {only}")
     if jobs is not None and jobs < 1: raise ValueError(f"jobs: expected at least 1, got {jobs}")
     if resume: todo = [run for run in todo if not ((record := _finished(preset, out, *run)) and record.inputs["code"] == code_now(run[0]))]
-    jobs = min(jobs or ((os.cpu_count() or 1) if device().type == "cpu" else 1), max(1, len(todo)))
-    options = dict(fresh=fresh, threads=max(1, (os.cpu_count() or 1) // jobs), quiet=jobs > 1)
+    cores = os.cpu_count() or 1
+    jobs = jobs or (cores if device().type == "cpu" else 1)
+    options = dict(fresh=fresh, threads=max(1, cores // jobs), quiet=min(jobs, len(todo)) > 1)       # as many threads in a run alone: the same digits
     with ThreadPoolExecutor(jobs) as pool:
         done = pool.map(lambda run: _run(run, preset, out, options), todo)
         errors = list(filter(None, progress(done, f"runs, preset {preset}", total=len(todo))))
