@@ -132,7 +132,7 @@ def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path |
         lines.append(dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""), state=state) | facts)
     return pd.DataFrame(lines).fillna("")
 
-# %% ../nbs/61_sweep.ipynb #e7dabeae
+# %% ../nbs/61_sweep.ipynb #2eacd956
 def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame:
     "One line a row: its configuration, its metrics in percent with intervals, and the gain in the last of them over the row from which its record counts it."
     lines = []
@@ -141,7 +141,7 @@ def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame
         numbers = {METRICS.get(name, name): show_interval(pooled.interval(config, name)) for name in names}
         gain = show_interval(pooled.interval(config, names[-1], minus=over), signed=True) if over not in (None, config) else ""
         lines.append(config | numbers | {f"{METRICS.get(names[-1], names[-1])} gained": gain})
-    return pd.DataFrame(lines, dtype=object).fillna("")
+    return pd.DataFrame(lines, dtype=object).fillna("").loc[:, lambda found: (found != "").any()]
 
 # %% ../nbs/61_sweep.ipynb #c5e25b62
 def show_tables(records: list[Record]) -> list[pd.DataFrame]:
