@@ -117,7 +117,7 @@ def _alive(process: int) -> bool:
     except PermissionError: return True
     return True
 
-# %% ../nbs/61_sweep.ipynb #2622889e
+# %% ../nbs/61_sweep.ipynb #934553f3
 def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None, **only) -> pd.DataFrame:
     "One line for each run of the grid: its state (record, of older code, running, failed, interrupted, waiting), rows, minutes of measuring, and the name of its record."
     unfinished = (results_folder(preset, out) if output_folder(preset, out) else data_dir()) / "runs"
@@ -128,9 +128,9 @@ def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path |
         state = note.get("state", "waiting")
         if state == "running" and not _alive(note["process"]): state = "interrupted"
         elif record and state in ("done", "waiting"): state = "record" if record.inputs["code"] == code[name] else "of older code"
-        facts = dict(rows=len(record.rows), minutes=round(record.seconds / 60, 1), record=record.hash) if record else dict(rows=_rows_so_far(unfinished / name, preset, params))
+        facts = dict(rows=len(record.rows), minutes=round(record.seconds / 60, 1), record=record.hash) if record else dict(rows=_rows_so_far(unfinished / name, preset, params), minutes="", record="")
         lines.append(dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""), state=state) | facts)
-    return pd.DataFrame(lines).fillna("")
+    return pd.DataFrame(lines)
 
 # %% ../nbs/61_sweep.ipynb #2eacd956
 def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame:
