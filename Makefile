@@ -6,9 +6,9 @@ SHELL := /bin/bash -o pipefail
 .PHONY: help reproduce test bench lab explore export readme check clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
-reproduce test lab explore readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-reproduce test lab explore readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-reproduce test lab explore readme: export MALLOC_TOP_PAD_ = 268435456
+test lab explore readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+test lab explore readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+test lab explore readme: export MALLOC_TOP_PAD_ = 268435456
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'

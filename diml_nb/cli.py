@@ -108,7 +108,7 @@ def run(
             records = find_records(name, preset, results=sweep.results_folder(preset, out), **({"dataset": images} if images else {}))
             for lines in sweep.show_tables(records): typer.echo(lines.to_string(index=False) + "\n")
             typer.echo(f"{name}, preset {preset}: {sum(r.seconds for r in records):.0f} s of measuring, record {', '.join(r.hash for r in records)}")
-        typer.echo(f"executed notebooks: {sweep.runs_folder(preset, out)}")
+        typer.echo(f"executed notebooks: {out or sweep.output_folder(preset, out) or 'data/runs'}")
 
 
 # %% ../nbs/62_cli.ipynb #b80d5e3a

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'KEEP_MEMORY', 'experiments', 'code_hash', 'code_now', 'Run', 'find_records', 'find_record',
            'show_interval', 'table', 'tables', 'markdown', 'markdown_table', 'readme_table', 'output_folder',
-           'papermill', 'reproduce']
+           'executed_path', 'places', 'papermill', 'reproduce']
 
 # %% ../nbs/60_reproduce.ipynb #480fcfcd
 import ast
@@ -173,6 +173,18 @@ def output_folder(preset: str, out: str | Path | None) -> Path | None:
     if out is None and preset == "smoke": return data_dir() / "runs" / "smoke"
     return Path(out).resolve() if out else None
 
+
+def executed_path(name: str, preset: str, params: dict | None = None, out: str | Path | None = None) -> Path:
+    "Where the executed notebook of a run is."
+    return (output_folder(preset, out) or data_dir() / "runs") / (".".join([name, preset, *map(str, (params or {}).values())]) + ".ipynb")
+
+
+def places(preset: str, out: str | Path | None) -> dict[str, str]:
+    "Values of the parameters `results` and `figures`; empty: the repository's own folders."
+    folder = output_folder(preset, out)
+    return {key: str(folder / key) if folder else "" for key in ("results", "figures")}
+
+
 # %% ../nbs/60_reproduce.ipynb #760addd5
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 * 10**9), "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9), "MALLOC_TOP_PAD_": str(2**28)}
 
@@ -205,8 +217,6 @@ def reproduce(
     "Run a reproduction notebook by papermill in its own process and return the executed notebook."
     if name not in experiments(): raise ValueError(f"experiment: expected one of {', '.join(experiments())}, got {name!r}")
     if preset not in PRESETS: raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-    folder = output_folder(preset, out)
-    executed = (folder or data_dir() / "runs") / (".".join([name, preset, *map(str, (params or {}).values())]) + ".ipynb")
-    values = {key: str(folder / key) if folder else "" for key in ("results", "figures")} | dict(preset=preset, fresh=fresh) | (params or {})
-    return papermill(experiments()[name], executed, values, threads=threads, quiet=quiet)
+    values = places(preset, out) | dict(preset=preset, fresh=fresh) | (params or {})
+    return papermill(experiments()[name], executed_path(name, preset, params, out), values, threads=threads, quiet=quiet)
 
