@@ -65,8 +65,9 @@ def code() -> str:
     return sha256("".join(found[path] for path in sorted(found, key=lambda x: (x.parent.name, x.name))))
 
 
-def processor() -> str:
-    "The name of the processor, as far as Linux tells."
+def processor(device: str) -> str:
+    "The name of the GPU, or of the processor as far as Linux tells."
+    if device == "cuda": return torch.cuda.get_device_name()
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
@@ -80,7 +81,7 @@ def timed(run: Run, config: dict, measure: Callable[[], dict]) -> dict:
 
 
 def measure_machine(run: Run, device: str, count: int) -> dict:
-    return timed(run, dict(part="machine", threads=count), lambda: dict(processor=processor()) | roofline(device=device))
+    return timed(run, dict(part="machine", threads=count), lambda: dict(processor=processor(device)) | roofline(device=device))
 
 
 def measure_evaluation(run: Run, device: str, counts: list[int], *, sets: list[dict], block: int, slow: int, rounds: int) -> None:
