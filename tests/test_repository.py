@@ -9,7 +9,7 @@ import pytest
 
 from diml_nb.core import REPOSITORY
 
-NBS = {p.stem.split("_", 1)[1]: p for p in sorted((REPOSITORY / "nbs").glob("[0-9]*_*.ipynb"))}
+NBS = {p.stem.split("_", 1)[1]: p for p in sorted((REPOSITORY / "nbs").glob("[0-9]*_*.ipynb")) if "#| default_exp" in p.read_text()}
 MODULES = {p.stem: p for p in sorted((REPOSITORY / "diml_nb").glob("[a-z]*.py"))}
 ALL = [*(REPOSITORY / "nbs").rglob("*.ipynb")]
 ONLY_IN = {"matplotlib": {"plots"}, "typer": {"cli"}, "pytorch_metric_learning": {"losses", "training"}, "seaborn": {"plots"}, "ipywidgets": {"explorer", "steps", "gallery"}, "anywidget": {"explorer", "steps", "gallery"}}
