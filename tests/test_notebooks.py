@@ -4,7 +4,7 @@ from nbdev.test import test_nb as run_notebook
 
 from diml_nb.core import REPOSITORY
 
-NOTEBOOKS = sorted((REPOSITORY / "nbs").glob("*.ipynb"))
+NOTEBOOKS = sorted([*(REPOSITORY / "nbs").glob("*.ipynb"), *(REPOSITORY / "nbs" / "howto").glob("*.ipynb")])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
