@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test bench lab explore export readme check clean emoji
+.PHONY: help reproduce test coverage bench lab explore new export readme check hooks clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
-test lab explore readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-test lab explore readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-test lab explore readme: export MALLOC_TOP_PAD_ = 268435456
+test coverage lab explore readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+test coverage lab explore readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+test coverage lab explore readme: export MALLOC_TOP_PAD_ = 268435456
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -29,6 +29,11 @@ reproduce: .venv/ready ## the main experiment on the embedded images: a table wi
 test: .venv/ready ## all tests: units, parity, every notebook, papermill, command line, browser where there is one
 	$(BIN)/python -m pytest
 
+coverage: .venv/ready ## all tests again, and which lines of the library they run (processes that they start included)
+	@mkdir -p data/cache/coverage && $(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
 bench: .venv/ready ## speed and memory beside the official loop, POT and the limit of this machine: a record and a figure
 	$(BIN)/python bench/bench.py
 
@@ -38,6 +43,12 @@ lab: .venv/ready ## the book in JupyterLab
 explore: .venv/ready ## the explorers as a page, by Voila, for this machine only (nbs/explore/voila.json)
 	cd nbs/explore && $(abspath $(BIN))/voila explorers.ipynb
 
+new: ## make new NAME=47_thing: a chapter from the template
+	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 47_thing, got '$(NAME)'"; exit 1; }
+	@[ ! -e nbs/$(NAME).ipynb ] || { echo "nbs/$(NAME).ipynb is there already"; exit 1; }
+	@sed 's/NAME/$(NAME:$(firstword $(subst _, ,$(NAME)))_%=%)/' nbs/_template.ipynb > nbs/$(NAME).ipynb
+	@echo "nbs/$(NAME).ipynb: write it, give it a row in nbs/index.ipynb, then make export readme"
+
 export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
@@ -45,11 +56,15 @@ export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 readme: .venv/ready ## nbs/index.ipynb -> README.md and its flow figure
 	@made=$$(mktemp) && DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
 	  --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
-	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*|explore/[^)]*)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
+	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*|explore/[^)]*|howto/[^)]*|glossary)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
 
-check: export readme ## is everything committed that is generated?
+check: export readme ## is everything committed that is generated, and does ruff agree?
+	@$(BIN)/ruff check
 	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
 	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
+
+hooks: .venv/ready ## before each commit: export and ruff
+	@$(BIN)/pre-commit install
 
 emoji: .venv/ready ## build the embedded images again from their npm packages
 	$(BIN)/diml data fetch emoji --fresh

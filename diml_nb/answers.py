@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .metrics import METRICS
 from .reproduce import find_records, show_interval
 from .seeds import Pooled
 

@@ -12,7 +12,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -167,7 +167,7 @@ def _matching_controls(grid: int, marginals: str, eps: float) -> dict[str, widge
 
 # %% ../nbs/44_explorer.ipynb #d8375cd8
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     "Small tensors are faster on one thread, far faster where a browser wants the other core."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -323,7 +323,7 @@ def _take_file(pair, side: int, files: tuple) -> None:
 class PairExplorer(_Answering):
     "Two images, files or pictures: hover or click a cell, move eps, change the marginals, drop cells, ask whether it is faithful."
 
-    def __init__(self, a, b, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, gallery: Gallery | None = None, averages: dict[str, tuple[str, Curves]] | None = None,
+    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, gallery: Gallery | None = None, averages: dict[str, tuple[str, Curves]] | None = None,
                  grid: int = 7, marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05, top: int = 12):
         self.ask = widgets.Button(description="is it faithful?", tooltip="hide cells in the image and compute again; takes seconds")
         self.ask.on_click(lambda _: _answer_faithfulness(self, averages or {}))

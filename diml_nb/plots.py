@@ -10,7 +10,8 @@ __all__ = ['COLOR_A', 'COLOR_B', 'MASS_MAP', 'COLOR_FOR', 'COLOR_AGAINST', 'SIGN
 
 # %% ../nbs/42_plots.ipynb #29217340
 import itertools, math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib.pyplot as plt, seaborn as sns
@@ -35,7 +36,7 @@ COLOR_FOR, COLOR_AGAINST = "#1B7837", "#762A83"   # green and purple: adds and t
 SIGNED_MAP, COLOR_FIRST, COLOR_SECOND = "BrBG", "#01665E", "#8C510A"   # pale at 0; teal and brown: for the first, for the second
 
 
-def theme(dark: bool = False):
+def theme(dark: bool = False) -> AbstractContextManager[None]:
     "Settings of the figures on white ground or on dark: `with theme(dark=True): plot_flows(...)`."
     ground, ink, faint = ("#15191e", "#e8e8e8", "#565d66") if dark else ("white", "black", "#b0b0b0")
     inks = "text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"
@@ -156,7 +157,7 @@ def plot_flows(
 
 # %% ../nbs/42_plots.ipynb #61e29955
 def plot_cells(image_a: Image.Image, image_b: Image.Image, value_n: Tensor | None = None, value_m: Tensor | None = None, *,
-               name: str = "value", labels: tuple[str, str] = ("A", "B"), marks=(), note: str = "") -> Figure:
+               name: str = "value", labels: tuple[str, str] = ("A", "B"), marks: Iterable[tuple[float, str]] = (), note: str = "") -> Figure:
     "Two images; with values of their cells, these as a veil, the largest named below, and `marks` (value, text) on the colour bar."
     values, left_b = [None if v is None else v.detach().cpu() for v in (value_n, value_m)], 1.12
     scale = None if value_n is None else ScalarMappable(Normalize(0, max(v.max().item() for v in values)), MASS_MAP)

@@ -8,9 +8,11 @@ __all__ = ['TraceView', 'SinkhornExplorer', 'Step', 'steps_of', 'StepByStep']
 # %% ../nbs/45_steps.ipynb #d29589a2
 import html
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 import anywidget, traitlets
 import ipywidgets as widgets
+from PIL import Image
 
 # %% ../nbs/45_steps.ipynb #ebe007b5
 from .core import progress
@@ -79,7 +81,7 @@ class TraceView(anywidget.AnyWidget):
 class _Iterations(Explorer):
     "All iterations of a pair, computed once for each setting."
 
-    def __init__(self, a, b, *, backbone: Backbone | None = None, grid: int = 3, marginals: str = "cross_correlation", eps: float = 0.05, iteration: int = 1, iterations: int = 20):
+    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, grid: int = 3, marginals: str = "cross_correlation", eps: float = 0.05, iteration: int = 1, iterations: int = 20):
         self.looks, self.iterations, self.shown = [look(x, backbone) for x in (a, b)], iterations, TraceView()
         self.pictures, self._asked = picture_data(*(x.image for x in self.looks)), None
         controls = _matching_controls(grid, marginals, eps) | dict(iteration=_slider("iteration", iteration, 1, iterations, "how many have been done"))
@@ -168,7 +170,7 @@ def _verdict(step: Step, guess: float) -> str:
 class StepByStep(Explorer):
     "From image to score in nine steps, each with its line of code, a number to predict, and then its shape and picture."
 
-    def __init__(self, a, b, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05):
+    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05):
         self.steps, self.shown, self.verdict = steps_of(*(look(x, backbone) for x in (a, b)), grid=grid, marginals=marginals, eps=eps), widgets.HTML(), widgets.HTML()
         self.pictures = [picture(step.figure(), f"{step.name}: {step.question}") for step in progress(self.steps, "drawing nine steps")]
         controls = dict(step=_slider("step", 1, 1, len(self.steps), "nine steps from image to score"), guess=widgets.FloatText(description="your guess", style=STYLE),

@@ -1,10 +1,13 @@
 "Every notebook of the book runs from top to bottom."
+import shutil
+import subprocess
+
 import pytest
 from nbdev.test import test_nb as run_notebook
 
 from diml_nb.core import REPOSITORY
 
-NOTEBOOKS = sorted([*(REPOSITORY / "nbs").glob("*.ipynb"), *(REPOSITORY / "nbs" / "howto").glob("*.ipynb")])
+NOTEBOOKS = sorted([*(REPOSITORY / "nbs").glob("[!_]*.ipynb"), *(REPOSITORY / "nbs" / "howto").glob("*.ipynb")])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -16,3 +19,14 @@ def test_notebook(path, monkeypatch):
 
 def test_all_are_found():
     assert len(NOTEBOOKS) >= 13
+
+
+def test_a_new_chapter(tmp_path):
+    "`make new` starts a notebook that runs as it is, and never takes the place of one."
+    (tmp_path / "nbs").mkdir()
+    for name in ("Makefile", "nbs/_template.ipynb"): shutil.copy(REPOSITORY / name, tmp_path / name)
+    make = lambda name: subprocess.run(["make", "--silent", "new", f"NAME={name}"], cwd=tmp_path, capture_output=True, text=True)
+    assert "expected two digits" in make("thing").stdout and "there already" not in make("47_new_thing").stdout
+    path = tmp_path / "nbs" / "47_new_thing.ipynb"
+    assert "#| default_exp new_thing" in path.read_text() and run_notebook(path)[0]
+    assert make("47_new_thing").returncode and "is there already" in make("47_new_thing").stdout

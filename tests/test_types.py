@@ -1,0 +1,45 @@
+"The types that a user's editor is told: a type checker reads a program which uses the library, and finds the planted mistakes and no others."
+import subprocess
+import sys
+import textwrap
+
+from diml_nb.core import REPOSITORY
+
+PROGRAM = """
+    from typing import assert_type
+
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from diml_nb.features import Backbone, Features, feature_maps, get_backbone, pool
+    from diml_nb.matching import Match, match
+    from diml_nb.metrics import Metrics, Ranking, retrieval_metrics
+    from diml_nb.plots import plot_flows
+    from diml_nb.retrieval import rerank, search
+
+    backbone = get_backbone()
+    assert_type(backbone, Backbone)
+    features = pool(feature_maps(["a.jpg", "b.jpg"], backbone), grid=7)
+    assert_type(features, Features)
+    found = match(features[0], features[1], marginals="cross_correlation_norm2", eps=0.1)
+    assert_type(found, Match)
+    assert_type(found.contribution_bnm, Tensor)
+    ranking = rerank(search(features, features, exclude_self=True), features, features, top_k=10)
+    assert_type(ranking, Ranking)
+"""
+MISTAKES = {                            # a line, and what must be said of it
+    "pool('a.jpg')": "arg-type",
+    "match(features, features, epsilon=0.1)": "call-arg",
+    "found.plan": "attr-defined",
+    "rerank(features, features, features)": "arg-type",
+}
+
+
+def test_a_program_of_a_user(tmp_path):
+    program = textwrap.dedent(PROGRAM)
+    first = len(program.splitlines()) + 1
+    (tmp_path / "program.py").write_text(program + "\n".join(MISTAKES) + "\n")
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", f"--cache-dir={tmp_path / 'cache'}", "--no-error-summary", "program.py"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"MYPYPATH": str(REPOSITORY), "PATH": ""})
+    errors = [line for line in said.stdout.splitlines() if ": error:" in line]
+    assert [(int(e.split(":")[1]), e.rsplit("[", 1)[1].rstrip("]")) for e in errors] == [(first + i, kind) for i, kind in enumerate(MISTAKES.values())], said.stdout + said.stderr
