@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test coverage bench lab explore new export readme check hooks clean emoji
+.PHONY: help reproduce test coverage bench lab explore docs new export readme check hooks clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
-test coverage lab explore readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-test coverage lab explore readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-test coverage lab explore readme: export MALLOC_TOP_PAD_ = 268435456
+test coverage lab explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+test coverage lab explore docs readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+test coverage lab explore docs readme: export MALLOC_TOP_PAD_ = 268435456
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lab: .venv/ready ## the book in JupyterLab
 explore: .venv/ready ## the explorers as a page, by Voila, for this machine only (nbs/explore/voila.json)
 	cd nbs/explore && $(abspath $(BIN))/voila explorers.ipynb
 
+docs: .venv/ready ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
+	$(BIN)/python docs/book.py _docs
+
 new: ## make new NAME=47_thing: a chapter from the template
 	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 47_thing, got '$(NAME)'"; exit 1; }
 	@[ ! -e nbs/$(NAME).ipynb ] || { echo "nbs/$(NAME).ipynb is there already"; exit 1; }
@@ -69,5 +72,5 @@ hooks: .venv/ready ## before each commit: export and ruff
 emoji: .venv/ready ## build the embedded images again from their npm packages
 	$(BIN)/diml data fetch emoji --fresh
 
-clean: ## remove .venv, caches and executed notebooks
-	rm -rf .venv data/cache data/runs build *.egg-info .pytest_cache
+clean: ## remove .venv, caches, executed notebooks and the site
+	rm -rf .venv data/cache data/runs build _docs *.egg-info .pytest_cache
