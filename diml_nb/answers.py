@@ -97,7 +97,7 @@ def pooled_records(experiment: str, preset: str, results: str = "") -> dict[str,
 
 # %% ../nbs/63_answers.ipynb #a3856382
 def answers(preset: str = "full", *, results: str = "") -> pd.DataFrame:
-    "One line for each claim and data set: the differences in points, what they say, and of how many seeds. A claim without records says so."
+    "One line for each claim and data set: the differences in points (and the seeds', where they disagree), what they say, and of how many seeds. A claim without records says so."
     lines = []
     for claim in CLAIMS:
         found = pooled_records(claim.experiment, preset, results)
@@ -105,7 +105,9 @@ def answers(preset: str = "full", *, results: str = "") -> pd.DataFrame:
             pairs = [(a, b) for a, b in claim.differences(pooled) if a in pooled.rows and b in pooled.rows]
             if not pairs: continue
             intervals = [pooled.interval(a, claim.metric, minus=b) for a, b in pairs]
-            lines.append(dict(claim=claim.text, dataset=name, difference=show_range(intervals), verdict=verdict(intervals), seeds=len(pooled.records), experiment=claim.experiment))
+            alone = pooled.of_seeds(pairs[0][0], claim.metric, minus=pairs[0][1])
+            seeds = f", seeds {100 * min(alone):+.1f} to {100 * max(alone):+.1f}" if len(pairs) == 1 and min(alone) < 0 < max(alone) else ""
+            lines.append(dict(claim=claim.text, dataset=name, difference=show_range(intervals) + seeds, verdict=verdict(intervals), seeds=len(pooled.records), experiment=claim.experiment))
         if not found: lines.append(dict(claim=claim.text, dataset="", difference="", verdict="no record yet", seeds=0, experiment=claim.experiment))
     return pd.DataFrame(lines)
 
