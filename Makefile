@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test coverage bench lab explore docs new export readme check hooks clean emoji
+.PHONY: help reproduce test coverage bench lab walk explore docs new export readme check hooks clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
-test coverage lab explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-test coverage lab explore docs readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-test coverage lab explore docs readme: export MALLOC_TOP_PAD_ = 268435456
+test coverage lab walk explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+test coverage lab walk explore docs readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+test coverage lab walk explore docs readme: export MALLOC_TOP_PAD_ = 268435456
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ bench: .venv/ready ## speed and memory beside the official loop, POT and the lim
 
 lab: .venv/ready ## the book in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
+
+walk: .venv/ready ## the book from its first cell to its last, in JupyterLab on a clone: how long each notebook takes (half an hour, a record)
+	$(BIN)/python docs/walk.py
 
 explore: .venv/ready ## the explorers as a page, by Voila, for this machine only (nbs/explore/voila.json)
 	cd nbs/explore && $(abspath $(BIN))/voila explorers.ipynb

@@ -18,6 +18,8 @@ from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from sphinx.cmd.build import build_main
 
+from walk import minutes, walked
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "build" / "docs"
 NOTEBOOKS = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("*.ipynb")) if not {".ipynb_checkpoints", "_template.ipynb"} & set(path.parts)}
@@ -26,6 +28,7 @@ PARTS = {"Begin": "0", "One pair": "1", "Many images": "2", "Learning": "3", "Se
          "Practice": "howto/|9|glossary", "Reference": "(?!)"}
 MORE = {"Practice": ["solutions"], "Reference": ["api/index", "data/emoji/README", "data/stamps/README"]}
 READS_RECORDS = re.compile(r"find_record|answers|status\(")
+WALKED = walked()
 FIGURES_STAY = "import diml_nb.plots; diml_nb.plots.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"
 
 
@@ -119,10 +122,16 @@ def processed(name: str, book: Path):
         else:
             tags += [tag for directive, tag in dict(export="exported", hide="remove-cell").items() if directive in cell.directives_]
             cells.append(new_code_cell(cell.source, metadata=dict(tags=tags)))
+    cells.insert(1, new_markdown_cell(times(name)))
     if name in EXPERIMENTS: cells[1:1], cells[len(cells):] = around_an_experiment(Path(name).stem)
     if name == "index": cells.append(new_markdown_cell(contents()))
     for i, cell in enumerate(cells): cell["id"] = f"cell-{i}"
     return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"), language_info=dict(name="python")))
+
+
+def times(name: str) -> str:
+    run = f", {WALKED[name]['seconds']:.0f} seconds to run" if name in WALKED else ""
+    return f"{minutes(name):.0f} minutes to read{run}."
 
 
 def around_an_experiment(name: str):

@@ -17,13 +17,13 @@ SCREENSHOTS = REPOSITORY / "data" / "runs" / "screenshots"
 
 
 @contextmanager
-def serve(command: list[str], cwd: Path, ready: str):
+def serve(command: list[str], cwd: Path, ready: str, **environment: str):
     "Start a server on a free port of loopback; yields its address once `ready` answers below it."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     process = subprocess.Popen([sys.executable, "-m", *command, f"--port={port}", "--no-browser"], cwd=cwd,
-                               env=os.environ | {"DIML_QUIET": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                               env=os.environ | {"DIML_QUIET": "1"} | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
     try:
         while True:
@@ -43,13 +43,15 @@ def copy_of_the_book(folder: Path) -> Path:
     return folder
 
 
-def lab(folder: Path):
-    "A JupyterLab that shows a copy of the book; its token is abc."
-    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')      # else it asks, over the page
-    options = [f"--ServerApp.root_dir={copy_of_the_book(folder)}", "--ServerApp.token=abc", "--allow-root", f"--LabApp.user_settings_dir={folder / 'settings'}"]
-    return serve(["jupyterlab", *options], folder, "api?token=abc")
+def lab(folder: Path, clone: Path | None = None):
+    "A JupyterLab that shows a copy of the book, or a clone and its library; its token is abc."
+    for extension, setting in {"apputils-extension/notification": '{"fetchNews": "false"}',      # else it asks, over the page
+                               "notebook-extension/tracker": '{"recordTiming": true}'}.items():
+        path = folder / "settings" / "@jupyterlab" / f"{extension}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(setting)
+    options = [f"--ServerApp.root_dir={clone or copy_of_the_book(folder)}", "--ServerApp.token=abc", "--allow-root", f"--LabApp.user_settings_dir={folder / 'settings'}"]
+    return serve(["jupyterlab", *options], folder, "api?token=abc", **dict(PYTHONPATH=str(clone)) if clone else {})
 
 
 def voila(folder: Path):
@@ -74,7 +76,7 @@ def browser_page(**options):
         finally: browser.close()
 
 
-def run_in_lab(page, address: str, notebook: str) -> None:
+def run_in_lab(page, address: str, notebook: str, seconds: int = 240) -> None:
     "Open a notebook of the copy in JupyterLab and run all its cells."
     import re
 
@@ -84,4 +86,4 @@ def run_in_lab(page, address: str, notebook: str) -> None:
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.get_by_text(re.compile(r"Python 3.*\| Busy|python3.*\| Busy")).first.wait_for(timeout=30_000)
-    idle.wait_for(timeout=240_000)
+    idle.wait_for(timeout=1000 * seconds)

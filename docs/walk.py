@@ -1,0 +1,84 @@
+"""How long does it take to walk through the book?
+
+`python docs/walk.py` clones the repository and opens every notebook in the order of index in JupyterLab, in Debian's Chromium, runs all its cells, and stops
+where one fails. It writes data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on two cores; `--only 12_cost ...` tries some.
+"""
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from servers import SCREENSHOTS, browser_page, lab, run_in_lab  # noqa: E402
+
+from diml_nb.core import REPOSITORY, Record, progress, save_record  # noqa: E402
+from diml_nb.reproduce import find_record  # noqa: E402
+
+NBS = REPOSITORY / "nbs"
+
+
+def read(name: str, nbs: Path = NBS) -> list[dict]: return json.loads((nbs / f"{name}.ipynb").read_text())["cells"]
+
+
+def text(cell: dict) -> str: return "".join(cell["source"])
+
+
+ORDER = ["index", *re.findall(r"^\| \[.*?\]\(([\w/]+)\.ipynb\)", "\n".join(map(text, read("index"))), flags=re.M)]
+
+
+def minutes(name: str) -> float:
+    "To read a notebook, at 200 words or 15 lines of code a minute."
+    return sum(len(text(cell).split()) / 200 if cell["cell_type"] == "markdown" else len(text(cell).split("\n")) / 15 for cell in read(name))
+
+
+def walked() -> dict[str, dict]:
+    "What the last walk found: notebook -> seconds, slowest, cells."
+    return {row["config"]["notebook"]: row["result"] for row in find_record("walk", "full").rows}
+
+
+def took(cell: dict) -> float:
+    "Seconds between a cell's start and its reply, as JupyterLab notes them in a notebook."
+    times = cell["metadata"]["execution"]
+    first, last = (datetime.fromisoformat(times[key]) for key in ("iopub.execute_input", "shell.execute_reply"))
+    return (last - first).total_seconds()
+
+
+def walk(page, address: str, nbs: Path, name: str, limit: int = 1200) -> dict:
+    "Run a notebook as a student does; `RuntimeError` shows the first cell that fails."
+    run_in_lab(page, address, f"{name}.ipynb", limit)
+    while True:                                    # between two cells it looks idle too
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(1000)
+        cells = [cell for cell in read(name, nbs) if cell["cell_type"] == "code" and cell["source"]]
+        for cell in cells:
+            for output in cell["outputs"]:
+                if output["output_type"] == "error": raise RuntimeError(f"{name}: {output['ename']}: {output['evalue']}\n\n{text(cell)}")
+        if all("shell.execute_reply" in cell["metadata"].get("execution", {}) for cell in cells): break
+    page.screenshot(path=SCREENSHOTS / "walk" / f"{name.replace('/', '-')}.png")
+    for session in page.request.get(f"{address}/api/sessions?token=abc").json():
+        page.request.delete(f"{address}/api/sessions/{session['id']}?token=abc", headers={"Authorization": "token abc"})
+    seconds = [took(cell) for cell in cells]
+    return dict(seconds=round(sum(seconds), 1), slowest=round(max(seconds), 1), cells=len(cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="print what these take, and write nothing")
+    only = parser.parse_args().only
+    record = Record("walk", dict(preset="full"), {})
+    (SCREENSHOTS / "walk").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
+        with lab(Path(folder), clone) as address, browser_page() as page:
+            for name in progress(only or ORDER, "notebooks"):
+                found = record.row(dict(notebook=name), lambda name=name: walk(page, address, clone / "nbs", name))
+                print(name, found, flush=True)
+    if not only: print(save_record(record, REPOSITORY / "data" / "results" / "walk" / f"{record.hash}.json").relative_to(REPOSITORY))
+
+
+if __name__ == "__main__": main()
