@@ -43,7 +43,7 @@ def experiments() -> dict[str, Path]:
 # %% ../nbs/60_reproduce.ipynb #1fc2c326
 def code_hash(
     experiment: str,        # a key of `experiments()`: its cells count up to the one that finishes the record
-    *modules: str,          # modules of diml_nb that it calls to make a row, e.g. "retrieval"
+    *modules: str,          # modules of diml_nb that it calls to make a row, e.g. "retrieval", "siblings.grouping"
 ) -> str:
     "Fingerprint of what an experiment computes: its cells before the tables, and all code of the library that it reaches. Prose does not count."
     cells = json.loads(experiments()[experiment].read_text(encoding="utf-8"))["cells"]
@@ -53,10 +53,10 @@ def code_hash(
     while todo:
         name = todo.pop()
         if name in found: continue
-        file = REPOSITORY / "diml_nb" / f"{name}.py"
+        file = REPOSITORY.joinpath("diml_nb", *name.split(".")).with_suffix(".py")
         source = file.read_text(encoding="utf-8")
         found[name] = _strip(source) + (file.with_suffix(".c").read_text(encoding="utf-8") if file.with_suffix(".c").exists() else "")
-        todo += [x.module for x in ast.walk(ast.parse(source)) if isinstance(x, ast.ImportFrom) and x.level == 1 and x.module]
+        todo += [x.module for x in ast.walk(ast.parse(source)) if isinstance(x, ast.ImportFrom) and x.level and x.module]
     return sha256("".join(found[name] for name in sorted(found)))
 
 # %% ../nbs/60_reproduce.ipynb #425365a5

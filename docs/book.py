@@ -32,12 +32,15 @@ WALKED = walked()
 FIGURES_STAY = "import diml_nb.plots; diml_nb.plots.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"
 
 
+def source_of(module: str) -> Path: return LIBRARY.joinpath(*module.split(".")).with_suffix(".py")
+
+
 class Module:
     "A module as its source documents it: signatures with their comments, docstrings."
 
     def __init__(self, notebook: str, name: str):
         self.notebook, self.name = notebook, name
-        source = (LIBRARY / f"{name}.py").read_text()
+        source = source_of(name).read_text()
         self.tree, self.lines = ast.parse(source), source.split("\n")
         self.nodes = {name: node for node in self.tree.body for name in names_of(node)}
         self.public = ast.literal_eval(self.nodes["__all__"].value)
@@ -82,7 +85,7 @@ def fenced(code: str) -> str:
     return "```python\n" + "\n".join(line[margin:] for line in code.split("\n")) + "\n```"
 
 
-MODULES = {m[1]: Module(name, m[1]) for name in NOTEBOOKS if (m := re.fullmatch(r"\d\d_(\w+)", name)) and (LIBRARY / f"{m[1]}.py").exists()}
+MODULES = {m[1]: Module(name, m[1]) for name, path in NOTEBOOKS.items() if (m := re.search(r'"#\| default_exp ([\w.]+)"', path.read_text()))}
 OWNERS = {}
 for module in MODULES.values():
     for name in module.public: OWNERS.setdefault(name, []).append(module)
@@ -161,7 +164,7 @@ def state(paths) -> bytes:
 def run(notebook, name: str) -> list:
     "Outputs of the code cells, executed unless they are kept: of the same code, library, versions and, where records are read, records."
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    library = [path for path in LIBRARY.glob("*.*") if path.suffix in (".py", ".c")]
+    library = [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
     key = sha256(json.dumps(code).encode() + state([*library, REPOSITORY / "requirements.txt"]))
     if any(READS_RECORDS.search(source) for source in code): key.update(state((REPOSITORY / "data" / "results").rglob("*.json")))
     kept = BUILD / "outputs" / f"{name.replace('/', '-')}-{key.hexdigest()[:16]}.json"

@@ -86,7 +86,7 @@ def seen(site, address, page):
 
 def test_every_notebook_and_module_has_its_page(seen):
     for path in (REPOSITORY / "nbs").rglob("[!_]*.ipynb"): assert path.relative_to(REPOSITORY / "nbs").with_suffix(".html").as_posix() in seen
-    for path in (REPOSITORY / "diml_nb").glob("[a-z]*.py"): assert f"api/{path.stem}.html" in seen
+    for path in (REPOSITORY / "diml_nb").rglob("[a-z]*.py"): assert f"api/{'.'.join(path.relative_to(REPOSITORY / 'diml_nb').with_suffix('').parts)}.html" in seen
 
 
 def test_no_link_is_broken(site, address, seen):

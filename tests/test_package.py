@@ -61,10 +61,10 @@ def test_contents(clean):
 
 
 def test_every_module_imports_without_development_packages(clean):
-    modules = sorted(p.stem for p in (REPOSITORY / "diml_nb").glob("[a-z]*.py"))
+    modules = sorted(".".join(p.relative_to(REPOSITORY).with_suffix("").parts) for p in (REPOSITORY / "diml_nb").rglob("[a-z]*.py"))
     absent = ["nbdev", "fastcore", "execnb", "papermill", "jupyterlab", "pytest", "ot", "resvg_py"]
     code = (
-        f"import importlib, importlib.util\nfor m in {modules}: importlib.import_module('diml_nb.' + m)\n"
+        f"import importlib, importlib.util\nfor m in {modules}: importlib.import_module(m)\n"
         f"print([m for m in {absent} if importlib.util.find_spec(m)])\nimport diml_nb; print(diml_nb.__file__)"
     )
     done = run(clean[0], "-c", code)
