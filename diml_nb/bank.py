@@ -93,7 +93,7 @@ def write_bank(
     *, precision: str = "float16",              # of the cells; "float32" keeps every bit
     identity: str = "",                         # what it is made of (hashes of data and weights): a bank of something else is not continued
     block: int = 4096,                          # images at a time
-    part: tuple[int, int] = (0, 1),             # (rank, processes): every so-manieth block, where several processes fill one bank
+    part: tuple[int, int] = (0, 1),             # (rank, processes): where several fill one bank, each writes the blocks whose number leaves its rank
 ) -> Path:
     "Write a bank, block by block; one that was begun goes on. `open_bank` reads it when all blocks are there."
     if images < 1 or block < 1: raise ValueError(f"expected at least one image and one a block, got images={images}, block={block}")
