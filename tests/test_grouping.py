@@ -1,0 +1,75 @@
+"11_grouping: two seeds of a smoke run, and what must hold whatever the groups learn."
+import pytest
+import torch
+
+from diml_nb.reproduce import find_records, reproduce
+from diml_nb.seeds import Pooled, unpack
+from diml_nb.siblings.grouping import Groups, match_cells
+
+GROUPINGS = ("one group", "groups", "groups that differ")
+NETWORKS = ("mean, DIML at test time", "DIML", *GROUPINGS)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    "The folders of seed 0, seed 1 and seed 0 again, and their records."
+    out = [tmp_path_factory.mktemp(f"run{i}") for i in range(3)]
+    for seed, folder in zip((0, 1, 0), out): reproduce("11_grouping", "smoke", out=folder, params=dict(seed=seed), quiet=True)
+    return out, [find_records("11_grouping", "smoke", results=folder / "results")[0] for folder in out]
+
+
+def results(record): return {str(row["config"]): row["result"] for row in record.rows}
+
+
+def test_every_row_is_there_and_the_seed_decides(smoke):
+    first, other, again = map(results, smoke[1])
+    assert first == again and list(first) == list(other) and first != other
+    assert len(first) == 1 + 5 + 6 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
+    for result in first.values():
+        for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
+
+
+def test_laws_of_flows_and_groups(smoke):
+    pooled = Pooled(smoke[1][:2])
+    for network in NETWORKS:
+        for flow in ("plan", "contributions"):
+            for metric in ("right_mass", "right_partner", "on_object"):
+                value_sc = pooled.values(dict(network=network, flow=flow), metric)
+                assert ((value_sc >= 0) & (value_sc <= 1)).all()
+    for name in GROUPINGS[1:]:
+        assert all(((x := pooled.values(dict(distinct=name), metric)) >= -1).all() and (x <= 1).all() for metric in ("overlap", "cosine", "spread"))
+    cosine = lambda name: pooled.values(dict(distinct=name), "cosine").mean()
+    assert cosine("groups that differ") < cosine("groups")                  # that is what they are paid for
+    one = pooled.values(dict(method="one group"), "mean_average_precision_at_r")
+    assert not torch.equal(one, pooled.values(dict(method="mean of the cells"), "mean_average_precision_at_r"))
+
+
+def test_a_network_is_read_again_and_not_trained_again(smoke):
+    folder, record = smoke[0][0], smoke[1][0]
+    files = sorted((folder / "results" / "runs" / "11_grouping" / record.hash).glob("*.safetensors"))
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    (folder / "results" / "runs" / "11_grouping" / f"{record.hash}.json").unlink()
+    reproduce("11_grouping", "smoke", out=folder, quiet=True)
+    assert len(files) == 3 and before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    assert results(find_records("11_grouping", "smoke", results=folder / "results")[0]) == results(record)
+
+
+def test_figures_are_of_the_first_seed(smoke):
+    names = [{p.name for p in folder.glob("figures/*")} for folder in smoke[0][:2]]
+    assert names == [{f"11_grouping-{name}.png" for name in ("emoji_scenes", "attention", "flows")}, {"11_grouping-emoji_scenes.png"}]
+
+
+def test_attention_that_is_too_small_for_a_float_stays_a_number():
+    attention_bkn = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    value_bcn = torch.randn(1, 3, 2)
+    sum_bkc = attention_bkn @ value_bcn.transpose(1, 2)
+    groups = Groups(torch.nn.functional.normalize(sum_bkc, dim=2), sum_bkc.norm(dim=2), attention_bkn, value_bcn)
+    found = match_cells(groups, groups)
+    assert found.contribution_bnm.isfinite().all() and abs(found.similarity_b.item() - 1) < 1e-6 and found.plan_bnm[0, 1].sum() == 0
+
+
+def test_images_that_cannot_be_paired_are_refused():
+    make = lambda b, k: Groups(torch.rand(b, k, 4), torch.rand(b, k), torch.rand(b, k, 9).softmax(2), torch.rand(b, 4, 9))
+    with pytest.raises(ValueError, match="expected 3 images as in a, or one, got 2"): match_cells(make(3, 2), make(2, 2))
+    with pytest.raises(ValueError, match=r"expected groups \(2, 4\) as in a, got \(3, 4\)"): match_cells(make(1, 2), make(1, 3))
+    assert len(match_cells(make(1, 2), make(5, 2)).similarity_b) == len(match_cells(make(5, 2), make(1, 2)).similarity_b) == 5
