@@ -28,7 +28,7 @@ def show_range(intervals: list[list[float]]) -> str:
     "One interval as it is, several as the range of their means, in points."
     if len(intervals) == 1: return show_interval(intervals[0], signed=True)
     means = sorted(100 * mean for mean, _, _ in intervals)
-    return f"{means[0]:+.1f} to {means[-1]:+.1f}"
+    return f"{means[0]:+z.1f} to {means[-1]:+z.1f}"
 
 # %% ../nbs/63_answers.ipynb #d1d1781e
 class Claim(NamedTuple):
@@ -106,7 +106,7 @@ def answers(preset: str = "full", *, results: str = "") -> pd.DataFrame:
             if not pairs: continue
             intervals = [pooled.interval(a, claim.metric, minus=b) for a, b in pairs]
             alone = pooled.of_seeds(pairs[0][0], claim.metric, minus=pairs[0][1])
-            seeds = f", seeds {100 * min(alone):+.1f} to {100 * max(alone):+.1f}" if len(pairs) == 1 and min(alone) < 0 < max(alone) else ""
+            seeds = f", seeds {100 * min(alone):+z.1f} to {100 * max(alone):+z.1f}" if len(pairs) == 1 and min(alone) < 0 < max(alone) else ""
             lines.append(dict(claim=claim.text, dataset=name, difference=show_range(intervals) + seeds, verdict=verdict(intervals), seeds=len(pooled.records), experiment=claim.experiment))
         if not found: lines.append(dict(claim=claim.text, dataset="", difference="", verdict="no record yet", seeds=0, experiment=claim.experiment))
     return pd.DataFrame(lines)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from .core import REPOSITORY, Record, atomic_path, data_dir, device, progress
 from .metrics import METRICS
-from .reproduce import PRESETS, code_now, executed_path, experiments, find_records, output_folder, papermill, places, reproduce, show_interval, tables
+from .reproduce import PRESETS, code_now, executed_path, experiments, find_records, output_folder, papermill, parameters, places, reproduce, show_interval, tables
 from .seeds import Pooled
 
 # %% ../nbs/61_sweep.ipynb #28415360
@@ -27,7 +27,8 @@ GRIDS = {       # preset -> experiment -> the values of its parameters that are 
     "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")} | {
         "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
         "09_cost": dict(dataset=_SETS),
-        "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3))},
+        "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
+        "11_grouping": dict(dataset=_SETS, seed=_SEEDS)},
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 
@@ -51,9 +52,11 @@ def results_folder(preset: str, out: str | Path | None) -> Path:
 
 # %% ../nbs/61_sweep.ipynb #dd5ca768
 def _finished(preset: str, out: str | Path | None, name: str, params: dict) -> Record | None:
-    "The record of a run, if there is one."
-    try: return find_records(name, preset, results=results_folder(preset, out), **params)[0]
+    "The record of a run, if there is one; what the run does not name has the value that stands in the notebook."
+    wanted = parameters(name) | params | dict(preset=preset)
+    try: found = find_records(name, preset, results=results_folder(preset, out))
     except FileNotFoundError: return None
+    return next((record for record in found if all(record.config[key] == wanted[key] for key in record.config.keys() & wanted.keys())), None)
 
 # %% ../nbs/61_sweep.ipynb #1cf725aa
 def _note(preset: str, out: str | Path | None, name: str, params: dict) -> Path: return executed_path(name, preset, params, out).with_suffix(".note.json")
