@@ -1,7 +1,7 @@
 """How long does it take to walk through the book?
 
 `python docs/walk.py` clones the repository and opens every notebook in the order of index in JupyterLab, in Debian's Chromium, runs all its cells, and stops
-where one fails. It writes data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on two cores; `--only 12_cost ...` tries some.
+where one fails. It writes data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on two cores; `--only 12_cost ...` walks some anew.
 """
 import argparse
 import json
@@ -15,10 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from servers import SCREENSHOTS, browser_page, lab, run_in_lab  # noqa: E402
 
-from diml_nb.core import REPOSITORY, Record, progress, save_record  # noqa: E402
-from diml_nb.reproduce import find_record  # noqa: E402
+from diml_nb.core import REPOSITORY, Record, load_record, progress, save_record  # noqa: E402
 
-NBS = REPOSITORY / "nbs"
+NBS, RECORDS = REPOSITORY / "nbs", REPOSITORY / "data" / "results" / "walk"
 
 
 def read(name: str, nbs: Path = NBS) -> list[dict]: return json.loads((nbs / f"{name}.ipynb").read_text())["cells"]
@@ -37,7 +36,7 @@ def minutes(name: str) -> float:
 
 def walked() -> dict[str, dict]:
     "What the last walk found: notebook -> seconds, slowest, cells."
-    return {row["config"]["notebook"]: row["result"] for row in find_record("walk", "full").rows}
+    return {row["config"]["notebook"]: row["result"] for path in RECORDS.glob("*.json") for row in load_record(path).rows}
 
 
 def took(cell: dict) -> float:
@@ -67,18 +66,20 @@ def walk(page, address: str, nbs: Path, name: str, limit: int = 1200) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="print what these take, and write nothing")
-    only = parser.parse_args().only
-    record = Record("walk", dict(preset="full"), {})
+    parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", choices=ORDER, default=ORDER, help="walk through these, and keep what is known of the others")
+    chosen, record = parser.parse_args().only, Record("walk", dict(preset="full"), {}, finished=True)
+    path, found = RECORDS / f"{record.hash}.json", walked()
     (SCREENSHOTS / "walk").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
         with lab(Path(folder), clone) as address, browser_page() as page:
-            for name in progress(only or ORDER, "notebooks"):
-                found = record.row(dict(notebook=name), lambda name=name: walk(page, address, clone / "nbs", name))
-                print(name, found, flush=True)
-    if not only: print(save_record(record, REPOSITORY / "data" / "results" / "walk" / f"{record.hash}.json").relative_to(REPOSITORY))
+            for name in progress(chosen, "notebooks"):
+                found[name] = walk(page, address, clone / "nbs", name)
+                print(name, found[name], flush=True)
+                record.rows = [dict(config=dict(notebook=x), result=found[x], seconds=found[x]["seconds"]) for x in ORDER if x in found]
+                save_record(record, path)
+    print(path.relative_to(REPOSITORY))
 
 
 if __name__ == "__main__": main()
