@@ -6,7 +6,7 @@
 __all__ = ['Groups', 'Grouping', 'group_all', 'as_features', 'fit_groups', 'attention_overlap', 'plot_attention', 'diversity',
            'match_groups', 'match_cells']
 
-# %% ../../nbs/51_grouping.ipynb #819c8ec2
+# %% ../../nbs/51_grouping.ipynb #2d2fc39e
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core import check_tensors, progress, seed_everything
+from ..core import check_tensors, device, progress, seed_everything
 from ..embedding import _seed, balanced_batch, evaluate, hold_out
 from ..features import Features, pool
 from ..losses import make_loss
@@ -58,18 +58,19 @@ class Grouping(nn.Module):
         sum_bkc = attention_bkn @ value_bcn.transpose(1, 2)
         return Groups(F.normalize(sum_bkc, dim=2), sum_bkc.norm(dim=2), attention_bkn, value_bcn)
 
-# %% ../../nbs/51_grouping.ipynb #1ba3878f
+# %% ../../nbs/51_grouping.ipynb #a941cce3
 @torch.no_grad()
 def group_all(grouping: Grouping, map_nchw: Tensor, *, block: int = 256) -> Groups:
-    "The groups of many maps, block by block."
-    return Groups(*map(torch.cat, zip(*(vars(grouping(some.float())).values() for some in map_nchw.split(block)))))
+    "The groups of many maps, block by block, on the CPU."
+    place = next(grouping.parameters()).device
+    return Groups(*map(torch.cat, zip(*([x.cpu() for x in vars(grouping(some.to(place).float())).values()] for some in map_nchw.split(block)))))
 
 # %% ../../nbs/51_grouping.ipynb #9662996d
 def as_features(groups: Groups) -> Features:
     "Each image as one cell, its embedding: what `search` and the metrics take."
     return pool(groups.embedding_bc[:, :, None, None], grid=1)
 
-# %% ../../nbs/51_grouping.ipynb #31533a4d
+# %% ../../nbs/51_grouping.ipynb #3b365de3
 def fit_groups(
     map_nchw: Tensor, label_n: Tensor,      # of the training images
     *, groups: int = 4, embedding_dim: int = 128, beside: Callable[[Groups], Tensor] | None = None,       # what is added to the loss, e.g. a weight times `diversity`
@@ -80,20 +81,20 @@ def fit_groups(
     seed_everything(seed)
     learn_n, held_n = hold_out(label_n, validation, seed)
     images_of, number_n = [learn_n[label_n[learn_n] == i] for i in label_n[learn_n].unique()], label_n.unique(return_inverse=True)[1]
-    grouping, metric = Grouping(map_nchw.shape[1], embedding_dim, groups), make_loss(loss, num_classes=int(number_n.max()) + 1, embedding_dim=embedding_dim)
+    grouping, metric = Grouping(map_nchw.shape[1], embedding_dim, groups).to(device()), make_loss(loss, num_classes=int(number_n.max()) + 1, embedding_dim=embedding_dim).to(device())
     optimizer = torch.optim.Adam([dict(params=grouping.parameters(), weight_decay=weight_decay), dict(params=metric.parameters(), lr=lr * metric.lr_factor)], lr=lr)
     best, kept = dict(epoch=0, held_out=-1.0), {}
     for epoch in progress(range(1, epochs + 1), f"training {groups} groups"):
         for step in range(max(1, len(learn_n) // batch_size)):
             some = balanced_batch(images_of, batch_size, per_class, _seed(seed, epoch, step))
-            found = grouping(map_nchw[some].float())
-            value = metric(found.embedding_bc[:, :, None, None], number_n[some]) + (beside(found) if beside else 0)
+            found = grouping(map_nchw[some].to(device()).float())
+            value = metric(found.embedding_bc[:, :, None, None], number_n[some].to(device())) + (beside(found) if beside else 0)
             optimizer.zero_grad(), value.backward(), optimizer.step()
         if epoch % evaluate_every and epoch < epochs: continue
         score = evaluate(as_features(group_all(grouping, map_nchw[held_n])), label_n[held_n], structural=False)["mean_average_precision_at_r"]
         if score > best["held_out"]: best, kept = dict(epoch=epoch, held_out=score), {k: v.clone() for k, v in grouping.state_dict().items()}
     grouping.load_state_dict(kept)
-    return grouping, best
+    return grouping.cpu(), best
 
 # %% ../../nbs/51_grouping.ipynb #580b1c4f
 def attention_overlap(attention_bkn: Tensor) -> Tensor:     # (B,)
