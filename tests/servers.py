@@ -85,5 +85,5 @@ def run_in_lab(page, address: str, notebook: str, seconds: int = 240) -> None:
     idle.wait_for(timeout=90_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.get_by_text(re.compile(r"Python 3.*\| Busy|python3.*\| Busy")).first.wait_for(timeout=30_000)
+    page.locator(".jp-InputArea-prompt", has_text=re.compile(r"\[(\*|\d+)\]")).first.wait_for(state="attached", timeout=30_000)
     idle.wait_for(timeout=1000 * seconds)
