@@ -28,7 +28,8 @@ GRIDS = {       # preset -> experiment -> the values of its parameters that are 
         "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
         "09_cost": dict(dataset=_SETS),
         "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
-        "11_grouping": dict(dataset=_SETS, seed=_SEEDS)},
+        "11_grouping": dict(dataset=_SETS, seed=_SEEDS),
+        "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS)},
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 
