@@ -1,7 +1,8 @@
 """How long does it take to walk through the book?
 
 `python docs/walk.py` clones the repository and opens every notebook in the order of index in JupyterLab, in Debian's Chromium, runs all its cells, and stops
-where one fails. It writes data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on two cores; `--only 12_cost ...` walks some anew.
+where one fails. It writes data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on two cores; `--only 12_cost ...` walks some anew,
+`--table` prints what is known.
 """
 import argparse
 import json
@@ -65,10 +66,18 @@ def walk(page, address: str, nbs: Path, name: str, limit: int = 1200) -> dict:
     return dict(seconds=round(sum(seconds), 1), slowest=round(max(seconds), 1), cells=len(cells))
 
 
+def table() -> str:
+    rows = [f"| {name} | {minutes(name):.0f} | {x['seconds']:.1f} | {x['slowest']:.1f} |" for name, x in walked().items()]
+    return "\n".join(["| notebook | minutes to read | seconds to run | slowest cell |", "| --- | --- | --- | --- |", *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", choices=ORDER, default=ORDER, help="walk through these, and keep what is known of the others")
-    chosen, record = parser.parse_args().only, Record("walk", dict(preset="full"), {}, finished=True)
+    parser.add_argument("--table", action="store_true", help="print what is known, and walk nowhere")
+    options = parser.parse_args()
+    if options.table: return print(table())
+    chosen, record = options.only, Record("walk", dict(preset="full"), {}, finished=True)
     path, found = RECORDS / f"{record.hash}.json", walked()
     (SCREENSHOTS / "walk").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
