@@ -26,7 +26,7 @@ NOTEBOOKS = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in 
 EXPERIMENTS = {name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)}      # minutes to hours: shown with the figures that they have saved
 PARTS = {"Begin": "0", "One pair": "1", "Many images": "2", "Learning": "3", "Seeing": "4|explore/", "Siblings": "5", "Reproduction": "6", "Experiments": "reproduce/",
          "Practice": "howto/|9|glossary", "Reference": "(?!)"}
-MORE = {"Practice": ["solutions"], "Reference": ["api/index", "data/emoji/README", "data/stamps/README"]}
+MORE = {"Practice": ["solutions"], "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"]}
 READS_RECORDS = re.compile(r"find_record|answers|status\(")
 WALKED = walked()
 FIGURES_STAY = "import diml_nb.plots; diml_nb.plots.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"

@@ -4,7 +4,7 @@ import torch
 
 from diml_nb.reproduce import find_records, reproduce
 from diml_nb.seeds import Pooled, unpack
-from diml_nb.siblings.grouping import Groups, match_cells
+from diml_nb.siblings.grouping import Grouping, Groups, match_cells, match_groups
 
 GROUPINGS = ("one group", "groups", "groups that differ")
 NETWORKS = ("mean, DIML at test time", "DIML", *GROUPINGS)
@@ -73,3 +73,12 @@ def test_images_that_cannot_be_paired_are_refused():
     with pytest.raises(ValueError, match="expected 3 images as in a, or one, got 2"): match_cells(make(3, 2), make(2, 2))
     with pytest.raises(ValueError, match=r"expected groups \(2, 4\) as in a, got \(3, 4\)"): match_cells(make(1, 2), make(1, 3))
     assert len(match_cells(make(1, 2), make(5, 2)).similarity_b) == len(match_cells(make(5, 2), make(1, 2)).similarity_b) == 5
+
+
+def test_both_sums_are_the_cosine_of_the_embeddings():
+    grouping = Grouping(16, embedding_dim=12, groups=3)
+    with torch.no_grad(): a, b = (grouping(torch.rand(n, 16, 4, 4)) for n in (1, 5))
+    cosine_b = (a.embedding_bc @ b.embedding_bc.T)[0]
+    for found in (match_groups(a, b), match_cells(a, b)):
+        assert torch.allclose(found.similarity_b, cosine_b, atol=1e-5) and torch.allclose(found.contribution_bnm.sum((1, 2)), cosine_b, atol=1e-5)
+        assert torch.allclose(found.plan_bnm.sum((1, 2)), torch.ones(5)) and (found.global_b == 0).all()
