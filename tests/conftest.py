@@ -31,3 +31,16 @@ def obtained(tmp_path_factory):
         return folder
 
     return get
+
+
+@pytest.fixture(scope="module")
+def three_runs(tmp_path_factory):
+    "Run the smoke preset of an experiment with seed 0, seed 1 and seed 0 again: the folders, and their records."
+    from diml_nb.reproduce import find_records, reproduce
+
+    def run(experiment):
+        out = [tmp_path_factory.mktemp(f"run{i}") for i in range(3)]
+        for seed, folder in zip((0, 1, 0), out): reproduce(experiment, "smoke", out=folder, params=dict(seed=seed), quiet=True)
+        return out, [find_records(experiment, "smoke", results=folder / "results")[0] for folder in out]
+
+    return run

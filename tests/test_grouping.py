@@ -11,11 +11,7 @@ NETWORKS = ("mean, DIML at test time", "DIML", *GROUPINGS)
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    "The folders of seed 0, seed 1 and seed 0 again, and their records."
-    out = [tmp_path_factory.mktemp(f"run{i}") for i in range(3)]
-    for seed, folder in zip((0, 1, 0), out): reproduce("11_grouping", "smoke", out=folder, params=dict(seed=seed), quiet=True)
-    return out, [find_records("11_grouping", "smoke", results=folder / "results")[0] for folder in out]
+def smoke(three_runs): return three_runs("11_grouping")
 
 
 def results(record): return {str(row["config"]): row["result"] for row in record.rows}

@@ -10,7 +10,6 @@ from test_emoji import NETWORK
 from diml_nb.core import data_dir
 from diml_nb.data import get_dataset
 from diml_nb.download import check_file, obtain
-from diml_nb.reproduce import find_records, reproduce
 from diml_nb.seeds import Pooled, unpack
 from diml_nb.siblings.labels import KEYWORDS, LabelAutoencoder, code_learner, dependency, fit_autoencoder, hierarchy, keyword_matrix, label_metrics, one_against_all, propensity, read_keywords
 
@@ -25,11 +24,7 @@ def archive(obtained):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory, archive):
-    "The folders of seed 0, seed 1 and seed 0 again, and their records."
-    out = [tmp_path_factory.mktemp(f"run{i}") for i in range(3)]
-    for seed, folder in zip((0, 1, 0), out): reproduce("14_labels", "smoke", out=folder, params=dict(seed=seed), quiet=True)
-    return out, [find_records("14_labels", "smoke", results=folder / "results")[0] for folder in out]
+def smoke(three_runs, archive): return three_runs("14_labels")
 
 
 def results(record): return {str(row["config"]): row["result"] for row in record.rows}
