@@ -141,5 +141,6 @@ def test_what_makes_no_sense_is_refused():
                           (lambda: shapley(lambda m: m.sum(), 2), "one number for each of 4 sets"), (lambda: shapley(lambda m: m.sum(1) / 0, 2), "NaN or infinite"), (lambda: shapley(lambda m: m.sum(1), 0), "at least one touch point, got 0"),
                           (lambda: two.only(torch.ones(1, 1).bool()), "expected one journey, got 2"), (lambda: Journeys(one.channel_bn, one.day_bn - 99, one.mask_bn), "0 or more, got -9"), (lambda: Journeys(one.channel_bn[:, :1], one.day_bn, one.mask_bn), "expected one shape"),
                           (lambda: time_decay(one, half_life=-1), "got -1"), (lambda: JourneyNetwork(6, open_ratio=0), "above 0 and up to 1, got 0"), (lambda: calibration(torch.tensor([1.5]), torch.tensor([True])), "between 0 and 1"),
-                          (lambda: simulate(World(), 5, shortest=4, longest=2), "got 4 and 2"), (lambda: time_decay(one, half_life=math.nan), "got nan")):
+                          (lambda: simulate(World(), 5, shortest=4, longest=2), "got 4 and 2"), (lambda: time_decay(one, half_life=math.nan), "got nan"),
+                          (lambda: fit_network((one, torch.ones(1).bool()), (one, torch.ones(1).bool()), channels=6, epochs=0), "expected 1 or more, got 0")):
         with pytest.raises(ValueError, match=message): call()

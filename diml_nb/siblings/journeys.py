@@ -205,7 +205,7 @@ class JourneyNetwork(nn.Module):
         return self.head(h_bu)[:, 0]
     def forward(self, journeys: Journeys) -> Tensor: return self.logit(journeys).sigmoid()
 
-# %% ../../nbs/58_journeys.ipynb #50efcc02
+# %% ../../nbs/58_journeys.ipynb #4a1bf4f5
 def log_loss(model: Callable[[Journeys], Tensor], journeys: Journeys, converted_b: Tensor) -> float:
     "Mean of -log of the probability that the model gave to what happened."
     with torch.no_grad(): return F.binary_cross_entropy(model(journeys).double(), converted_b.double()).item()
@@ -216,6 +216,7 @@ def fit_network(
     *, channels: int, lr: float = 3e-2, epochs: int = 10, batch_size: int = 256, seed: int = 0, **options,    # chosen on held-out journeys; options of JourneyNetwork
 ) -> JourneyNetwork:
     "Train by Adam on the log loss and keep the epoch that is best on the held-out journeys."
+    if epochs < 1: raise ValueError(f"epochs: expected 1 or more, got {epochs}")
     seed_everything(seed)
     network, (journeys, converted_b), best = JourneyNetwork(channels, **options), train, math.inf
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
