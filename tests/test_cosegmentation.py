@@ -160,5 +160,7 @@ def test_what_cannot_be_used_is_refused():
     with pytest.raises(ValueError, match="1 masks are empty"): mask_scores(torch.rand(2, 3, 3), torch.eye(9).view(9, 3, 3)[[0, 0]].bool() & torch.tensor([True, False])[:, None, None])
     with pytest.raises(ValueError, match="NaN or infinite"): pixel_colors(torch.full((1, 4, 3, 3), torch.nan))
     with pytest.raises(ValueError, match="expected truth values"): is_triplet(torch.rand(2, 4, 3, 3), torch.rand(2, 3, 3), label[:2])
+    with pytest.raises(ValueError, match="an anchor and a positive, got 1"): is_triplet(torch.rand(2, 4, 3, 3), torch.rand(2, 3, 3) < .5, label[:2], pixels=1)
+    with pytest.raises(ValueError, match="more than the 160 of the fine map, got 9"): PixelDecoder(9)
     with pytest.raises(ValueError, match="group 0 has one picture"): pairs_within(torch.tensor([0, 1, 1]))
     with pytest.raises(ValueError, match="at least two groups, got 1"): pairs_across(torch.zeros(3))

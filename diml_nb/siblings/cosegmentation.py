@@ -233,7 +233,7 @@ def with_flow(map_nchw: Tensor, flow_nhw: Tensor) -> Tensor:
     "Maps with the flow of the group, brought to their grid, as one more coarse channel."
     return torch.cat([map_nchw, F.interpolate(flow_nhw[:, None].float(), size=map_nchw.shape[2:], mode="bilinear", align_corners=False).to(map_nchw)], 1)
 
-# %% ../../nbs/52_cosegmentation.ipynb #865bd292
+# %% ../../nbs/52_cosegmentation.ipynb #8ed46fa0
 def pixel_colors(embedding_bchw: Tensor) -> Tensor:     # (B, h, w, 3) between 0 and 1
     "The first three principal components of pixel embeddings as red, green and blue, on one scale for all images."
     check_tensors("bchw", embedding_bchw=embedding_bchw)
