@@ -74,7 +74,7 @@ def test_two_scales_are_those_of_the_network():
 
 def test_a_flow_is_the_match_before_the_sum():
     features, label_n = pool(torch.rand(5, 8, 3, 3) + .1, grid=3), torch.tensor([0, 0, 0, 1, 1])
-    pair_2p = pairs_within(label_n, 1)
+    pair_2p = pairs_within(label_n, partners=1)
     found = match(features[pair_2p[0]], features[pair_2p[1]], marginals="uniform")
     flow = mean_flow(features, pair_2p)
     assert torch.allclose(flow.mean((1, 2))[pair_2p[0]], found.similarity_b, atol=1e-5) and torch.allclose(flow, mean_flow(features, pair_2p, block=2), atol=1e-5)
@@ -83,10 +83,10 @@ def test_a_flow_is_the_match_before_the_sum():
 
 def test_pairs_stay_within_or_go_across():
     label_n = torch.tensor([3, 1, 3, 1, 3, 2, 2])
-    within, across = pairs_within(label_n), pairs_across(label_n, 3)
+    within, across = pairs_within(label_n), pairs_across(label_n, partners=3)
     assert (label_n[within[0]] == label_n[within[1]]).all() and (within[0] != within[1]).all() and within.unique(dim=1).shape == within.shape == (2, 6 + 2 + 2)
     assert (label_n[across[0]] != label_n[across[1]]).all() and across.unique(dim=1).shape == across.shape == (2, 21)
-    assert torch.equal(across, pairs_across(label_n, 3)) and not torch.equal(across, pairs_across(label_n, 3, seed=1))
+    assert torch.equal(across, pairs_across(label_n, partners=3)) and not torch.equal(across, pairs_across(label_n, partners=3, seed=1))
 
 
 def test_jaccard_and_dice_are_one_number_in_two_units():

@@ -67,8 +67,8 @@ def scales(map_bchw: Tensor) -> tuple[Tensor, Tensor]:      # (B, 40, 28, 28), (
     return F.pixel_shuffle(map_bchw[:, : 4 * FINE].float(), 2), map_bchw[:, 4 * FINE :].float()
 
 # %% ../../nbs/52_cosegmentation.ipynb #f613a2b4
-def pairs_within(label_n: Tensor, partners: int = 9) -> Tensor:     # (2, P)
-    "Positions of A and B: each picture with the next `partners` of its group, with all where there are fewer. `ValueError` for a group of one."
+def pairs_within(label_n: Tensor, *, partners: int = 9) -> Tensor:     # (2, P)
+    "Positions of A and B: each picture with the next `partners` of its group (9: all of ten), with all where there are fewer. `ValueError` for a group of one."
     if partners < 1: raise ValueError(f"partners: expected at least 1, got {partners}")
     found = []
     for label in label_n.unique():
@@ -78,7 +78,7 @@ def pairs_within(label_n: Tensor, partners: int = 9) -> Tensor:     # (2, P)
     return torch.cat(found, 1)
 
 
-def pairs_across(label_n: Tensor, partners: int = 9, *, seed: int = 0) -> Tensor:     # (2, P)
+def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor:     # (2, P)
     "The same with pictures of other groups, drawn by lot. `ValueError` where there is one group alone."
     if len(label_n.unique()) < 2: raise ValueError(f"label_n: expected at least two groups, got {len(label_n.unique())}")
     draw, found = torch.Generator().manual_seed(seed), []
