@@ -35,12 +35,15 @@ def obtained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def three_runs(tmp_path_factory):
-    "Run the smoke preset of an experiment with seed 0, seed 1 and seed 0 again: the folders, and their records."
+    "Run the smoke preset of an experiment with seed 0, seed 1 and seed 0 again: the folders, their records, and the first one's rows. The seed, and nothing else, decides what is in them."
     from diml_nb.reproduce import find_records, reproduce
 
     def run(experiment):
         out = [tmp_path_factory.mktemp(f"run{i}") for i in range(3)]
         for seed, folder in zip((0, 1, 0), out): reproduce(experiment, "smoke", out=folder, params=dict(seed=seed), quiet=True)
-        return out, [find_records(experiment, "smoke", results=folder / "results")[0] for folder in out]
+        records = [find_records(experiment, "smoke", results=folder / "results")[0] for folder in out]
+        first, other, again = ({str(row["config"]): row["result"] for row in record.rows} for record in records)
+        assert first == again and list(first) == list(other) and first != other
+        return out, records, first
 
     return run

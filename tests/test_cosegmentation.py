@@ -17,14 +17,9 @@ UNTRAINED = ("everything", "where things lie", "flow within", "flow")
 def smoke(three_runs): return three_runs("12_cosegmentation")
 
 
-def results(record): return {str(row["config"]): row["result"] for row in record.rows}
-
-
-def test_every_row_is_there_and_the_seed_decides(smoke):
-    first, other, again = map(results, smoke[1])
-    assert first == again and list(first) == list(other) and first != other
-    assert len(first) == 1 + 2 * len(UNTRAINED) + 1 + 3 * (2 + 1) + 3 * 2 * (2 + 1) + 1       # classes; floors and flows; ceiling; choosing; epochs and gap; the picture alone
-    for result in first.values():
+def test_every_row_is_there(smoke):
+    assert len(smoke[2]) == 1 + 2 * len(UNTRAINED) + 1 + 3 * (2 + 1) + 3 * 2 * (2 + 1) + 1       # classes; floors and flows; ceiling; choosing; epochs and gap; the picture alone
+    for result in smoke[2].values():
         for name, text in result.get("by_class", {}).items(): assert ((x := unpack(text)) <= (2 if name == "gap" else 1)).all() and (x >= (-2 if name == "gap" else 0)).all()
 
 

@@ -14,14 +14,9 @@ NETWORKS = ("mean, DIML at test time", "DIML", *GROUPINGS)
 def smoke(three_runs): return three_runs("11_grouping")
 
 
-def results(record): return {str(row["config"]): row["result"] for row in record.rows}
-
-
-def test_every_row_is_there_and_the_seed_decides(smoke):
-    first, other, again = map(results, smoke[1])
-    assert first == again and list(first) == list(other) and first != other
-    assert len(first) == 1 + 5 + 6 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
-    for result in first.values():
+def test_every_row_is_there(smoke):
+    assert len(smoke[2]) == 1 + 5 + 6 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
+    for result in smoke[2].values():
         for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
 
 
@@ -47,7 +42,7 @@ def test_a_network_is_read_again_and_not_trained_again(smoke):
     (folder / "results" / "runs" / "11_grouping" / f"{record.hash}.json").unlink()
     reproduce("11_grouping", "smoke", out=folder, quiet=True)
     assert len(files) == 3 and before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
-    assert results(find_records("11_grouping", "smoke", results=folder / "results")[0]) == results(record)
+    assert {str(row["config"]): row["result"] for row in find_records("11_grouping", "smoke", results=folder / "results")[0].rows} == smoke[2]
 
 
 def test_figures_are_of_the_first_seed(smoke):

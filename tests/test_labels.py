@@ -27,14 +27,9 @@ def archive(obtained):
 def smoke(three_runs, archive): return three_runs("14_labels")
 
 
-def results(record): return {str(row["config"]): row["result"] for row in record.rows}
-
-
-def test_every_row_is_there_and_the_seed_decides(smoke):
-    first, other, again = map(results, smoke[1])
-    assert first == again and list(first) == list(other) and first != other
-    assert len(first) == 1 + 4 + 6 + 2 + 2 + 1 + 1 + 1
-    for result in first.values():
+def test_every_row_is_there(smoke):
+    assert len(smoke[2]) == 1 + 4 + 6 + 2 + 2 + 1 + 1 + 1
+    for result in smoke[2].values():
         for text in result.get("by_class", {}).values(): assert ((x := unpack(text)) >= 0).all() and (x <= 1).all()
 
 
