@@ -7,24 +7,22 @@ __all__ = ['Mechanism', 'orders', 'sample_profiles', 'deferred_acceptance', 'tur
            'ask', 'gains', 'strategy_violation', 'serial_dictatorship', 'top_trading_cycles', 'mix', 'MatchingMLP',
            'MatchingNetwork', 'train', 'sinkhorn_matching', 'as_lottery']
 
-# %% ../../nbs/54_two_sided.ipynb #5421ee7a
-import copy
-import itertools
+# %% ../../nbs/54_two_sided.ipynb #24548ec4
+import copy, itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
+import torch, torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from ..core import check_tensors, progress, seed_everything
+from ..core import check_tensors, progress
 from ..sinkhorn import sinkhorn
 
 Mechanism = Callable[[Tensor, Tensor], Tensor]      # (p_bnm, q_bnm) -> g_bnm
 
-# %% ../../nbs/54_two_sided.ipynb #0e924d71
-def orders(partners: int) -> Tensor:        # (K, partners): 16 of 3 partners, 65 of 4
+# %% ../../nbs/54_two_sided.ipynb #de405734
+def orders(partners: int) -> Tensor:      # (K, partners): 16 of 3 partners, 65 of 4
     "All that an agent can say: the acceptable ones in some order, worth k/partners to 1/partners, and all others -1/partners; alone is 0."
     if not 1 <= partners <= 6: raise ValueError(f"partners: expected 1 to 6, since all orders are listed, got {partners}")
     said = [names for k in range(partners + 1) for names in itertools.permutations(range(partners), k)]
@@ -41,9 +39,9 @@ def _side(profiles: int, agents: int, partners: int, corr: float, truncate: floa
     return torch.where(place_bnm < kept_bn1, kept_bn1 - place_bnm, -1) / partners
 
 def sample_profiles(
-    profiles: int, n: int, m: int,          # how many, with n workers and m firms
+    profiles: int, n: int, m: int,      # how many, with n workers and m firms
     *, corr: float = 0.0, truncate: float = 0.5, lot: torch.Generator,      # probabilities: of the common order, and of a uniform number of acceptable partners instead of all
-) -> tuple[Tensor, Tensor]:                 # p_bnm, what firms are worth to workers; q_bnm, what workers are worth to firms
+) -> tuple[Tensor, Tensor]:      # p_bnm, what firms are worth to workers; q_bnm, what workers are worth to firms
     "Profiles by lot, with numbers as in `orders`."
     if min(profiles, n, m) < 1: raise ValueError(f"profiles, n, m: expected at least 1 of each, got {profiles}, {n}, {m}")
     if not (0 <= corr <= 1 and 0 <= truncate <= 1): raise ValueError(f"corr, truncate: expected probabilities, got {corr}, {truncate}")
@@ -52,7 +50,7 @@ def sample_profiles(
 # %% ../../nbs/54_two_sided.ipynb #2ba667a6
 def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
     "Workers ask, firms keep the best so far (Gale, Shapley 1962): zeros and ones, (B, n, m)."
-    open_bnm = (p_bnm > 0) & (q_bnm > 0)                            # nobody has said no yet
+    open_bnm = (p_bnm > 0) & (q_bnm > 0)      # nobody has said no yet
     while True:
         ask_bnm = torch.zeros_like(open_bnm).scatter(2, p_bnm.masked_fill(~open_bnm, -1).argmax(2, keepdim=True), True) & open_bnm
         keep_bnm = ask_bnm & (q_bnm == q_bnm.masked_fill(~ask_bnm, -1).amax(1, keepdim=True))
@@ -110,7 +108,7 @@ def ask(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> Answers:
 # %% ../../nbs/54_two_sided.ipynb #77a16560
 def _most(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
     "The most that any lie raises the chance of a partner at least as good as some acceptable one: (B, n)."
-    as_good_bnmm = (p_bnm[:, :, :, None] <= p_bnm[:, :, None]).to(truth_bnm)                       # (B, n, f, f')
+    as_good_bnmm = (p_bnm[:, :, :, None] <= p_bnm[:, :, None]).to(truth_bnm)      # (B, n, f, f')
     more_bnkm = (lie_bnkm - truth_bnm[:, :, None]) @ as_good_bnmm.mT
     return more_bnkm.masked_fill(p_bnm[:, :, None] <= 0, 0).amax((2, 3)).clamp(min=0)
 
@@ -130,7 +128,7 @@ def serial_dictatorship(p_bnm: Tensor, q_bnm: Tensor, *, veto: bool = False) -> 
     out_bnm = ((p_bnm <= 0) | (q_bnm <= 0)) & veto
     wish = [*p_bnm.masked_fill(out_bnm, -1).unbind(1), *q_bnm.masked_fill(out_bnm, -1).unbind(2)]
     chance_sb, g_pb, batch = F.pad(p_bnm.new_ones(1, B), (0, 0, 2 ** (n + m) - 1, 0)), p_bnm.new_zeros(n * m, B), torch.arange(B)
-    for s in range(2 ** (n + m) - 1, 0, -1):                        # bit i of s: agent i is left
+    for s in range(2 ** (n + m) - 1, 0, -1):      # bit i of s: agent i is left
         left = [i for i in range(n + m) if s >> i & 1]
         share_b = chance_sb[s] / len(left)
         for i in left:
@@ -151,12 +149,12 @@ def top_trading_cycles(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
     gone_bm, left_bn = done_bnm[:, 0], ~done_bnm[:, :, 0]
     while True:
         open_bnm = (p_bnm > 0) & (q_bnm > 0) & left_bn[:, :, None] & ~gone_bm[:, None]
-        left_bn = open_bnm.any(2)                                   # the others stay alone
+        left_bn = open_bnm.any(2)      # the others stay alone
         if not left_bn.any(): return done_bnm.to(p_bnm)
         firm_bn = p_bnm.masked_fill(~open_bnm, -1).argmax(2)
         then_bn = q_bnm.masked_fill(~left_bn[:, :, None], -1).argmax(1).gather(1, firm_bn)      # whom the firm points at
         at_bn = torch.arange(n).expand(B, n)
-        for _ in range(n): at_bn = then_bn.gather(1, at_bn)         # after n steps everybody stands on a cycle
+        for _ in range(n): at_bn = then_bn.gather(1, at_bn)      # after n steps everybody stands on a cycle
         cycle_bn = torch.zeros_like(left_bn).scatter(1, at_bn, True) & left_bn
         now_bnm = F.one_hot(firm_bn, p_bnm.shape[2]).bool() & cycle_bn[:, :, None]
         done_bnm, left_bn, gone_bm = done_bnm | now_bnm, left_bn & ~cycle_bn, gone_bm | now_bnm.any(1)
@@ -208,8 +206,8 @@ class MatchingNetwork(nn.Module):
 
 # %% ../../nbs/54_two_sided.ipynb #36745063
 def train(
-    network: nn.Module, n: int, m: int,         # e.g. `MatchingNetwork()`; workers and firms of a profile
-    *, weight: float | None,                    # lambda, of the stability violation; None: imitate the coin between both deferred acceptances
+    network: nn.Module, n: int, m: int,      # e.g. `MatchingNetwork()`; workers and firms of a profile
+    *, weight: float | None,      # lambda, of the stability violation; None: imitate the coin between both deferred acceptances
     corrs: tuple[float, ...] = (0.0,), steps: int = 300, batch: int = 16, lr: float = 3e-3, seed: int = 0,      # corr of each step in turn; of Adam, its rate falling to a fiftieth
 ) -> nn.Module:
     "A trained copy of the network. Profiles are drawn anew in each step, in which one worker and one firm try all their lies."
@@ -233,22 +231,21 @@ def sinkhorn_matching(p_bnm: Tensor, q_bnm: Tensor, *, eps: float = 0.1) -> Tens
     cost_bnm = F.pad((-(p_bnm + q_bnm) / 2).masked_fill(closed_bnm, 30 * eps), (0, 1, 0, 1)).double()      # a closed pair would get e^-30
     mass_n, mass_m = (torch.cat([torch.ones(a), torch.tensor([float(b)])]).double() for a, b in ((n, m), (m, n)))
     g_bnm = sinkhorn(cost_bnm, mass_n.expand(B, -1), mass_m.expand(B, -1), eps=eps).plan_bnm[:, :-1, :-1].masked_fill(closed_bnm, 0)
-    return (g_bnm / g_bnm.sum(1, keepdim=True).clamp(min=1)).to(p_bnm)                                     # what the last iteration has too much in a column
+    return (g_bnm / g_bnm.sum(1, keepdim=True).clamp(min=1)).to(p_bnm)
 
 # %% ../../nbs/54_two_sided.ipynb #544492e5
 def as_lottery(
-    g_nm: Tensor, *, tol: float = 1e-6,         # chances below tol are left out
-) -> tuple[Tensor, Tensor]:                     # chances (T,), likeliest first, and whole matchings (T, n, m); the sum of one times the other is g
+    g_nm: Tensor, *, tol: float = 1e-6,      # chances below tol are left out
+) -> tuple[Tensor, Tensor]:      # chances (T,), likeliest first, and whole matchings (T, n, m)
     "Birkhoff-von Neumann: chances of pairs as chances of matchings. `ValueError` if an agent is matched more than once."
     n, m, g_nm, found = *g_nm.shape, g_nm.double(), {}
     row_n, column_m = 1 - g_nm.sum(1), 1 - g_nm.sum(0)
-    if (least := min(row_n.min(), column_m.min()).item()) < -1e-4 or g_nm.min() < 0: raise ValueError(f"g_nm: expected chances that sum to at most 1, got a sum of {1 - least:g} and a least of {g_nm.min().item():g}")
+    if (least := min(row_n.min(), column_m.min()).item()) < -1e-4: raise ValueError(f"g_nm: expected chances that sum to at most 1, got a sum of {1 - least:g}")
     rest = torch.cat([torch.cat([g_nm, row_n.diag()], 1), torch.cat([column_m.diag(), g_nm.T], 1)]).clamp(min=0)
     while True:
         pairs = linear_sum_assignment(rest.clamp(min=tol / 2).log() - 1e6 * (rest <= tol), maximize=True)
         if (weight := rest[pairs].min().item()) <= tol: break
-        whole = torch.zeros_like(rest)
-        whole[pairs] = 1
+        whole = torch.zeros_like(rest).index_put(tuple(map(torch.from_numpy, pairs)), rest.new_ones(()))
         key, rest = tuple(whole[:n, :m].flatten().tolist()), rest - weight * whole
         found[key] = found.get(key, 0) + weight
     best = sorted(found, key=found.get, reverse=True)
