@@ -37,7 +37,7 @@ def profiles(batch, n, m, **options): return [x.double() for x in sample_profile
 def test_every_row_is_there_and_the_seed_decides(smoke):
     first, other, again = map(results, smoke[1])
     assert first == again and list(first) == list(other) and first != other
-    assert len(first) == 2 + 8 + 9 + 1 + 1 + 5 + 3 + 1
+    assert len(first) == 2 + 9 + 9 + 1 + 1 + 5 + 3 + 1
     for result in first.values():
         for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
 

@@ -197,11 +197,11 @@ class MatchingNetwork(nn.Module):
     "One MLP shared by all pairs of workers and firms, any number of them, to a lottery; to rename agents is to rename them in the answer."
     def __init__(self, *, hidden: int = 32, layers: int = 4):      # chosen on profiles of our own before the experiment was written
         super().__init__()
-        self.body = nn.Sequential(*(_Exchange(a, hidden) for a in [3] + [hidden] * (layers - 1)))
+        self.body = nn.Sequential(*(_Exchange(a, hidden) for a in [5] + [hidden] * (layers - 1)))
         self.pair, self.worker, self.firm = nn.Linear(hidden, 2), nn.Linear(hidden, 1), nn.Linear(hidden, 1)
     def forward(self, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
         open_bnm = (p_bnm > 0) & (q_bnm > 0)
-        x_bnmc = self.body(torch.stack([p_bnm, q_bnm, open_bnm.to(p_bnm)], 3))
+        x_bnmc = self.body(torch.stack([p_bnm, q_bnm, open_bnm.to(p_bnm), deferred_acceptance(p_bnm, q_bnm), turned(deferred_acceptance)(p_bnm, q_bnm)], 3))
         return _lottery(self.pair(x_bnmc), self.worker(x_bnmc.mean(2)), self.firm(x_bnmc.mean(1)).mT, open_bnm)
 
 # %% ../../nbs/54_two_sided.ipynb #36745063
