@@ -11,11 +11,9 @@ __all__ = ['Mechanism', 'orders', 'sample_profiles', 'deferred_acceptance', 'tur
 import copy, itertools
 from collections.abc import Callable
 from typing import NamedTuple
-
 import torch, torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-
 from ..core import check_tensors, progress
 from ..sinkhorn import sinkhorn
 
