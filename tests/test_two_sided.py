@@ -1,0 +1,256 @@
+"13_two_sided: two seeds of a smoke run, slow twins of the rules and the measures, and what must hold whatever a network has learnt."
+import itertools
+
+import pytest
+import torch
+
+from diml_nb.seeds import Pooled, unpack
+from diml_nb.siblings import two_sided
+from diml_nb.siblings.two_sided import (
+    MatchingMLP,
+    as_lottery,
+    ask,
+    deferred_acceptance,
+    gains,
+    mix,
+    on_trees,
+    orders,
+    paths,
+    sample_profiles,
+    serial_dictatorship,
+    sinkhorn_matching,
+    stability_violation,
+    strategy_violation,
+    top_trading_cycles,
+    train,
+    turned,
+)
+
+
+@pytest.fixture(scope="module")
+def smoke(three_runs): return three_runs("13_two_sided")
+
+
+def results(record): return {str(row["config"]): row["result"] for row in record.rows}
+def profiles(batch, n, m, **options): return [x.double() for x in sample_profiles(batch, n, m, lot=torch.Generator().manual_seed(3), **options)]
+
+
+def test_every_row_is_there_and_the_seed_decides(smoke):
+    first, other, again = map(results, smoke[1])
+    assert first == again and list(first) == list(other) and first != other
+    assert len(first) == 2 + 8 + 2 * 9 + 5 + 1 + 5 + 1
+    for result in first.values():
+        for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
+
+
+def test_laws_of_the_rows(smoke):
+    pooled = Pooled(smoke[1][:2])
+    rule = lambda name, metric: pooled.values(dict(n=2, corr=.25, rule=name), metric)
+    for name in ("deferred acceptance", "deferred, firms ask"): assert (rule(name, "stability") == 0).all()
+    assert (rule("dictators", "strategy") == 0).all() and (rule("trees", "strategy") == 0).all() and (rule("dictators", "stability") > 0).any() and (rule("deferred acceptance", "strategy") > 0).any()
+    assert torch.equal(rule("deferred acceptance", "stability")[0], rule("deferred acceptance", "stability")[1])                  # the test profiles are the same for all seeds
+    for share in (.1, .5, .9):
+        mixed = dict(n=2, corr=.25, other="dictators", mixture=share)
+        assert pooled.values(mixed, "gap").abs().max() == 0 == pooled.values(mixed | dict(other="trees"), "gap_trees").abs().max() and (pooled.values(mixed, "strategy") <= share * rule("deferred acceptance", "strategy") + 1e-4).all()
+    for row in pooled.rows: assert all(((x := pooled.values(row, metric)) >= 0).all() and (x <= 1.0001).all() for metric in ("stability", "strategy", "matched"))
+
+
+def test_figures_are_of_the_first_seed(smoke):
+    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke[0][:2]]
+    assert names == [{"13_two_sided-frontier.png"}, set()]
+
+
+def slow_deferred(p_nm, q_nm):
+    "One worker asks at a time."
+    n, m = p_nm.shape
+    said_no, free, holds = {(w, f) for w in range(n) for f in range(m) if min(p_nm[w, f], q_nm[w, f]) < 0}, list(range(n)), {}
+    while free:
+        w = free.pop()
+        if not (left := [f for f in range(m) if (w, f) not in said_no]): continue
+        f = max(left, key=lambda f: p_nm[w, f])
+        both = {w, holds.get(f, w)}
+        holds[f] = max(both, key=lambda w: q_nm[w, f])
+        for out in both - {holds[f]}: said_no.add((out, f)), free.append(out)
+    return torch.tensor([[float(holds.get(f) == w) for f in range(m)] for w in range(n)]).double()
+
+
+def slow_dictators(p_nm, q_nm):
+    "All orders of all agents, one after the other."
+    n, g_nm, turns = len(p_nm), torch.zeros_like(p_nm), list(itertools.permutations(range(sum(p_nm.shape))))
+    for turn in turns:
+        left = set(turn)
+        for i in turn:
+            if i not in left: continue
+            left.remove(i)
+            value = p_nm if i < n else q_nm
+            pairs = [(i, j - n) if i < n else (j, i - n) for j in left if (j < n) != (i < n)]
+            pairs = [pair for pair in pairs if value[pair] > 0]
+            if not pairs: continue
+            w, f = max(pairs, key=lambda pair: value[pair])
+            g_nm[w, f] += 1 / len(turns)
+            left -= {w, n + f}
+    return g_nm
+
+
+def slow_cycles(p_nm, q_nm):
+    "One cycle at a time, followed finger by finger."
+    (n, m), g_nm = p_nm.shape, torch.zeros_like(p_nm)
+    workers, firms = set(range(n)), set(range(m))
+    while True:
+        wants = {w: [f for f in firms if p_nm[w, f] > 0 and q_nm[w, f] > 0] for w in workers}
+        workers = {w for w in workers if wants[w]}
+        if not workers: return g_nm
+        firm = {w: max(wants[w], key=lambda f: p_nm[w, f]) for w in workers}
+        then = {w: max(workers, key=lambda x: q_nm[x, firm[w]]) for w in workers}
+        path = [min(workers)]
+        while then[path[-1]] not in path: path.append(then[path[-1]])
+        cycle = path[path.index(then[path[-1]]):]
+        for w in cycle: g_nm[w, firm[w]] = 1
+        workers, firms = workers - set(cycle), firms - {firm[w] for w in cycle}
+
+
+def slow_gain(mechanism, p_nm, q_nm, w):
+    "Lie by lie, partner by partner."
+    most, truth_m = 0., mechanism(p_nm[None], q_nm[None])[0, w]
+    for said_m in orders(p_nm.shape[1]).to(p_nm):
+        lie_nm = p_nm.clone()
+        lie_nm[w] = said_m
+        more_m = mechanism(lie_nm[None], q_nm[None])[0, w] - truth_m
+        for f in (p_nm[w] > 0).nonzero().flatten(): most = max(most, more_m[p_nm[w] >= p_nm[w, f]].sum().item())
+    return most
+
+
+def slow_stability(g_nm, p_nm, q_nm):
+    "Pair by pair, partner by partner."
+    (n, m), total = p_nm.shape, 0.0
+    for w in range(n):
+        for f in range(m):
+            firm = sum(g_nm[x, f] * max(q_nm[w, f] - q_nm[x, f], 0) for x in range(n)) + (1 - g_nm[:, f].sum()) * max(q_nm[w, f], 0)
+            worker = sum(g_nm[w, y] * max(p_nm[w, f] - p_nm[w, y], 0) for y in range(m)) + (1 - g_nm[w].sum()) * max(p_nm[w, f], 0)
+            total += (1 / n + 1 / m) / 2 * firm * worker + g_nm[w, f] * (max(-p_nm[w, f], 0) / n + max(-q_nm[w, f], 0) / m) / 2
+    return total
+
+
+@pytest.mark.parametrize("n, m", [(3, 3), (2, 4), (4, 2)])
+def test_rules_are_their_slow_twins(n, m):
+    p, q = profiles(60, n, m, corr=.3)
+    twins = lambda slow, few=60: torch.stack([slow(*x) for x in zip(p[:few], q[:few])])
+    assert torch.equal(deferred_acceptance(p, q), twins(slow_deferred)) and torch.equal(top_trading_cycles(p, q), twins(slow_cycles))
+    assert torch.allclose(serial_dictatorship(p[:3], q[:3]), twins(slow_dictators, 3))
+    g = MatchingMLP(n, m).at(.5)(p, q).detach()
+    for g in (g, serial_dictatorship(p, q)): assert torch.allclose(stability_violation(g, p, q), torch.stack([slow_stability(*x) for x in zip(g, p, q)]))
+
+
+def test_gains_are_their_slow_twin():
+    p, q = profiles(6, 3, 2, corr=.3)
+    for rule in (turned(deferred_acceptance), MatchingMLP(3, 2).requires_grad_(False).at(.3)):
+        slow = [[slow_gain(rule, *x, w) for w in range(3)] for x in zip(p, q)]
+        assert torch.allclose(gains(ask(rule, p, q), p, q)[0], torch.tensor(slow).double())
+
+
+def test_the_best_for_workers():
+    "Among all matchings of three and three: deferred acceptance is the best stable one, trading cycles leave nothing that firms accept."
+    p, q = profiles(100, 3, 3, corr=.25)
+    every = torch.cartesian_prod(*[torch.arange(2.)] * 9).view(-1, 3, 3).double()
+    every = every[(every.sum(1).amax(1) <= 1) & (every.sum(2).amax(1) <= 1)]
+    worth_btn = (every * p[:, None]).sum(3)
+    stable_bt = torch.stack([stability_violation(g.expand_as(p), p, q) == 0 for g in every], 1)
+    assert len(every) == 34 and torch.equal(worth_btn.masked_fill(~stable_bt[..., None], -1).amax(1), (deferred_acceptance(p, q) * p).sum(2))
+    allowed_bt, more_btn = ~((q[:, None] < 0) & (every > 0)).any((2, 3)), worth_btn - (top_trading_cycles(p, q) * p).sum(2)[:, None]
+    assert not ((more_btn >= 0).all(2) & (more_btn > 0).any(2) & allowed_bt).any()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_on_a_tree_nobody_can_gain(n):
+    p, q = profiles(60, n, n, corr=.3)
+    for open_nm in paths(n)[::7]:
+        x = ask(lambda p, q: on_trees(p, q, open_tnm=open_nm[None]), p, q)
+        assert strategy_violation(x, p, q).max() == 0 and (x.g_bnm[:, ~open_nm] == 0).all()
+        assert torch.equal(x.g_bnm, turned(deferred_acceptance)(p.masked_fill(~open_nm, -1), q))
+    lot = ask(lambda p, q: on_trees(p, q, open_tnm=paths(n)), p, q)
+    assert strategy_violation(lot, p, q).max() < 1e-12 and (lot.g_bnm[(p < 0) | (q < 0)] == 0).all()
+    cycle = ask(lambda p, q: on_trees(p, q, open_tnm=(paths(n).sum(0)[None] > 0)), p, q)
+    assert strategy_violation(cycle, p, q).max() > .1                       # with all pairs open it is deferred acceptance
+
+
+@pytest.mark.parametrize("n, m", [(3, 3), (4, 3)])
+def test_known_properties(n, m):
+    p, q = profiles(80, n, m, corr=.3)
+    for rule, safe in ((deferred_acceptance, 0), (turned(deferred_acceptance), 1)):
+        x = ask(rule, p, q)
+        assert stability_violation(x.g_bnm, p, q).max() == 0 == gains(x, p, q)[safe].max() and gains(x, p, q)[1 - safe].max() == 1
+    dictators, cycles = ask(serial_dictatorship, p, q), ask(top_trading_cycles, p, q)
+    assert strategy_violation(dictators, p, q).max() < 1e-12 and (stability_violation(dictators.g_bnm, p, q) > 0).any()
+    assert gains(cycles, p, q)[0].max() == 0 and (cycles.g_bnm[(p < 0) | (q < 0)] == 0).all()
+
+
+def test_all_lies_of_all_agents_are_asked():
+    p, q = profiles(4, 3, 2)
+    asked = []
+    x = ask(lambda p, q: asked.append((p, q)) or deferred_acceptance(p, q), p, q)
+    assert x.worker_bnkm.shape == (4, 3, len(orders(2)), 2) and x.firm_bmkn.shape == (4, 2, len(orders(3)), 3) and len(asked) == 1 + 3 + 2
+    truth = (p[:, :, None] == orders(2)).all(3).int().argmax(2)
+    assert torch.equal(x.worker_bnkm.take_along_dim(truth[..., None, None], 2)[:, :, 0], x.g_bnm)                       # the truth is one of them
+
+
+def test_swapping_the_sides_and_renaming_agents_moves_the_answer():
+    p, q = profiles(30, 3, 4, corr=.2)
+    w, f = torch.tensor([2, 0, 1]), torch.tensor([3, 1, 0, 2])
+    for rule in (deferred_acceptance, top_trading_cycles, serial_dictatorship, sinkhorn_matching):
+        assert torch.allclose(rule(p[:, w][:, :, f], q[:, w][:, :, f]), rule(p, q)[:, w][:, :, f], atol=2e-3 if rule is sinkhorn_matching else 1e-5)
+    g = serial_dictatorship(p, q)
+    assert torch.allclose(turned(serial_dictatorship)(p, q), g) and torch.allclose(stability_violation(g.mT, q.mT, p.mT), stability_violation(g, p, q))
+
+
+def test_a_network_cannot_break_the_rules():
+    network = MatchingMLP(3, 3)
+    p, q = sample_profiles(400, 3, 3, lot=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for weight in network.parameters(): weight.mul_(10)
+        g = network.at(.5)(p, q)
+    assert g.min() >= 0 and max(g.sum(1).max(), g.sum(2).max()) <= 1 + 1e-5 and (g[(p < 0) | (q < 0)] == 0).all() and g.isfinite().all()
+    weight_t, matching_tnm = as_lottery(g[0])
+    assert torch.allclose(torch.einsum("t,tnm->nm", weight_t, matching_tnm), g[0].double(), atol=1e-4) and weight_t.sum() <= 1 + 1e-4
+    assert set(matching_tnm.unique().tolist()) <= {0, 1} and matching_tnm.sum(1).max() <= 1 and matching_tnm.sum(2).max() <= 1 and (weight_t.diff() <= 0).all()
+
+
+def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
+    torch.manual_seed(0)
+    begun = MatchingMLP(2, 2, hidden=32)
+    before = [x.clone() for x in begun.parameters()]
+    one, same, other = (train(begun, weights=(1, 0), corrs=(0,), steps=60, batch=16, seed=seed) for seed in (3, 3, 4))
+    weights = lambda network: torch.cat([x.flatten() for x in network.parameters()])
+    assert torch.equal(weights(one), weights(same)) and not torch.equal(weights(one), weights(other)) and all(map(torch.equal, before, begun.parameters()))
+    p, q = sample_profiles(400, 2, 2, lot=torch.Generator().manual_seed(9))
+    assert stability_violation(one.at(1)(p, q), p, q).mean() < stability_violation(begun.at(1)(p, q), p, q).mean() / 3
+    assert strategy_violation(ask(one.at(0), p, q), p, q).mean() < strategy_violation(ask(one.at(1), p, q), p, q).mean() / 2
+
+
+@pytest.mark.parametrize("tried", [None, 7])
+def test_a_block_is_profiles_with_their_probabilities(tried):
+    lot = torch.Generator().manual_seed(0)
+    p, q, share, w, f = two_sided._block(500, 3, 3, (0, .5), tried, lot)
+    k, others = tried or 16, [i for i in range(3) if i != w]
+    assert p.shape == q.shape == (500, k, k, 3, 3) and (p[:, :1, :1, others] == p[:, :, :, others]).all() and (p[:, :, :1] == p).all() and (q[:, :1] == q).all()
+    assert all(len(x.unique(dim=0)) == k for x in p[:5, :, 0, w]) and abs(share.sum().item() - 1) < (.1 if tried else 1e-5)
+    mean = (share[..., None] * (p[:, :, :, w] > 0)).sum((0, 1, 2))
+    assert (mean / share.sum() - (sample_profiles(4000, 3, 3, lot=lot)[0] > 0).float().mean((0, 1))).abs().max() < .05        # as likely acceptable as where profiles are drawn
+
+
+def test_sampled_orders_are_orders_and_corr_is_what_they_share():
+    p, q = profiles(300, 3, 4, corr=1)
+    assert (p.argmax(2) == p[:, :1].argmax(2)).all() and (q.argmax(1) == q[:, :, :1].argmax(1)).all() and not (p == p[:1]).all()
+    p, _ = profiles(4000, 2, 4)
+    share_k = torch.stack([((p > 0).sum(2) == k).double().mean() for k in range(5)])
+    assert (share_k - torch.tensor([0, .125, .125, .125, .625])).abs().max() < .02 and torch.isclose(p[:, :, None], orders(4).double()).all(3).any(2).all()
+    assert ((p == 1).double().mean((0, 1)) / share_k[4] - .25).abs().max() < .02
+
+
+def test_what_cannot_be_asked_or_carried_out_is_refused():
+    p, q = profiles(4, 3, 3)
+    wrong = {"is no order of 3 partners": lambda: ask(deferred_acceptance, p * 2, q), "got a sum of 3": lambda: ask(lambda p, q: torch.ones_like(p), p, q), "got a sum of 1.5": lambda: as_lottery(torch.full((3, 3), .5)),
+             "got a probability|expected a probability, got 2": lambda: mix(ask(deferred_acceptance, p, q), ask(deferred_acceptance, p, q), 2), "corr: expected a probability, got 1.5": lambda: sample_profiles(3, 3, 3, corr=1.5, lot=torch.Generator()),
+             "at least 1 of each, got 3, 0, 3": lambda: sample_profiles(3, 0, 3, lot=torch.Generator()), "1 to 6, since all orders": lambda: orders(7), "weights: expected 0 to 1": lambda: train(MatchingMLP(3, 3), weights=(2,)), "1 to 4 a side": lambda: paths(5),
+             "3 workers and 3 firms, got": lambda: MatchingMLP(3, 3).at(1)(torch.rand(2, 4, 3), torch.rand(2, 4, 3)), "at most 10 agents": lambda: serial_dictatorship(torch.rand(1, 6, 6), torch.rand(1, 6, 6)), "NaN": lambda: stability_violation(p * torch.nan, p, q)}
+    for message, call in wrong.items():
+        with pytest.raises(ValueError, match=message): call()
