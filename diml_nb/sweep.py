@@ -30,6 +30,7 @@ GRIDS = {       # preset -> experiment -> the values of its parameters that are 
         "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
         "11_grouping": dict(dataset=_SETS, seed=_SEEDS),
         "12_cosegmentation": dict(dataset=("stamp_scenes",), seed=_SEEDS),
+        "13_two_sided": dict(seed=_SEEDS),
         "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),
         "15_journeys": dict(seed=_SEEDS)},
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Mechanism', 'orders', 'sample_profiles', 'deferred_acceptance', 'turned', 'stability_violation', 'Answers', 'ask',
            'gains', 'strategy_violation', 'serial_dictatorship', 'top_trading_cycles', 'mix', 'paths', 'on_trees',
-           'MatchingMLP', 'train', 'sinkhorn_matching', 'as_lottery']
+           'MatchingNetwork', 'train', 'sinkhorn_matching', 'as_lottery']
 
 # %% ../../nbs/54_two_sided.ipynb #24548ec4
 import copy, itertools
@@ -180,18 +180,35 @@ def _lottery(pair_bnm2: Tensor, worker_bn1: Tensor, firm_b1m: Tensor, open_bnm: 
     s_bnm, t_bnm = torch.cat([s_bnm, F.softplus(firm_b1m)], 1), torch.cat([t_bnm, F.softplus(worker_bn1)], 2)
     return torch.minimum(F.normalize(s_bnm, p=1, dim=1)[:, :-1], F.normalize(t_bnm, p=1, dim=2)[:, :, :-1])
 
-class MatchingMLP(nn.Module):
-    "An MLP from what n workers and m firms say, and from lambda, to a lottery (after arXiv 2107.03427)."
-    def __init__(self, n: int, m: int, *, hidden: int = 128, layers: int = 3):      # our sizes; the paper's are larger
+class _Round(nn.Module):
+    "Each pair looks at itself, at the most of its row and of its column, at the mean of all, and at lambda."
+    def __init__(self, width: int):
         super().__init__()
-        self.n, self.m, sizes = n, m, [n * len(orders(m)) + m * len(orders(n)) + 1] + [hidden] * layers
-        self.body = nn.Sequential(*(x for a, b in zip(sizes, sizes[1:]) for x in (nn.Linear(a, b), nn.LayerNorm(b), nn.LeakyReLU())), nn.Linear(hidden, 2 * n * m + n + m))
-        nn.init.normal_(self.body[0].weight, std=1 / (n + m) ** 0.5)      # of its many inputs n + m are not 0
+        self.norm, self.weight = nn.LayerNorm(width), nn.Linear(1, width)
+        self.pair, self.row, self.column, self.all, self.out = (nn.Linear(width, width) for _ in range(5))
+    def forward(self, x_bnmc: Tensor, weight_b: Tensor) -> Tensor:
+        z_bnmc = self.norm(x_bnmc)
+        seen_bc = self.all(z_bnmc.mean((1, 2))) + self.weight(weight_b[:, None])
+        row_bnc, column_bmc = self.row(z_bnmc.max(2).values), self.column(z_bnmc.max(1).values)
+        return x_bnmc + self.out(F.gelu(self.pair(z_bnmc) + row_bnc[:, :, None] + column_bmc[:, None] + seen_bc[:, None, None]))
+
+class MatchingNetwork(nn.Module):
+    "From what n workers and m firms say, and from lambda, to a lottery (after arXiv 2107.03427, with weights that all pairs share)."
+    def __init__(self, n: int, m: int, *, width: int = 32, rounds: int = 4):
+        super().__init__()
+        self.n, self.m, self.said = n, m, nn.Linear(n + m + 2, width)
+        self.rounds, self.norm = nn.ModuleList(_Round(width) for _ in range(rounds)), nn.LayerNorm(width)
+        self.pair, self.worker, self.firm = (nn.Linear(width, scores) for scores in (2, 1, 1))
+        nn.init.normal_(self.said.weight)      # two of its inputs are 1, the others 0
+    def scores(self, p_bnm: Tensor, q_bnm: Tensor, weight_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "Before the softplus: of pairs (B, n, m, 2), of workers and of firms to stay alone (B, n, 1), (B, 1, m)."
+        x_bnmc = self.said(torch.cat([F.one_hot((x * most).round().long().clamp(min=0), most + 1) for x, most in ((p_bnm, self.m), (q_bnm, self.n))], 3).float())
+        for one in self.rounds: x_bnmc = one(x_bnmc, weight_b)
+        x_bnmc = self.norm(x_bnmc)
+        return self.pair(x_bnmc), self.worker(x_bnmc.mean(2)), self.firm(x_bnmc.mean(1)).mT
     def forward(self, p_bnm: Tensor, q_bnm: Tensor, weight_b: Tensor) -> Tensor:
         if p_bnm.shape[1:] != (self.n, self.m): raise ValueError(f"p_bnm: expected {self.n} workers and {self.m} firms, got {tuple(p_bnm.shape[1:])}")
-        said = [((x[:, :, None] - orders(x.shape[2])).abs().amax(3) < 1e-3).flatten(1) for x in (p_bnm, q_bnm.mT)]
-        pair_bp, worker_bn, firm_bm = self.body(torch.cat([*said, weight_b[:, None]], 1)).split([2 * self.n * self.m, self.n, self.m], 1)
-        return _lottery(pair_bp.unflatten(1, (self.n, self.m, 2)), worker_bn[..., None], firm_bm[:, None], (p_bnm > 0) & (q_bnm > 0))
+        return _lottery(*self.scores(p_bnm, q_bnm, weight_b), (p_bnm > 0) & (q_bnm > 0))
     def at(self, weight: float) -> Mechanism:
         "The mechanism of one lambda."
         return lambda p_bnm, q_bnm: self(p_bnm.float(), q_bnm.float(), torch.full((len(p_bnm),), float(weight))).to(p_bnm)
@@ -220,25 +237,25 @@ def _most_in_block(g_bkjm: Tensor, p_bkjm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #36745063
 def train(
-    network: MatchingMLP,      # its copy is trained
-    *, weights: tuple[float, ...] = (1.0, 0.6, 0.3, 0.1, 0.0), corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambdas and corrs, one of each by lot for each block
+    network: MatchingNetwork,      # its copy is trained
+    *, weights: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2), corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambdas and corrs, one of each by lot for each block
     steps: int = 600, batch: int = 64, tried: int | None = None,      # blocks in a step; how many of its orders an agent tries, None: all
-    lr: float = 1e-2, seed: int = 0,      # of Adam, falling to a fiftieth
-) -> MatchingMLP:
+    lr: float = 1e-2, falling: float = 0.5, seed: int = 0,      # of Adam, falling to a fiftieth; share of the steps in which the weight of stability falls from 1 to lambda
+) -> MatchingNetwork:
     "The network trained on lambda * stability violation + (1 - lambda) * strategy-proofness violation, of new blocks in each step."
     if not all(0 <= x <= 1 for x in weights): raise ValueError(f"weights: expected 0 to 1, got {weights}")
     network, lot, n, m = copy.deepcopy(network).requires_grad_(True), torch.Generator().manual_seed(seed), network.n, network.m
-    falling = torch.optim.lr_scheduler.LinearLR(optimizer := torch.optim.Adam(network.parameters(), lr=lr), 1, 1 / 50, steps)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer := torch.optim.Adam(network.parameters(), lr=lr), 1, 1 / 50, steps)
     for step in progress(range(steps), f"{n} workers, {m} firms"):
         p_bkjnm, q_bkjnm, share_bkj, w, f = _block(batch, n, m, corrs, tried, lot)
         weight_b = torch.tensor(weights, dtype=torch.float32)[torch.randint(len(weights), (batch,), generator=lot)]
         shape, p, q = share_bkj.shape, p_bkjnm.flatten(0, 2), q_bkjnm.flatten(0, 2)
         g = network(p, q, weight_b[:, None, None].expand(shape).flatten())
-        g_bkjnm, weight_b11 = g.unflatten(0, shape), weight_b[:, None, None]
+        g_bkjnm, stable_b11 = g.unflatten(0, shape), torch.lerp(weight_b, torch.ones(batch), max(0.0, 1 - step / max(1e-9, falling * steps)))[:, None, None]
         worker_bkj = _most_in_block(g_bkjnm[:, :, :, w], p_bkjnm[:, :, :, w])
         firm_bkj = _most_in_block(g_bkjnm[..., f].transpose(1, 2), q_bkjnm[..., f].transpose(1, 2)).transpose(1, 2)
-        loss_bkj = weight_b11 * stability_violation(g, p, q).view(shape) + (1 - weight_b11) * (worker_bkj + firm_bkj) / 2
-        optimizer.zero_grad(), (share_bkj * loss_bkj).sum().backward(), optimizer.step(), falling.step()
+        loss_bkj = stable_b11 * stability_violation(g, p, q).view(shape) + (1 - stable_b11) * (worker_bkj + firm_bkj) / 2
+        optimizer.zero_grad(), (share_bkj * loss_bkj).sum().backward(), optimizer.step(), schedule.step()
     return network.requires_grad_(False)
 
 # %% ../../nbs/54_two_sided.ipynb #0e8d37aa
