@@ -180,6 +180,7 @@ def _lottery(pair_bnm2: Tensor, worker_bn1: Tensor, firm_b1m: Tensor, open_bnm: 
     s_bnm, t_bnm = torch.cat([s_bnm, F.softplus(firm_b1m)], 1), torch.cat([t_bnm, F.softplus(worker_bn1)], 2)
     return torch.minimum(F.normalize(s_bnm, p=1, dim=1)[:, :-1], F.normalize(t_bnm, p=1, dim=2)[:, :, :-1])
 
+# %% ../../nbs/54_two_sided.ipynb #e6b1c054
 class _Round(nn.Module):
     "Each pair looks at itself, at the most of its row and of its column, at the mean of all, and at lambda."
     def __init__(self, width: int):
@@ -192,6 +193,7 @@ class _Round(nn.Module):
         row_bnc, column_bmc = self.row(z_bnmc.max(2).values), self.column(z_bnmc.max(1).values)
         return x_bnmc + self.out(F.gelu(self.pair(z_bnmc) + row_bnc[:, :, None] + column_bmc[:, None] + seen_bc[:, None, None]))
 
+# %% ../../nbs/54_two_sided.ipynb #02f8a7d3
 class MatchingNetwork(nn.Module):
     "From what n workers and m firms say, and from lambda, to a lottery (after arXiv 2107.03427, with weights that all pairs share)."
     def __init__(self, n: int, m: int, *, width: int = 32, rounds: int = 4):
@@ -238,7 +240,7 @@ def _most_in_block(g_bkjm: Tensor, p_bkjm: Tensor) -> Tensor:
 # %% ../../nbs/54_two_sided.ipynb #36745063
 def train(
     network: MatchingNetwork,      # its copy is trained
-    *, weights: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2), corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambdas and corrs, one of each by lot for each block
+    *, weights: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2), corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # one of each for each block
     steps: int = 600, batch: int = 64, tried: int | None = None,      # blocks in a step; how many of its orders an agent tries, None: all
     lr: float = 1e-2, falling: float = 0.5, seed: int = 0,      # of Adam, falling to a fiftieth; share of the steps in which the weight of stability falls from 1 to lambda
 ) -> MatchingNetwork:
@@ -259,7 +261,7 @@ def train(
     return network.requires_grad_(False)
 
 # %% ../../nbs/54_two_sided.ipynb #0e8d37aa
-def sinkhorn_matching(p_bnm: Tensor, q_bnm: Tensor, *, eps: float = 0.1) -> Tensor:     # in units of p and q, which are at most 1
+def sinkhorn_matching(p_bnm: Tensor, q_bnm: Tensor, *, eps: float = 0.1) -> Tensor:      # in units of p and q
     "The transport plan for the cost -(p + q) / 2, with a cell more on each side for who stays alone at cost 0; closed pairs get 0."
     (B, n, m), closed_bnm = p_bnm.shape, (p_bnm <= 0) | (q_bnm <= 0)
     cost_bnm = F.pad((-(p_bnm + q_bnm) / 2).masked_fill(closed_bnm, 30 * eps), (0, 1, 0, 1)).double()      # a closed pair would get e^-30
