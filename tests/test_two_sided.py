@@ -145,7 +145,7 @@ def test_gains_are_their_slow_twin():
     p, q = profiles(6, 3, 2, corr=.3)
     for rule in (turned(deferred_acceptance), MatchingNetwork(3, 2).requires_grad_(False).at(.3)):
         slow = [[slow_gain(rule, *x, w) for w in range(3)] for x in zip(p, q)]
-        assert torch.allclose(gains(ask(rule, p, q), p, q)[0], torch.tensor(slow).double())
+        assert torch.allclose(gains(ask(rule, p, q), p, q)[0], torch.tensor(slow).double(), atol=1e-6)      # a network answers in float32
 
 
 def test_the_best_for_workers():
