@@ -226,6 +226,14 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
     assert strategy_violation(ask(one.at(0), p, q), p, q).mean() < strategy_violation(ask(one.at(1), p, q), p, q).mean() / 2
 
 
+def test_training_begins_with_stability_alone():
+    "Paid for truth alone, and yet more stable, if the weight of stability falls from 1."
+    torch.manual_seed(0)
+    begun, (p, q) = MatchingNetwork(2, 2, width=16), sample_profiles(400, 2, 2, lot=torch.Generator().manual_seed(9))
+    late, never = (stability_violation(train(begun, weights=(0,), corrs=(0,), steps=40, batch=16, falling=falling).at(0)(p, q), p, q).mean() for falling in (1, 0))
+    assert late < never / 2
+
+
 @pytest.mark.parametrize("tried", [None, 7])
 def test_a_block_is_profiles_with_their_probabilities(tried):
     lot = torch.Generator().manual_seed(0)
