@@ -244,7 +244,7 @@ def _surprise(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
 def train(
     network: MatchingNetwork, n: int, m: int,      # its copy learns markets of n workers and m firms
     *, weight: float = 0.5, corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambda; each block has one of the corrs
-    teacher: Mechanism = either_asks, guide: float = 0.2,      # of the cross-entropy from the teacher, falling to 0 as the cube of the steps left
+    teacher: Mechanism = either_asks, guide: float = 0.2,      # of the cross-entropy from the teacher, falling to 0 as the sixth power of the steps left
     steps: int = 600, batch: int = 256,      # blocks in a step, half of them with a worker that says all it can
     lr: float = 5e-3, seed: int = 0,      # of Adam, falling to a fiftieth
 ) -> MatchingNetwork:
@@ -257,7 +257,7 @@ def train(
         for mechanism, taught, a, b in ((network, teacher, n, m), (turned(network), turned(teacher), m, n)):
             p_bknm, q_bknm, chance_bk, w = _block(batch // 2, a, b, corrs, lot)
             g_bnm = mechanism(flat_p := p_bknm.flatten(0, 1), flat_q := q_bknm.flatten(0, 1))
-            fixed_b = weight * stability_violation(g_bnm, flat_p, flat_q) + guide * (1 - step / steps) ** 3 * _surprise(taught(flat_p, flat_q), g_bnm)
+            fixed_b = weight * stability_violation(g_bnm, flat_p, flat_q) + guide * (1 - step / steps) ** 6 * _surprise(taught(flat_p, flat_q), g_bnm)
             g_bkm, p_bkm = g_bnm.view(p_bknm.shape)[:, :, w], p_bknm[:, :, w]
             loss_bk = fixed_b.view(chance_bk.shape) + (1 - weight) * _most(g_bkm, g_bkm[:, None], p_bkm)      # each order is the truth once, and a lie for the others
             ((chance_bk * loss_bk).sum(1).mean() / 2).backward()
