@@ -228,7 +228,7 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
 
 
 def test_a_pupil_repeats_its_teacher():
-    "Without a loss of its own, on profiles that it has not seen; and what it could still learn is the entropy of the teacher."
+    "On profiles that it has not seen, if nothing else counts; its surprise is a cross-entropy, so that of a teacher at itself is its entropy."
     (p, q), certain = profiles(300, 2, 2), torch.eye(3)[None]
     assert two_sided._surprise(certain, certain).abs() < 1e-5 and torch.allclose(two_sided._surprise(*[torch.full((1, 2, 2), .25)] * 2), torch.tensor([1.5]) * torch.tensor(2.).log())
     assert (either_asks(p, q) == (deferred_acceptance(p, q) + turned(deferred_acceptance)(p, q)) / 2).all()
