@@ -235,7 +235,7 @@ def _block(batch: int, n: int, m: int, corrs: tuple[float, ...], lot: torch.Gene
     return p_bknm, q_bnm[:, None].expand(p_bknm.shape), chance_bk, w
 
 def _surprise(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
-    "Cross-entropy of the agents' lotteries from those of a teacher, the mean of both sides, in nats: (B,)."
+    "Cross entropy of the agents' lotteries from those of a teacher, the mean of both sides, in nats: (B,)."
     alone = lambda g_bnm: torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
     side = lambda taught_bnm, g_bnm: -(alone(taught_bnm) * alone(g_bnm).clamp(min=1e-6).log()).sum(2).mean(1)
     return (side(taught_bnm, g_bnm) + side(taught_bnm.mT, g_bnm.mT)) / 2
@@ -244,7 +244,7 @@ def _surprise(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
 def train(
     network: MatchingNetwork, n: int, m: int,      # its copy learns markets of n workers and m firms
     *, weight: float = 0.5, corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambda; each block has one of the corrs
-    teacher: Mechanism = either_asks, guide: float = 0.2,      # of the cross-entropy from the teacher, falling to 0 as the sixth power of the steps left
+    teacher: Mechanism = either_asks, guide: float = 0.2,      # of the cross entropy from the teacher, falling to 0 as the sixth power of the steps left
     steps: int = 600, batch: int = 256,      # blocks in a step, half of them with a worker that says all it can
     lr: float = 5e-3, seed: int = 0,      # of Adam, falling to a fiftieth
 ) -> MatchingNetwork:
