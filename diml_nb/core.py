@@ -4,25 +4,17 @@
 
 # %% auto #0
 __all__ = ['REPOSITORY', 'data_dir', 'cache_dir', 'seed_everything', 'device', 'progress', 'check_tensors', 'sha256',
-           'atomic_path', 'environment', 'Record', 'save_record', 'load_record']
+           'atomic_path']
 
 # %% ../nbs/00_core.ipynb #8e850358
 import hashlib
-import json
 import os
-import platform
 import random
-import re
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -106,83 +98,13 @@ def sha256(source: bytes | str | Path) -> str:
 
 # %% ../nbs/00_core.ipynb #2913f1e8
 @contextmanager
-def atomic_path(path: str | Path):
+def atomic_path(path: str | Path) -> Iterator[Path]:
     "Yield a temporary path beside `path`; it becomes `path` when the block ends well and disappears when it raises."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial")  # of its own for each call, in any thread
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-# %% ../nbs/00_core.ipynb #7ed9e243
-def environment() -> dict:
-    "What a reader needs to judge or repeat a run: versions, commit, processor, threads."
-
-    def git(*words):
-        if not (shutil.which("git") and (REPOSITORY / ".git").exists()): return ""
-        return subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True).stdout.strip()
-
-    packages = {}
-    for name in ("diml_nb", "torch", "torchvision", "timm", "numpy", "scipy", "pillow"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "commit": git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", "diml_nb", "nbs") else ""),
-        "device": str(device()),
-        "packages": packages,
-        "python": sys.version.split()[0],
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-    }
-
-# %% ../nbs/00_core.ipynb #17949f29
-@dataclass
-class Record:
-    "One run: what determines it (`config`, `inputs`), what came out (`rows`), on what machine, and the seconds each row took where it stood (a row that reuses what an earlier one computed is quick)."
-    experiment: str; config: dict; inputs: dict  # name; parameters, seed included; fingerprints of data, weights and code
-    rows: list[dict] = field(default_factory=list)  # each {"config": ..., "result": ..., "seconds": ...}
-    environment: dict = field(default_factory=environment)
-    finished: bool = False
-
-    @property
-    def seconds(self) -> float: return sum(row["seconds"] for row in self.rows)
-    @property
-    def hash(self) -> str:
-        "Sixteen hexadecimal digits naming everything that determines the result."
-        return sha256(json.dumps([self.experiment, self.config, self.inputs], sort_keys=True))[:16]
-
-    def row(self, config: dict, compute: Callable[[], dict], path: str | Path | None = None) -> dict:
-        "The result stored for `config`, else `compute()`, which is stored and, given a `path`, saved at once."
-        config = json.loads(json.dumps(config))  # as it will be read back: a tuple becomes a list
-        for row in self.rows:
-            if row["config"] == config: return row["result"]
-        start, result = time.perf_counter(), compute()
-        self.rows.append({"config": config, "result": result, "seconds": round(time.perf_counter() - start, 3)})
-        if path: save_record(self, path)
-        return result
-
-# %% ../nbs/00_core.ipynb #16b4d1e0
-def save_record(record: Record, path: str | Path) -> Path:
-    "Write the record as JSON (atomically) and return its path. NaN and infinity are errors: a record holds numbers."
-    text = json.dumps(asdict(record) | {"hash": record.hash}, indent=1, allow_nan=False)
-    text = re.sub(r"\[[^\[\]{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # a list of numbers on one line
-    with atomic_path(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
-    return Path(path)
-
-# %% ../nbs/00_core.ipynb #b411d777
-def load_record(path: str | Path) -> Record:
-    "Read a record; `ValueError` names a file that is not one, or whose configuration or inputs do not match its hash."
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        stated = values.pop("hash")
-        record = Record(**values)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a record of diml_nb ({error}); delete it and run again") from error
-    if record.hash != stated:
-        raise ValueError(f"{path}: its configuration or inputs do not match its hash {stated}; it was edited by hand, run it again")
-    return record

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
-from .core import Record, atomic_path, device, load_record, progress, save_record, seed_everything, sha256
+from .core import atomic_path, device, progress, seed_everything, sha256
+from .experiments.record import Record, load_record, save_record
 from .data import ImageSet, get_dataset
 from .embedding import Inputs, Network, _seed, balanced_batch, embed, embedded, evaluate, hold_out, join, processes
 from .features import Backbone, get_backbone, weights_hash
