@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .reproduce import find_records, show_interval
+from .experiments.tables import show_interval
+from .reproduce import find_records
 from .seeds import Pooled
 
 # %% ../nbs/63_answers.ipynb #ff549399

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PINNED', 'VERIFIED', 'DECISIONS', 'TWO_WAYS_OUT', 'Tolerance', 'leaves', 'distance', 'Mismatch', 'Comparison',
-           'compare_rows', 'pinned_path', 'compare_with_pinned', 'ledger_path', 'ledger', 'ledger_entry',
+           'compare_rows', 'pinned_path', 'compare_with_pinned', 'differences', 'ledger_path', 'ledger', 'ledger_entry',
            'append_to_ledger', 'note_agreement', 'Grade', 'grade']
 
-# %% ../../nbs/06_evidence.ipynb #c121f023
+# %% ../../nbs/06_evidence.ipynb #624fd6c0
 import json
 import math
 import re
@@ -20,7 +20,7 @@ from ..core import atomic_path, data_dir
 from .provenance import digest, what_changed
 from .record import KINDS, Record, load_record, unpack
 
-# %% ../../nbs/06_evidence.ipynb #3be1e564
+# %% ../../nbs/06_evidence.ipynb #8371947b
 class Tolerance(NamedTuple):
     "How far two values may be apart: the larger of an absolute and a relative distance; shares of decisions have their own."
 
@@ -30,7 +30,7 @@ class Tolerance(NamedTuple):
 
 
 PINNED = {  # smoke runs, a few dozen images: numbers are sharp, decisions are coarse
-    "computed": Tolerance(2e-4, 1e-4, 0.01),
+    "computed": Tolerance(2e-5, 2e-5, 0.01),
     "trained": Tolerance(2e-3, 2e-3, 0.03),
     "chosen": Tolerance(5e-3, 5e-3, 0.03),
 }
@@ -41,7 +41,7 @@ VERIFIED = {  # records, thousands of images: decisions are fine
 }
 DECISIONS = re.compile(r"precision_at|r_precision|average_precision|recall|P@|nDCG|AUC|accuracy|partner|held_out|curve|\btop\b|wrong")
 
-# %% ../../nbs/06_evidence.ipynb #701415f3
+# %% ../../nbs/06_evidence.ipynb #2e0662ea
 def leaves(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
     "(field, value) of every number, text and list of numbers in a result; a field inside another is 'outer.inner'."
     for name, value in result.items():
@@ -53,7 +53,7 @@ def leaves(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
         else:
             yield field, value
 
-# %% ../../nbs/06_evidence.ipynb #ab44108c
+# %% ../../nbs/06_evidence.ipynb #bfa17648
 def _numbers(value: object) -> list[float] | None:
     "The numbers of a number or of nested lists of numbers, else None."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -75,7 +75,7 @@ def distance(expected: object, found: object, *, means: bool = False) -> float:
         return abs(sum(one) - sum(two)) / len(one)
     return max(abs(a - b) for a, b in zip(one, two))
 
-# %% ../../nbs/06_evidence.ipynb #326d3f98
+# %% ../../nbs/06_evidence.ipynb #d31fa781
 class Mismatch(NamedTuple):
     "A field of a row that is not what it was."
 
@@ -98,7 +98,7 @@ def _short(value: object) -> str:
         return "absent" if value is None else f"{value:.6g}" if isinstance(value, float) else repr(value)
     return f"mean {sum(numbers) / max(1, len(numbers)):.6g} of {len(numbers)}"
 
-# %% ../../nbs/06_evidence.ipynb #0325f4f5
+# %% ../../nbs/06_evidence.ipynb #54b5ed47
 class Comparison(NamedTuple):
     "What two lists of rows have in common."
 
@@ -148,15 +148,23 @@ def _compare_fields(expected: dict, found: dict, allowed: Tolerance, *, sharp: b
         same = False
         decided = DECISIONS.search(field) is not None
         off = distance(one, two, means=decided or not sharp)
-        scale = max((abs(x) for x in _numbers(one) or [0.0]), default=0.0)
-        limit = allowed.decision if decided else max(allowed.absolute, allowed.relative * scale)
+        limit = allowed.decision if decided else _limit(one, two, allowed)
         if off > limit:
             wrong.append((field, one, two, limit))
         if off < math.inf:
             largest = max(largest, off)
     return wrong, largest, same
 
-# %% ../../nbs/06_evidence.ipynb #ff57979d
+# %% ../../nbs/06_evidence.ipynb #083778ab
+def _limit(expected: object, found: object, allowed: Tolerance) -> float:
+    "How far two values may be apart: the tolerance, and one unit of the last digit that is kept, since both were rounded."
+    numbers = (_numbers(expected) or []) + (_numbers(found) or [])
+    scale = max((abs(x) for x in numbers), default=0.0)
+    digits = max((len(repr(x).partition(".")[2]) for x in numbers if not x.is_integer()), default=99)
+    unit = 10.0 ** -min(max(digits, 4), 7)
+    return max(allowed.absolute, allowed.relative * scale) + unit
+
+# %% ../../nbs/06_evidence.ipynb #6ff6139e
 def pinned_path(experiment: str) -> Path:
     "Where the pinned rows of an experiment are."
     return data_dir() / "golden" / "smoke" / f"{experiment}.json"
@@ -169,19 +177,19 @@ def compare_with_pinned(fresh: Record) -> Comparison:
         raise ValueError(f"{fresh.experiment} has no pinned rows: `diml verify {fresh.experiment} --pin` makes {path.name}")
     pinned = load_record(path)
     if pinned.hash != fresh.hash:
-        raise ValueError(f"{fresh.experiment}: {_what_differs(pinned, fresh)}; if that is meant, `diml verify {fresh.experiment} --pin` pins its rows anew")
+        raise ValueError(f"{fresh.experiment}: {differences(pinned, fresh)}; if that is meant, `diml verify {fresh.experiment} --pin` pins its rows anew")
     return compare_rows(fresh.experiment, pinned.rows, fresh.rows, PINNED)
 
 
-def _what_differs(kept: Record, fresh: Record) -> str:
-    "The parts of the name of two records that differ, in words."
+def differences(kept: Record, fresh: Record) -> str:
+    "The parts of two records' names that differ, in words."
     parts = []
     if kept.version != fresh.version:
         parts.append(f"version {kept.version} there, {fresh.version} here")
-    for name in ("config", "inputs"):
-        one, two = getattr(kept, name), json.loads(json.dumps(getattr(fresh, name)))
+    for word, one, two in (("configuration", kept.config, fresh.config), ("input", kept.inputs, fresh.inputs)):
+        two = json.loads(json.dumps(two))
         keys = [key for key in dict.fromkeys([*one, *two]) if one.get(key) != two.get(key)]
-        parts += [f"{'configuration' if name == 'config' else 'input'} {key}: {one.get(key)!r} there, {two.get(key)!r} here" for key in keys]
+        parts += [f"{word} {key}: {one.get(key)!r} there, {two.get(key)!r} here" for key in keys]
     return "; ".join(parts)
 
 
@@ -190,7 +198,7 @@ TWO_WAYS_OUT = (
     "nbs/reproduce/VERSIONS.md, run `diml verify NAME --pin`, and make the records again."
 )
 
-# %% ../../nbs/06_evidence.ipynb #794cc8f0
+# %% ../../nbs/06_evidence.ipynb #bae57466
 def ledger_path() -> Path:
     "Where the list of verifications is."
     return data_dir() / "results" / "verified.json"
@@ -224,7 +232,7 @@ def append_to_ledger(entry: dict) -> None:
     with atomic_path(ledger_path()) as partial:
         partial.write_text(json.dumps([*ledger(), entry], indent=1) + "\n", encoding="utf-8")
 
-# %% ../../nbs/06_evidence.ipynb #fa39edf8
+# %% ../../nbs/06_evidence.ipynb #d8fa8c3d
 def _note_of_agreement(experiment: str) -> Path:
     return data_dir() / "cache" / "pinned" / f"{experiment}.json"
 
@@ -243,7 +251,7 @@ def _agreed_sources(experiment: str) -> set[str]:
     note = _note_of_agreement(experiment)
     return found | ({json.loads(note.read_text())["source"]} if note.exists() else set())
 
-# %% ../../nbs/06_evidence.ipynb #da9c10e8
+# %% ../../nbs/06_evidence.ipynb #ee5734af
 class Grade(NamedTuple):
     "What is known of a record, and why."
 
