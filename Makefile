@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test coverage bench lab walk explore docs new export readme check hooks clean emoji
+.PHONY: help reproduce test mutations coverage bench lab walk explore docs new experiment export readme check hooks clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
 test coverage lab walk explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
@@ -23,11 +23,14 @@ help: ## list the tasks
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-reproduce: .venv/ready ## the main experiment on the embedded images: a table with intervals, and figures
+reproduce: .venv/ready ## four experiments on the embedded images: what was asked, what came out, and is it what is committed?
 	$(BIN)/diml reproduce --preset quick
 
 test: .venv/ready ## all tests: units, parity, every notebook, papermill, command line, browser where there is one
 	$(BIN)/python -m pytest
+
+mutations: .venv/ready ## change a copy of the library on purpose: do the pinned rows see bugs, and nothing else? (half an hour)
+	$(BIN)/python tests/mutations.py
 
 coverage: .venv/ready ## all tests again, and which lines of the library they run (processes that they start included)
 	@mkdir -p data/cache/coverage && $(BIN)/coverage erase
@@ -54,6 +57,18 @@ new: ## make new NAME=47_thing: a chapter from the template
 	@[ ! -e nbs/$(NAME).ipynb ] || { echo "nbs/$(NAME).ipynb is there already"; exit 1; }
 	@sed 's/NAME/$(NAME:$(firstword $(subst _, ,$(NAME)))_%=%)/' nbs/_template.ipynb > nbs/$(NAME).ipynb
 	@echo "nbs/$(NAME).ipynb: write it, give it a row in nbs/index.ipynb, then make export readme"
+
+experiment: ## make experiment NAME=16_thing: an experiment of your own from the template (nbs/howto/own_experiment.ipynb)
+	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 16_thing, got '$(NAME)'"; exit 1; }
+	@[ ! -e nbs/reproduce/$(NAME).ipynb ] || { echo "nbs/reproduce/$(NAME).ipynb is there already"; exit 1; }
+	@sed 's/NAME/$(NAME)/g' nbs/reproduce/_template.ipynb > nbs/reproduce/$(NAME).ipynb
+	@grep -q '^| $(NAME) |' nbs/reproduce/VERSIONS.md || echo '| $(NAME) | 1 | first version |' >> nbs/reproduce/VERSIONS.md
+	@echo "nbs/reproduce/$(NAME).ipynb: write it, and give it a row in nbs/index.ipynb; then"
+	@echo "  diml reproduce $(NAME) --preset smoke    run it at its smallest"
+	@echo "  diml verify $(NAME) --pin                keep these rows: the tests compare with them"
+	@echo "  git commit                                a record names the commit that made it"
+	@echo "  diml reproduce $(NAME) --preset quick    measure"
+	@echo "  diml publish $(NAME)                     copy record and figures to where git keeps them"
 
 export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_export

@@ -1,16 +1,19 @@
 """How fast is the library, against whom, and what is left to the limit of the machine? Writes a record and a figure.
 
-`python bench/bench.py` measures everything (a quarter of an hour on two cores), `--preset smoke` runs the same code at tiny sizes in under a
-minute. Each row is kept as soon as it is measured, and a killed run goes on; `--fresh` starts again. A full run on the CPU writes
-data/results/bench/HASH.json and figures/bench.png, others write under data/runs/.
+`python bench/bench.py` measures everything (a quarter of an hour on two cores).
+`python bench/bench.py --preset smoke` runs the same code at tiny sizes in under a minute.
+Each row is kept as soon as it is measured, and a killed run goes on; `--fresh` starts again.
+Record and figure are written under data/runs/PRESET (on a GPU: data/runs/PRESET/cuda).
+`python bench/bench.py --publish` copies them to data/results/bench and figures, where git keeps them.
 """
 import argparse
-import ast
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,9 +31,16 @@ import evaluation  # noqa: E402
 import step  # noqa: E402
 from measure import fresh, quietest, roofline, threads  # noqa: E402
 
-from diml_nb.core import REPOSITORY, Record, sha256  # noqa: E402
+from diml_nb.core import REPOSITORY, data_dir  # noqa: E402
+from diml_nb.experiments.provenance import (  # noqa: E402
+    fingerprint,
+    processor,
+    source_of,
+    what_changed,
+)
+from diml_nb.experiments.record import Record, save_record  # noqa: E402
 from diml_nb.plots import save_figure  # noqa: E402
-from diml_nb.reproduce import Run, output_folder  # noqa: E402
+from diml_nb.reproduce import MACHINERY, Run, find_records, run_folder  # noqa: E402
 
 PRESETS = {
     "full": dict(
@@ -48,40 +58,63 @@ PRESETS = {
         bank=dict(images=5000, grid=4, channels=128, per_class=50, queries=20, rounds=2)),
 }
 PARTS = ("evaluation", "training", "bank")
+FIGURE = "bench.png"
 SHORT = {"multi_similarity": "Multi-Similarity", "margin": "Margin"}
 
 
-def code() -> str:
-    "Fingerprint of what is measured: this folder and all modules of the library that it reaches."
-    todo, found = sorted(Path(__file__).parent.glob("*.py")), {}
-    while todo:
-        if (path := todo.pop()) in found or path.name == "explorer.py": continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        found[path] = ast.dump(tree)
-        names = [x.module for x in ast.walk(tree) if isinstance(x, ast.ImportFrom) and x.module]
-        if path.parent != REPOSITORY / "diml_nb" and path.stem != "bench": names = [x.split(".")[1] for x in names if x.startswith("diml_nb.")]
-        todo += [y for x in names if (y := REPOSITORY / "diml_nb" / f"{x}.py").exists()]
-    found[REPOSITORY / "diml_nb" / "kernels.c"] = (REPOSITORY / "diml_nb" / "kernels.c").read_text(encoding="utf-8")
-    return sha256("".join(found[path] for path in sorted(found, key=lambda x: (x.parent.name, x.name))))
+# which code is measured
+
+# how a record is made, kept and shown
+KEEPING = (*MACHINERY, "experiments.", "plots.", "core.Record", "core.environment",
+           "core.load_record", "core.save_record", "core.atomic_path")
 
 
-def processor(device: str) -> str:
-    "The name of the GPU, or of the processor as far as Linux tells."
-    if device == "cuda": return torch.cuda.get_device_name()
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+def is_measured(path: Path) -> bool:
+    "Does this file of the folder belong to the benchmark? The explorers have one of their own."
+    return path.suffix == ".py" and path.name != "explorer.py"
+
+
+def measured(source: dict[str, str]) -> dict[str, str]:
+    "Of the source that the benchmark reaches, what decides about speed and memory."
+    return {name: value for name, value in source.items() if not name.startswith(KEEPING)}
+
+
+def source_here() -> dict[str, str]:
+    "Fingerprints of this folder and of every definition of the library that it reaches."
+    paths = [path for path in sorted(Path(__file__).parent.iterdir()) if is_measured(path)]
+    return measured(source_of([path.read_text(encoding="utf-8") for path in paths]))
+
+
+def code_at(commit: str) -> list[str]:
+    "The files of this folder as a commit holds them; `ValueError` if there is no such commit here."
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(REPOSITORY), *words]
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+        if done.returncode:
+            raise ValueError(f"no commit {commit[:8]} here: {done.stderr.strip()}")
+        return done.stdout
+
+    names = git("ls-tree", "--name-only", commit, "bench/").splitlines()
+    return [git("show", f"{commit}:{name}") for name in sorted(names) if is_measured(Path(name))]
 
 
 # what is measured
 
 def timed(run: Run, config: dict, measure: Callable[[], dict]) -> dict:
     "A row of times with so many threads as `config` says; again when other processes disturbed it, as often as the preset says."
-    with threads(config["threads"]): return run.row(config, lambda: quietest(measure, run.record.config["tries"]))
+    with threads(config["threads"]):
+        tries = run.record.config["tries"]
+        return run.row(config, lambda: quietest(measure, tries), kind="timed")
 
 
 def measure_machine(run: Run, device: str, count: int) -> dict:
     return timed(run, dict(part="machine", threads=count), lambda: dict(processor=processor(device)) | roofline(device=device))
+
+
+def memory_of(script: str, options: tuple) -> dict:
+    "Peak memory of the official algorithm and of this library, each in a fresh process."
+    return {which: fresh(script, *options, "--peak", which) for which in ("official", "ours")}
 
 
 def measure_evaluation(run: Run, device: str, counts: list[int], *, sets: list[dict], block: int, slow: int, rounds: int) -> None:
@@ -89,12 +122,13 @@ def measure_evaluation(run: Run, device: str, counts: list[int], *, sets: list[d
         images, grid, per_class = (setting[name] for name in ("images", "grid", "per_class"))
         task = lru_cache(lambda: evaluation.Task(images, grid, per_class, block, device))       # made only for a row that is missing
         where = dict(part="evaluation") | setting
-        run.row(where | dict(checked=slow), lambda: evaluation.check(task(), slow))
+        run.row(where | dict(checked=slow), lambda: evaluation.check(task(), slow), kind="computed")
         for count in counts:
             machine = measure_machine(run, device, count)
             timed(run, where | dict(threads=count), lambda: evaluation.measure(task(), rounds, slow, machine))
         options = "--grid", grid, "--images", images, "--per-class", per_class, "--block", block, "--device", device
-        run.row(where | dict(memory=True), lambda: {x: fresh("evaluation.py", *options, "--peak", x) for x in ("official", "ours")})
+        memory = partial(memory_of, "evaluation.py", options)
+        run.row(where | dict(memory=True), memory, kind="timed")
 
 
 def measure_training(run: Run, device: str, counts: list[int], *, steps: list[dict], images: int, channels: int, rounds: int) -> None:
@@ -102,16 +136,18 @@ def measure_training(run: Run, device: str, counts: list[int], *, steps: list[di
         loss, grid = setting["loss"], setting["grid"]
         data = lru_cache(lambda: step.batch(grid, images, channels, device))
         where = dict(part="training") | setting
-        run.row(where | dict(checked=True), lambda: step.check(loss, grid, data()))
+        run.row(where | dict(checked=True), lambda: step.check(loss, grid, data()), kind="computed")
         for count in counts: timed(run, where | dict(threads=count), lambda: step.measure(loss, grid, data(), rounds))
         options = "--loss", loss, "--grid", grid, "--images", images, "--channels", channels, "--device", device
-        run.row(where | dict(memory=True), lambda: {x: fresh("step.py", *options, "--peak", x) for x in ("official", "ours")})
+        run.row(where | dict(memory=True), partial(memory_of, "step.py", options), kind="timed")
 
 
 def measure_bank(run: Run, folder: str | None, count: int, setting: dict) -> None:
-    def compute():
-        with tempfile.TemporaryDirectory(dir=folder, prefix="diml-bench-") as place: return bank.measure(Path(place), **setting, count=count)
-    run.row(dict(part="bank", threads=count) | setting, compute)
+    def compute() -> dict:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="diml-bench-") as place:
+            return bank.measure(Path(place), **setting, count=count)
+
+    run.row(dict(part="bank", threads=count) | setting, compute, kind="timed")
 
 
 # what comes out
@@ -157,6 +193,24 @@ def checked(record: Record) -> str:
     return f"(Checked before the times: {'; '.join(said)}.)" if said else ""
 
 
+SHOWN = 6  # names of definitions that have changed
+
+
+def older_code(record: Record) -> str:
+    "Which code has changed since a record was made, in a sentence; empty if none has, or if that is not known."
+    then = measured(record.provenance.get("source", {}))
+    changed = what_changed(then, source_here()) if then else []
+    if not changed:
+        return ""
+    names = ["bench/*.py" if name == "cells" else name for name in changed]
+    listed = ", ".join(f"`{name}`" for name in names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+    count = "1 definition that it reaches has" if len(names) == 1 else \
+        f"{len(names)} definitions that it reaches have"
+    commit = record.environment["commit"]
+    at = commit[:8] + commit[40:] if commit else "an unknown commit"
+    return f"(measured at commit {at}; since then {count} changed: {listed})"
+
+
 def markdown(record: Record) -> str:
     "The tables of a record: a query, a training step, the bank, each where it was measured."
     parts = []
@@ -192,7 +246,11 @@ def markdown(record: Record) -> str:
     if noise and max(noise) > 0.05: parts.append(f"(other processes took up to {max(noise):.0%} of the machine meanwhile: the times with all threads suffer most)")
     if found := rows_of(record, "machine"):
         best = "; ".join(f"{config['threads']} thread{'s' * (config['threads'] > 1)}: {x['gflops']:.0f} GFLOP/s, {x['gbs']:.0f} GB/s" for config, x in found)
-        parts.append(f"({found[0][1]['processor']}, {record.environment['system'].rsplit(', ', 1)[0]}; {best}; record `data/results/bench/{record.hash}.json`)")
+        name = found[0][1].get("processor") or record.environment.get("processor", "unknown")
+        system = record.environment["system"].rsplit(", ", 1)[0]
+        path = f"data/results/bench/{record.hash}.json"
+        parts.append(f"({name}, {system}; {best}; record `{path}`)")
+    if said := older_code(record): parts.append(said)
     return "\n\n".join(parts)
 
 
@@ -242,30 +300,115 @@ def counts_of(text: str) -> list[int]:
     return sorted({torch.get_num_threads() if x == "all" else int(x) for x in text.split(",")})
 
 
-def main() -> None:
+# where it goes
+
+def folder_of(preset: str, device: str, out: str | None) -> Path:
+    "Where a run writes: data/runs/PRESET or `out`, on another device than the CPU a folder of its name in it."
+    folder = run_folder(preset, out)
+    return folder if device == "cpu" else folder / device.replace(":", "-")
+
+
+def not_committed(record: Record) -> str:
+    "Why nobody could measure this record again from its commit; empty if that is possible."
+    commit = record.environment["commit"]
+    if not commit or "with changes" in commit:
+        return f"it was made by code that no commit holds ({commit or 'no git'})"
+    try:
+        code = fingerprint("\n".join(code_at(commit)))
+    except ValueError as error:
+        return str(error)
+    if record.provenance.get("source", {}).get("cells") != code:
+        return f"commit {commit[:8]} holds another benchmark than the one that made it"
+    return ""
+
+
+def publish(folder: Path, device: str, results: Path, figures: Path, *, dirty: bool = False) -> list[Path]:
+    """Copy the finished full record of a run, and on the CPU its figure; returns the copies' paths.
+
+    An older record of the same preset and device goes. `ValueError` says why a record is not published:
+    without `dirty`, one that no commit can repeat.
+    """
+    wanted = dict(device=device)
+    try:
+        record = find_records("bench", "full", results=folder / "results", **wanted)[0]
+    except FileNotFoundError as error:
+        options = "" if device == "cpu" else f" --device {device}"
+        raise ValueError(f"no finished full record in {folder / 'results' / 'bench'}: "
+                         f"`python bench/bench.py{options}` makes one") from error
+    if not dirty and (reason := not_committed(record)):
+        raise ValueError(f"record {record.hash}: {reason}; commit, and run it again (or --dirty)")
+    picture = folder / "figures" / FIGURE
+    if device == "cpu" and not picture.exists():
+        raise ValueError(f"the figure of record {record.hash} is not there: {picture}")
+    copies = [save_record(record, results / "bench" / f"{record.hash}.json")]
+    for old in find_records("bench", "full", results=results, **wanted):
+        if old.hash != record.hash:
+            (results / "bench" / f"{old.hash}.json").unlink()
+    if device == "cpu":
+        copies.append(figures / FIGURE)
+        shutil.copyfile(picture, copies[-1])
+    return copies
+
+
+def options_of() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    "The options of the command line, checked before anything is measured."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="full", choices=PRESETS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", default="1,all", type=counts_of, help="numbers of threads, e.g. 1,all")
-    parser.add_argument("--only", default=",".join(PARTS), help="some of evaluation,training,bank; the record is published when all are there")
+    parser.add_argument("--only", default=",".join(PARTS), help="some of evaluation,training,bank; the record is finished when all are there")
     parser.add_argument("--fresh", action="store_true", help="forget the rows of an earlier run")
-    parser.add_argument("--out", help="folder for record and figure; default: the repository (smoke, cuda: data/runs/)")
+    parser.add_argument("--out", help="folder for record and figure; default: data/runs/PRESET")
     parser.add_argument("--folder", help="where the bank of a million images is written for a while (5 GB); default: the system's temporary folder")
+    parser.add_argument("--publish", action="store_true", help="measure nothing: copy the finished full record and its figure to data/results/bench and figures")
+    parser.add_argument("--dirty", action="store_true", help="with --publish: also a record of code that differs from its commit")
     given = parser.parse_args()
-    only = given.only.split(",")
-    if unknown := set(only) - set(PARTS): parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    preset = PRESETS[given.preset]
-    out = output_folder(given.preset, given.out or (None if given.device == "cpu" else REPOSITORY / "data" / "runs" / given.device))
+    given.only = given.only.split(",")
+    if unknown := set(given.only) - set(PARTS):
+        parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    if given.folder and not Path(given.folder).is_dir():
+        parser.error(f"--folder: there is no folder {given.folder}")
+    if given.publish and given.preset != "full":
+        parser.error(f"--publish: only preset full is published, not {given.preset}")
+    if given.dirty and not given.publish:
+        parser.error("--dirty: has a meaning with --publish only")
+    return parser, given
+
+
+def measure_all(given: argparse.Namespace, folder: Path) -> None:
+    "Measure what is asked for and print it; when all parts are there, finish the record and draw the figure."
+    preset, parts = PRESETS[given.preset], PARTS if given.device == "cpu" else PARTS[:2]
     config = dict(preset=given.preset, device=given.device, threads=given.threads, seed=0) | preset
-    run = Run("bench", config, dict(code=code()), results=out / "results" if out else "", fresh=given.fresh)
+    run = Run("bench", config, {}, version=1, source=source_here(), results=folder / "results",
+              figures=folder / "figures", fresh=given.fresh)
     for count in given.threads: measure_machine(run, given.device, count)
-    if "evaluation" in only: measure_evaluation(run, given.device, given.threads, **preset["evaluation"])
-    if "training" in only: measure_training(run, given.device, given.threads, **preset["training"])
-    if "bank" in only and given.device == "cpu": measure_bank(run, given.folder, max(given.threads), preset["bank"])
+    if "evaluation" in given.only: measure_evaluation(run, given.device, given.threads, **preset["evaluation"])
+    if "training" in given.only: measure_training(run, given.device, given.threads, **preset["training"])
+    if "bank" in given.only and "bank" in parts: measure_bank(run, given.folder, max(given.threads), preset["bank"])
     print(markdown(run.record))
-    if {row["config"]["part"] for row in run.record.rows} >= set(PARTS[:2] if given.device != "cpu" else PARTS):
-        print(f"\n{os.path.relpath(run.finish())}\n{os.path.relpath(save_figure(figure(run.record), 'bench.png', out / 'figures' if out else None))}")
+    if not {row["config"]["part"] for row in run.record.rows} >= set(parts):
+        return
+    paths = [run.finish(), save_figure(figure(run.record), FIGURE, run.figures)]
+    print("", *map(os.path.relpath, paths), sep="\n")
+    if given.preset == "full":
+        options = "" if given.device == "cpu" else f" --device {given.device}"
+        options += f" --out {given.out}" if given.out else ""
+        print(f"`python bench/bench.py --publish{options}` copies them to where git keeps them")
+
+
+def main() -> None:
+    parser, given = options_of()
+    folder = folder_of(given.preset, given.device, given.out)
+    if not given.publish:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        return measure_all(given, folder)
+    try:
+        places = data_dir() / "results", REPOSITORY / "figures"
+        copies = publish(folder, given.device, *places, dirty=given.dirty)
+    except ValueError as error:
+        parser.exit(2, f"bench.py: {error}\n")
+    for path in copies:
+        print(os.path.relpath(path))
 
 
 if __name__ == "__main__": main()

@@ -125,7 +125,7 @@ def _named_values(words: list[str]) -> dict[str, str]:
         values[name] = value
     return values
 
-# %% ../nbs/62_cli.ipynb #5f2ab013
+# %% ../nbs/62_cli.ipynb #ecdd4904
 @app.command("publish")
 def publish(
     names: Annotated[list[str], typer.Argument(help="Experiments whose finished records are published.")],
@@ -138,7 +138,7 @@ def publish(
         from diml_nb import sweep
         for path in sweep.publish(names, preset, out=out, dirty=dirty): typer.echo(path)
 
-# %% ../nbs/62_cli.ipynb #a557da73
+# %% ../nbs/62_cli.ipynb #7707e9a6
 @app.command("verify")
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Experiments; default: all of them.")] = None,
@@ -158,17 +158,18 @@ def verify(
 
 def _verify_one(name: str, pinned: bool, pin: bool, **options) -> bool:
     "Verify, compare or pin one experiment, and say what came out; did it agree?"
-    from diml_nb.experiments import verify as checks
     from diml_nb.experiments.evidence import TWO_WAYS_OUT
+    from diml_nb.experiments.verify import check_pinned, verify
+    from diml_nb.experiments.verify import pin as pin_rows
     if pin:
-        typer.echo(f"{name}: pinned in {checks.pin(name)}")
+        typer.echo(f"{name}: pinned in {pin_rows(name)}")
         return True
     if pinned:
-        compared = checks.check_pinned(name)
+        compared = check_pinned(name)
         for mismatch in compared.mismatches: typer.echo(f"  {mismatch}")
         typer.echo(f"{name}: {compared.equal} of {compared.rows} pinned rows equal to the last digit" + (f". {TWO_WAYS_OUT}" if compared.mismatches else ", all within their tolerance"))
         return not compared.mismatches
-    entry = checks.verify(name, **options)
+    entry = verify(name, **options)
     for mismatch in entry["mismatches"]: typer.echo(f"  {mismatch}")
     largest = ", ".join(f"{value:g} in {kind} rows" for kind, value in entry["largest_difference"].items()) or "none compared"
     typer.echo(f"{name}, record {entry['record']}: {entry['rows']} of {entry['of']} rows made again, {entry['equal']} equal to the last digit; largest difference: {largest}; {'agrees' if entry['agrees'] else 'DIFFERS'}")
@@ -254,7 +255,7 @@ def evaluate(
 ) -> None:
     "Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML, with 95 % intervals over classes. Kept in FOLDER/test.json. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb evaluate FOLDER"
     with _sentences():
-        from diml_nb.reproduce import table
+        from diml_nb.experiments.tables import table
         from diml_nb.embedding import processes
         from diml_nb.training import evaluate_once
         record = evaluate_once(folder, top_k=top_k, memory=memory and memory * 10**6)

@@ -74,7 +74,7 @@ def _try(place, partial, file, pause):
             time.sleep(pause * 2**attempt)
 
 @contextmanager
-def locked(path: Path):
+def locked(path: Path) -> Iterator[None]:
     "Only one process of this machine at a time works on `path`; another waits. Without effect where there is no fcntl (Windows)."
     try: import fcntl
     except ImportError: yield; return
@@ -201,7 +201,7 @@ def tidy(target: Path) -> None:
 
 # %% ../nbs/25_download.ipynb #387c55f4
 @contextmanager
-def replacing(target: str | Path):
+def replacing(target: str | Path) -> Iterator[Path]:
     "Yield a new folder that becomes `target` when the block ends well, in place of an old one; else all stays as it was."
     target = Path(target).resolve()   # a link to another disk stays one
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}-') as tmp:

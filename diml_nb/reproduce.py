@@ -18,13 +18,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 from .core import REPOSITORY, atomic_path, data_dir, sha256
 from .experiments.evidence import differences
 from .experiments.provenance import digest, environment, source_of, what_changed
-from .experiments.record import Record, load_record, save_record
+from .experiments.record import Record, load_record, row_key, save_record
 
 # %% ../nbs/60_reproduce.ipynb #b44a7807
 PRESETS = ("smoke", "quick", "full", "paper")
@@ -91,7 +90,7 @@ def declared_version(experiment: str) -> int:
         raise ValueError(f"{experiment}: expected one Run(..., version=1) with a whole number, got {found or 'none'}")
     return found[0]
 
-# %% ../nbs/60_reproduce.ipynb #d20f7939
+# %% ../nbs/60_reproduce.ipynb #b96868be
 def _as_setting(name: str, given: object, like: object) -> object:
     "A value given for a setting, in the type of the preset's own value; `ValueError` names the setting."
     text = str(given).strip()
@@ -117,7 +116,7 @@ def _as_setting(name: str, given: object, like: object) -> object:
         raise ValueError(f"parameter {name}: expected {kind}, got {given!r}") from error
     return text
 
-# %% ../nbs/60_reproduce.ipynb #d5c525d0
+# %% ../nbs/60_reproduce.ipynb #4dcfeb70
 def settings(
     experiment: str,
     presets: dict[str, dict],  # the settings of each preset
@@ -149,7 +148,7 @@ def _is_plain(value: object) -> bool:
     except TypeError:
         return False
 
-# %% ../nbs/60_reproduce.ipynb #857278a0
+# %% ../nbs/60_reproduce.ipynb #62247e39
 def _injected_names() -> list[str]:
     "Names that papermill has set in this notebook, if this is a notebook that papermill runs."
     if "IPython" not in sys.modules:
@@ -256,7 +255,7 @@ class Run:
             partial.write_text(json.dumps(answer, indent=1), encoding="utf-8")
         return sentence
 
-# %% ../nbs/60_reproduce.ipynb #0fc1d1a1
+# %% ../nbs/60_reproduce.ipynb #b579dc2d
 def _remove_older(finished: Path, record: Record) -> None:
     "Remove older records of the same run from a folder of results. What is not such a record stays."
     for path in set(finished.parent.glob("*.json")) - {finished}:
@@ -267,14 +266,14 @@ def _remove_older(finished: Path, record: Record) -> None:
         if path.stem == old.hash and old.experiment == record.experiment and same_run(old.config, record.config):
             path.unlink()
 
-# %% ../nbs/60_reproduce.ipynb #806aa7a1
+# %% ../nbs/60_reproduce.ipynb #c5b1524d
 class _Verification:
     "Instead of a new record: some rows of one that is kept, computed anew and written to a file of their own."
 
     def __init__(self, run: Run, task: dict):
         self.run = run
         self.kept = load_record(task["record"])
-        self.chosen = {json.dumps(config) for config in task["rows"]}
+        self.chosen = {row_key(config) for config in task["rows"]}
         self.path = Path(task["out"])
         run.folder = self.path.with_suffix("")
         if run.record.hash != self.kept.hash:
@@ -288,7 +287,7 @@ class _Verification:
 
     def row(self, config: dict, compute: Callable[[], dict], kind: str) -> dict:
         kept = self.kept.find(config)
-        if kept and json.dumps(kept["config"]) not in self.chosen:
+        if kept and row_key(config) not in self.chosen:
             return kept["result"]
         return self.run.record.row(config, compute, kind=kind)  # chosen, or a row that the record lacks
 
@@ -344,7 +343,7 @@ def folder_params(preset: str, out: str | Path | None) -> dict[str, str]:
 # %% ../nbs/60_reproduce.ipynb #760addd5
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 * 10**9), "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9), "MALLOC_TOP_PAD_": str(2**28)}
 
-# %% ../nbs/60_reproduce.ipynb #b0ed21e7
+# %% ../nbs/60_reproduce.ipynb #829dd3f0
 def _make_way(executed: Path, source: Path) -> None:
     "Remove an earlier execution of this notebook; `FileExistsError` for a file that is something else."
     if not executed.exists():
@@ -377,7 +376,7 @@ def papermill(
         raise RuntimeError(f"{executed.stem} failed; {where}{f', what it printed: {log}' if quiet else ''}")
     return executed
 
-# %% ../nbs/60_reproduce.ipynb #fedabec9
+# %% ../nbs/60_reproduce.ipynb #14d989aa
 def _as_parameter(experiment: str, name: str, value: object) -> object:
     "A value for a parameter in the type of its default; a path that exists becomes absolute, since the notebook runs in another folder."
     default = parameters(experiment)[name]
@@ -392,7 +391,7 @@ def _as_parameter(experiment: str, name: str, value: object) -> object:
         return text if text in SOURCES else str(Path(text).expanduser().resolve())
     return str(Path(text).expanduser().resolve()) if name in ("results", "figures") and text else text
 
-# %% ../nbs/60_reproduce.ipynb #41b9fa0a
+# %% ../nbs/60_reproduce.ipynb #6888bab6
 def checked_params(experiment: str, params: dict) -> dict:
     "Values for parameters, each in the type of its default; `ValueError` for an unknown parameter, a wrong type or an unknown data set."
     _refuse_unknown(experiment, list(params))

@@ -6,13 +6,12 @@
 __all__ = ['by_class', 'Pooled']
 
 # %% ../nbs/29_seeds.ipynb #e6eb0039
-import json
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from .experiments.record import Record, pack, unpack
+from .experiments.record import Record, pack, row_key, unpack
 from .metrics import METRICS, class_interval
 
 # %% ../nbs/29_seeds.ipynb #d792b10e
@@ -23,40 +22,57 @@ def by_class(per_query: dict[str, Tensor], label_q: Tensor, names: Iterable[str]
 
 # %% ../nbs/29_seeds.ipynb #8fc28048
 def _read(record: Record) -> dict[str, tuple[dict, list[int]]]:
-    "Configuration -> result and class sizes."
+    "Key of a row -> its result and its class sizes, for the rows that keep class means."
     found, size_c = {}, None
     for row in record.rows:
         size_c = row["result"].get("size_c", size_c)
-        if "by_class" in row["result"]: found[json.dumps(row["config"])] = row["result"], size_c
+        if "by_class" in row["result"]:
+            found[row_key(row["config"])] = row["result"], size_c
     return found
 
-
-class _Rows:
-    "What all records have, row by row."
-
-    def __init__(self, records: list[Record], *, resamples: int = 2000):
-        if not records: raise ValueError("records: expected at least one, got none")
-        self.records, self.resamples, read = records, resamples, [_read(record) for record in records]
-        self._found = {key: [x[key] for x in read] for key in read[0] if all(key in x for x in read)}
-        for key, found in self._found.items():
-            if any(size_c != found[0][1] for _, size_c in found): raise ValueError(f"records: expected the same classes in all of them, {key} has others; choose one data set")
-
-    def _row(self, config: dict) -> list[tuple[dict, list[int]]]:
-        if (key := json.dumps(config)) not in self._found: raise KeyError(f"{config} is not a row of all {len(self.records)} records")
-        return self._found[key]
-
 # %% ../nbs/29_seeds.ipynb #29e68e08
-class Pooled(_Rows):
+class Pooled:
     "Records that differ in their seed alone, read as one. A row is named by its configuration; the sizes of its classes stand in the last row before it that has some."
 
+    def __init__(self, records: list[Record], *, resamples: int = 2000):
+        if not records:
+            raise ValueError("records: expected at least one, got none")
+        self.records, self.resamples = records, resamples
+        read = [_read(record) for record in records]
+        self._found = {key: [x[key] for x in read] for key in read[0] if all(key in x for x in read)}
+        for key, found in self._found.items():
+            if any(size_c != found[0][1] for _, size_c in found):
+                raise ValueError(f"records: expected the same classes in all of them, {key} has others; choose one data set")
+
+    def _row(self, config: dict) -> list[tuple[dict, list[int]]]:
+        key = row_key(config)
+        if key not in self._found:
+            raise KeyError(f"{config} is not a row of all {len(self.records)} records")
+        return self._found[key]
+
     @property
-    def rows(self) -> list[dict]: return [json.loads(key) for key in self._found]
-    def metrics(self, config: dict) -> list[str]: return list(self._row(config)[0][0]["by_class"])       # what was measured in this row
-    def over(self, config: dict) -> dict | None: return self._row(config)[0][0].get("over")              # the row from which its gain is counted, if it names one
-    def size_c(self, config: dict) -> Tensor: return torch.tensor(self._row(config)[0][1])
-    def values(self, config: dict, metric: str) -> Tensor: return torch.stack([unpack(result["by_class"][metric]) for result, _ in self._row(config)])     # (seeds, classes)
+    def rows(self) -> list[dict]:
+        "Configurations of the rows that all records have."
+        return [row["config"] for row in self.records[0].rows if row_key(row["config"]) in self._found]
+
+    def metrics(self, config: dict) -> list[str]:
+        "What was measured in a row."
+        return list(self._row(config)[0][0]["by_class"])
+
+    def over(self, config: dict) -> dict | None:
+        "The row from which its gain is counted, if it names one."
+        return self._row(config)[0][0].get("over")
+
+    def size_c(self, config: dict) -> Tensor:
+        "Queries of each class."
+        return torch.tensor(self._row(config)[0][1])
+
+    def values(self, config: dict, metric: str) -> Tensor:
+        "Class means, (seeds, classes)."
+        return torch.stack([unpack(result["by_class"][metric]) for result, _ in self._row(config)])
 
     def difference(self, config: dict, metric: str, minus: dict | None = None) -> Tensor:
+        "Class means of a row, or their paired difference to another row, (seeds, classes)."
         return self.values(config, metric) - (self.values(minus, metric) if minus is not None else 0)
 
     def interval(self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None) -> list[float]:

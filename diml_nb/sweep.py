@@ -85,7 +85,8 @@ def runs(preset: str, names: Iterable[str] | None = None, **given) -> list[tuple
             values[key] = [value]
         else:
             found += [(name, dict(zip(values, combination))) for combination in itertools.product(*values.values())]
-    return sorted(found, key=lambda run: int(run[1].get("seed", 0)))
+    found = [(name, checked_params(name, params)) for name, params in found]
+    return sorted(found, key=lambda run: run[1].get("seed", 0))
 
 # %% ../nbs/61_sweep.ipynb #dd5ca768
 def _finished(results: Path, name: str, preset: str, params: dict) -> Record | None:
@@ -161,8 +162,7 @@ def sweep(
     **given,                            # dataset=..., seed=..., any parameter: this value instead of the grid's
 ) -> list[tuple[str, dict]]:            # what was run
     "Run the grid of a preset. `RuntimeError` names the runs that failed, after all others have ended."
-    todo = [(name, checked_params(name, params)) for name, params in runs(preset, names, **given)]
-    if not todo:
+    if not (todo := runs(preset, names, **given)):
         raise ValueError(f"no run of {preset} has {given}")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs: expected at least 1, got {jobs}")
@@ -265,11 +265,10 @@ def show_tables(records: list[Record]) -> list[pd.DataFrame]:
 # %% ../nbs/61_sweep.ipynb #026cc2cc
 def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:
     "Run the report on the records that are there (default: the committed ones), and return the executed notebook."
-    results = run_folder(preset, out) / "results" if out else data_dir() / "results"
-    values = folder_params(preset, out) | dict(preset=preset, results=str(results))
+    values = folder_params(preset, out) | dict(preset=preset) | ({} if out else dict(results=""))  # "": the committed ones
     return papermill(REPOSITORY / "nbs" / "reproduce" / "report.ipynb", executed_path("report", preset, out=out), values)
 
-# %% ../nbs/61_sweep.ipynb #f0c0075f
+# %% ../nbs/61_sweep.ipynb #f3f9335b
 def compare_with_committed(fresh: Record) -> str:
     "In one sentence: is a finished record the committed one of its preset, data set and seed?"
     try:
@@ -293,7 +292,7 @@ def compare_with_committed(fresh: Record) -> str:
         return said + ", all within their tolerance"
     return said + f"; {len(compared.mismatches)} fields DIFFER by more than their tolerance, first: {compared.mismatches[0]}"
 
-# %% ../nbs/61_sweep.ipynb #bfd297ad
+# %% ../nbs/61_sweep.ipynb #75f1fda8
 def closing_words(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
     "For each experiment that was run: its question, its answer, how its records compare with the committed ones, the picture and the notebook to open."
     folder = run_folder(preset, out)
@@ -339,13 +338,12 @@ def _short_path(path: str | Path) -> str:
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
-# %% ../nbs/61_sweep.ipynb #dbb96e8b
+# %% ../nbs/61_sweep.ipynb #c9040388
 def publish(names: Iterable[str], preset: str, *, out: str | Path | None = None, dirty: bool = False) -> list[Path]:
-    "Copy the finished records of a preset, and their figures, to the folders that git keeps; `dirty` allows records of code that differs from its commit."
+    "Copy the finished records of a preset, and their figures (of 'report' only these), to the folders that git keeps; `dirty` allows records of code that differs from its commit."
     folder, published = run_folder(preset, out), []
     for name in names:
-        experiment_path(name)
-        for record in find_records(name, preset, results=folder / "results"):
+        for record in [] if name == "report" else find_records(experiment_path(name).stem, preset, results=folder / "results"):
             commit = record.environment["commit"]
             if not dirty and (not commit or "with changes" in commit):
                 raise ValueError(f"{name}, record {record.hash}: it was made by code that no commit holds ({commit or 'no git'}); commit, and run it again")

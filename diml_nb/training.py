@@ -343,6 +343,12 @@ def load_trained(folder: str | Path) -> Trained:
     return Trained(network, backbone, config, header["best"])
 
 # %% ../nbs/32_training.ipynb #fecc9656
+def _kept_test(path: Path) -> Record | None:
+    "The test that was kept, unless there is none or it is of an older edition."
+    try: return load_record(path)
+    except (FileNotFoundError, ValueError): return None
+
+
 def evaluate_once(
     folder: str | Path,                                # of a finished `fit`
     *, images: ImageSet | None = None,                 # default: the test split of the data set it was trained on
@@ -357,13 +363,13 @@ def evaluate_once(
     record = Record("test", dict(trained=asdict(config), top_k=top_k, resamples=resamples, seed=seed),
                     dict(model=sha256(Path(folder) / "model.safetensors"), data=images.hash))
     path = Path(folder) / "test.json"
-    if path.exists() and (old := load_record(path)).hash == record.hash: return old
+    if (old := _kept_test(path)) and old.hash == record.hash: return old
     with embedded(network.to(device()), Inputs(images, backbone, config.cached), grid=config.grid, folder=path.with_name("bank"), identity=record.hash, memory=memory) as x:
         kind = dict(top_k=top_k, marginals=config.marginals, eps=config.eps, memory=memory and memory // 2)
         found = {method: evaluate(x, images.label_n, structural=method != "cosine", **kind) for method in ("cosine", "DIML")}
     for method, metrics in found.items():
         intervals = metric_intervals(metrics.per_query, found["cosine"].per_query, images.label_n, resamples=resamples, seed=seed)
-        record.row(dict(method=method), lambda: intervals | dict(per_query={name: [round(x, 6) for x in metrics.per_query[name].tolist()] for name in METRICS}))
+        record.row(dict(method=method), lambda: intervals | dict(per_query={name: [round(x, 6) for x in metrics.per_query[name].tolist()] for name in METRICS}), kind="chosen")
     record.finished = True
     if processes()[0] == 0: save_record(record, path)
     return record

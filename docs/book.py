@@ -1,4 +1,7 @@
-"The book as a site: notebooks processed by nbdev, executed once and kept, beside an API reference, given to Sphinx."
+"""The book as a site: notebooks processed by nbdev, executed once and kept, beside an API reference, given to Sphinx.
+
+`python docs/book.py _docs` makes the folder _docs anew. It replaces a folder only if that is empty or was made by it.
+"""
 import argparse
 import ast
 import json
@@ -7,7 +10,6 @@ import re
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,21 +20,31 @@ from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from sphinx.cmd.build import build_main
 
+from diml_nb.core import atomic_path, sha256
+from diml_nb.experiments.provenance import digest, source_of
 from walk import minutes, walked
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "build" / "docs"
 NOTEBOOKS = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("*.ipynb")) if not {".ipynb_checkpoints", "_template.ipynb"} & set(path.parts)}
+PAGES = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("[!.]*.md"))}  # as they are
 EXPERIMENTS = {name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)}      # minutes to hours: shown with the figures that they have saved
-PARTS = {"Begin": "0", "One pair": "1", "Many images": "2", "Learning": "3", "Seeing": "4|explore/", "Siblings": "5", "Reproduction": "6", "Experiments": "reproduce/",
+PARTS = {"Begin": "0", "One pair": "1", "Many images": "2", "Learning": "3", "Seeing": "4|explore/", "Siblings": "5[0-8]", "Reproduction": "59|6", "Experiments": "reproduce/",
          "Practice": "howto/|9|glossary", "Reference": "(?!)"}
 MORE = {"Practice": ["solutions"], "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"]}
-READS_RECORDS = re.compile(r"find_record|answers|status\(")
+READS_THE_REPOSITORY = re.compile(
+    r"REPOSITORY|find_record|load_record|answers|status\(|ledger|subprocess|CliRunner|inspect\.|import diml_nb\b"
+)
 WALKED = walked()
 FIGURES_STAY = "import diml_nb.plots; diml_nb.plots.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"
 
 
-def source_of(module: str) -> Path: return LIBRARY.joinpath(*module.split(".")).with_suffix(".py")
+MARK = ".diml_nb-site"
+
+
+def path_of(module: str) -> Path:
+    "The source of a module, e.g. of experiments.record."
+    return LIBRARY.joinpath(*module.split(".")).with_suffix(".py")
 
 
 class Module:
@@ -40,7 +52,7 @@ class Module:
 
     def __init__(self, notebook: str, name: str):
         self.notebook, self.name = notebook, name
-        source = source_of(name).read_text()
+        source = path_of(name).read_text()
         self.tree, self.lines = ast.parse(source), source.split("\n")
         self.nodes = {name: node for node in self.tree.body for name in names_of(node)}
         self.public = ast.literal_eval(self.nodes["__all__"].value)
@@ -65,7 +77,7 @@ class Module:
 
     def page(self) -> str:
         opening = f"# diml_nb.{self.name}\n\n> {ast.get_docstring(self.tree)}\n\nWritten, explained and tested in [{self.notebook}](/{self.notebook}.ipynb)."
-        return "\n\n".join([opening, *(f"## `{name}`\n\n{linked(self.entry(self.nodes[name]), but=name)}" for name in self.public)]) + "\n"
+        return "\n\n".join([opening, *(f"## `{name}`\n\n{linked(self.entry(self.nodes[name]), but={name})}" for name in self.public)]) + "\n"
 
 
 def names_of(node) -> list[str]:
@@ -91,14 +103,30 @@ for module in MODULES.values():
     for name in module.public: OWNERS.setdefault(name, []).append(module)
 
 
-def linked(text: str, but: str = "") -> str:
+def linked(text: str, but: set[str] = frozenset()) -> str:
     "Names in backticks that one module exports become links to its page; the words of the command are too common for that."
     def link(found):
         owners = OWNERS.get(found[1], [])
-        if len(owners) != 1 or owners[0].name == "cli" or found[1] == but: return found[0]
+        if len(owners) != 1 or owners[0].name == "cli" or found[1] in but: return found[0]
         return f"[{found[0]}](/api/{owners[0].name}.md#{owners[0].anchors[found[1]]})"
     outside = re.split(r"(```.*?```|\[[^\]]*\]\([^)]*\))", text, flags=re.S)
     return "".join(part if i % 2 else re.sub(r"(?<!`)`(\w+)`(?!`)", link, part) for i, part in enumerate(outside))
+
+
+def own_words(name: str, code: list[str]) -> set[str]:
+    "Names that a notebook gives to things of its own: where it speaks of them, it does not mean what a module exports."
+    given, imported = set(), set()
+    for node in (node for cell in code for node in ast.walk(ast.parse(cell))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            given.add(node.name)
+        elif isinstance(node, ast.arg):
+            given.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            given.add(node.id)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diml_nb"):
+            imported |= {alias.asname or alias.name for alias in node.names}
+    exported = {word for module in MODULES.values() if module.notebook == name for word in module.public}
+    return given - imported - exported
 
 
 def stage_links(text: str, book: Path) -> str:
@@ -115,13 +143,14 @@ def stage_links(text: str, book: Path) -> str:
 def processed(name: str, book: Path):
     "A notebook without nbdev's directives: what they said is shown as a link to the module and as a mark at exported cells."
     notebook = NBProcessor(NOTEBOOKS[name]).nb
+    own = own_words(name, [cell.source for cell in notebook.cells if cell.cell_type == "code"])
     cells = []
     for cell in notebook.cells:
         tags = [tag.replace("_", "-") for tag in cell.metadata.get("tags", [])]
         if "default_exp" in cell.directives_:
             (module,) = cell.directives_["default_exp"]
             cells.append(new_markdown_cell(f"Makes the module [`diml_nb.{module}`](/api/{module}.md); cells marked *exported* are its code."))
-        elif cell.cell_type == "markdown": cells.append(new_markdown_cell(linked(stage_links(cell.source, book))))
+        elif cell.cell_type == "markdown": cells.append(new_markdown_cell(linked(stage_links(cell.source, book), own)))
         else:
             tags += [tag for directive, tag in dict(export="exported", hide="remove-cell").items() if directive in cell.directives_]
             cells.append(new_code_cell(cell.source, metadata=dict(tags=tags)))
@@ -150,6 +179,7 @@ def contents() -> str:
     for part, belongs in PARTS.items():
         pages = [name for name in NOTEBOOKS if re.match(belongs, name)]
         entries = [f"{n} {title(NOTEBOOKS[name])} <{name}>" if (n := Path(name).stem.split("_")[0]).isdigit() else name for name in pages] + MORE.get(part, [])
+        entries += [page for page in PAGES if re.match(belongs, page)]
         if entries: trees.append("\n".join([f"```{{toctree}}\n:hidden:\n:caption: {part}\n", *entries, "```"]))
     return "\n\n".join(trees)
 
@@ -157,26 +187,28 @@ def contents() -> str:
 def title(path: Path) -> str: return re.search(r'"# ([^"\\]+)', path.read_text())[1]
 
 
-def state(paths) -> bytes:
-    return b"".join(sha256(path.read_bytes()).digest() for path in sorted(paths))
+def made_of(code: list[str]) -> dict[str, str]:
+    "What decides about the outputs of code cells: fingerprints of the code, of what it reaches, of versions, and of all that it may read."
+    parts = source_of(code) | {"text": sha256(json.dumps(code))}
+    paths = [REPOSITORY / "requirements.txt"]
+    if READS_THE_REPOSITORY.search("\n".join(code)):
+        paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
+        paths += [*REPOSITORY.glob("bench/*.py"), *REPOSITORY.glob("docs/*.py")]
+        paths += (REPOSITORY / "data" / "results").rglob("*.json")
+    return parts | {path.relative_to(REPOSITORY).as_posix(): sha256(path) for path in paths}
 
 
 def run(notebook, name: str) -> list:
-    "Outputs of the code cells, executed unless they are kept: of the same code, library, versions and, where records are read, records."
+    "Outputs of the code cells, executed unless they are kept: those of the same code, library, versions and records."
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    library = [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
-    key = sha256(json.dumps(code).encode() + state([*library, REPOSITORY / "requirements.txt"]))
-    if any(READS_RECORDS.search(source) for source in code): key.update(state((REPOSITORY / "data" / "results").rglob("*.json")))
-    kept = BUILD / "outputs" / f"{name.replace('/', '-')}-{key.hexdigest()[:16]}.json"
+    kept = BUILD / "outputs" / f"{name.replace('/', '-')}-{digest(made_of(code))}.json"
     if not kept.exists():
         print(f"running {name}", flush=True)
         with TemporaryDirectory() as folder:
             trial = nbformat.v4.new_notebook(cells=[new_code_cell(source) for source in (FIGURES_STAY, *code)])
             NotebookClient(trial, timeout=900, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=40"]).execute()
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
-        partial.write_text(json.dumps([cell.outputs for cell in trial.cells[1:]]))
-        partial.replace(kept)
+        with atomic_path(kept) as partial:
+            partial.write_text(json.dumps([cell.outputs for cell in trial.cells[1:]]))
     return json.loads(kept.read_text())
 
 
@@ -195,6 +227,14 @@ def stage(name: str, book: Path, execute: bool) -> None:
     nbformat.write(notebook, path)
 
 
+def stage_pages(book: Path) -> None:
+    "Pages that are no notebooks."
+    for name, path in PAGES.items():
+        target = book / f"{name}.md"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(linked(stage_links(path.read_text(encoding="utf-8"), book)))
+
+
 def stage_reference(book: Path) -> None:
     "A page for every module, and one for all solutions."
     (book / "api").mkdir()
@@ -206,27 +246,79 @@ def stage_reference(book: Path) -> None:
     (book / "solutions.md").write_text("\n".join(["# Solutions\n\nOf the [exercises](/90_exercises.ipynb).\n", *solutions]))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def why_not(folder: Path) -> str:
+    "Why a folder must not be replaced; empty if it is not there, holds nothing, or was made here."
+    if not folder.exists():
+        return ""
+    if not folder.is_dir():
+        return f"{folder} is a file"
+    if (folder / MARK).is_file() or not any(folder.iterdir()):
+        return ""
+    return f"{folder} holds files and was not made by this program: name another folder, or move it away"
+
+
+def clear(folder: Path) -> None:
+    "Remove a folder that was made here; `FileExistsError` for any other."
+    if reason := why_not(folder):
+        raise FileExistsError(reason)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+def mark(folder: Path) -> None:
+    "Say in a folder that it was made here."
+    folder.mkdir(exist_ok=True)
+    (folder / MARK).write_text("Made by docs/book.py of diml_nb. Its next run replaces this folder and all that is in it.\n")
+
+
+def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
+    "Stage the sources in one folder, make the site of them in another; 0 if Sphinx had nothing to say."
+    clear(book)
+    mark(book)
+    shutil.copytree(REPOSITORY / "figures", book / "figures")
+    stage_reference(book)
+    stage_pages(book)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        work = [pool.submit(stage, name, book, name in execute) for name in NOTEBOOKS]
+        try: [done.result() for done in as_completed(work)]
+        finally: pool.shutdown(cancel_futures=True)
+    with TemporaryDirectory(dir=book.parent, prefix="sphinx-") as place:    # what is no part of the site stays there
+        made, trees = Path(place) / "html", Path(place) / "doctrees"
+        failed = build_main(["-q", "-W", "--keep-going", "-E", "-j", "auto", "-c", str(REPOSITORY / "docs"), "-d", str(trees), str(book), str(made)])
+        if not (made / "index.html").exists():
+            return failed or 1      # Sphinx has said why; the old site stays
+        mark(made)
+        clear(site)
+        shutil.move(made, site)
+    return failed
+
+
+def options_of() -> argparse.Namespace:
+    "The options of the command line; what cannot be done is said before anything is."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("site", type=Path, help="the folder to make")
     parser.add_argument("--execute", nargs="*", metavar="NOTEBOOK", default=[n for n in NOTEBOOKS if n not in EXPERIMENTS], help="only these; default: all but the experiments")
     parser.add_argument("--book", type=Path, default=BUILD / "book", help="where the sources of the site are staged")
     parser.add_argument("--jobs", type=int, default=1, help="notebooks that are executed at once")
     options = parser.parse_args()
+    options.site, options.book = (path.expanduser().resolve() for path in (options.site, options.book))
+    reasons = [why_not(options.site), why_not(options.book)]
+    if options.site.is_relative_to(options.book) or options.book.is_relative_to(options.site):
+        reasons.append(f"the site {options.site} and --book {options.book} must not lie in each other")
+    if unknown := [name for name in options.execute if name not in NOTEBOOKS]:
+        reasons.append(f"--execute: there is no notebook {', '.join(unknown)}")
+    if options.jobs < 1:
+        reasons.append(f"--jobs: expected at least 1, got {options.jobs}")
+    if reason := next(filter(None, reasons), ""):
+        parser.exit(2, f"book.py: {reason}\n")
+    return options
+
+
+def main() -> int:
+    options = options_of()
     os.environ |= {"DIML_QUIET": "1"}
-    shutil.rmtree(options.book, ignore_errors=True)
-    shutil.copytree(REPOSITORY / "figures", options.book / "figures")
-    stage_reference(options.book)
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        work = [pool.submit(stage, name, options.book, name in options.execute) for name in NOTEBOOKS]
-        try: [done.result() for done in as_completed(work)]
-        finally: pool.shutdown(cancel_futures=True)
-    made = options.book.with_name("html")                # beside it Sphinx leaves what is no part of the site
-    shutil.rmtree(made, ignore_errors=True)
-    failed = build_main(["-q", "-W", "--keep-going", "-E", "-j", "auto", "-c", str(REPOSITORY / "docs"), "-d", str(made.with_name("doctrees")), str(options.book), str(made)])
-    shutil.rmtree(options.site, ignore_errors=True)
-    shutil.move(made, options.site)
-    return failed
+    return build(options.site, options.book, options.execute, options.jobs)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from servers import SCREENSHOTS, browser_page, lab, run_in_lab  # noqa: E402
 
-from diml_nb.core import REPOSITORY, Record, load_record, progress, save_record  # noqa: E402
+from diml_nb.core import REPOSITORY, progress  # noqa: E402
+from diml_nb.experiments.record import Record, load_record, save_record  # noqa: E402
 
 NBS, RECORDS = REPOSITORY / "nbs", REPOSITORY / "data" / "results" / "walk"
 

@@ -33,17 +33,34 @@ def obtained(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="session")
+def smoke_of(tmp_path_factory):
+    "Run the smoke preset of an experiment, once for all tests: the folder it wrote, and its record."
+    from diml_nb.experiments.verify import smoke_run
+
+    done = {}
+
+    def get(experiment):
+        if experiment not in done:
+            out = tmp_path_factory.mktemp(experiment)
+            done[experiment] = out, smoke_run(experiment, out)
+        return done[experiment]
+
+    return get
+
+
 @pytest.fixture(scope="module")
-def three_runs(tmp_path_factory):
-    "Run the smoke preset of an experiment with seed 0, seed 1 and seed 0 again: the folders, their records, and the first one's rows. The seed, and nothing else, decides what is in them."
-    from diml_nb.reproduce import find_records, reproduce
+def two_seeds(tmp_path_factory, smoke_of):
+    "Run the smoke preset of an experiment with seeds 0 and 1: the folders, their records, and the rows of the first. The seed decides what is in them; that nothing else does, tests/test_pinned.py asks."
+    from diml_nb.reproduce import find_record, reproduce
 
     def run(experiment):
-        out = [tmp_path_factory.mktemp(f"run{i}") for i in range(3)]
-        for seed, folder in zip((0, 1, 0), out): reproduce(experiment, "smoke", out=folder, params=dict(seed=seed), quiet=True)
-        records = [find_records(experiment, "smoke", results=folder / "results")[0] for folder in out]
-        first, other, again = ({str(row["config"]): row["result"] for row in record.rows} for record in records)
-        assert first == again and list(first) == list(other) and first != other
-        return out, records, first
+        folder, first = smoke_of(experiment)
+        other_folder = tmp_path_factory.mktemp("seed1")
+        reproduce(experiment, "smoke", out=other_folder, params=dict(seed=1), quiet=True, threads=1)
+        records = [first, find_record(experiment, "smoke", results=other_folder / "results")]
+        rows, others = ({str(row["config"]): row["result"] for row in record.rows} for record in records)
+        assert list(rows) == list(others) and rows != others
+        return [folder, other_folder], records, rows
 
     return run

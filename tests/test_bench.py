@@ -3,12 +3,26 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from diml_nb.core import REPOSITORY
+from diml_nb.experiments.provenance import fingerprint
+from diml_nb.experiments.record import Record, load_record, save_record
+from diml_nb.reproduce import find_record
 
 BENCH = REPOSITORY / "bench" / "bench.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    sys.path.insert(0, str(BENCH.parent))
+    try:
+        import bench
+    finally:
+        sys.path.remove(str(BENCH.parent))
+    return bench
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +46,148 @@ def test_every_part_is_measured_and_the_same(smoke):
     assert len(re.findall(r"^\| (?:a query|a training step|a bank on disk) \|", printed, re.M)) == 3
 
 
-def test_a_wrong_word_is_named():
-    done = subprocess.run([sys.executable, BENCH, "--only", "speed"], capture_output=True, text=True)
-    assert done.returncode == 2 and "got speed" in done.stderr
+def test_only_what_is_compared_is_computed(smoke):
+    "The rest hangs on the clock or on the memory of the machine."
+    (path,) = (smoke[0] / "results" / "bench").glob("*.json")
+    kinds = {("checked" in row["config"], row["kind"]) for row in load_record(path).rows}
+    assert kinds == {(True, "computed"), (False, "timed")}
+
+
+def test_a_fresh_record_is_of_this_code(smoke, bench):
+    (path,) = (smoke[0] / "results" / "bench").glob("*.json")
+    assert load_record(path).provenance["source"] == bench.source_here()
+    assert "since then" not in smoke[1] and "--publish" not in smoke[1]
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--only", "speed"], "got speed"),
+    (["--folder", "/no/such/place"], "no folder /no/such/place"),
+    (["--publish", "--preset", "smoke"], "only preset full"),
+    (["--dirty"], "with --publish only"),
+])
+def test_wrong_words_are_named(options, said):
+    done = subprocess.run([sys.executable, BENCH, *options], capture_output=True, text=True)
+    assert done.returncode == 2 and said in done.stderr
+
+
+# the committed records
+
+@pytest.fixture(params=["cpu", "cuda"])
+def committed(request):
+    return find_record("bench", "full", device=request.param)
+
+
+def test_a_record_is_named_by_what_is_measured(committed, bench):
+    config = {name: committed.config[name] for name in ("preset", "device", "threads")}
+    config |= dict(seed=0) | bench.PRESETS["full"]
+    names = [committed.hash, Record("bench", config, {}, 1).hash]
+    assert names[0] == names[1]
+    assert (REPOSITORY / "data" / "results" / "bench" / f"{committed.hash}.json").exists()
+
+
+def test_the_tables_of_a_record_say_what_changed_since(committed, bench):
+    here = bench.source_here()
+    committed.environment["commit"] = "15acd96f" + 32 * "0"
+    committed.provenance["source"] = here
+    assert bench.older_code(committed) == ""
+    then = here | {"cells": "other", "bank.Bank": "other"}
+    committed.provenance["source"] = then
+    said = "(measured at commit 15acd96f; since then 2 definitions that it reaches have changed: `bank.Bank`, `bench/*.py`)"
+    assert bench.markdown(committed).endswith(f"\n\n{said}")
+    committed.provenance["source"] = {name: "other" for name in here}
+    assert re.search(rf"since then {len(here)} definitions .*: (`[^`]+`, ){{6}}\.\.\.\)$", bench.older_code(committed))
+
+
+def test_how_a_record_is_kept_is_not_what_is_measured(committed, bench):
+    names = bench.source_here()
+    assert {"matching.match", "kernels.c", "losses.make_loss", "bank.write_bank"} <= set(names)
+    assert not [name for name in names if name.startswith(("reproduce.", "experiments.", "plots."))]
+
+
+def test_the_processor_is_named(committed, bench):
+    machine = [row["result"] for row in committed.rows if row["config"]["part"] == "machine"]
+    name = machine[0].pop("processor")
+    committed.environment["processor"] = f"{name} of the environment"
+    assert f"({name} of the environment, Linux" in bench.markdown(committed)
+
+
+# publishing
+
+@pytest.fixture
+def run(tmp_path, bench, monkeypatch):
+    "A finished full run in a folder, made at a commit that holds its code."
+    record = find_record("bench", "full", device="cpu")
+    record.config["threads"] = [1]
+    record.environment["commit"] = 40 * "a"
+    record.provenance = {"source": {"cells": fingerprint("x = 1")}}
+    path = save_record(record, tmp_path / "run" / "results" / "bench" / f"{record.hash}.json")
+    (tmp_path / "run" / "figures").mkdir()
+    (tmp_path / "run" / "figures" / "bench.png").write_bytes(b"the new figure")
+    monkeypatch.setattr(bench, "code_at", {40 * "a": ["x = 1"]}.get)
+    return path
+
+
+@pytest.fixture
+def places(tmp_path):
+    "The committed records and figures, in a folder of the test."
+    results, figures = tmp_path / "results", tmp_path / "figures"
+    figures.mkdir()
+    (figures / "bench.png").write_bytes(b"the old figure")
+    for device in ("cpu", "cuda"):
+        record = find_record("bench", "full", device=device)
+        save_record(record, results / "bench" / f"{record.hash}.json")
+    (results / "bench" / "notes.json").write_text("[]")
+    return results, figures
+
+
+def test_publishing_replaces_the_record_of_the_same_device(run, places, bench):
+    results, figures = places
+    old = {path.stem for path in results.glob("bench/*.json")}
+    copies = bench.publish(run.parents[2], "cpu", results, figures)
+    assert copies == [results / "bench" / run.name, figures / "bench.png"]
+    assert copies[0].read_text() == run.read_text() and copies[1].read_bytes() == b"the new figure"
+    gone = find_record("bench", "full", device="cpu").hash
+    assert {path.stem for path in results.glob("bench/*.json")} == old - {gone} | {run.stem}
+    assert bench.publish(run.parents[2], "cpu", results, figures) == copies
+
+
+def changed(path: Path, **environment) -> None:
+    record = load_record(path)
+    record.environment |= environment
+    save_record(record, path)
+
+
+@pytest.mark.parametrize("commit, said", [
+    (40 * "a" + " with changes", "no commit holds"),
+    ("", "no git"),
+    (40 * "b", "another benchmark"),
+])
+def test_code_that_no_commit_holds_is_published_on_demand_only(run, places, bench, monkeypatch, commit, said):
+    changed(run, commit=commit)
+    monkeypatch.setattr(bench, "code_at", {40 * "b": ["x = 2"]}.get)
+    before = {path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=said):
+        bench.publish(run.parents[2], "cpu", *places)
+    assert before == {path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()}
+    assert bench.publish(run.parents[2], "cpu", *places, dirty=True)[0].exists()
+
+
+def test_a_commit_that_is_not_here_is_said(bench):
+    with pytest.raises(ValueError, match="no commit 00000000 here"):
+        bench.code_at(40 * "0")
+
+
+def test_there_is_nothing_to_publish(tmp_path, places, bench):
+    empty = tmp_path / "empty"
+    done = subprocess.run([sys.executable, BENCH, "--publish", "--out", empty], capture_output=True, text=True)
+    assert done.returncode == 2 and "`python bench/bench.py` makes one" in done.stderr
+    with pytest.raises(ValueError, match="bench.py --device cuda` makes one"):
+        bench.publish(empty, "cuda", *places)
+
+
+def test_a_record_without_its_figure_is_not_published(run, places, bench):
+    (run.parents[2] / "figures" / "bench.png").unlink()
+    before = sorted(places[0].rglob("*"))
+    with pytest.raises(ValueError, match="figure of record .* is not there"):
+        bench.publish(run.parents[2], "cpu", *places)
+    assert before == sorted(places[0].rglob("*"))

@@ -7,14 +7,15 @@ from PIL import Image
 from diml_nb.data import Picture
 from diml_nb.features import get_backbone, pool
 from diml_nb.matching import match
-from diml_nb.seeds import Pooled, unpack
+from diml_nb.experiments.record import unpack
+from diml_nb.seeds import Pooled
 from diml_nb.siblings.cosegmentation import FINE, LOSSES, PixelDecoder, decode, fit_decoder, is_triplet, mask_scores, mean_flow, pairs_across, pairs_within, pixel_colors, scales, two_scales, with_distractor, with_flow
 
 UNTRAINED = ("everything", "where things lie", "flow within", "flow")
 
 
 @pytest.fixture(scope="module")
-def smoke(three_runs): return three_runs("12_cosegmentation")
+def smoke(two_seeds): return two_seeds("12_cosegmentation")
 
 
 def test_every_row_is_there(smoke):

@@ -15,8 +15,154 @@ from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
 from diml_nb.core import REPOSITORY
 
 EXECUTED = ["index", "12_cost", "16_sinkhorn", "45_steps"]          # the others are executed by test_notebooks.py
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
+DOCS = REPOSITORY / "docs"
 
+
+# without a browser
+
+@pytest.fixture(scope="module")
+def docs():
+    "The modules of docs/: book and walk."
+    sys.path.insert(0, str(DOCS))
+    try:
+        import book
+        import walk
+    finally:
+        sys.path.remove(str(DOCS))
+    return book, walk
+
+
+@pytest.fixture
+def book(docs):
+    return docs[0]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    "A folder that no program of ours made."
+    folder = tmp_path / "photos"
+    (folder / "2019").mkdir(parents=True)
+    (folder / "2019" / "sea.jpg").write_bytes(b"the only copy")
+    return folder
+
+
+@pytest.fixture
+def refused(book, monkeypatch, capsys):
+    "What the program says instead of working."
+
+    def ask(*words) -> str:
+        monkeypatch.setattr(sys, "argv", ["book.py", *map(str, words)])
+        monkeypatch.setattr(book, "build", None)
+        with pytest.raises(SystemExit) as exit:
+            book.main()
+        said = capsys.readouterr().err
+        assert exit.value.code == 2 and said.startswith("book.py: ") and said.count("\n") == 1, said
+        return said
+
+    return ask
+
+
+def test_photographs_are_not_replaced(photos):
+    done = subprocess.run([sys.executable, DOCS / "book.py", photos], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == (
+        f"book.py: {photos} holds files and was not made by this program: name another folder, or move it away\n"
+    )
+    assert (photos / "2019" / "sea.jpg").read_bytes() == b"the only copy"
+
+
+@pytest.mark.parametrize("words", [
+    ["photos"],
+    ["photos/2019"],
+    ["site", "--book", "photos"],
+    ["link"],
+    ["photos/2019/sea.jpg"],
+    ["photos/..", "--book", "elsewhere"],
+])
+def test_a_folder_that_is_not_ours_is_not_replaced(photos, refused, words):
+    (photos.parent / "link").symlink_to(photos)
+    before = sorted(photos.parent.rglob("*"))
+    said = refused(*[word if word.startswith("--") else photos.parent / word for word in words])
+    assert "was not made by this program" in said or "is a file" in said
+    assert before == sorted(photos.parent.rglob("*"))
+    assert (photos / "2019" / "sea.jpg").read_bytes() == b"the only copy"
+
+
+@pytest.mark.parametrize("words, why", [
+    (["here", "--book", "here"], "must not lie in each other"),
+    (["here", "--book", "here/book"], "must not lie in each other"),
+    (["here/site", "--book", "here"], "must not lie in each other"),
+    (["here", "--jobs=0"], "--jobs: expected at least 1"),
+    (["here", "--execute=12_costs"], "there is no notebook 12_costs"),
+])
+def test_what_cannot_be_done_is_said_before_anything_is(tmp_path, refused, words, why):
+    assert why in refused(*[word if word.startswith("--") else tmp_path / word for word in words])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_made_here_is_replaced(book, photos, tmp_path):
+    made, empty = tmp_path / "made", tmp_path / "empty"
+    book.mark(made)
+    (made / "old.html").write_text("")
+    empty.mkdir()
+    for folder in (made, empty, tmp_path / "absent"):
+        assert book.why_not(folder) == ""
+        book.clear(folder)
+        assert not folder.exists()
+    with pytest.raises(FileExistsError, match="was not made by this program"):
+        book.clear(photos)
+    assert (photos / "2019" / "sea.jpg").exists()
+
+
+def test_a_mark_speaks_for_its_own_folder_only(book, photos):
+    book.mark(photos / "site")
+    assert book.why_not(photos)
+    book.mark(photos.parent / "outer")
+    assert book.why_not(photos)
+
+
+def test_every_page_stands_in_one_part(book):
+    lines = [line for line in book.contents().split("\n") if line and line[0] not in ":`"]
+    named = [line.rpartition("<")[2].rstrip(">") for line in lines]
+    assert len(named) == len(set(named))
+    assert set(book.NOTEBOOKS) | set(book.PAGES) <= {*named, "index"}
+    parts = dict(re.findall(r":caption: ([^\n]*)\n\n(.*?)```", book.contents(), re.S))
+    numbers = {part: re.findall(r"^\d\d (.*) <(\d.*)>$", text, re.M) for part, text in parts.items()}
+    assert ("Record", "04_record") in numbers["Begin"]
+    assert [name for _, name in numbers["Reproduction"]][:4] == ["59_tables", "60_reproduce", "61_sweep", "61_verify"]
+
+
+def test_modules_in_folders_have_pages_of_their_whole_name(book):
+    page = book.MODULES["experiments.record"].page()
+    assert page.startswith("# diml_nb.experiments.record\n") and "(/04_record.ipynb)" in page
+    assert "(/api/experiments.record.md#save_record)" in book.linked("see `save_record`")
+
+
+def test_a_word_of_the_notebook_is_no_link_to_a_module(book):
+    code = ["from diml_nb.matching import match", "class Claim:\n    differences: list", "def f(match, sinkhorn): pass"]
+    own = book.own_words("63_answers", code)
+    assert "sinkhorn" in own and "differences" in own and "match" not in own
+    assert book.linked("`sinkhorn` and `match`", own).startswith("`sinkhorn` and [`match`](/api/matching.md")
+
+
+def test_kept_outputs_depend_on_what_the_code_reaches(book):
+    names = book.made_of(["from diml_nb.sinkhorn import sinkhorn", "sinkhorn(1)"])
+    assert "sinkhorn.sinkhorn" in names and "requirements.txt" in names and "losses.make_loss" not in names
+    assert names != book.made_of(["from diml_nb.sinkhorn import sinkhorn\nsinkhorn(1)"])        # one cell, one output
+    assert names != book.made_of(["from diml_nb.sinkhorn import sinkhorn", "sinkhorn(1)", "# a cell more"])
+    everything = book.made_of(["from diml_nb.reproduce import find_record", "find_record('walk', 'full')"])
+    assert {"diml_nb/losses.py", "diml_nb/kernels.c", "bench/bench.py"} <= set(everything)
+    assert [name for name in everything if name.startswith("data/results/walk/")]
+
+
+def test_the_walk_is_kept_under_its_name(docs):
+    walk = docs[1]
+    (path,) = walk.RECORDS.glob("*.json")
+    record = walk.load_record(path)
+    assert path.stem == record.hash == walk.Record("walk", dict(preset="full"), {}).hash
+    assert "16_sinkhorn" in walk.walked() and set(walk.walked()) <= set(walk.ORDER)
+
+
+# in a browser
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *words): pass
@@ -25,11 +171,14 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "The site, a few of its notebooks executed; a warning of Sphinx is an error. `DIML_SITE`, a folder, is looked at instead."
+    if not CHROMIUM: pytest.skip(NO_CHROMIUM)
     if built := os.environ.get("DIML_SITE"): return Path(built).resolve()
     folder = tmp_path_factory.mktemp("docs")
-    command = [sys.executable, str(REPOSITORY / "docs" / "book.py"), str(folder / "site"), "--book", str(folder / "build" / "book"), "--execute", *EXECUTED]
+    command = [sys.executable, str(DOCS / "book.py"), str(folder / "site"), "--book", str(folder / "build" / "book"), "--execute", *EXECUTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr[-3000:]
+    assert sorted(path.name for path in folder.iterdir()) == ["build", "site"]
+    assert [path.name for path in (folder / "build").iterdir()] == ["book"]      # nothing is left beside it
     return folder / "site"
 
 
@@ -87,6 +236,11 @@ def seen(site, address, page):
 def test_every_notebook_and_module_has_its_page(seen):
     for path in (REPOSITORY / "nbs").rglob("[!_]*.ipynb"): assert path.relative_to(REPOSITORY / "nbs").with_suffix(".html").as_posix() in seen
     for path in (REPOSITORY / "diml_nb").rglob("[a-z]*.py"): assert f"api/{'.'.join(path.relative_to(REPOSITORY / 'diml_nb').with_suffix('').parts)}.html" in seen
+
+
+def test_a_page_that_is_no_notebook_is_reached(seen):
+    links = {urldefrag(link)[0].rpartition("/")[2] for link in seen["04_record.html"]["links"]}
+    assert "VERSIONS.html" in links and "reproduce/VERSIONS.html" in seen
 
 
 def test_no_link_is_broken(site, address, seen):

@@ -27,9 +27,9 @@ def rows(record): return [tuple(r["config"].values()) for r in record.rows if "b
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    out = tmp_path_factory.mktemp("smoke")
-    return out, reproduce(NAME, "smoke", out=out, threads=1)
+def smoke(smoke_of):
+    out, _ = smoke_of(NAME)
+    return out, out / f"{NAME}.smoke.ipynb"
 
 
 def test_smoke(smoke):

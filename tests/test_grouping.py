@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from diml_nb.reproduce import find_records, reproduce
-from diml_nb.seeds import Pooled, unpack
+from diml_nb.experiments.record import unpack
+from diml_nb.seeds import Pooled
 from diml_nb.siblings.grouping import Grouping, Groups, match_cells, match_groups
 
 GROUPINGS = ("one group", "groups", "groups that differ")
@@ -11,7 +12,7 @@ NETWORKS = ("mean, DIML at test time", "DIML", *GROUPINGS)
 
 
 @pytest.fixture(scope="module")
-def smoke(three_runs): return three_runs("11_grouping")
+def smoke(two_seeds): return two_seeds("11_grouping")
 
 
 def test_every_row_is_there(smoke):

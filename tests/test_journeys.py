@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from diml_nb.seeds import Pooled, unpack
+from diml_nb.experiments.record import unpack
+from diml_nb.seeds import Pooled
 from diml_nb.siblings.journeys import Journeys, JourneyNetwork, Markov, World, attribute, calibration, fit_logistic, fit_network, log_loss, shapley, simulate, time_decay, time_gate
 
 NETWORKS = ("LSTM", "LSTM, time as input", "phased LSTM", "phased LSTM, time as input")
@@ -14,7 +15,7 @@ RULES = ("Markov", "time decay", "linear", "last touch")
 
 
 @pytest.fixture(scope="module")
-def smoke(three_runs): return three_runs("15_journeys")
+def smoke(two_seeds): return two_seeds("15_journeys")
 
 
 def test_every_row_is_there(smoke):

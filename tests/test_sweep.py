@@ -9,16 +9,18 @@ import nbformat
 import pytest
 
 from diml_nb import reproduce, sweep
-from diml_nb.core import REPOSITORY, load_record
+from diml_nb.core import REPOSITORY
+from diml_nb.experiments.record import load_record
 
 COMPUTE = """
 import time
-from diml_nb.reproduce import Run, code_hash
-run = Run(NAME, dict(preset=preset, dataset=dataset, seed=seed), dict(code=code_hash(NAME, "core")), results=results, fresh=fresh)
+from diml_nb.reproduce import Run
+run = Run(NAME, dict(preset=preset, dataset=dataset, seed=seed), {}, version=1, results=results, figures=figures, fresh=fresh)
 for i in range(3): run.row(dict(i=i), lambda: (time.sleep(pause), dict(value=[float(seed), 0., 1.], made=time.time()))[1])
 """
 PARAMETERS = "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
-GRID = {"full": {"01_whole": dict(dataset=("x", "y"), seed=range(2))}}
+MEASURED = "measured, not published"
+GRID = {"full": {"01_whole": dict(dataset=("emoji", "emoji_vendors"), seed=range(2))}}
 
 
 def write(folder, name, compute=COMPUTE, pause=0):
@@ -40,33 +42,63 @@ def small(tmp_path, monkeypatch):
     return tmp_path
 
 
-def records(folder): return {path: path.read_text() for path in (folder / "data" / "results").rglob("01_whole/*.json")}
+RESULTS = "data/runs/full/results"
+
+
+def records(folder): return {path: path.read_text() for path in (folder / RESULTS / "01_whole").glob("*.json")}
 
 
 def test_every_run_has_its_record_and_is_passed_over(small):
     done = sweep.sweep("full", jobs=2)
-    assert done == [("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("x", "y")]
-    assert sweep.status("full").state.tolist() == ["record"] * 4 and len(before := records(small)) == 4
+    assert done == [("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")]
+    assert sweep.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
     assert sweep.sweep("full", resume=True) == [] and records(small) == before
-    assert sweep.sweep("full", dataset="y", seed=1) == [("01_whole", dict(dataset="y", seed=1))]           # without `resume` it is opened; its rows are found
+    assert sweep.sweep("full", dataset="emoji_vendors", seed=1) == [("01_whole", dict(dataset="emoji_vendors", seed=1))]           # without `resume` it is opened; its rows are found
     assert records(small) == before
-    (found,) = sweep.show_tables(reproduce.find_records("01_whole", "full", dataset="x")[1:])
+    (found,) = sweep.show_tables(reproduce.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:])
     assert found.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
 
 
 def test_other_code_is_run_again(small):
-    sweep.sweep("full", dataset="x", seed=0)
+    "Rows of other code are not continued, and a finished record of other code is not passed over."
+    sweep.sweep("full", dataset="emoji", seed=0)
+    (before,) = records(small)
     write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
-    assert sweep.status("full", dataset="x", seed=0).state.item() == "of older code"
-    assert sweep.sweep("full", dataset="x", seed=0, resume=True) == [("01_whole", dict(dataset="x", seed=0))]
-    assert len(records(small)) == 1 and sweep.status("full", dataset="x", seed=0).state.item() == "record"
+    assert sweep.sweep("full", dataset="emoji", seed=0, resume=True) == [("01_whole", dict(dataset="emoji", seed=0))]
+    (after,) = records(small)
+    assert after == before and sweep.sweep("full", dataset="emoji", seed=0, resume=True) == []
+
+
+def test_publishing_is_an_act_of_its_own(small):
+    "What was measured becomes a committed record by `publish`; the next version of it makes it stale."
+    sweep.sweep("full", dataset="emoji", seed=0)
+    assert not (small / "data" / "results").exists()
+    with pytest.raises(ValueError, match="no commit holds"): sweep.publish(["01_whole"], "full")
+    (published,) = sweep.publish(["01_whole"], "full", dirty=True)
+    assert published.parent == small / "data" / "results" / "01_whole"
+    assert sweep.status("full", dataset="emoji", seed=0).state.item().startswith("unverified since")
+    write(small, "01_whole", COMPUTE.replace("version=1", "version=2"))
+    assert sweep.status("full", dataset="emoji", seed=0).state.item() == "stale"
+
+
+def test_two_runs_are_compared(small):
+    sweep.sweep("full", dataset="emoji", seed=0)
+    (record,) = reproduce.find_records("01_whole", "full", results=small / RESULTS)
+    assert sweep.compare_with_committed(record) == "no committed record to compare with"
+    sweep.publish(["01_whole"], "full", dirty=True)
+    assert sweep.compare_with_committed(record).startswith("equal to the last digit to the committed record")
+    write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
+    sweep.sweep("full", dataset="emoji", seed=0)
+    (record,) = reproduce.find_records("01_whole", "full", results=small / RESULTS)
+    said = sweep.compare_with_committed(record)
+    assert "3 fields DIFFER" in said and 'row {"i": 0}, value' in said
 
 
 def test_one_that_fails_stops_nobody(small, monkeypatch):
     write(small, "02_broken", "1 / 0" + COMPUTE)
     with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error: sweep.sweep("full", ["02_broken", "01_whole"], jobs=2)
-    assert str(small / "data" / "runs" / "02_broken.full.ipynb") in str(error.value) and ".log" in str(error.value)
-    assert sweep.status("full").state.value_counts().to_dict() == {"record": 4, "failed": 1}
+    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value) and ".log" in str(error.value)
+    assert sweep.status("full").state.value_counts().to_dict() == {MEASURED: 4, "failed": 1}
 
 
 def test_killed_it_goes_on(small):
@@ -74,7 +106,7 @@ def test_killed_it_goes_on(small):
     write(small, "01_whole", pause=1.5)
     command = [sys.executable, "-c", f"from diml_nb import sweep; sweep.GRIDS = {GRID}; sweep.sweep('full', jobs=2)"]
     process = subprocess.Popen(command, cwd=small, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    partial, deadline = lambda: sorted((small / "data" / "runs" / "01_whole").glob("*.json")), time.monotonic() + 120
+    partial, deadline = lambda: sorted((small / RESULTS / "runs" / "01_whole").glob("*.json")), time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not partial(): time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -82,5 +114,14 @@ def test_killed_it_goes_on(small):
     states = sweep.status("full").state.tolist()
     assert kept and "interrupted" in states and "waiting" in states and not records(small)
     assert len(sweep.sweep("full", jobs=2, resume=True)) == 4
-    assert sweep.status("full").state.tolist() == ["record"] * 4
+    assert sweep.status("full").state.tolist() == [MEASURED] * 4
     for path, rows in kept.items(): assert load_record(path).rows[: len(rows)] == rows
+
+
+def test_a_value_reaches_the_notebook_or_is_refused(small):
+    "An option without effect would be worse than none."
+    assert sweep.sweep("full", ["01_whole"], dataset="emoji", seed=7) == [("01_whole", dict(dataset="emoji", seed=7))]
+    (record,) = reproduce.find_records("01_whole", "full", results=small / RESULTS)
+    assert record.config["seed"] == 7
+    for wrong, message in ((dict(colour="red"), "01_whole has no parameter colour; it has preset, dataset, seed, pause"), (dict(dataset="/no/such/set"), "unknown data set"), (dict(seed="one"), "parameter seed")):
+        with pytest.raises(ValueError, match=message): sweep.sweep("full", ["01_whole"], **wrong)

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diml_nb.reproduce import find_records, reproduce
-from diml_nb.seeds import Pooled, unpack
+from diml_nb.experiments.record import unpack
+from diml_nb.seeds import Pooled
 from diml_nb.sweep import GRIDS
 
 NETWORKS = ("untrained", "random head", "baseline", "DIML")
@@ -13,11 +13,9 @@ ORDERS = ("DIML, paper's weights", "pooled cosine", "cell length")
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
+def smoke(two_seeds):
     "The folders of seed 0 and seed 1, and their two records."
-    out = [tmp_path_factory.mktemp(f"seed{seed}") for seed in (0, 1)]
-    for seed, folder in enumerate(out): reproduce("08_trained_explanations", "smoke", out=folder, params=dict(seed=seed), quiet=True)
-    return out, [find_records("08_trained_explanations", "smoke", results=folder / "results")[0] for folder in out]
+    return two_seeds("08_trained_explanations")[:2]
 
 
 def of(records, measure):

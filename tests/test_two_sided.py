@@ -4,7 +4,8 @@ import itertools
 import pytest
 import torch
 
-from diml_nb.seeds import Pooled, unpack
+from diml_nb.experiments.record import unpack
+from diml_nb.seeds import Pooled
 from diml_nb.siblings import two_sided
 from diml_nb.siblings.two_sided import (
     MatchingNetwork,
@@ -29,7 +30,7 @@ from diml_nb.siblings.two_sided import (
 
 
 @pytest.fixture(scope="module")
-def smoke(three_runs): return three_runs("13_two_sided")
+def smoke(two_seeds): return two_seeds("13_two_sided")
 
 
 def results(record): return {str(row["config"]): row["result"] for row in record.rows}

@@ -7,7 +7,7 @@ __all__ = ['PINNED', 'VERIFIED', 'DECISIONS', 'TWO_WAYS_OUT', 'Tolerance', 'leav
            'compare_rows', 'pinned_path', 'compare_with_pinned', 'differences', 'ledger_path', 'ledger', 'ledger_entry',
            'append_to_ledger', 'note_agreement', 'Grade', 'grade']
 
-# %% ../../nbs/06_evidence.ipynb #624fd6c0
+# %% ../../nbs/06_evidence.ipynb #9c0c93c8
 import json
 import math
 import re
@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from ..core import atomic_path, data_dir
 from .provenance import digest, what_changed
-from .record import KINDS, Record, load_record, unpack
+from .record import Record, load_record, row_key, unpack
 
-# %% ../../nbs/06_evidence.ipynb #8371947b
+# %% ../../nbs/06_evidence.ipynb #afb9b7f4
 class Tolerance(NamedTuple):
     "How far two values may be apart: the larger of an absolute and a relative distance; shares of decisions have their own."
 
@@ -41,7 +41,7 @@ VERIFIED = {  # records, thousands of images: decisions are fine
 }
 DECISIONS = re.compile(r"precision_at|r_precision|average_precision|recall|P@|nDCG|AUC|accuracy|partner|held_out|curve|\btop\b|wrong")
 
-# %% ../../nbs/06_evidence.ipynb #2e0662ea
+# %% ../../nbs/06_evidence.ipynb #b1bc2548
 def leaves(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
     "(field, value) of every number, text and list of numbers in a result; a field inside another is 'outer.inner'."
     for name, value in result.items():
@@ -53,7 +53,7 @@ def leaves(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
         else:
             yield field, value
 
-# %% ../../nbs/06_evidence.ipynb #bfa17648
+# %% ../../nbs/06_evidence.ipynb #94261080
 def _numbers(value: object) -> list[float] | None:
     "The numbers of a number or of nested lists of numbers, else None."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -75,7 +75,7 @@ def distance(expected: object, found: object, *, means: bool = False) -> float:
         return abs(sum(one) - sum(two)) / len(one)
     return max(abs(a - b) for a, b in zip(one, two))
 
-# %% ../../nbs/06_evidence.ipynb #d31fa781
+# %% ../../nbs/06_evidence.ipynb #7a24d206
 class Mismatch(NamedTuple):
     "A field of a row that is not what it was."
 
@@ -98,7 +98,7 @@ def _short(value: object) -> str:
         return "absent" if value is None else f"{value:.6g}" if isinstance(value, float) else repr(value)
     return f"mean {sum(numbers) / max(1, len(numbers)):.6g} of {len(numbers)}"
 
-# %% ../../nbs/06_evidence.ipynb #54b5ed47
+# %% ../../nbs/06_evidence.ipynb #19295ca0
 class Comparison(NamedTuple):
     "What two lists of rows have in common."
 
@@ -117,10 +117,10 @@ def compare_rows(
     new_fields: bool = False,  # may the computed rows have fields that the kept ones lack?
 ) -> Comparison:
     "Compare rows that have the same configuration; a row that only one side has is a mismatch."
-    kept = {json.dumps(row["config"]): row for row in expected}
-    made = {json.dumps(row["config"]): row for row in found}
-    mismatches = [Mismatch(experiment, json.loads(key), "the row", "there", None, 0) for key in kept.keys() - made.keys()]
-    mismatches += [Mismatch(experiment, json.loads(key), "the row", None, "there", 0) for key in made.keys() - kept.keys()]
+    kept = {row_key(row["config"]): row for row in expected}
+    made = {row_key(row["config"]): row for row in found}
+    mismatches = [Mismatch(experiment, row["config"], "the row", "there", None, 0) for key, row in kept.items() if key not in made]
+    mismatches += [Mismatch(experiment, row["config"], "the row", None, "there", 0) for key, row in made.items() if key not in kept]
     largest: dict[str, float] = {}
     equal = 0
     for key in [key for key in made if key in kept]:
@@ -130,7 +130,7 @@ def compare_rows(
             continue
         fields = dict(leaves(kept[key]["result"])), dict(leaves(made[key]["result"]))
         wrong, most, same = _compare_fields(*fields, tolerances[kind], sharp=tolerances is PINNED, new_fields=new_fields)
-        mismatches += [Mismatch(experiment, json.loads(key), *x) for x in wrong]
+        mismatches += [Mismatch(experiment, kept[key]["config"], *x) for x in wrong]
         largest[kind] = max(largest.get(kind, 0.0), most)
         equal += same
     return Comparison(mismatches, largest, len(kept.keys() & made.keys()), equal)
@@ -155,7 +155,7 @@ def _compare_fields(expected: dict, found: dict, allowed: Tolerance, *, sharp: b
             largest = max(largest, off)
     return wrong, largest, same
 
-# %% ../../nbs/06_evidence.ipynb #083778ab
+# %% ../../nbs/06_evidence.ipynb #88610f3a
 def _limit(expected: object, found: object, allowed: Tolerance) -> float:
     "How far two values may be apart: the tolerance, and one unit of the last digit that is kept, since both were rounded."
     numbers = (_numbers(expected) or []) + (_numbers(found) or [])
@@ -164,7 +164,7 @@ def _limit(expected: object, found: object, allowed: Tolerance) -> float:
     unit = 10.0 ** -min(max(digits, 4), 7)
     return max(allowed.absolute, allowed.relative * scale) + unit
 
-# %% ../../nbs/06_evidence.ipynb #6ff6139e
+# %% ../../nbs/06_evidence.ipynb #6e9d31ee
 def pinned_path(experiment: str) -> Path:
     "Where the pinned rows of an experiment are."
     return data_dir() / "golden" / "smoke" / f"{experiment}.json"
@@ -198,7 +198,7 @@ TWO_WAYS_OUT = (
     "nbs/reproduce/VERSIONS.md, run `diml verify NAME --pin`, and make the records again."
 )
 
-# %% ../../nbs/06_evidence.ipynb #bae57466
+# %% ../../nbs/06_evidence.ipynb #3581086e
 def ledger_path() -> Path:
     "Where the list of verifications is."
     return data_dir() / "results" / "verified.json"
@@ -232,7 +232,7 @@ def append_to_ledger(entry: dict) -> None:
     with atomic_path(ledger_path()) as partial:
         partial.write_text(json.dumps([*ledger(), entry], indent=1) + "\n", encoding="utf-8")
 
-# %% ../../nbs/06_evidence.ipynb #d8fa8c3d
+# %% ../../nbs/06_evidence.ipynb #04c7172a
 def _note_of_agreement(experiment: str) -> Path:
     return data_dir() / "cache" / "pinned" / f"{experiment}.json"
 
@@ -251,7 +251,7 @@ def _agreed_sources(experiment: str) -> set[str]:
     note = _note_of_agreement(experiment)
     return found | ({json.loads(note.read_text())["source"]} if note.exists() else set())
 
-# %% ../../nbs/06_evidence.ipynb #ee5734af
+# %% ../../nbs/06_evidence.ipynb #d2f59396
 class Grade(NamedTuple):
     "What is known of a record, and why."
 

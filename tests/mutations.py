@@ -1,0 +1,185 @@
+"""Do the pinned rows see a bug, and nothing but a bug? Changes a copy of the repository on purpose, one change at a time.
+
+`python tests/mutations.py` (`make mutations`, half an hour on two cores) applies each change to a copy, runs the smoke preset of every
+experiment there and compares with the pinned rows. A change that computes nothing else must fail nothing and make no record stale; a bug must
+fail the experiments that use the changed code, and no other. Writes data/golden/mutations.json and prints it as a table; `--only WORD` takes
+the changes whose name holds the word and writes nothing.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from diml_nb.core import REPOSITORY, atomic_path, cache_dir, data_dir, progress
+from diml_nb.experiments.evidence import pinned_path
+from diml_nb.experiments.provenance import commit
+from diml_nb.experiments.record import load_record
+from diml_nb.reproduce import experiments
+
+
+class Mutant(NamedTuple):
+    "A change of the library: texts that are replaced wherever they stand in some files, and who computes with them."
+
+    name: str
+    edits: dict[str, list[tuple[str, str]]]  # file of diml_nb -> (old, new), ...
+    used_by: Callable[[str], bool] | None  # experiment -> must it fail? None: nobody may
+    why: str  # who uses it, in words
+
+
+def configs(name: str) -> str:
+    "Configuration of an experiment's pinned run and of all its rows, as text."
+    pinned = load_record(pinned_path(name))
+    return json.dumps([pinned.config, *(row["config"] for row in pinned.rows)])
+
+
+def fields(name: str) -> set[str]:
+    "Names of the fields in an experiment's pinned rows, those of class means included."
+    rows = [row["result"] for row in load_record(pinned_path(name)).rows]
+    return {field for result in rows for field in (*result, *result.get("by_class", {}))}
+
+
+def ranks(name: str) -> bool: return bool({"r_precision", "official"} & fields(name))
+def matches(name: str) -> bool: return "DIML" in configs(name) or "transport" in configs(name)
+def uses_loss(loss: str) -> Callable[[str], bool]: return lambda name: f'"{loss}"' in configs(name) or loss in DEFAULT_LOSS.get(name, ())
+
+
+DEFAULT_LOSS: dict[str, tuple[str, ...]] = {}  # losses that an experiment names in its cells and not in its configuration
+
+MOVED = "def _has_positions(x) -> bool:\n"
+HARMLESS = [
+    Mutant("a comment", {"metrics.py": [("    relevant_qk = ", "    # is the image in this place of the query's class?\n    relevant_qk = ")]}, None, "nobody"),
+    Mutant("an error message", {"retrieval.py": [("got {", "received {")], "matching.py": [("got {", "received {")]}, None, "nobody"),
+    Mutant("a renamed local variable", {"metrics.py": [("place_k", "rank_k"), ("inside_qk", "counted_qk")]}, None, "nobody"),
+    Mutant("a moved function", {}, None, "nobody"),
+    Mutant("a new helper", {"matching.py": [("def check_features", "def _helper(x):\n    return x + 1\n\n\ndef check_features")]}, None, "nobody"),
+]
+BUGS = [
+    Mutant("an off-by-one in R-precision", {"metrics.py": [("(place_k <= r_q[:, None])", "(place_k < r_q[:, None])")]}, ranks, "rows with R-precision"),
+    Mutant("swapped marginals", {"marginals.py": [("return Marginals(*masses, fallback_b)", "return Marginals(*masses[::-1], fallback_b)")]}, matches, "rows of a matching"),
+    Mutant("tolerance of Sinkhorn .01 for .001", {name: [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")] for name in ("kernels.py", "matching.py", "explain.py", "sinkhorn.py", "losses.py", "retrieval.py")},
+           matches, "rows of a matching"),
+    Mutant("weight alpha of Multi-Similarity 4 for 2", {"losses.py": [("dict(alpha=2, beta=40, base=0.5)", "dict(alpha=4, beta=40, base=0.5)")]}, uses_loss("multi_similarity"), "networks trained by it"),
+    Mutant("margin of the Margin loss .3 for .2", {"losses.py": [("dict(margin=0.2, beta=1.2, learn_beta=True)", "dict(margin=0.3, beta=1.2, learn_beta=True)")]}, uses_loss("margin"), "networks trained by it"),
+]
+
+
+def copy_of_the_repository(folder: Path) -> Path:
+    "Everything that git knows or would add, and links to the data sets that are here."
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in names:
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPOSITORY / name, folder / name)
+    for path in data_dir().iterdir():
+        if (path / "images.csv").exists() and not (folder / "data" / path.name).exists():
+            (folder / "data" / path.name).symlink_to(path)
+    return folder
+
+
+def apply(mutant: Mutant, copy: Path) -> dict[Path, str]:
+    "Change the copy; returns what the files held before."
+    before = {}
+    for name, edits in mutant.edits.items():
+        path = copy / "diml_nb" / name
+        before[path] = text = path.read_text()
+        for old, new in edits:
+            text = text.replace(old, new)
+        if text == before[path]:
+            raise ValueError(f"{mutant.name}: nothing to change in {name}")
+        path.write_text(text)
+    if mutant.name == "a moved function":
+        before |= move_a_function(copy / "diml_nb")
+    return before
+
+
+def move_a_function(library: Path) -> dict[Path, str]:
+    "features._has_positions goes to a module of its own, and is imported from there."
+    path, target = library / "features.py", library / "positions.py"
+    before = path.read_text()
+    start = before.index(MOVED)
+    end = before.index("\n\n\n", start)
+    target.write_text("from torch import Tensor\n\n\n" + before[start:end] + "\n")
+    path.write_text(before[:start] + "from .positions import _has_positions" + before[end:])
+    return {path: before, target: ""}
+
+
+def restore(before: dict[Path, str]) -> None:
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def diml(copy: Path, *words: str) -> subprocess.CompletedProcess:
+    "The command of the copy."
+    environment = os.environ | {"PYTHONPATH": str(copy), "DIML_DATA": str(copy / "data"), "DIML_CACHE": str(cache_dir()), "OMP_NUM_THREADS": "1", "DIML_QUIET": "1"}
+    return subprocess.run([sys.executable, "-m", "diml_nb", *words], cwd=copy, env=environment, capture_output=True, text=True)
+
+
+def check(copy: Path, name: str) -> str:
+    "What the comparison with the pinned rows says of one experiment; empty if it agrees."
+    done = diml(copy, "verify", name, "--pinned")
+    if done.returncode == 0:
+        return ""
+    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return next((line for line in said if line.startswith(f"{name}, row")), said[-1] if said else "no output")
+
+
+def stale(copy: Path) -> int:
+    "How many committed records of all presets are stale in the copy."
+    return sum(diml(copy, "report", "--preset", preset).stdout.count(" stale ") for preset in ("quick", "full"))
+
+
+def judge(mutant: Mutant, copy: Path) -> dict:
+    "Apply a change, compare every experiment with its pinned rows, and undo it."
+    before = apply(mutant, copy)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            said = dict(zip(experiments(), pool.map(lambda name: check(copy, name), experiments())))
+        outdated = stale(copy)
+    finally:
+        restore(before)
+    failed = [name for name, text in said.items() if text]
+    expected = [name for name in experiments() if mutant.used_by and mutant.used_by(name)]
+    return {
+        "change": mutant.name,
+        "used by": mutant.why,
+        "expected": expected,
+        "failed": failed,
+        "stale": outdated,
+        "as expected": failed == expected and not outdated,
+        "first": next(filter(None, said.values()), ""),
+    }
+
+
+def table(found: list[dict]) -> str:
+    "In markdown."
+    lines = ["| change | used by | fails the pinned rows of | stale records | as expected |", "| --- | --- | --- | --- | --- |"]
+    for x in found:
+        failed = ", ".join(name[:2] for name in x["failed"]) or "none"
+        lines.append(f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} | {'yes' if x['as expected'] else 'NO, expected ' + (', '.join(n[:2] for n in x['expected']) or 'none')} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="changes whose name holds this word")
+    options = parser.parse_args()
+    chosen = [mutant for mutant in HARMLESS + BUGS if options.only in mutant.name]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copy_of_the_repository(Path(folder))
+        found = [judge(mutant, copy) for mutant in progress(chosen, "changes")]
+    print(table(found))
+    if not options.only:
+        with atomic_path(data_dir() / "golden" / "mutations.json") as partial:
+            partial.write_text(json.dumps({"commit": commit(), "changes": found}, indent=1) + "\n")
+    return int(not all(x["as expected"] for x in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

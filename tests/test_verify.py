@@ -1,0 +1,114 @@
+"`diml verify` on a copy of the committed records: what agrees, what was edited, what is missing."
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diml_nb.core import REPOSITORY, data_dir
+from diml_nb.experiments.evidence import compare_rows
+from diml_nb.experiments.record import load_record, save_record
+from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
+from diml_nb.reproduce import find_record
+
+DIML = str(Path(sys.executable).with_name("diml"))
+
+
+@pytest.fixture
+def data(tmp_path):
+    "A data folder with the embedded images and one small record."
+    folder = tmp_path / "data"
+    (folder / "results" / "01_test_time").mkdir(parents=True)
+    (folder / "emoji").symlink_to(data_dir() / "emoji")
+    (folder / "golden").symlink_to(data_dir() / "golden")
+    record = find_record("01_test_time", "quick")
+    shutil.copy(data_dir() / "results" / "01_test_time" / f"{record.hash}.json", folder / "results" / "01_test_time")
+    return folder
+
+
+def diml(data, *words):
+    environment = os.environ | {"DIML_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([DIML, *words], capture_output=True, text=True, env=environment)
+
+
+def test_rows_are_made_again_and_written_down(data):
+    done = diml(data, "verify", "01_test_time", "--rows", "2", "--seed", "5")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 of 37 rows made again" in done.stdout and "agrees" in done.stdout
+    (entry,) = json.loads((data / "results" / "verified.json").read_text())
+    assert entry["agrees"] and (entry["experiment"], entry["rows"], entry["of"]) == ("01_test_time", 2, 37)
+    assert set(entry) >= {"record", "commit", "packages", "device", "processor", "largest_difference", "date", "source"}
+
+
+def test_an_edited_row_is_found(data):
+    "Whoever edits a result by hand is found by the draw that takes this row."
+    (path,) = (data / "results" / "01_test_time").glob("*.json")
+    record = load_record(path)
+    row = next(row for row in record.rows if row["config"].get("method") == "cosine")
+    row["result"]["precision_at_1"][0] += 0.02
+    save_record(record, path)
+    place = record.rows.index(row)
+    os.environ["DIML_DATA"], before = str(data), os.environ.get("DIML_DATA")
+    try:
+        seed = next(s for s in range(1000) if row["config"] in choose_rows("01_test_time", 1, s)[1])
+    finally:
+        os.environ.pop("DIML_DATA") if before is None else os.environ.update(DIML_DATA=before)
+    done = diml(data, "verify", "01_test_time", "--rows", "1", "--seed", str(seed))
+    assert done.returncode == 1 and "DIFFERS" in done.stdout and "precision_at_1" in done.stdout and place >= 0
+    assert not json.loads((data / "results" / "verified.json").read_text())[0]["agrees"]
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["99_nothing"], "expected one of 01_test_time"),
+        (["02_training"], "no committed record of 02_training"),
+        (["01_test_time", "--dataset", "cub"], "no committed record of 01_test_time on cub"),
+        (["01_test_time", "--rows", "-1"], "rows: expected a number of rows"),
+    ],
+)
+def test_what_cannot_be_verified_is_said(data, words, message):
+    done = diml(data, "verify", *words)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (data / "results" / "verified.json").exists()
+
+
+def test_a_set_that_is_not_here_is_asked_for(data):
+    target = data / "results" / "02_training"
+    shutil.copytree(REPOSITORY / "data" / "results" / "02_training", target)
+    done = diml(data, "verify", "02_training", "--dataset", "stamp_scenes")
+    assert done.returncode == 1 and "diml data fetch stamp_scenes" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_stale_record_is_not_verified(data):
+    (path,) = (data / "results" / "01_test_time").glob("*.json")
+    record = load_record(path)
+    record.version = 0
+    path.unlink()
+    save_record(record, path.with_name(f"{record.hash}.json"))
+    done = diml(data, "verify", "01_test_time")
+    assert done.returncode == 1 and "version 0 of 01_test_time, and the notebook declares 1" in done.stderr
+
+
+def test_a_mismatch_names_experiment_row_field_and_both_values():
+    row = dict(config=dict(method="DIML", grid=4), kind="computed")
+    (mismatch,) = compare_rows("07_beyond", [row | dict(result=dict(score=0.6931))], [row | dict(result=dict(score=0.6874))]).mismatches
+    assert str(mismatch) == '07_beyond, row {"method": "DIML", "grid": 4}, score: 0.6931 -> 0.6874 (allowed: 0.0001)'
+
+
+def test_lines_are_told_apart(tmp_path):
+    "Coverage of two small programs: the line that only the longer one executes is named."
+    found = []
+    for name, code in (("long", "cost.euclidean_cost(x, x)"), ("short", "pass")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "settings").write_text(f"[run]\nsource = diml_nb\nparallel = true\ndata_file = {folder / 'data'}\n")
+        program = f"import torch; from diml_nb import cost; x = torch.rand(1, 4, 3); {code}"
+        subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"COVERAGE_PROCESS_START": str(folder / "settings")})
+        found.append(executed_lines(folder))
+    beyond = lines_beyond(*found)
+    assert beyond and {line.split(":")[0] for line in beyond} <= {"cost", "core"}
+    assert lines_beyond(found[1], found[0]) == []
