@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from .core import REPOSITORY, atomic_path, data_dir, sha256
@@ -90,7 +91,7 @@ def declared_version(experiment: str) -> int:
         raise ValueError(f"{experiment}: expected one Run(..., version=1) with a whole number, got {found or 'none'}")
     return found[0]
 
-# %% ../nbs/60_reproduce.ipynb #b96868be
+# %% ../nbs/60_reproduce.ipynb #e06aa77d
 def _as_setting(name: str, given: object, like: object) -> object:
     "A value given for a setting, in the type of the preset's own value; `ValueError` names the setting."
     text = str(given).strip()
@@ -116,7 +117,7 @@ def _as_setting(name: str, given: object, like: object) -> object:
         raise ValueError(f"parameter {name}: expected {kind}, got {given!r}") from error
     return text
 
-# %% ../nbs/60_reproduce.ipynb #4dcfeb70
+# %% ../nbs/60_reproduce.ipynb #1ceab2ae
 def settings(
     experiment: str,
     presets: dict[str, dict],  # the settings of each preset
@@ -148,7 +149,7 @@ def _is_plain(value: object) -> bool:
     except TypeError:
         return False
 
-# %% ../nbs/60_reproduce.ipynb #62247e39
+# %% ../nbs/60_reproduce.ipynb #f2a69d83
 def _injected_names() -> list[str]:
     "Names that papermill has set in this notebook, if this is a notebook that papermill runs."
     if "IPython" not in sys.modules:
@@ -171,10 +172,10 @@ def run_folder(preset: str, out: str | Path | None = None) -> Path:
 
 
 def same_run(one: dict, two: dict) -> bool:
-    "Do two configurations belong to runs of the same preset, data set and seed? A changed preset is the same in all else, too."
+    "Do two configurations belong to runs of the same preset, data set, seed and device (where it is named)? A changed preset is the same in all else, too."
     if "changed" in str(one.get("preset")):
         return one == two
-    return all(one.get(key) == two.get(key) for key in ("preset", "dataset", "seed"))
+    return all(one.get(key) == two.get(key) for key in ("preset", "dataset", "seed", "device"))
 
 # %% ../nbs/60_reproduce.ipynb #62b81c37
 class Run:
@@ -194,7 +195,7 @@ class Run:
     ):
         root = run_folder(str(config.get("preset", "full")))
         self.results = Path(results or root / "results")
-        self.figures = Path(figures or root / "figures")
+        self.figures = Path(figures or root / "figures") / ("changed" if "changed" in str(config.get("preset")) else "")
         self.record = Record(experiment, json.loads(json.dumps(config)), inputs, version)
         self.record.provenance = {"source": source_now(experiment) if source is None else source}
         self.path = self.results / "runs" / experiment / f"{self.record.hash}.json"
@@ -204,17 +205,16 @@ class Run:
             self._continue(fresh)
 
     def _continue(self, fresh: bool) -> None:
-        "Take the rows that are there, unless they are to be forgotten or come from other code."
+        "Take the rows and files that are there, unless they are to be forgotten or come from other code."
         kept = load_record(self.path) if self.path.exists() and not fresh else None
-        if kept is None and not fresh:
-            return
-        sources = [x.provenance.get("source", {}) for x in (kept or self.record, self.record)]
-        if kept and digest(sources[0]) == digest(sources[1]):
-            self.record = kept
-            return
         if kept:
+            sources = kept.provenance.get("source", {}), self.record.provenance["source"]
+            if digest(sources[0]) == digest(sources[1]):
+                self.record = kept
+                return
             print(f"{len(kept.rows)} rows of other code are not continued; changed since: {', '.join(what_changed(*sources)[:5])}")
         shutil.rmtree(self.folder, ignore_errors=True)
+        save_record(self.record, self.path)  # before the first row: so that checkpoints are known to be of this code
 
     def row(self, config: dict, compute: Callable[[], dict], *, kind: str = "computed") -> dict:
         "The result of this row, computed only if it is not there yet; `kind` is one of `KINDS`."
@@ -255,7 +255,7 @@ class Run:
             partial.write_text(json.dumps(answer, indent=1), encoding="utf-8")
         return sentence
 
-# %% ../nbs/60_reproduce.ipynb #b579dc2d
+# %% ../nbs/60_reproduce.ipynb #d2ec6ab7
 def _remove_older(finished: Path, record: Record) -> None:
     "Remove older records of the same run from a folder of results. What is not such a record stays."
     for path in set(finished.parent.glob("*.json")) - {finished}:
@@ -266,7 +266,7 @@ def _remove_older(finished: Path, record: Record) -> None:
         if path.stem == old.hash and old.experiment == record.experiment and same_run(old.config, record.config):
             path.unlink()
 
-# %% ../nbs/60_reproduce.ipynb #c5b1524d
+# %% ../nbs/60_reproduce.ipynb #5ba3bbdc
 class _Verification:
     "Instead of a new record: some rows of one that is kept, computed anew and written to a file of their own."
 
@@ -343,7 +343,7 @@ def folder_params(preset: str, out: str | Path | None) -> dict[str, str]:
 # %% ../nbs/60_reproduce.ipynb #760addd5
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 * 10**9), "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9), "MALLOC_TOP_PAD_": str(2**28)}
 
-# %% ../nbs/60_reproduce.ipynb #829dd3f0
+# %% ../nbs/60_reproduce.ipynb #4252baeb
 def _make_way(executed: Path, source: Path) -> None:
     "Remove an earlier execution of this notebook; `FileExistsError` for a file that is something else."
     if not executed.exists():
@@ -376,7 +376,7 @@ def papermill(
         raise RuntimeError(f"{executed.stem} failed; {where}{f', what it printed: {log}' if quiet else ''}")
     return executed
 
-# %% ../nbs/60_reproduce.ipynb #14d989aa
+# %% ../nbs/60_reproduce.ipynb #5ce26de4
 def _as_parameter(experiment: str, name: str, value: object) -> object:
     "A value for a parameter in the type of its default; a path that exists becomes absolute, since the notebook runs in another folder."
     default = parameters(experiment)[name]
@@ -391,7 +391,7 @@ def _as_parameter(experiment: str, name: str, value: object) -> object:
         return text if text in SOURCES else str(Path(text).expanduser().resolve())
     return str(Path(text).expanduser().resolve()) if name in ("results", "figures") and text else text
 
-# %% ../nbs/60_reproduce.ipynb #6888bab6
+# %% ../nbs/60_reproduce.ipynb #e7fc08ea
 def checked_params(experiment: str, params: dict) -> dict:
     "Values for parameters, each in the type of its default; `ValueError` for an unknown parameter, a wrong type or an unknown data set."
     _refuse_unknown(experiment, list(params))

@@ -268,7 +268,7 @@ def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:
     values = folder_params(preset, out) | dict(preset=preset) | ({} if out else dict(results=""))  # "": the committed ones
     return papermill(REPOSITORY / "nbs" / "reproduce" / "report.ipynb", executed_path("report", preset, out=out), values)
 
-# %% ../nbs/61_sweep.ipynb #f3f9335b
+# %% ../nbs/61_sweep.ipynb #e5acf9bc
 def compare_with_committed(fresh: Record) -> str:
     "In one sentence: is a finished record the committed one of its preset, data set and seed?"
     try:
@@ -292,7 +292,7 @@ def compare_with_committed(fresh: Record) -> str:
         return said + ", all within their tolerance"
     return said + f"; {len(compared.mismatches)} fields DIFFER by more than their tolerance, first: {compared.mismatches[0]}"
 
-# %% ../nbs/61_sweep.ipynb #75f1fda8
+# %% ../nbs/61_sweep.ipynb #f36507c3
 def closing_words(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
     "For each experiment that was run: its question, its answer, how its records compare with the committed ones, the picture and the notebook to open."
     folder = run_folder(preset, out)
@@ -317,9 +317,13 @@ def closing_words(preset: str, done: list[tuple[str, dict]], *, out: str | Path 
 def all_tables(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
     "The tables of the records of these runs, seeds pooled."
     results, shown = run_folder(preset, out) / "results", []
-    for name, dataset in dict.fromkeys((name, params.get("dataset")) for name, params in done):
-        records = find_records(name, preset, results=results, **({"dataset": dataset} if dataset else {}))
-        shown += [f"{name} {dataset or ''}"] + [lines.to_string(index=False) + "\n" for lines in show_tables(records)]
+    kept = {}
+    for name, params in done:
+        if record := _latest(run_folder(preset, out), name, params):
+            kept.setdefault((name, record.config.get("preset"), record.config.get("dataset")), record)
+    for (name, kind, dataset), record in kept.items():
+        seeds = [r for r in find_records(name, kind, results=results) if same_run(r.config | {"seed": 0}, record.config | {"seed": 0})]
+        shown += [f"{name} {dataset or ''}"] + [lines.to_string(index=False) + "\n" for lines in show_tables(seeds)]
     return "\n".join(shown)
 
 
@@ -327,7 +331,10 @@ def _latest(folder: Path, name: str, params: dict) -> Record | None:
     "The record that a run has just finished: the youngest one of its data set and seed."
     wanted = {key: params[key] for key in ("dataset", "seed") if key in params}
     for path in sorted((folder / "results" / name).glob("*.json"), key=lambda path: -path.stat().st_mtime):
-        record = load_record(path)
+        try:
+            record = load_record(path)
+        except ValueError:
+            continue  # not ours
         if all(str(record.config.get(key)) in (str(value), str(Path(str(value)).resolve())) for key, value in wanted.items()):
             return record
     return None
@@ -338,7 +345,7 @@ def _short_path(path: str | Path) -> str:
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
-# %% ../nbs/61_sweep.ipynb #c9040388
+# %% ../nbs/61_sweep.ipynb #cd44248a
 def publish(names: Iterable[str], preset: str, *, out: str | Path | None = None, dirty: bool = False) -> list[Path]:
     "Copy the finished records of a preset, and their figures (of 'report' only these), to the folders that git keeps; `dirty` allows records of code that differs from its commit."
     folder, published = run_folder(preset, out), []
@@ -348,7 +355,7 @@ def publish(names: Iterable[str], preset: str, *, out: str | Path | None = None,
             if not dirty and (not commit or "with changes" in commit):
                 raise ValueError(f"{name}, record {record.hash}: it was made by code that no commit holds ({commit or 'no git'}); commit, and run it again")
             published.append(_publish_record(record))
-        for figure in sorted((folder / "figures").glob(f"{name}*.png")):
+        for figure in sorted((folder / "figures").glob(f"{name}-*.png")):
             published.append(REPOSITORY / "figures" / figure.name)
             shutil.copyfile(figure, published[-1])
     return published
@@ -357,6 +364,10 @@ def publish(names: Iterable[str], preset: str, *, out: str | Path | None = None,
 def _publish_record(record: Record) -> Path:
     target = data_dir() / "results" / record.experiment
     for path in target.glob("*.json"):
-        if path.stem != record.hash and same_run(load_record(path).config, record.config):
+        try:
+            old = load_record(path)
+        except ValueError:
+            continue  # not ours
+        if path.stem == old.hash != record.hash and same_run(old.config, record.config):
             path.unlink()
     return save_record(record, target / f"{record.hash}.json")

@@ -194,7 +194,8 @@ def made_of(code: list[str]) -> dict[str, str]:
     if READS_THE_REPOSITORY.search("\n".join(code)):
         paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
         paths += [*REPOSITORY.glob("bench/*.py"), *REPOSITORY.glob("docs/*.py")]
-        paths += (REPOSITORY / "data" / "results").rglob("*.json")
+        for folder in ("results", "golden"):
+            paths += (REPOSITORY / "data" / folder).rglob("*.json")
     return parts | {path.relative_to(REPOSITORY).as_posix(): sha256(path) for path in paths}
 
 

@@ -88,7 +88,10 @@ def main() -> None:
             for name in progress(chosen, "notebooks"):
                 found[name] = walk(page, address, clone / "nbs", name)
                 print(name, found[name], flush=True)
-                record.rows = [dict(config=dict(notebook=x), result=found[x], seconds=found[x]["seconds"]) for x in ORDER if x in found]
+                record.rows = [
+                    dict(config=dict(notebook=x), result=found[x], kind="timed", seconds=found[x]["seconds"])
+                    for x in ORDER if x in found
+                ]
                 save_record(record, path)
     print(path.relative_to(REPOSITORY))
 

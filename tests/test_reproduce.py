@@ -131,11 +131,12 @@ def test_explanations_smoke_run(smoke_of):
     "Every flow and every order is measured, and the truth bounds them: no plan is right everywhere, hiding everything leaves the same for all."
     out, record = smoke_of("04_explanations")
     flows, orders = ([row for row in record.rows if kind in row["config"]] for kind in ("flow", "order"))
-    assert len(flows) == 12 and len(orders) == 8 * 3 and [list(t)[2] for t in tables(record)] == ["flow", "order"]
+    assert len(flows) == 12 and len(orders) == 8 * 3 * 2 and [list(t)[2] for t in tables(record)] == ["flow", "order"]
     nearest = next(r["result"] for r in flows if r["config"]["flow"] == "nearest cell")
     assert nearest["right_mass"] == nearest["right_partner"] and nearest["gain_over_nearest_right_mass"] == [0, 0, 0]
-    for score in {row["config"]["score"] for row in orders}:
-        ends = {(r["result"][k][0], r["result"][k][-1]) for r in orders if r["config"]["score"] == score for k in ("most_first_k", "least_first_k", "by_lot_k")}
+    for score, fill in {(row["config"]["score"], row["config"]["fill"]) for row in orders}:
+        these = [r for r in orders if (r["config"]["score"], r["config"]["fill"]) == (score, fill)]
+        ends = {(r["result"][k][0], r["result"][k][-1]) for r in these for k in ("most_first_k", "least_first_k", "by_lot_k")}
         assert len(ends) == 1 and next(iter(ends))[0] == 1
     assert {p.name for p in (out / "figures").iterdir()} == {f"04_explanations-{name}.png" for name in ("flows-smoke", "hidden-smoke", "curves", "field", "pair", "truth")}
 
