@@ -166,12 +166,26 @@ def _read(path: Path, identity: dict | None = None) -> tuple[dict, dict[str, Ten
 FILES = ("checkpoint.safetensors", "model.safetensors", "test.json", "log.jsonl", "failure.json")
 
 
+def _is_ours(folder: Path) -> bool:
+    "Did a run of `fit` write what lies in this folder under its names? True if nothing does."
+    if not any((folder / name).exists() for name in FILES):
+        return True
+    for name in FILES[:2]:
+        try: return bool(_read(folder / name)[0])
+        except ValueError: pass
+    log = folder / "log.jsonl"
+    try: return "step" in json.loads(log.read_text().splitlines()[0])     # killed before its first checkpoint, or that is damaged
+    except (OSError, ValueError, IndexError, TypeError): return False
+
+
 def _resume(state: _State, fresh: bool = False) -> None:
     "Put the run back to its checkpoint, if there is one (and drop it first if `fresh`); lines of the log that lie beyond it are dropped."
     path, log = state.folder / "checkpoint.safetensors", state.folder / "log.jsonl"
     if state.accelerator.is_main_process:
+        if not _is_ours(state.folder):
+            raise ValueError(f"{state.folder} holds files of other programs under the names of a run ({', '.join(x for x in FILES if (state.folder / x).exists())}); choose another folder")
         gone = FILES if fresh else FILES[4:] if path.exists() else FILES[3:]
-        for left in (*state.folder.glob(".*.partial"), *(state.folder / name for name in gone)): left.unlink(missing_ok=True)
+        for left in (*(x for name in FILES for x in state.folder.glob(f".{name}.*.partial")), *(state.folder / name for name in gone)): left.unlink(missing_ok=True)
     state.accelerator.wait_for_everyone()
     if not path.exists():
         if (state.folder / FILES[1]).exists(): _read(state.folder / FILES[1], state.identity)      # killed before the first checkpoint; another's weights are not ours to overwrite

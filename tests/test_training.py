@@ -168,7 +168,7 @@ def test_weights_of_somebody_else_are_not_overwritten(tmp_path):
     "A folder with a model.safetensors that this run did not write is refused, and left as it is."
     save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors")
     before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="not a checkpoint of diml_nb"): fit(TrainConfig(**SMALL), tmp_path, images=few())
+    with pytest.raises(ValueError, match="holds files of other programs"): fit(TrainConfig(**SMALL), tmp_path, images=few())
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
@@ -234,3 +234,14 @@ def test_a_structural_loss_is_the_vector_loss_on_a_single_cell(name):
         torch.manual_seed(2)
         values.append(loss(maps, label).item())
     assert values[0] == pytest.approx(values[1], abs=2e-3), values
+
+
+@pytest.mark.parametrize("fresh", (False, True))
+def test_files_of_other_programs_stay(tmp_path, fresh):
+    "A folder that already holds a log.jsonl or a model.safetensors of somebody else is refused, and left as it is."
+    (tmp_path / "log.jsonl").write_text("my own log\n")
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds files of other programs under the names of a run"):
+        fit(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), fresh=fresh)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
