@@ -339,7 +339,7 @@ def _latest(folder: Path, name: str, params: dict) -> Record | None:
             return record
     return None
 
-
+# %% ../nbs/61_sweep.ipynb #cc96497f
 def _short_path(path: str | Path) -> str:
     "Relative to where the reader is, if it lies below."
     path = Path(path)

@@ -178,14 +178,18 @@ def _is_ours(folder: Path) -> bool:
     except (OSError, ValueError, IndexError, TypeError): return False
 
 
+def _clear(folder: Path, fresh: bool) -> None:
+    "Remove what a killed run left unfinished, and with `fresh` all of it; `ValueError` if the files are those of another program."
+    if not _is_ours(folder):
+        raise ValueError(f"{folder} holds files of other programs under the names of a run ({', '.join(x for x in FILES if (folder / x).exists())}); choose another folder")
+    gone = FILES if fresh else FILES[4:] if (folder / FILES[0]).exists() else FILES[3:]
+    for left in (*(x for name in FILES for x in folder.glob(f".{name}.*.partial")), *(folder / name for name in gone)): left.unlink(missing_ok=True)
+
+
 def _resume(state: _State, fresh: bool = False) -> None:
     "Put the run back to its checkpoint, if there is one (and drop it first if `fresh`); lines of the log that lie beyond it are dropped."
     path, log = state.folder / "checkpoint.safetensors", state.folder / "log.jsonl"
-    if state.accelerator.is_main_process:
-        if not _is_ours(state.folder):
-            raise ValueError(f"{state.folder} holds files of other programs under the names of a run ({', '.join(x for x in FILES if (state.folder / x).exists())}); choose another folder")
-        gone = FILES if fresh else FILES[4:] if path.exists() else FILES[3:]
-        for left in (*(x for name in FILES for x in state.folder.glob(f".{name}.*.partial")), *(state.folder / name for name in gone)): left.unlink(missing_ok=True)
+    if state.accelerator.is_main_process: _clear(state.folder, fresh)
     state.accelerator.wait_for_everyone()
     if not path.exists():
         if (state.folder / FILES[1]).exists(): _read(state.folder / FILES[1], state.identity)      # killed before the first checkpoint; another's weights are not ours to overwrite

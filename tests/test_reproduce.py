@@ -15,7 +15,7 @@ from diml_nb.data import SOURCES
 from diml_nb.experiments.record import load_record
 from diml_nb.experiments.tables import readme_table, tables
 from diml_nb.metrics import METRICS
-from diml_nb.reproduce import experiments, find_record, find_records, parameters, reproduce
+from diml_nb.reproduce import experiments, find_record, parameters, reproduce
 
 
 DIML = str(Path(sys.executable).with_name("diml"))
