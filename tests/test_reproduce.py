@@ -47,7 +47,7 @@ def test_smoke(smoke):
     for word in ("01_test_time: Does", "  answer", "  picture: ", "no committed record to compare with", "  notebook: "):
         assert word in printed
     rows = [r for r in record.rows if set(METRICS) <= set(r["result"])]
-    assert len(rows) == 8
+    assert len(rows) == 30
     for row in rows:
         for name in METRICS:
             mean, low, high = row["result"][name]
@@ -91,10 +91,10 @@ def test_killed_run_goes_on(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = load_record(partial())
-    assert not kept.finished and 3 <= len(kept.rows) < 9
+    assert not kept.finished and 3 <= len(kept.rows) < 31
     reproduce("01_test_time", "smoke", out=tmp_path)
     record = find_record("01_test_time", "smoke", results=tmp_path / "results")
-    assert record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 9          # seconds included: not measured again
+    assert record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 31          # seconds included: not measured again
 
 
 def test_failure_names_the_notebook(tmp_path, monkeypatch):
@@ -233,9 +233,10 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
 def test_changed_settings_take_no_record_s_place(tmp_path):
     reproduce("05_losses", "smoke", out=tmp_path, quiet=True, threads=1)
     before = find_record("05_losses", "smoke", results=tmp_path / "results")
-    done = subprocess.run([DIML, "reproduce", "05_losses", "--preset", "smoke", "--param", "epochs=1", "--param", "top_k=5", "--out", str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([DIML, "reproduce", "05_losses", "--preset", "smoke", "--param", "evaluate_every=1", "--param", "top_k=5", "--out", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     changed = find_record("05_losses", "smoke, changed", results=tmp_path / "results")
     assert find_record("05_losses", "smoke", results=tmp_path / "results") == before
-    assert (changed.config["top_k"], changed.config["train"]["epochs"]) == (5, 1) != (before.config["top_k"], before.config["train"]["epochs"])
+    assert (changed.config["top_k"], changed.config["train"]["evaluate_every"]) == (5, 1)
+    assert (before.config["top_k"], before.config["train"]["evaluate_every"]) == (10, 3)
     assert "no committed record to compare with" in done.stdout

@@ -24,7 +24,7 @@ from diml_nb.experiments.evidence import (
     note_agreement,
     pinned_path,
 )
-from .record import Record, load_record, save_record
+from .record import Record, load_record, row_key, save_record
 from diml_nb.reproduce import (
     declared_version,
     experiment_path,
@@ -109,6 +109,7 @@ def _threads_of(record: Record) -> int:
 # %% ../../nbs/61_verify.ipynb #8fee7d9f
 def recompute(path: Path, rows: list[dict], folder: Path, *, variables: dict | None = None) -> Record:
     "These rows of a record, computed anew by the present code; `ValueError` if the present experiment would make another record."
+    path = path.resolve()
     kept = load_record(path)
     name = kept.experiment
     if kept.version != declared_version(name):
@@ -149,9 +150,10 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="diml-verify-") as place:
         folder = Path(place)
         fresh = recompute(path, chosen, folder, variables=_traced(folder / "lines") if lines else None)
-        kept = [row for row in record.rows if row["config"] in chosen]
+        made = {row_key(row["config"]) for row in fresh.rows}
+        kept = [row for row in record.rows if row["config"] in chosen and (not rows or row_key(row["config"]) in made)]
         compared = compare_rows(name, kept, fresh.rows, VERIFIED, new_fields=True)
-        entry = ledger_entry(record, fresh, compared)
+        entry = ledger_entry(record, fresh, compared) | {"not_asked": len(chosen) - len(kept)}
         if lines:
             smoke_run(name, folder / "smoke", variables=_traced(folder / "smoke lines"))
             entry["beyond_smoke"] = lines_beyond(executed_lines(folder / "lines"), executed_lines(folder / "smoke lines"))
