@@ -67,7 +67,7 @@ def test_executed_notebook_has_its_parameters(smoke):
 def test_record_names_its_inputs(smoke):
     record = find_record("01_test_time", "smoke", results=smoke[0] / "results")
     assert set(record.inputs) == {"data", "weights"} and all(len(x) == 64 for x in record.inputs.values())
-    assert {"torch", "pillow", "timm", "scikit-learn"} <= set(record.environment["packages"]) | {"scikit-learn"}
+    assert {"torch", "pillow", "timm", "safetensors", "diml_nb"} <= set(record.environment["packages"])
     assert record.environment["processor"] and "retrieval.search" in record.provenance["source"]
     assert record.config["seed"] == 0 and record.version == 1
 
@@ -146,9 +146,11 @@ def test_training_smoke_run(tmp_path):
     command = [DIML, "reproduce", "02_training", "--preset", "smoke", "--out", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     first = find_record("02_training", "smoke", results=tmp_path / "results")
-    tested = [row["config"] for row in first.rows if "by_class" in row["result"]]
-    assert tested == [dict(loss=loss, trained=trained, method=method) for loss, trained in (("(no head)", "untrained"), ("multi_similarity", "baseline"), ("multi_similarity", "DIML"))
-                      for method in ("cosine", "DIML")]
+    tested = [tuple(row["config"].values()) for row in first.rows if "by_class" in row["result"]]
+    losses = ("margin", "multi_similarity", "proxy_anchor", "contrastive", "supcon")
+    networks = [("(no head)", "untrained"), *((loss, trained) for loss in losses for trained in ("baseline", "DIML"))]
+    networks += [(loss, "DIML, swapped") for loss in losses[:2]]
+    assert sorted(tested) == sorted((*network, method) for network in networks for method in ("cosine", "DIML"))
     assert len(list((tmp_path / "figures").glob("02_training-*.png"))) == 2
     subprocess.run(command, check=True, capture_output=True)
     again = find_record("02_training", "smoke", results=tmp_path / "results")
