@@ -47,10 +47,11 @@ def fields(name: str) -> set[str]:
 
 def ranks(name: str) -> bool: return bool({"r_precision", "official"} & fields(name))
 def matches(name: str) -> bool: return "DIML" in configs(name) or "transport" in configs(name)
-def uses_loss(loss: str) -> Callable[[str], bool]: return lambda name: f'"{loss}"' in configs(name) or loss in DEFAULT_LOSS.get(name, ())
+def uses_loss(loss: str) -> Callable[[str], bool]: return lambda name: f'"{loss}"' in configs(name) or loss in IN_CELLS.get(name, ())
 
 
-DEFAULT_LOSS: dict[str, tuple[str, ...]] = {}  # losses that an experiment names in its cells and not in its configuration
+# losses that an experiment names in its cells and not in its configuration
+IN_CELLS = {name: ("multi_similarity",) for name in ("06_ablations", "07_beyond", "08_trained_explanations", "09_cost", "11_grouping")}
 
 MOVED = "def _has_positions(x) -> bool:\n"
 HARMLESS = [
@@ -60,6 +61,7 @@ HARMLESS = [
     Mutant("a moved function", {}, None, "nobody"),
     Mutant("a new helper", {"matching.py": [("def check_features", "def _helper(x):\n    return x + 1\n\n\ndef check_features")]}, None, "nobody"),
 ]
+TOGETHER = Mutant(", ".join(x.name for x in HARMLESS), {}, None, "nobody")
 BUGS = [
     Mutant("an off-by-one in R-precision", {"metrics.py": [("(place_k <= r_q[:, None])", "(place_k < r_q[:, None])")]}, ranks, "rows with R-precision"),
     Mutant("swapped marginals", {"marginals.py": [("return Marginals(*masses, fallback_b)", "return Marginals(*masses[::-1], fallback_b)")]}, matches, "rows of a matching"),
@@ -85,6 +87,11 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 def apply(mutant: Mutant, copy: Path) -> dict[Path, str]:
     "Change the copy; returns what the files held before."
+    if mutant is TOGETHER:
+        before: dict[Path, str] = {}
+        for part in HARMLESS:
+            before = apply(part, copy) | before  # the first state of a file is the one to come back to
+        return before
     before = {}
     for name, edits in mutant.edits.items():
         path = copy / "diml_nb" / name
@@ -170,7 +177,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="changes whose name holds this word")
     options = parser.parse_args()
-    chosen = [mutant for mutant in HARMLESS + BUGS if options.only in mutant.name]
+    chosen = [mutant for mutant in [TOGETHER, *BUGS] if options.only in mutant.name]
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_of_the_repository(Path(folder))
         found = [judge(mutant, copy) for mutant in progress(chosen, "changes")]

@@ -38,8 +38,8 @@ def profiles(batch, n, m, **options): return [x.double() for x in sample_profile
 
 
 def test_every_row_is_there_and_the_seed_decides(smoke):
-    first, other, again = map(results, smoke[1])
-    assert first == again and list(first) == list(other) and first != other
+    first, other = map(results, smoke[1])
+    assert list(first) == list(other) and first != other
     assert len(first) == 2 + 8 + 2 * 9 + 2 + 4 + 2 + 2 + 1 + 1
     for result in first.values():
         for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
