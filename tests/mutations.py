@@ -2,8 +2,8 @@
 
 `python tests/mutations.py` (`make mutations`, half an hour on two cores) applies each change to a copy, runs the smoke preset of every
 experiment there and compares with the pinned rows. A change that computes nothing else must fail nothing and make no record stale; a bug must
-fail the experiments that use the changed code, and no other. Writes data/golden/mutations.json and prints it as a table; `--only WORD` takes
-the changes whose name holds the word and writes nothing.
+fail the experiments that use the changed code, and no other. Keeps what came out in data/golden/mutations.json, change by change, and prints it
+as a table; `--only WORD` takes the changes whose name holds the word.
 """
 import argparse
 import json
@@ -178,13 +178,16 @@ def main() -> int:
     parser.add_argument("--only", default="", help="changes whose name holds this word")
     options = parser.parse_args()
     chosen = [mutant for mutant in [TOGETHER, *BUGS] if options.only in mutant.name]
+    path, found = data_dir() / "golden" / "mutations.json", []
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_of_the_repository(Path(folder))
-        found = [judge(mutant, copy) for mutant in progress(chosen, "changes")]
+        for mutant in progress(chosen, "changes"):
+            found.append(judge(mutant, copy) | {"commit": commit()})
+            kept = json.loads(path.read_text()) if path.exists() else []
+            others = [x for x in kept if x["change"] != mutant.name]
+            with atomic_path(path) as partial:  # after each change, so that a killed run has not been for nothing
+                partial.write_text(json.dumps([*others, found[-1]], indent=1) + "\n")
     print(table(found))
-    if not options.only:
-        with atomic_path(data_dir() / "golden" / "mutations.json") as partial:
-            partial.write_text(json.dumps({"commit": commit(), "changes": found}, indent=1) + "\n")
     return int(not all(x["as expected"] for x in found))
 
 
