@@ -232,6 +232,11 @@ class Run:
         _remove_older(finished, self.record)
         return finished
 
+    @property
+    def dataset(self) -> str:
+        "The data set's name as a part of a file name: of a folder of one's own, a word and a few digits."
+        return _word(self.record.config.get("dataset", ""))
+
     def records(self) -> list[Record]:
         "The finished records that differ from this one in their seed alone, by seed: what its tables are made from."
         found = find_records(self.record.experiment, self.record.config.get("preset"), results=self.results)
@@ -240,17 +245,11 @@ class Run:
 
     def answer(self, sentence: str, figure: str = "") -> str:
         "Keep the answer to the experiment's question, one sentence with an interval, and the figure that shows it, for the end of `diml reproduce`."
-        config = self.record.config
-        answer = {
-            "experiment": self.record.experiment,
-            "preset": config.get("preset"),
-            "dataset": config.get("dataset", ""),
-            "question": question(self.record.experiment),
-            "answer": sentence,
-            "figure": str(self.figures / figure) if figure else "",
-        }
-        name = sha256(json.dumps([config.get("preset"), config.get("dataset")]))[:8]
-        with atomic_path(self.results / "answers" / f"{self.record.experiment}-{name}.json") as partial:
+        name, config = self.record.experiment, self.record.config
+        answer = {"experiment": name, "preset": config.get("preset"), "dataset": config.get("dataset", "")}
+        answer |= {"question": question(name), "answer": sentence, "figure": str(self.figures / figure) if figure else ""}
+        digits = sha256(json.dumps([config.get("preset"), config.get("dataset")]))[:8]
+        with atomic_path(self.results / "answers" / f"{name}-{digits}.json") as partial:
             partial.write_text(json.dumps(answer, indent=1), encoding="utf-8")
         return sentence
 
