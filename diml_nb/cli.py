@@ -104,7 +104,9 @@ def run(
     "Run reproduction notebooks, each run in a process of its own, and say what came out. One that fails is named at the end and stops no other."
     with _sentences():
         from diml_nb import sweep
-        given = dict(dataset=dataset, seed=seed) | _named_values(param)
+        given = dict(dataset=dataset, seed=seed) | _named_values(param, "--param")
+        if own := [name for name in ("preset", "fresh", "results", "figures") if name in given]:
+            raise ValueError(f"--param: {own[0]} has an option of its own (--preset, --fresh, --out)")
         done = sweep.sweep(preset, names, jobs=jobs, resume=resume, fresh=fresh, out=out, **given)
         if not done:
             typer.echo("all of these runs have a finished record of this code (--resume)")
@@ -113,15 +115,13 @@ def run(
         typer.echo(sweep.closing_words(preset, done, out=out))
 
 
-def _named_values(words: list[str]) -> dict[str, str]:
-    "NAME=VALUE, NAME=VALUE, ... as a dictionary of texts."
+def _named_values(words: list[str], option: str) -> dict[str, str]:
+    "NAME=VALUE, NAME=VALUE, ... as a dictionary of texts; `option` is named in the error."
     values = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
-            raise ValueError(f"--param: expected NAME=VALUE, got {word!r}")
-        if name in ("preset", "fresh", "results", "figures"):
-            raise ValueError(f"--param: {name} has an option of its own (--preset, --fresh, --out)")
+            raise ValueError(f"{option}: expected NAME=VALUE, got {word!r}")
         values[name] = value
     return values
 
@@ -181,14 +181,16 @@ def report(
     names: Annotated[list[str] | None, typer.Argument(help="Notebooks under nbs/reproduce; default: all of them.")] = None,
     preset: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "full",
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: the repository.")] = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Also name the definitions whose source has changed since the records were made.")] = False,
     make: Annotated[bool, typer.Option("--make", help="Also run the report, which makes every table and figure from the records.")] = False,
 ) -> None:
-    "Show how far a grid of runs is: what has a record, what is running, failed, was interrupted or waits."
+    "Show how far a grid of runs is: what is known of each record, what is running, failed, was interrupted or waits."
     with _sentences():
         from diml_nb import sweep
         lines = sweep.status(preset, names, out=out)
         typer.echo(lines.to_string(index=False))
         typer.echo(", ".join(f"{count} {state}" for state, count in lines.state.value_counts().items()) + f" of {len(lines)} runs")
+        if changed: typer.echo(sweep.changed_since(preset, names, out=out))
         if make: typer.echo(f"report: {sweep.make_report(preset, out=out)}")
 
 # %% ../nbs/62_cli.ipynb #c3d70555
@@ -198,10 +200,9 @@ def _config(options: dict, settings: list[str], end_to_end: bool):
 
     from diml_nb.training import ON_MAPS, TrainConfig
     given = {k: v for k, v in options.items() if v is not None}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or name not in TrainConfig.__dataclass_fields__:
-            raise ValueError(f"--set: expected NAME=VALUE with one of {', '.join(TrainConfig.__dataclass_fields__)}, got {setting!r}")
+    for name, value in _named_values(settings, "--set").items():
+        if name not in TrainConfig.__dataclass_fields__:
+            raise ValueError(f"--set: expected NAME=VALUE with one of {', '.join(TrainConfig.__dataclass_fields__)}, got {name!r}")
         try: given[name] = json.loads(value)
         except json.JSONDecodeError: given[name] = value
     return TrainConfig(**({} if end_to_end else ON_MAPS) | given)

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'MACHINERY', 'KEEP_MEMORY', 'experiments', 'experiment_path', 'read_cells', 'parameters', 'question',
-           'measuring_cells', 'source_now', 'declared_version', 'settings', 'run_folder', 'same_run', 'Run',
-           'find_records', 'find_record', 'executed_path', 'folder_params', 'papermill', 'checked_params', 'reproduce']
+           'measuring_cells', 'finishing_cell', 'source_now', 'without_machinery', 'declared_version', 'settings',
+           'run_folder', 'same_run', 'Run', 'remove_older', 'find_records', 'find_record', 'executed_path',
+           'folder_params', 'papermill', 'checked_params', 'reproduce']
 
 # %% ../nbs/60_reproduce.ipynb #480fcfcd
 import ast
 import base64
+import copy
 import json
 import math
 import os
@@ -67,17 +69,30 @@ def question(experiment: str) -> str:
 # %% ../nbs/60_reproduce.ipynb #1fc2c326
 def measuring_cells(experiment: str) -> list[str]:
     "The code of an experiment up to the cell that finishes its record; the parameters are not part of it."
-    code = [cell["source"] for cell in read_cells(experiment) if cell["cell_type"] == "code" and "parameters" not in cell["tags"]]
-    last = next((i for i, cell in enumerate(code) if ".finish()" in cell), len(code) - 1)
-    return code[: last + 1]
+    cells = read_cells(experiment)[: finishing_cell(experiment) + 1]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    return [cell["source"] for cell in code if "parameters" not in cell["tags"]]
 
 
-MACHINERY = ("reproduce.", "experiments.provenance.", "experiments.evidence.")  # how an experiment is run, not what it computes
+def finishing_cell(experiment: str) -> int:
+    "The index of the cell that finishes the record."
+    cells = read_cells(experiment)
+    found = [i for i, cell in enumerate(cells) if ".finish()" in cell["source"]]
+    if not found:
+        raise ValueError(f"{experiment}: no cell finishes its record; expected run.finish()")
+    return found[0]
+
+
+MACHINERY = ("reproduce.", "experiments.")  # how an experiment is run, not what it computes
 
 
 def source_now(experiment: str) -> dict[str, str]:
-    "Fingerprints of the measuring cells and of every definition of the library that they reach, the machinery of runs aside."
-    source = source_of(measuring_cells(experiment), REPOSITORY)
+    "Fingerprints of the measuring cells and of every definition that they reach, the machinery of runs aside."
+    return without_machinery(source_of(measuring_cells(experiment), REPOSITORY))
+
+
+def without_machinery(source: dict[str, str]) -> dict[str, str]:
+    "A source without the definitions that run experiments and keep their records."
     return {name: value for name, value in source.items() if not name.startswith(MACHINERY)}
 
 
@@ -98,19 +113,16 @@ def _as_setting(name: str, given: object, like: object) -> object:
         if isinstance(like, list):
             if text.startswith("["):
                 return json.loads(text)
-            kind = type(like[0]) if like and isinstance(like[0], (int, float)) else None
-            if kind is int and all(isinstance(x, int) for x in like) is False:
-                kind = float
-            return [_as_setting(name, x, kind(0) if kind else "") for x in text.split(",")]
+            item = next((x for x in like if isinstance(x, float)), like[0] if like else "")
+            return [_as_setting(name, x, item) for x in text.split(",")]
         if isinstance(like, bool) or like is None:
             return json.loads(text.lower())
         if isinstance(like, int):
             return int(text)
         if isinstance(like, float):
-            number = float(text)
-            if not math.isfinite(number):
-                raise ValueError(text)
-            return number
+            if math.isfinite(number := float(text)):
+                return number
+            raise ValueError(text)
     except ValueError as error:
         kind = "a list, its items separated by commas" if isinstance(like, list) else f"a value like {like!r}"
         raise ValueError(f"parameter {name}: expected {kind}, got {given!r}") from error
@@ -127,26 +139,17 @@ def settings(
     if preset not in presets:
         raise ValueError(f"preset: {experiment} has {', '.join(presets)}, got {preset!r}")
     _refuse_unknown(experiment, _injected_names())
-    chosen = json.loads(json.dumps(presets[preset])) if _is_plain(presets[preset]) else dict(presets[preset])
-    changed = False
+    chosen = copy.deepcopy(presets[preset])
+    groups = [chosen, *(x for x in chosen.values() if isinstance(x, dict))]
     for name, value in given.items():
         if value is None or value == "":
             continue
-        inside = next((part for part in (chosen, *(x for x in chosen.values() if isinstance(x, dict))) if name in part), None)
-        if inside is None:
-            raise ValueError(f"parameter {name}: preset {preset} of {experiment} has no such setting; it has {', '.join(chosen)}")
-        new = _as_setting(name, value, inside[name])
-        changed |= new != inside[name]
-        inside[name] = new
-    return chosen, f"{preset}, changed" if changed else preset
-
-
-def _is_plain(value: object) -> bool:
-    "Is it the same after JSON? A key that is a number, or a tuple, is not."
-    try:
-        return json.loads(json.dumps(value)) == value
-    except TypeError:
-        return False
+        group = next((group for group in groups if name in group), None)
+        if group is None:
+            has = f"preset {preset} of {experiment} has no such setting; it has {', '.join(chosen)}"
+            raise ValueError(f"parameter {name}: {has}")
+        group[name] = _as_setting(name, value, group[name])
+    return chosen, preset if chosen == presets[preset] else f"{preset}, changed"
 
 # %% ../nbs/60_reproduce.ipynb #f2a69d83
 def _injected_names() -> list[str]:
@@ -195,7 +198,7 @@ class Run:
         root = run_folder(str(config.get("preset", "full")))
         self.results = Path(results or root / "results")
         self.figures = Path(figures or root / "figures") / ("changed" if "changed" in str(config.get("preset")) else "")
-        self.record = Record(experiment, json.loads(json.dumps(config)), inputs, version)
+        self.record = Record(experiment, config, inputs, version)
         self.record.provenance = {"source": source_now(experiment) if source is None else source}
         self.path = self.results / "runs" / experiment / f"{self.record.hash}.json"
         self.folder = self.path.with_suffix("")  # for files of the rows: checkpoints, trained networks
@@ -229,7 +232,7 @@ class Run:
             return self._verified.finish()
         save_record(self.record, self.path)
         finished = save_record(self.record, self.results / self.record.experiment / self.path.name)
-        _remove_older(finished, self.record)
+        remove_older(finished, self.record)
         return finished
 
     @property
@@ -254,7 +257,7 @@ class Run:
         return sentence
 
 # %% ../nbs/60_reproduce.ipynb #d2ec6ab7
-def _remove_older(finished: Path, record: Record) -> None:
+def remove_older(finished: Path, record: Record) -> None:
     "Remove older records of the same run from a folder of results. What is not such a record stays."
     for path in set(finished.parent.glob("*.json")) - {finished}:
         try:
@@ -404,6 +407,7 @@ def reproduce(
     params: dict | None = None,         # other values for its parameters cell, e.g. dict(dataset="stamp_scenes", seed=3)
     threads: int | None = None,         # cores it may use; default: all
     quiet: bool = False,                # what it prints goes into a file beside the executed notebook
+    variables: dict | None = None,      # of the environment
 ) -> Path:
     "Run a reproduction notebook by papermill in its own process and return the executed notebook."
     source = experiment_path(name)
@@ -411,4 +415,5 @@ def reproduce(
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     params = checked_params(name, params or {})
     values = folder_params(preset, out) | dict(preset=preset, fresh=fresh) | params
-    return papermill(source, executed_path(name, preset, params, out), values, threads=threads, quiet=quiet)
+    executed = executed_path(name, preset, params, out)
+    return papermill(source, executed, values, threads=threads, quiet=quiet, variables=variables)

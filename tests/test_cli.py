@@ -43,6 +43,9 @@ def test_data_that_was_not_fetched(tmp_path):
     [
         (["reproduce", "99_nothing"], "expected one of 01_test_time"),
         (["reproduce", "01_test_time", "--preset", "huge"], "preset: expected one of smoke, quick, full"),
+        (["reproduce", "05_losses", "--param", "epochs"], "--param: expected NAME=VALUE, got 'epochs'"),
+        (["reproduce", "05_losses", "--param", "preset=full"], "--param: preset has an option of its own"),
+        (["reproduce", "05_losses", "--param", "colour=red"], "05_losses has no parameter colour; it has preset"),
         (["data", "verify", "birds"], "unknown data set 'birds'; known: emoji"),
         (["data", "verify", "cub"], "`diml data fetch cub` makes the set"),
         (["data", "show", "nowhere.csv"], "unknown data set 'nowhere.csv'"),

@@ -1,6 +1,4 @@
 "The pinned rows: what each experiment computes on a few images is what it was, or somebody has declared otherwise."
-import json
-
 import pytest
 
 from diml_nb.core import REPOSITORY
@@ -17,7 +15,7 @@ def test_the_pinned_rows_come_out_again(name, smoke_of):
     _, fresh = smoke_of(name)
     compared = compare_with_pinned(fresh)
     assert not compared.mismatches, "\n".join(map(str, compared.mismatches[:20])) + f"\n{TWO_WAYS_OUT}"
-    assert compared.rows == len(fresh.rows)
+    assert compared.rows + compared.timed == len(fresh.rows)
     note_agreement(fresh)
 
 
@@ -53,8 +51,3 @@ def test_the_ledger_knows_each_experiment(name):
     for entry in entries:
         assert entry["rows"] >= 1 and entry["packages"]["torch"] and entry["commit"]
     assert any(entry["record"] in committed for entry in entries)
-
-
-def test_the_ledger_is_a_list_of_json():
-    text = (REPOSITORY / "data" / "results" / "verified.json").read_text(encoding="utf-8")
-    assert isinstance(json.loads(text), list)

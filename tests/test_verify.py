@@ -10,7 +10,7 @@ import pytest
 
 from diml_nb.core import REPOSITORY, data_dir
 from diml_nb.experiments.evidence import compare_rows
-from diml_nb.experiments.record import load_record, save_record
+from diml_nb.experiments.record import Record, load_record, save_record
 from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
 from diml_nb.reproduce import find_record
 
@@ -40,25 +40,23 @@ def test_rows_are_made_again_and_written_down(data):
     assert "2 of 37 rows made again" in done.stdout and "agrees" in done.stdout
     (entry,) = json.loads((data / "results" / "verified.json").read_text())
     assert entry["agrees"] and (entry["experiment"], entry["rows"], entry["of"]) == ("01_test_time", 2, 37)
+    assert (entry["seed"], entry["drawn"]) == (5, 2)
     assert set(entry) >= {"record", "commit", "packages", "device", "processor", "largest_difference", "date", "source"}
 
 
-def test_an_edited_row_is_found(data):
+def test_an_edited_row_is_found(data, monkeypatch):
     "Whoever edits a result by hand is found by the draw that takes this row."
     (path,) = (data / "results" / "01_test_time").glob("*.json")
     record = load_record(path)
     row = next(row for row in record.rows if row["config"].get("method") == "cosine")
     row["result"]["precision_at_1"][0] += 0.02
     save_record(record, path)
-    place = record.rows.index(row)
-    os.environ["DIML_DATA"], before = str(data), os.environ.get("DIML_DATA")
-    try:
-        seed = next(s for s in range(1000) if row["config"] in choose_rows("01_test_time", 1, s)[1])
-    finally:
-        os.environ.pop("DIML_DATA") if before is None else os.environ.update(DIML_DATA=before)
+    monkeypatch.setenv("DIML_DATA", str(data))
+    seed = next(s for s in range(1000) if choose_rows("01_test_time", 1, s)[1] == [row["config"]])
     done = diml(data, "verify", "01_test_time", "--rows", "1", "--seed", str(seed))
-    assert done.returncode == 1 and "DIFFERS" in done.stdout and "precision_at_1" in done.stdout and place >= 0
-    assert not json.loads((data / "results" / "verified.json").read_text())[0]["agrees"]
+    assert done.returncode == 1 and "DIFFERS" in done.stdout and "precision_at_1" in done.stdout
+    (entry,) = json.loads((data / "results" / "verified.json").read_text())
+    assert not entry["agrees"] and entry["seed"] == seed
 
 
 @pytest.mark.parametrize(
@@ -81,6 +79,20 @@ def test_a_set_that_is_not_here_is_asked_for(data):
     shutil.copytree(REPOSITORY / "data" / "results" / "02_training", target)
     done = diml(data, "verify", "02_training", "--dataset", "stamp_scenes")
     assert done.returncode == 1 and "diml data fetch stamp_scenes" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_rows_that_cannot_be_compared_verify_nothing(data, monkeypatch):
+    "A row of times alone leaves no entry that says agrees."
+    from diml_nb.experiments import verify
+
+    record = find_record("01_test_time", "quick")
+    timed = [dict(record.rows[0], kind="timed")]
+    monkeypatch.setenv("DIML_DATA", str(data))
+    monkeypatch.setattr(verify, "recompute", lambda *_, **__: Record("01_test_time", record.config, record.inputs, rows=timed))
+    monkeypatch.setattr(verify, "choose_rows", lambda *_: (data_dir() / "results" / "01_test_time" / f"{record.hash}.json", [timed[0]["config"]]))
+    with pytest.raises(ValueError, match="none of the 1 drawn rows can be compared"):
+        verify.verify("01_test_time")
+    assert not (data / "results" / "verified.json").exists()
 
 
 def test_a_stale_record_is_not_verified(data):

@@ -8,104 +8,92 @@ __all__ = ['fingerprint', 'Library', 'what_changed', 'source_of', 'digest', 'imp
 
 # %% ../../nbs/02_provenance.ipynb #e7169a2b
 import ast
-import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import resolve_name
 from pathlib import Path
 
 import torch
 
-from ..core import REPOSITORY, device
+from ..core import REPOSITORY, device, sha256
 
 # %% ../../nbs/02_provenance.ipynb #84c54056
-def _without_docstrings(tree: ast.AST) -> ast.AST:
+def fingerprint(source: str | list[ast.stmt]) -> str:
+    "Eight hexadecimal digits for Python source without its comments, layout and docstrings."
+    statements = ast.parse(source).body if isinstance(source, str) else source
+    tree = ast.Module(body=statements, type_ignores=[])
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [x for x in body if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))]
-    return tree
-
-
-def fingerprint(source: str) -> str:
-    "Eight hexadecimal digits that name Python source without its comments, layout and docstrings."
-    tree = _without_docstrings(ast.parse(source))
+            node.body = [x for x in body if not _is_text(x)]
     options = {"show_empty": True} if sys.version_info >= (3, 13) else {}
-    text = ast.dump(tree, **options).replace(", type_params=[]", "")  # the same text from every Python version
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = ast.dump(tree, **options)
+    return sha256(text.replace(", type_params=[]", ""))[:8]  # the same in every Python version
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 # %% ../../nbs/02_provenance.ipynb #950fc1b7
+@dataclass
 class _Module:
-    "The top-level definitions of one module of the library: their source, and the names that each of them uses."
+    "What stands at the top of one module of the library."
 
-    def __init__(self, name: str, path: Path, package: str):
-        self.name = name
-        self.package = package
-        self.is_package = path.name == "__init__.py"
-        source = path.read_text(encoding="utf-8")
-        self.nodes: dict[str, list[ast.stmt]] = {}
-        self.imports: dict[str, tuple[str, str]] = {}  # name here -> (module, name there)
-        for node in ast.parse(source).body:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.imports |= self.imported(node)
-            else:
-                for defined in _names_defined(node):
-                    self.nodes.setdefault(defined, []).append(node)
-        compiled = path.with_suffix(".c")
-        self.compiled = compiled.read_text(encoding="utf-8") if compiled.exists() else None
+    name: str
+    inside: str  # the package it belongs to, from which its relative imports are counted
+    nodes: dict[str, list[ast.stmt]]  # the statements that define a name
+    known: dict[str, tuple[str, str]]  # name here -> (module, name there), of all that is known here
+    compiled: str  # the C file beside it, or nothing
 
-    def imported(self, node: ast.stmt) -> dict[str, tuple[str, str]]:
-        "Names that an import statement takes from this library, and where from."
-        if not isinstance(node, ast.ImportFrom):
-            return {}
-        if node.level:
-            parts = self.name.split(".") if self.name else []
-            above = parts[: len(parts) - node.level + self.is_package]
-            module = ".".join(above + (node.module.split(".") if node.module else []))
-        elif (node.module or "").split(".")[0] == self.package:
-            module = ".".join(node.module.split(".")[1:])
-        else:
-            return {}
-        return {alias.asname or alias.name: (module, alias.name) for alias in node.names}
 
-    def fingerprint(self, name: str) -> str:
-        return fingerprint("\n".join(ast.unparse(_without_docstrings(node)) for node in self.nodes[name]))
+def _read_module(name: str, path: Path) -> _Module:
+    inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    compiled = path.with_suffix(".c")
+    module = _Module(name, inside, {}, {}, compiled.read_text() if compiled.exists() else "")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        module.known |= _imported(node, inside)
+        for defined in _names_defined(node):
+            module.nodes.setdefault(defined, []).append(node)
+            module.known[defined] = name, defined
+    return module
 
 # %% ../../nbs/02_provenance.ipynb #1d71cd6e
+def _imported(node: ast.AST, inside: str) -> dict[str, tuple[str, str]]:
+    "Name here -> (module, name there) of a `from ... import ...` in a module of the package `inside`."
+    if not isinstance(node, ast.ImportFrom):
+        return {}
+    module = resolve_name("." * node.level + (node.module or ""), inside)
+    return {alias.asname or alias.name: (module, alias.name) for alias in node.names}
+
+
 def _names_defined(node: ast.stmt) -> list[str]:
+    "Names that a statement at the top of a module defines; (module) for one that only does something."
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
-    if isinstance(node, ast.Assign):
-        targets = node.targets
-    elif isinstance(node, (ast.AnnAssign, ast.AugAssign)):
-        targets = [node.target]
-    else:
-        targets = []
-    names = [x.id for target in targets for x in ast.walk(target) if isinstance(x, ast.Name)]
-    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return [name for name in names if name != "__all__"] if names else [] if is_text else ["(module)"]
+    if isinstance(node, (ast.Import, ast.ImportFrom)) or _is_text(node):
+        return []
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+    names = [x.id for t in targets if t for x in ast.walk(t) if isinstance(x, ast.Name)]
+    return [name for name in names if name != "__all__"] if names else ["(module)"]
 
 # %% ../../nbs/02_provenance.ipynb #224a8d86
-def _uses(module: _Module, nodes: list[ast.stmt]) -> set[tuple[str, str]]:
-    "(module, name) of everything in this library that these statements mention."
-    known = dict(module.imports)
-    for node in nodes:
-        for x in ast.walk(node):
-            known |= module.imported(x)
-    found = set()
-    for x in (x for node in nodes for x in ast.walk(node)):
-        if isinstance(x, ast.Name):
-            if x.id in module.nodes:
-                found.add((module.name, x.id))
-            elif x.id in known:
-                found.add(known[x.id])
-        elif isinstance(x, ast.Attribute) and isinstance(x.value, ast.Name) and x.value.id in known:
-            inside, name = known[x.value.id]
-            found.add((f"{inside}.{name}".strip("."), x.attr))  # `from . import module`, then module.name
+def _uses(
+    nodes: list[ast.stmt], known: dict[str, tuple[str, str]], inside: str
+) -> set[tuple[str, str]]:
+    "(module, name there) of everything that these statements mention, of what is known or imported here."
+    mentioned = [x for node in nodes for x in ast.walk(node)]
+    for x in mentioned:
+        known = known | _imported(x, inside)
+    found = {known[x.id] for x in mentioned if isinstance(x, ast.Name) and x.id in known}
+    for x in mentioned:  # `from . import module`, then module.name
+        if isinstance(x, ast.Attribute) and isinstance(x.value, ast.Name) and x.value.id in known:
+            found.add((".".join(known[x.value.id]), x.attr))
     return found
 
 # %% ../../nbs/02_provenance.ipynb #381bb4bc
@@ -113,45 +101,46 @@ class Library:
     "The package as it lies in a folder, as a graph of definitions."
 
     def __init__(self, root: str | Path = REPOSITORY, package: str = "diml_nb"):
-        folder = Path(root) / package
-        self.modules: dict[str, _Module] = {}
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            if parts[-1] != "_modidx":
-                name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-                self.modules[name] = _Module(name, path, package)
         self.package = package
+        self.modules: dict[str, _Module] = {}
+        self._looked: dict[tuple[str, str], tuple[str, set[tuple[str, str]]]] = {}
+        for path in sorted((Path(root) / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if parts[-1] != "_modidx":
+                self.modules[name] = _read_module(name, path)
 
-    def _resolve(self, module: str, name: str) -> tuple[str, str] | None:
-        "Where a name is defined, through re-exports; None if it is no definition of this library."
-        seen = set()
-        while module in self.modules and (module, name) not in seen:
-            seen.add((module, name))
-            if name in self.modules[module].nodes:
-                return module, name
-            if name not in self.modules[module].imports:
-                return None
-            module, name = self.modules[module].imports[name]
+    def definition(self, module: str, name: str) -> tuple[str, str] | None:
+        "Where a name is defined, through re-exports; None if that is not in this library."
+        while module in self.modules and name in self.modules[module].known:
+            place = self.modules[module].known[name]
+            if place == (module, name):
+                return place
+            module, name = place
         return None
 
+    def look(self, module: str, name: str) -> tuple[str, set[tuple[str, str]]]:
+        "The fingerprint of a definition, and what it uses; looked up once."
+        if (module, name) not in self._looked:
+            here = self.modules[module]
+            nodes = here.nodes[name]
+            used = _uses(nodes, here.known, here.inside) | {(module, "(module)")}
+            self._looked[module, name] = fingerprint(nodes), used
+        return self._looked[module, name]
+
     def reached(self, code: str) -> dict[str, str]:
-        "Fingerprint of each definition that this code reaches, by 'module.name'; C files by their own name."
-        reader = _Module.__new__(_Module)
-        reader.name, reader.package, reader.is_package = "", self.package, True
-        reader.nodes, reader.imports = {}, {}
-        todo = list(_uses(reader, ast.parse(code).body))
+        "Fingerprint of each definition that this code reaches, by 'module.name', and of C files."
+        todo = list(_uses(ast.parse(code).body, {}, self.package))
         found: dict[str, str] = {}
         while todo:
-            place = self._resolve(*todo.pop())
-            if place is None or ".".join(place) in found:
+            place = self.definition(*todo.pop())
+            label = ".".join(place or ()).removeprefix(f"{self.package}.")
+            if place is None or label in found:
                 continue
-            module = self.modules[place[0]]
-            found[".".join(place)] = module.fingerprint(place[1])
-            todo += _uses(module, module.nodes[place[1]])
-            if "(module)" in module.nodes:
-                todo.append((place[0], "(module)"))
-            if module.compiled is not None:
-                found[f"{place[0]}.c"] = hashlib.sha256(module.compiled.encode()).hexdigest()[:8]
+            found[label], used = self.look(*place)
+            todo += used
+            if compiled := self.modules[place[0]].compiled:
+                found[f"{label.rpartition('.')[0]}.c"] = sha256(compiled)[:8]
         return dict(sorted(found.items()))
 
 # %% ../../nbs/02_provenance.ipynb #c2d05f68
@@ -188,7 +177,7 @@ def source_of(cells: list[str], root: str | Path = REPOSITORY) -> dict[str, str]
 
 def digest(source: dict[str, str]) -> str:
     "One fingerprint for all of `source_of`."
-    return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(json.dumps(source, sort_keys=True))[:16]
 
 # %% ../../nbs/02_provenance.ipynb #2f14592b
 def _pinned() -> set[str]:
@@ -228,24 +217,27 @@ def processor(name: str | None = None) -> str:
 
 
 def commit(root: str | Path = REPOSITORY) -> str:
-    "The commit that is checked out, 'with changes' if notebooks or modules differ from it; empty outside of git."
+    "The commit that is checked out, 'with changes' if notebooks or modules differ from it; empty where there is no git."
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 
+    if not (Path(root) / ".git").exists():
+        return ""  # an installed package, which may lie inside a repository of somebody else
     try:
         name = git("rev-parse", "HEAD")
-        return name + " with changes" if name and git("status", "--porcelain", "--", "diml_nb", "nbs") else name
+        changed = git("status", "--porcelain", "--", "diml_nb", "nbs")
     except FileNotFoundError:
         return ""  # git is not installed
+    return f"{name} with changes" if name and changed else name
 
 # %% ../../nbs/02_provenance.ipynb #62c528f6
 def environment() -> dict:
     "What a reader needs to judge or repeat a run: commit, packages, processor, threads."
     where = device()
     return {
-        "commit": commit() if (REPOSITORY / ".git").exists() else "",
+        "commit": commit(),
         "device": str(where),
         "processor": processor(str(where)),
         "packages": imported_packages(),

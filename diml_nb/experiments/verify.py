@@ -25,20 +25,13 @@ from diml_nb.experiments.evidence import (
     pinned_path,
 )
 from .record import Record, load_record, row_key, save_record
-from diml_nb.reproduce import (
-    declared_version,
-    experiment_path,
-    find_record,
-    folder_params,
-    papermill,
-    parameters,
-)
+from ..reproduce import declared_version, experiment_path, find_record, finishing_cell
+from ..reproduce import folder_params, papermill, parameters, reproduce
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
 def smoke_run(name: str, out: str | Path, *, threads: int = 1, variables: dict | None = None) -> Record:
-    "The record of a smoke run of an experiment with the values that stand in its parameters cell, made anew in a folder."
-    values = folder_params("smoke", out) | dict(preset="smoke", fresh=True)
-    papermill(experiment_path(name), Path(out) / f"{name}.smoke.ipynb", values, threads=threads, quiet=True, variables=variables)
+    "The record of a smoke run of an experiment, made anew in a folder."
+    reproduce(name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables)
     return find_record(name, "smoke", results=Path(out) / "results")
 
 
@@ -83,8 +76,7 @@ def choose_rows(name: str, rows: int, seed: int, dataset: str | None = None) -> 
 def _measuring_notebook(name: str, target: Path) -> Path:
     "A copy of an experiment that ends with the cell that finishes its record."
     notebook = json.loads(experiment_path(name).read_text(encoding="utf-8"))
-    last = next(i for i, cell in enumerate(notebook["cells"]) if ".finish()" in "".join(cell["source"]))
-    notebook["cells"] = notebook["cells"][: last + 1]
+    notebook["cells"] = notebook["cells"][: finishing_cell(name) + 1]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(notebook), encoding="utf-8")
     return target
@@ -121,11 +113,12 @@ def recompute(path: Path, rows: list[dict], folder: Path, *, variables: dict | N
     own = {key: kept.config[key] for key in ("preset", "dataset", "seed") if key in kept.config and key in parameters(name)}
     values = folder_params("verify", folder) | own
     source = _measuring_notebook(name, folder / f"{name}.ipynb")
+    executed = folder / f"{name}.verified.ipynb"
+    options = dict(threads=_threads_of(kept), quiet=True, cwd=experiment_path(name).parent)
     try:
-        papermill(source, folder / f"{name}.verified.ipynb", values, threads=_threads_of(kept), quiet=True, cwd=experiment_path(name).parent,
-                  variables={"DIML_VERIFY": str(task)} | (variables or {}))
+        papermill(source, executed, values, variables={"DIML_VERIFY": str(task)} | (variables or {}), **options)
     except RuntimeError as error:
-        raise ValueError(f"{name}, record {kept.hash}: {_last_error(folder / f'{name}.verified.ipynb') or error}") from error
+        raise ValueError(f"{name}, record {kept.hash}: {_last_error(executed) or error}") from error
     return load_record(out)
 
 
@@ -151,9 +144,15 @@ def verify(
         folder = Path(place)
         fresh = recompute(path, chosen, folder, variables=_traced(folder / "lines") if lines else None)
         made = {row_key(row["config"]) for row in fresh.rows}
-        kept = [row for row in record.rows if row["config"] in chosen and (not rows or row_key(row["config"]) in made)]
+        drawn = [row for row in record.rows if row["config"] in chosen]
+        kept = [row for row in drawn if not rows or row_key(row["config"]) in made]
         compared = compare_rows(name, kept, fresh.rows, VERIFIED, new_fields=True)
-        entry = ledger_entry(record, fresh, compared) | {"not_asked": len(chosen) - len(kept)}
+        if not compared.rows and not compared.mismatches:
+            raise ValueError(
+                f"{name}: none of the {len(drawn)} drawn rows can be compared "
+                "(they are times, or only another row asks for them); take another --seed"
+            )
+        entry = ledger_entry(record, fresh, compared, seed=seed, drawn=len(drawn))
         if lines:
             smoke_run(name, folder / "smoke", variables=_traced(folder / "smoke lines"))
             entry["beyond_smoke"] = lines_beyond(executed_lines(folder / "lines"), executed_lines(folder / "smoke lines"))
