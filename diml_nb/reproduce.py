@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'MACHINERY', 'KEEP_MEMORY', 'experiments', 'experiment_path', 'read_cells', 'parameters', 'question',
            'measuring_cells', 'finishing_cell', 'source_now', 'without_machinery', 'declared_version', 'settings',
-           'run_folder', 'same_run', 'Run', 'remove_older', 'find_records', 'find_record', 'executed_path',
+           'run_folder', 'same_run', 'Run', 'seeds_of', 'remove_older', 'find_records', 'find_record', 'executed_path',
            'folder_params', 'papermill', 'checked_params', 'reproduce']
 
 # %% ../nbs/60_reproduce.ipynb #480fcfcd
@@ -36,7 +36,10 @@ def experiments() -> dict[str, Path]:
     folder = REPOSITORY / "nbs" / "reproduce"
     found = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
     if not found:
-        raise FileNotFoundError(f"no reproduction notebooks in {folder}: clone the repository, they are not part of the package")
+        raise FileNotFoundError(
+            f"no reproduction notebooks in {folder}: clone the repository, they are not part of "
+            "the package"
+        )
     return found
 
 
@@ -51,29 +54,37 @@ def experiment_path(name: str) -> Path:
 def read_cells(experiment: str) -> list[dict]:
     "The cells of an experiment, the text of each in one piece."
     cells = json.loads(experiment_path(experiment).read_text(encoding="utf-8"))["cells"]
-    return [cell | {"source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])} for cell in cells]
+    return [
+        cell | {"source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])}
+        for cell in cells
+    ]
 
 
 def parameters(experiment: str) -> dict:
     "The values that the parameters of an experiment have if nobody sets them."
     cells = [cell["source"] for cell in read_cells(experiment) if "parameters" in cell["tags"]]
-    return {x.targets[0].id: ast.literal_eval(x.value) for cell in cells for x in ast.parse(cell).body}
+    return {
+        x.targets[0].id: ast.literal_eval(x.value) for cell in cells for x in ast.parse(cell).body
+    }
 
 
 def question(experiment: str) -> str:
     "The question that an experiment asks: the quoted line below its title."
-    title = next(cell["source"] for cell in read_cells(experiment) if cell["cell_type"] == "markdown")
+    title = next(
+        cell["source"] for cell in read_cells(experiment) if cell["cell_type"] == "markdown"
+    )
     lines = [line.removeprefix("> ") for line in title.splitlines() if line.startswith("> ")]
     return lines[0] if lines else ""
 
 # %% ../nbs/60_reproduce.ipynb #1fc2c326
 def measuring_cells(experiment: str) -> list[str]:
-    "The code of an experiment up to the cell that finishes its record; the parameters are not part of it."
+    """The code of an experiment up to the cell that finishes its record; the parameters are not
+    part of it."""
     cells = read_cells(experiment)[: finishing_cell(experiment) + 1]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     return [cell["source"] for cell in code if "parameters" not in cell["tags"]]
 
-
+# %% ../nbs/60_reproduce.ipynb #4d65aa38
 def finishing_cell(experiment: str) -> int:
     "The index of the cell that finishes the record."
     cells = read_cells(experiment)
@@ -82,32 +93,47 @@ def finishing_cell(experiment: str) -> int:
         raise ValueError(f"{experiment}: no cell finishes its record; expected run.finish()")
     return found[0]
 
-
+# %% ../nbs/60_reproduce.ipynb #93205736
 MACHINERY = ("reproduce.", "experiments.")  # how an experiment is run, not what it computes
 
-
+# %% ../nbs/60_reproduce.ipynb #f9333bb5
 def source_now(experiment: str) -> dict[str, str]:
-    "Fingerprints of the measuring cells and of every definition that they reach, the machinery of runs aside."
+    """Fingerprints of the measuring cells and of every definition that they reach, the machinery
+    of runs aside."""
     return without_machinery(source_of(measuring_cells(experiment), REPOSITORY))
 
-
+# %% ../nbs/60_reproduce.ipynb #be240e1a
 def without_machinery(source: dict[str, str]) -> dict[str, str]:
     "A source without the definitions that run experiments and keep their records."
     return {name: value for name, value in source.items() if not name.startswith(MACHINERY)}
 
-
+# %% ../nbs/60_reproduce.ipynb #4c1a835a
 def declared_version(experiment: str) -> int:
     "The version that an experiment declares where it starts its record: `Run(..., version=1)`."
-    calls = [x for cell in measuring_cells(experiment) for x in ast.walk(ast.parse(cell)) if isinstance(x, ast.Call)]
+    calls = [
+        x
+        for cell in measuring_cells(experiment)
+        for x in ast.walk(ast.parse(cell))
+        if isinstance(x, ast.Call)
+    ]
     runs = [x for x in calls if isinstance(x.func, ast.Name) and x.func.id == "Run"]
-    found = [k.value.value for x in runs for k in x.keywords if k.arg == "version" and isinstance(k.value, ast.Constant)]
+    found = [
+        k.value.value
+        for x in runs
+        for k in x.keywords
+        if k.arg == "version" and isinstance(k.value, ast.Constant)
+    ]
     if len(found) != 1 or not isinstance(found[0], int):
-        raise ValueError(f"{experiment}: expected one Run(..., version=1) with a whole number, got {found or 'none'}")
+        raise ValueError(
+            f"{experiment}: expected one Run(..., version=1) with a whole number, got "
+            f"{found or 'none'}"
+        )
     return found[0]
 
 # %% ../nbs/60_reproduce.ipynb #e06aa77d
 def _as_setting(name: str, given: object, like: object) -> object:
-    "A value given for a setting, in the type of the preset's own value; `ValueError` names the setting."
+    """A value given for a setting, in the type of the preset's own value; `ValueError` names the
+    setting."""
     text = str(given).strip()
     try:
         if isinstance(like, list):
@@ -124,8 +150,9 @@ def _as_setting(name: str, given: object, like: object) -> object:
                 return number
             raise ValueError(text)
     except ValueError as error:
-        kind = "a list, its items separated by commas" if isinstance(like, list) else f"a value like {like!r}"
-        raise ValueError(f"parameter {name}: expected {kind}, got {given!r}") from error
+        raise ValueError(
+            f"parameter {name}: expected a value like {like!r}, got {given!r}"
+        ) from error
     return text
 
 # %% ../nbs/60_reproduce.ipynb #1ceab2ae
@@ -134,8 +161,11 @@ def settings(
     presets: dict[str, dict],  # the settings of each preset
     preset: str,  # one of them
     **given: object,  # values for some of the settings; "" and None leave the preset's
-) -> tuple[dict, str]:  # the settings, and the preset's name, which ends in ", changed" if any of them differs
-    "The settings of a preset, some of them replaced. `ValueError` lists what there is for an unknown preset or parameter."
+) -> tuple[
+    dict, str
+]:  # the settings, and the preset's name, which ends in ", changed" if any of them differs
+    "The settings of a preset, some of them replaced. `ValueError` lists what there is for an"
+    "unknown preset or parameter."
     if preset not in presets:
         raise ValueError(f"preset: {experiment} has {', '.join(presets)}, got {preset!r}")
     _refuse_unknown(experiment, _injected_names())
@@ -157,15 +187,26 @@ def _injected_names() -> list[str]:
     if "IPython" not in sys.modules:
         return []
     shell = sys.modules["IPython"].get_ipython()
-    cells = [text for text in (shell.user_ns.get("In", []) if shell else []) if text.startswith("# Parameters\n")]
-    targets = [x.targets[0] for cell in cells[-1:] for x in ast.parse(cell).body if isinstance(x, ast.Assign)]
+    cells = [
+        text
+        for text in (shell.user_ns.get("In", []) if shell else [])
+        if text.startswith("# Parameters\n")
+    ]
+    targets = [
+        x.targets[0]
+        for cell in cells[-1:]
+        for x in ast.parse(cell).body
+        if isinstance(x, ast.Assign)
+    ]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _refuse_unknown(experiment: str, names: list[str]) -> None:
     known = parameters(experiment)
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{experiment} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(
+            f"{experiment} has no parameter {', '.join(unknown)}; it has {', '.join(known)}"
+        )
 
 # %% ../nbs/60_reproduce.ipynb #b67b4300
 def run_folder(preset: str, out: str | Path | None = None) -> Path:
@@ -174,7 +215,8 @@ def run_folder(preset: str, out: str | Path | None = None) -> Path:
 
 
 def same_run(one: dict, two: dict) -> bool:
-    "Do two configurations belong to runs of the same preset, data set, seed and device (where it is named)? A changed preset is the same in all else, too."
+    """Do two configurations belong to runs of the same preset, data set, seed and device (where it
+    is named)? A changed preset is the same in all else, too."""
     if "changed" in str(one.get("preset")):
         return one == two
     return all(one.get(key) == two.get(key) for key in ("preset", "dataset", "seed", "device"))
@@ -195,28 +237,32 @@ class Run:
         fresh: bool = False,  # forget the rows of an earlier run
         source: dict[str, str] | None = None,  # default: `source_now` of the experiment
     ):
-        root = run_folder(str(config.get("preset", "full")))
-        self.results = Path(results or root / "results")
-        self.figures = Path(figures or root / "figures") / ("changed" if "changed" in str(config.get("preset")) else "")
+        preset = str(config.get("preset", "full"))
         self.record = Record(experiment, config, inputs, version)
         self.record.provenance = {"source": source_now(experiment) if source is None else source}
+        self.results = Path(results or run_folder(preset) / "results")
+        self.figures = Path(figures or run_folder(preset) / "figures")
+        if "changed" in preset:  # figures of other settings take no figure's place
+            self.figures /= "changed"
         self.path = self.results / "runs" / experiment / f"{self.record.hash}.json"
-        self.folder = self.path.with_suffix("")  # for files of the rows: checkpoints, trained networks
+        self.folder = self.path.with_suffix("")  # for files of the rows, e.g. trained networks
         self._verified = _Verification.wanted(self)
         if not self._verified:
             self._continue(fresh)
 
     def _continue(self, fresh: bool) -> None:
-        "Take the rows and files that are there, unless they are to be forgotten or come from other code."
+        "Take the rows and files that are there, unless they are of other code or to be forgotten."
         kept = load_record(self.path) if self.path.exists() and not fresh else None
         if kept:
             sources = kept.provenance.get("source", {}), self.record.provenance["source"]
             if digest(sources[0]) == digest(sources[1]):
                 self.record = kept
                 return
-            print(f"{len(kept.rows)} rows of other code are not continued; changed since: {', '.join(what_changed(*sources)[:5])}")
+            changed = ", ".join(what_changed(*sources)[:5])
+            print(f"{len(kept.rows)} rows of other code are not continued; changed: {changed}")
         shutil.rmtree(self.folder, ignore_errors=True)
-        save_record(self.record, self.path)  # before the first row: so that checkpoints are known to be of this code
+        # before the first row, so that checkpoints are known to be of this code
+        save_record(self.record, self.path)
 
     def row(self, config: dict, compute: Callable[[], dict], *, kind: str = "computed") -> dict:
         "The result of this row, computed only if it is not there yet; `kind` is one of `KINDS`."
@@ -225,9 +271,10 @@ class Run:
         return self.record.row(config, compute, self.path, kind=kind)
 
     def finish(self) -> Path:
-        "Save the finished record in place of an older one of the same preset, data set and seed, and return its path."
+        "Save the finished record in place of an older one of the same run, and return its path."
         self.record.finished = True
-        self.record.environment = environment()  # again: by now every package that was needed is imported
+        # again: by now every package that was needed is imported
+        self.record.environment = environment()
         if self._verified:
             return self._verified.finish()
         save_record(self.record, self.path)
@@ -237,39 +284,55 @@ class Run:
 
     @property
     def dataset(self) -> str:
-        "The data set's name as a part of a file name: of a folder of one's own, a word and a few digits."
+        "The data set's name as a part of a file name, also where it is a path."
         return _word(self.record.config.get("dataset", ""))
 
     def records(self) -> list[Record]:
-        "The finished records that differ from this one in their seed alone, by seed: what its tables are made from."
-        found = find_records(self.record.experiment, self.record.config.get("preset"), results=self.results)
-        mine = self.record.config
-        return [r for r in found if r.version == self.record.version and same_run(r.config | {"seed": 0}, mine | {"seed": 0})]
+        "The finished records that differ from this one in their seed alone, by seed."
+        return seeds_of(self.record, self.results)
 
     def answer(self, sentence: str, figure: str = "") -> str:
-        "Keep the answer to the experiment's question, one sentence with an interval, and the figure that shows it, for the end of `diml reproduce`."
-        name, config = self.record.experiment, self.record.config
-        answer = {"experiment": name, "preset": config.get("preset"), "dataset": config.get("dataset", "")}
-        answer |= {"question": question(name), "answer": sentence, "figure": str(self.figures / figure) if figure else ""}
-        digits = sha256(json.dumps([config.get("preset"), config.get("dataset")]))[:8]
-        with atomic_path(self.results / "answers" / f"{name}-{digits}.json") as partial:
-            partial.write_text(json.dumps(answer, indent=1), encoding="utf-8")
-        return sentence
+        "Keep the answer to the question, and a figure, for the end of `diml reproduce`."
+        return _keep_answer(self, sentence, str(self.figures / figure) if figure else "")
+
+# %% ../nbs/60_reproduce.ipynb #c0bb9aed
+def _keep_answer(run: Run, sentence: str, figure: str) -> str:
+    name, config = run.record.experiment, run.record.config
+    about = {"preset": config.get("preset"), "dataset": config.get("dataset", "")}
+    answer = {"experiment": name, "question": question(name), "answer": sentence, "figure": figure}
+    digits = sha256(json.dumps(about))[:8]
+    with atomic_path(run.results / "answers" / f"{name}-{digits}.json") as partial:
+        partial.write_text(json.dumps(about | answer, indent=1), encoding="utf-8")
+    return sentence
+
+
+def seeds_of(record: Record, results: str | Path = "") -> list[Record]:
+    "The finished records in a folder of results that differ from this one in their seed alone."
+    found = find_records(record.experiment, record.config.get("preset"), results=results)
+    mine = record.config | {"seed": 0}
+    alike = [r for r in found if same_run(r.config | {"seed": 0}, mine)]
+    return [r for r in alike if r.version == record.version]
 
 # %% ../nbs/60_reproduce.ipynb #d2ec6ab7
 def remove_older(finished: Path, record: Record) -> None:
-    "Remove older records of the same run from a folder of results. What is not such a record stays."
+    """Remove older records of the same run from a folder of results. What is not such a record
+    stays."""
     for path in set(finished.parent.glob("*.json")) - {finished}:
         try:
             old = load_record(path)
         except ValueError:
             continue  # not ours
-        if path.stem == old.hash and old.experiment == record.experiment and same_run(old.config, record.config):
+        if (
+            path.stem == old.hash
+            and old.experiment == record.experiment
+            and same_run(old.config, record.config)
+        ):
             path.unlink()
 
 # %% ../nbs/60_reproduce.ipynb #5ba3bbdc
 class _Verification:
-    "Instead of a new record: some rows of one that is kept, computed anew and written to a file of their own."
+    """Instead of a new record: some rows of one that is kept, computed anew and written to a file
+    of their own."""
 
     def __init__(self, run: Run, task: dict):
         self.run = run
@@ -290,14 +353,20 @@ class _Verification:
         kept = self.kept.find(config)
         if kept and row_key(config) not in self.chosen:
             return kept["result"]
-        return self.run.record.row(config, compute, kind=kind)  # chosen, or a row that the record lacks
+        return self.run.record.row(
+            config, compute, kind=kind
+        )  # chosen, or a row that the record lacks
 
     def finish(self) -> Path:
         return save_record(self.run.record, self.path)
 
 # %% ../nbs/60_reproduce.ipynb #c7227cdd
-def find_records(experiment: str, preset: str, *, results: str | Path = "", **wanted) -> list[Record]:
-    "The finished records of an experiment whose configuration has these values, e.g. `dataset=...`, by data set and seed; default: of the committed ones. `FileNotFoundError` says which command makes one."
+def find_records(
+    experiment: str, preset: str, *, results: str | Path = "", **wanted
+) -> list[Record]:
+    """The finished records of an experiment whose configuration has these values, e.g.
+    `dataset=...`, by data set and seed; default: of the committed ones. `FileNotFoundError`
+    says which command makes one."""
     folder = Path(results or data_dir() / "results") / experiment
     wanted["preset"] = preset
     found = []
@@ -308,11 +377,18 @@ def find_records(experiment: str, preset: str, *, results: str | Path = "", **wa
             if path.stem.isalnum() and len(path.stem) == 16:
                 raise  # it has the name of a record
             continue
-        if record.finished and all(record.config.get(key) == value for key, value in wanted.items()):
+        if record.finished and all(
+            record.config.get(key) == value for key, value in wanted.items()
+        ):
             found.append(record)
     if not found:
-        command = "".join(f" --{key} {wanted[key]}" for key in ("preset", "dataset", "seed") if key in wanted)
-        raise FileNotFoundError(f"no record of {experiment} with {wanted} in {folder}: `diml reproduce {experiment}{command}` makes it")
+        command = "".join(
+            f" --{key} {wanted[key]}" for key in ("preset", "dataset", "seed") if key in wanted
+        )
+        raise FileNotFoundError(
+            f"no record of {experiment} with {wanted} in {folder}: `diml reproduce "
+            f"{experiment}{command}` makes it"
+        )
     return sorted(found, key=lambda r: (str(r.config.get("dataset")), r.config.get("seed", 0)))
 
 
@@ -322,7 +398,8 @@ def find_record(experiment: str, preset: str, *, results: str | Path = "", **wan
 
 # %% ../nbs/60_reproduce.ipynb #fb2d5f5f
 def _word(value: object) -> str:
-    "A value as a part of a file name; what is no plain word becomes what is plain in it, and a few digits of its hash."
+    """A value as a part of a file name; what is no plain word becomes what is plain in it, and a
+    few digits of its hash."""
     text = str(value)
     if re.fullmatch(r"[A-Za-z0-9_-][\w.+-]{0,39}", text, flags=re.ASCII):
         return text
@@ -330,11 +407,20 @@ def _word(value: object) -> str:
     return "-".join(filter(None, [plain, sha256(text)[:8]]))
 
 
-def executed_path(name: str, preset: str, params: dict | None = None, out: str | Path | None = None) -> Path:
-    "Where the executed notebook of a run is: one file in the run's folder, whatever the values are."
-    named = [_word(value) if key in ("dataset", "seed") else f"{key}={_word(value)}" for key, value in (params or {}).items()]
+def executed_path(
+    name: str, preset: str, params: dict | None = None, out: str | Path | None = None
+) -> Path:
+    """Where the executed notebook of a run is: one file in the run's folder, whatever the values
+    are."""
+    named = [
+        _word(value) if key in ("dataset", "seed") else f"{key}={_word(value)}"
+        for key, value in (params or {}).items()
+    ]
     stem = ".".join([name, preset, *named])
-    return run_folder(preset, out) / f"{stem if len(stem) < 150 else stem[:100] + '.' + sha256(stem)[:16]}.ipynb"
+    return (
+        run_folder(preset, out)
+        / f"{stem if len(stem) < 150 else stem[:100] + '.' + sha256(stem)[:16]}.ipynb"
+    )
 
 
 def folder_params(preset: str, out: str | Path | None) -> dict[str, str]:
@@ -342,44 +428,73 @@ def folder_params(preset: str, out: str | Path | None) -> dict[str, str]:
     return {key: str(run_folder(preset, out) / key) for key in ("results", "figures")}
 
 # %% ../nbs/60_reproduce.ipynb #760addd5
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 * 10**9), "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9), "MALLOC_TOP_PAD_": str(2**28)}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2 * 10**9),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
 
 # %% ../nbs/60_reproduce.ipynb #4252baeb
 def _make_way(executed: Path, source: Path) -> None:
-    "Remove an earlier execution of this notebook; `FileExistsError` for a file that is something else."
+    """Remove an earlier execution of this notebook; `FileExistsError` for a file that is something
+    else."""
     if not executed.exists():
         return
     try:
-        ran = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["papermill"]["input_path"]
+        ran = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["papermill"][
+            "input_path"
+        ]
     except (ValueError, KeyError, TypeError, OSError):
         ran = ""
     if Path(ran).name != source.name:
-        raise FileExistsError(f"{executed} is there and is no execution of {source.name}; move it away, or choose another folder with --out")
+        raise FileExistsError(
+            f"{executed} is there and is no execution of {source.name}; move it away, or choose "
+            "another folder with --out"
+        )
     executed.unlink()
 
 # %% ../nbs/60_reproduce.ipynb #d8d8fea9
 def papermill(
-    source: Path, executed: Path, values: dict, *, threads: int | None = None, quiet: bool = False, cwd: Path | None = None, variables: dict | None = None
+    source: Path,  # a notebook
+    executed: Path,  # where its execution is written
+    values: dict,  # for its parameters cell
+    *,
+    threads: int | None = None,  # cores it may use; default: all
+    quiet: bool = False,  # what it prints goes into a file beside `executed`
+    cwd: Path | None = None,  # default: the folder of the notebook
+    variables: dict | None = None,  # of the environment
 ) -> Path:
-    "Run a notebook with these values for its parameters cell, in a process of its own; `RuntimeError` names the notebook that holds the error."
+    """Run a notebook in a process of its own; `RuntimeError` names the execution that holds the
+    error."""
     import yaml  # papermill brings it
 
     executed.parent.mkdir(parents=True, exist_ok=True)
     _make_way(executed, source)
     given = base64.b64encode(yaml.safe_dump(values).encode()).decode()
-    command = [sys.executable, "-m", "papermill", str(source), str(executed), "-k", "python3", "--cwd", str(cwd or source.parent), "-b", given]
-    own = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {}) | (variables or {})
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "-b", given]
+    command += ["--cwd", str(cwd or source.parent), str(source), str(executed)]
+    own = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | (variables or {})
+    if threads:
+        own["OMP_NUM_THREADS"] = str(threads)
     log = executed.with_suffix(".log")
     with open(log if quiet else os.devnull, "w") as file:
-        done = subprocess.run(command, env=KEEP_MEMORY | os.environ | own, **(dict(stdout=file, stderr=file) if quiet else {}))
+        output = dict(stdout=file, stderr=file) if quiet else {}
+        done = subprocess.run(command, env=KEEP_MEMORY | os.environ | own, **output)
     if done.returncode:
-        where = f"the notebook as far as it came, with the error: {executed}" if executed.exists() else "it did not start"
-        raise RuntimeError(f"{executed.stem} failed; {where}{f', what it printed: {log}' if quiet else ''}")
+        raise RuntimeError(_what_failed(executed, log if quiet else None))
     return executed
+
+# %% ../nbs/60_reproduce.ipynb #a625907f
+def _what_failed(executed: Path, log: Path | None) -> str:
+    where = "it did not start"
+    if executed.exists():
+        where = f"the notebook as far as it came, with the error: {executed}"
+    return f"{executed.stem} failed; {where}" + (f", what it printed: {log}" if log else "")
 
 # %% ../nbs/60_reproduce.ipynb #5ce26de4
 def _as_parameter(experiment: str, name: str, value: object) -> object:
-    "A value for a parameter in the type of its default; a path that exists becomes absolute, since the notebook runs in another folder."
+    """A value for a parameter in the type of its default; a path that exists becomes absolute,
+    since the notebook runs in another folder."""
     default = parameters(experiment)[name]
     if not isinstance(default, str):
         return _as_setting(name, value, default)
@@ -388,28 +503,35 @@ def _as_parameter(experiment: str, name: str, value: object) -> object:
         from diml_nb.data import SOURCES
 
         if text not in SOURCES and not Path(text).expanduser().exists():
-            raise ValueError(f"unknown data set {text!r}: no folder or file of that name is here, and `diml data list` has {', '.join(SOURCES)}")
+            raise ValueError(
+                f"unknown data set {text!r}: no folder or file of that name is here, and `diml "
+                f"data list` has {', '.join(SOURCES)}"
+            )
         return text if text in SOURCES else str(Path(text).expanduser().resolve())
-    return str(Path(text).expanduser().resolve()) if name in ("results", "figures") and text else text
+    return (
+        str(Path(text).expanduser().resolve()) if name in ("results", "figures") and text else text
+    )
 
 # %% ../nbs/60_reproduce.ipynb #e7fc08ea
 def checked_params(experiment: str, params: dict) -> dict:
-    "Values for parameters, each in the type of its default; `ValueError` for an unknown parameter, a wrong type or an unknown data set."
+    """Values for parameters, each in the type of its default; `ValueError` for an unknown
+    parameter, a wrong type or an unknown data set."""
     _refuse_unknown(experiment, list(params))
     return {name: _as_parameter(experiment, name, value) for name, value in params.items()}
 
 # %% ../nbs/60_reproduce.ipynb #01f95671
 def reproduce(
-    name: str,                          # a key of `experiments()`
-    preset: str = "quick",              # "smoke" (seconds), "quick" (minutes), "full" (hours), "paper" (a GPU machine)
-    *, out: str | Path | None = None,   # folder for everything the run writes; default: data/runs/PRESET
-    fresh: bool = False,                # forget the rows of an earlier run
-    params: dict | None = None,         # other values for its parameters cell, e.g. dict(dataset="stamp_scenes", seed=3)
-    threads: int | None = None,         # cores it may use; default: all
-    quiet: bool = False,                # what it prints goes into a file beside the executed notebook
-    variables: dict | None = None,      # of the environment
+    name: str,  # a key of `experiments()`
+    preset: str = "quick",  # smoke (seconds), quick (minutes), full (hours), paper (a GPU)
+    *,
+    out: str | Path | None = None,  # folder for all it writes; default: data/runs/PRESET
+    fresh: bool = False,  # forget the rows of an earlier run
+    params: dict | None = None,  # for its parameters cell, e.g. dict(dataset="emoji", seed=3)
+    threads: int | None = None,  # cores it may use; default: all
+    quiet: bool = False,  # what it prints goes into a file beside the executed notebook
+    variables: dict | None = None,  # of the environment
 ) -> Path:
-    "Run a reproduction notebook by papermill in its own process and return the executed notebook."
+    "Run an experiment by papermill in its own process and return the executed notebook."
     source = experiment_path(name)
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")

@@ -15,10 +15,15 @@ from .experiments.record import Record, pack, row_key, unpack
 from .metrics import METRICS, class_interval
 
 # %% ../nbs/29_seeds.ipynb #d792b10e
-def by_class(per_query: dict[str, Tensor], label_q: Tensor, names: Iterable[str] = METRICS) -> dict[str, str]:
+def by_class(
+    per_query: dict[str, Tensor], label_q: Tensor, names: Iterable[str] = METRICS
+) -> dict[str, str]:
     "Mean of each metric in each class, packed; classes in the order of their numbers."
     index_q = label_q.unique(return_inverse=True)[1]
-    return {name: pack(torch.bincount(index_q, per_query[name].double()) / torch.bincount(index_q)) for name in names}
+    return {
+        name: pack(torch.bincount(index_q, per_query[name].double()) / torch.bincount(index_q))
+        for name in names
+    }
 
 # %% ../nbs/29_seeds.ipynb #8fc28048
 def _read(record: Record) -> dict[str, tuple[dict, list[int]]]:
@@ -32,17 +37,23 @@ def _read(record: Record) -> dict[str, tuple[dict, list[int]]]:
 
 # %% ../nbs/29_seeds.ipynb #29e68e08
 class Pooled:
-    "Records that differ in their seed alone, read as one. A row is named by its configuration; the sizes of its classes stand in the last row before it that has some."
+    """Records that differ in their seed alone, read as one. A row is named by its configuration;
+    the sizes of its classes stand in the last row before it that has some."""
 
     def __init__(self, records: list[Record], *, resamples: int = 2000):
         if not records:
             raise ValueError("records: expected at least one, got none")
         self.records, self.resamples = records, resamples
         read = [_read(record) for record in records]
-        self._found = {key: [x[key] for x in read] for key in read[0] if all(key in x for x in read)}
+        self._found = {
+            key: [x[key] for x in read] for key in read[0] if all(key in x for x in read)
+        }
         for key, found in self._found.items():
             if any(size_c != found[0][1] for _, size_c in found):
-                raise ValueError(f"records: expected the same classes in all of them, {key} has others; choose one data set")
+                raise ValueError(
+                    f"records: expected the same classes in all of them, {key} has others; "
+                    "choose one data set"
+                )
 
     def _row(self, config: dict) -> list[tuple[dict, list[int]]]:
         key = row_key(config)
@@ -53,7 +64,9 @@ class Pooled:
     @property
     def rows(self) -> list[dict]:
         "Configurations of the rows that all records have."
-        return [row["config"] for row in self.records[0].rows if row_key(row["config"]) in self._found]
+        return [
+            row["config"] for row in self.records[0].rows if row_key(row["config"]) in self._found
+        ]
 
     def metrics(self, config: dict) -> list[str]:
         "What was measured in a row."
@@ -73,15 +86,27 @@ class Pooled:
 
     def difference(self, config: dict, metric: str, minus: dict | None = None) -> Tensor:
         "Class means of a row, or their paired difference to another row, (seeds, classes)."
-        return self.values(config, metric) - (self.values(minus, metric) if minus is not None else 0)
+        return self.values(config, metric) - (
+            self.values(minus, metric) if minus is not None else 0
+        )
 
-    def interval(self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None) -> list[float]:
+    def interval(
+        self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None
+    ) -> list[float]:
         "[mean, low, high] of a row, or of its paired difference to another row."
         size_c = self.size_c(config)
         value_q = self.difference(config, metric, minus).mean(0).repeat_interleave(size_c)
-        return list(class_interval(value_q, torch.arange(len(size_c)).repeat_interleave(size_c), resamples=self.resamples))
+        return list(
+            class_interval(
+                value_q,
+                torch.arange(len(size_c)).repeat_interleave(size_c),
+                resamples=self.resamples,
+            )
+        )
 
-    def of_seeds(self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None) -> list[float]:
+    def of_seeds(
+        self, config: dict, metric: str = "mean_average_precision_at_r", minus: dict | None = None
+    ) -> list[float]:
         "The same for each seed alone, without an interval."
         size_c = self.size_c(config)
         return ((self.difference(config, metric, minus) * size_c).sum(1) / size_c.sum()).tolist()

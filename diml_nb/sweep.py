@@ -43,6 +43,7 @@ from diml_nb.reproduce import (
     reproduce,
     run_folder,
     same_run,
+    seeds_of,
     source_now,
     without_machinery,
 )
@@ -50,9 +51,18 @@ from .seeds import Pooled
 
 # %% ../nbs/61_sweep.ipynb #28415360
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
-GRIDS = {       # preset -> experiment -> the values of its parameters that are run
-    "quick": {"01_test_time": {}, "02_training": dict(seed=range(3)), "03_data_sets": {}, "04_explanations": {}},
-    "full": {name: dict(dataset=_SETS, seed=_SEEDS) for name in ("02_training", "05_losses", "06_ablations", "07_beyond")} | {
+GRIDS = {  # preset -> experiment -> the values of its parameters that are run
+    "quick": {
+        "01_test_time": {},
+        "02_training": dict(seed=range(3)),
+        "03_data_sets": {},
+        "04_explanations": {},
+    },
+    "full": {
+        name: dict(dataset=_SETS, seed=_SEEDS)
+        for name in ("02_training", "05_losses", "06_ablations", "07_beyond")
+    }
+    | {
         "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
         "09_cost": dict(dataset=_SETS),
         "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
@@ -60,13 +70,16 @@ GRIDS = {       # preset -> experiment -> the values of its parameters that are 
         "12_cosegmentation": dict(dataset=("stamp_scenes",), seed=_SEEDS),
         "13_two_sided": dict(seed=_SEEDS),
         "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),
-        "15_journeys": dict(seed=_SEEDS)},
+        "15_journeys": dict(seed=_SEEDS),
+    },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 
 # %% ../nbs/61_sweep.ipynb #de0bb675
 def runs(preset: str, names: Iterable[str] | None = None, **given) -> list[tuple[str, dict]]:
-    "Experiment and parameters of every run of a preset, in the order in which they are started; `given` values are used instead of the grid's. `ValueError` for a parameter that an experiment lacks."
+    """Experiment and parameters of every run of a preset, in the order in which they are started;
+    `given` values are used instead of the grid's. `ValueError` for a parameter that an
+    experiment lacks."""
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     grid = GRIDS.get(preset, {})
@@ -78,7 +91,10 @@ def runs(preset: str, names: Iterable[str] | None = None, **given) -> list[tuple
     for name in chosen:
         if missing := [key for key in given if key not in parameters(name)]:
             if names:
-                raise ValueError(f"{name} has no parameter {', '.join(missing)}; it has {', '.join(parameters(name))}")
+                raise ValueError(
+                    f"{name} has no parameter {', '.join(missing)}; it has "
+                    f"{', '.join(parameters(name))}"
+                )
             continue  # asked for by no name: only experiments that know the parameter
         values = dict(grid.get(name, {}))
         for key, value in given.items():
@@ -86,28 +102,46 @@ def runs(preset: str, names: Iterable[str] | None = None, **given) -> list[tuple
                 break
             values[key] = [value]
         else:
-            found += [(name, dict(zip(values, combination))) for combination in itertools.product(*values.values())]
+            found += [
+                (name, dict(zip(values, combination)))
+                for combination in itertools.product(*values.values())
+            ]
     found = [(name, checked_params(name, params)) for name, params in found]
     return sorted(found, key=lambda run: run[1].get("seed", 0))
 
 # %% ../nbs/61_sweep.ipynb #dd5ca768
 def _finished(results: Path, name: str, preset: str, params: dict) -> Record | None:
-    "The finished record of a run in a folder of results, if there is one; what the run does not name has the value that stands in the notebook."
-    wanted = {key: params.get(key, value) for key, value in parameters(name).items() if key in ("dataset", "seed")}
+    """The finished record of a run in a folder of results, if there is one; what the run does not
+    name has the value that stands in the notebook."""
+    wanted = {
+        key: params.get(key, value)
+        for key, value in parameters(name).items()
+        if key in ("dataset", "seed")
+    }
     try:
         found = find_records(name, preset, results=results)
     except FileNotFoundError:
         return None
-    return next((r for r in found if all(r.config[key] == wanted[key] for key in r.config.keys() & wanted.keys())), None)
+    return next(
+        (
+            r
+            for r in found
+            if all(r.config[key] == wanted[key] for key in r.config.keys() & wanted.keys())
+        ),
+        None,
+    )
 
 
 def _is_done(run: tuple[str, dict], preset: str, out: str | Path | None) -> bool:
-    "Has this run a finished record of the code that is here? One with other parameters than data set and seed is always started: its rows are found."
+    """Has this run a finished record of the code that is here? One with other parameters than data
+    set and seed is always started: its rows are found."""
     name, params = run
     record = _finished(run_folder(preset, out) / "results", name, preset, params)
     if record is None or set(params) - {"dataset", "seed"}:
         return False
-    return record.version == declared_version(name) and digest(record.provenance["source"]) == digest(source_now(name))
+    return record.version == declared_version(name) and digest(
+        record.provenance["source"]
+    ) == digest(source_now(name))
 
 # %% ../nbs/61_sweep.ipynb #1cf725aa
 HEARTBEAT = 20.0  # seconds between two signs of life
@@ -130,7 +164,9 @@ def _alive_in(note: Path) -> Iterator[None]:
 
     def beat() -> None:
         while True:
-            _write_note(note, state="running", host=platform.node(), process=os.getpid(), beat=time.time())
+            _write_note(
+                note, state="running", host=platform.node(), process=os.getpid(), beat=time.time()
+            )
             if ended.wait(HEARTBEAT):
                 return
 
@@ -156,14 +192,16 @@ def _run(run: tuple[str, dict], preset: str, out: str | Path | None, options: di
 
 # %% ../nbs/61_sweep.ipynb #2cc39cbb
 def sweep(
-    preset: str = "quick", names: Iterable[str] | None = None,      # of `experiments()`; default: all that have the preset
-    *, jobs: int | None = None,         # runs at a time, which share the cores; default: one for each core, on a GPU one
-    resume: bool = False,               # pass over runs that have a finished record of this code
-    fresh: bool = False,                # forget the rows of runs that were killed
-    out: str | Path | None = None,      # folder for everything; default: data/runs/PRESET
-    **given,                            # dataset=..., seed=..., any parameter: this value instead of the grid's
-) -> list[tuple[str, dict]]:            # what was run
-    "Run the grid of a preset. `RuntimeError` names the runs that failed, after all others have ended."
+    preset: str = "quick",
+    names: Iterable[str] | None = None,  # of `experiments()`; default: all that have the preset
+    *,
+    jobs: int | None = None,  # runs at a time; default: one for each core, on a GPU one
+    resume: bool = False,  # pass over runs that have a finished record of this code
+    fresh: bool = False,  # forget the rows of runs that were killed
+    out: str | Path | None = None,  # folder for everything; default: data/runs/PRESET
+    **given,  # dataset=..., seed=..., any parameter: this value instead of the grid's
+) -> list[tuple[str, dict]]:  # what was run
+    "Run the grid of a preset. `RuntimeError` names the runs that failed, after all have ended."
     if not (todo := runs(preset, names, **given)):
         raise ValueError(f"no run of {preset} has {given}")
     if jobs is not None and jobs < 1:
@@ -190,7 +228,9 @@ def _rows_so_far(folder: Path, preset: str, params: dict) -> int:
             record = load_record(path)
         except ValueError:
             continue
-        if all(record.config.get(key) == value for key, value in (params | dict(preset=preset)).items()):
+        if all(
+            record.config.get(key) == value for key, value in (params | dict(preset=preset)).items()
+        ):
             most = max(most, len(record.rows))
     return most
 
@@ -219,13 +259,19 @@ def _process_exists(process: int) -> bool:
     return True
 
 # %% ../nbs/61_sweep.ipynb #85401e53
-def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None, **given) -> pd.DataFrame:
-    "One line for each run of the grid: its state, how many of its rows were checked last, rows, minutes of measuring, and its record. The state of a committed record is what is known of it (06_evidence)."
+def status(
+    preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None, **given
+) -> pd.DataFrame:
+    """One line for each run of the grid: its state, how many of its rows were checked last, rows,
+    minutes of measuring, and its record. The state of a committed record is what is known of it
+    (06_evidence)."""
     results = run_folder(preset, out) / "results" if out else data_dir() / "results"
     unfinished = run_folder(preset, out) / "results" / "runs"
     lines = []
     todo = runs(preset, names, **given)
-    present = {name: (declared_version(name), source_now(name)) for name in {name for name, _ in todo}}
+    present = {
+        name: (declared_version(name), source_now(name)) for name in {name for name, _ in todo}
+    }
     for name, params in todo:
         record = _finished(results, name, preset, params)
         line = dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""))
@@ -235,14 +281,16 @@ def status(preset: str, names: Iterable[str] | None = None, *, out: str | Path |
             line |= dict(state=str(known), checked=known.rows)
         elif state == "done":
             line["state"] = "measured, not published"
-        line["rows"] = len(record.rows) if record else _rows_so_far(unfinished / name, preset, params)
+        line["rows"] = (
+            len(record.rows) if record else _rows_so_far(unfinished / name, preset, params)
+        )
         if record:
             line |= dict(minutes=round(record.seconds / 60, 1), record=record.hash)
         lines.append(line)
     columns = ["experiment", "dataset", "seed", "state", "checked", "rows", "minutes", "record"]
     return pd.DataFrame(lines, columns=columns, dtype=object).fillna("")
 
-
+# %% ../nbs/61_sweep.ipynb #14d81704
 def _inputs_now(record: Record) -> dict:
     "Fingerprint of the data set that a record names, as it is published."
     from diml_nb.data import SOURCES
@@ -256,7 +304,8 @@ def _inputs_now(record: Record) -> dict:
 def changed_since(
     preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None
 ) -> str:
-    "For the records of each experiment, the definitions whose source has changed since they were made."
+    """For the records of each experiment, the definitions whose source has changed since they were
+    made."""
     results, lines = run_folder(preset, out) / "results" if out else "", []
     for name in dict.fromkeys(name for name, _ in runs(preset, names)):
         now, groups = source_now(name), {}
@@ -268,33 +317,54 @@ def changed_since(
             then = without_machinery(record.provenance.get("source", {}))
             groups.setdefault(tuple(what_changed(then, now)), []).append(record.hash)
         for changed, hashes in groups.items():
-            lines.append(f"{name}, {len(hashes)} of {len(records)} records: {', '.join(changed) or 'nothing has changed'}")
+            lines.append(
+                f"{name}, {len(hashes)} of {len(records)} records: "
+                f"{', '.join(changed) or 'nothing has changed'}"
+            )
     return "\n".join(lines)
 
 # %% ../nbs/61_sweep.ipynb #2eacd956
 def pooled_table(pooled: Pooled, rows: list[dict] | None = None) -> pd.DataFrame:
-    "One line a row: its configuration, its metrics in percent with intervals, and the gain in the last of them over the row from which its record counts it."
+    """One line a row: its configuration, its metrics in percent with intervals, and the gain in
+    the last of them over the row from which its record counts it."""
     lines = []
     for config in pooled.rows if rows is None else rows:
         names, over = pooled.metrics(config), pooled.over(config)
-        numbers = {METRICS.get(name, name): show_interval(pooled.interval(config, name)) for name in names}
-        gain = show_interval(pooled.interval(config, names[-1], minus=over), signed=True) if over not in (None, config) else ""
+        numbers = {
+            METRICS.get(name, name): show_interval(pooled.interval(config, name)) for name in names
+        }
+        gain = (
+            show_interval(pooled.interval(config, names[-1], minus=over), signed=True)
+            if over not in (None, config)
+            else ""
+        )
         lines.append(config | numbers | {f"{METRICS.get(names[-1], names[-1])} gained": gain})
     return pd.DataFrame(lines, dtype=object).fillna("").loc[:, lambda found: (found != "").any()]
 
 # %% ../nbs/61_sweep.ipynb #c5e25b62
 def show_tables(records: list[Record]) -> list[pd.DataFrame]:
-    "The tables of records that differ in their seed alone: pooled where classes are kept, else those of each record."
+    """The tables of records that differ in their seed alone: pooled where classes are kept, else
+    those of each record."""
     pooled = Pooled(records)
     kinds = {}
-    for row in pooled.rows: kinds.setdefault(tuple(pooled.metrics(row)), []).append(row)
-    return [pooled_table(pooled, rows) for rows in kinds.values()] or [lines for record in records for lines in tables(record)]
+    for row in pooled.rows:
+        kinds.setdefault(tuple(pooled.metrics(row)), []).append(row)
+    return [pooled_table(pooled, rows) for rows in kinds.values()] or [
+        lines for record in records for lines in tables(record)
+    ]
 
 # %% ../nbs/61_sweep.ipynb #026cc2cc
 def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:
-    "Run the report on the records that are there (default: the committed ones), and return the executed notebook."
-    values = folder_params(preset, out) | dict(preset=preset) | ({} if out else dict(results=""))  # "": the committed ones
-    return papermill(REPOSITORY / "nbs" / "reproduce" / "report.ipynb", executed_path("report", preset, out=out), values)
+    """Run the report on the records that are there (default: the committed ones), and return the
+    executed notebook."""
+    values = (
+        folder_params(preset, out) | dict(preset=preset) | ({} if out else dict(results=""))
+    )  # "": the committed ones
+    return papermill(
+        REPOSITORY / "nbs" / "reproduce" / "report.ipynb",
+        executed_path("report", preset, out=out),
+        values,
+    )
 
 # %% ../nbs/61_sweep.ipynb #e5acf9bc
 def compare_with_committed(fresh: Record) -> str:
@@ -303,68 +373,85 @@ def compare_with_committed(fresh: Record) -> str:
         committed = find_records(fresh.experiment, fresh.config.get("preset"))
     except FileNotFoundError:
         committed = []
-    same = [r for r in committed if same_run(r.config, fresh.config)]
-    if not same:
+    kept = next((r for r in committed if same_run(r.config, fresh.config)), None)
+    if kept is None:
         return "no committed record to compare with"
-    kept = same[0]
     if kept.hash != fresh.hash:
         return f"not comparable with the committed record {kept.hash}: {differences(kept, fresh)}"
     compared = compare_rows(fresh.experiment, kept.rows, fresh.rows, VERIFIED, new_fields=True)
     beside = f" (times of {compared.timed} rows aside)" if compared.timed else ""
     if compared.equal == compared.rows and not compared.mismatches:
         return f"equal to the last digit to the committed record {kept.hash}{beside}"
-    largest = ", ".join(f"{value:.2g} in {kind} rows" for kind, value in compared.largest.items() if value)
-    said = f"{compared.equal} of {compared.rows} rows equal the committed record {kept.hash} to the last digit; largest difference {largest or 0}{beside}"
+    largest = [f"{value:.2g} in {kind} rows" for kind, value in compared.largest.items() if value]
+    said = (
+        f"{compared.equal} of {compared.rows} rows equal the committed record {kept.hash} to the "
+        f"last digit; largest difference {', '.join(largest) or 0}{beside}"
+    )
     if not compared.mismatches:
-        return said + ", all within their tolerance"
-    return said + f"; {len(compared.mismatches)} fields DIFFER by more than their tolerance, first: {compared.mismatches[0]}"
+        return f"{said}, all within their tolerance"
+    first = compared.mismatches[0]
+    return f"{said}; {len(compared.mismatches)} fields DIFFER by more than allowed, first: {first}"
 
 # %% ../nbs/61_sweep.ipynb #f36507c3
-def closing_words(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
-    "For each experiment that was run: its question, its answer, how its records compare with the committed ones, the picture and the notebook to open."
-    folder = run_folder(preset, out)
-    lines = []
+def closing_words(
+    preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None
+) -> str:
+    """For each experiment that was run: its question, its answer, how its records compare with the
+    committed ones, the picture and the notebook to open."""
+    results, paragraphs = run_folder(preset, out) / "results", []
     for name in dict.fromkeys(name for name, _ in done):
-        lines += ["", f"{name}: {question(name)}"]
-        records = [_latest(folder, name, params) for other, params in done if other == name]
-        for path in sorted((folder / "results" / "answers").glob(f"{name}-*.json")):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if any(r and (r.config.get("preset"), r.config.get("dataset", "")) == (found["preset"], found["dataset"]) for r in records):
-                where = f" [{found['dataset']}]" if found["dataset"] else ""
-                lines.append(f"  answer{where}: {found['answer']}")
-                if found["figure"]:
-                    lines.append(f"  picture: {_short_path(found['figure'])}")
-        for record in filter(None, records):
+        mine = [params for other, params in done if other == name]
+        records = _just_finished(results, name, mine)
+        lines = [f"{name}: {question(name)}", *_answers(results, name, records)]
+        for record in records:
             seed = f"seed {record.config['seed']}, " if "seed" in record.config else ""
-            lines.append(f"  record: {seed}{record.seconds:.0f} s of measuring, {compare_with_committed(record)}")
-        lines.append(f"  notebook: {_short_path(executed_path(name, preset, next(p for other, p in done if other == name), out))}")
-    return "\n".join(lines).strip()
+            measured = f"{seed}{record.seconds:.0f} s of measuring"
+            lines.append(f"  record: {measured}, {compare_with_committed(record)}")
+        lines.append(f"  notebook: {_short_path(executed_path(name, preset, mine[0], out))}")
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs)
 
 
+def _answers(results: Path, name: str, records: list[Record]) -> list[str]:
+    "The answers to the question of these records, one for each data set, and their pictures."
+    about = [(r.config.get("preset"), r.config.get("dataset", "")) for r in records]
+    lines = []
+    for path in sorted((results / "answers").glob(f"{name}-*.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if (kept["preset"], kept["dataset"]) in about:
+            where = f" [{kept['dataset']}]" if kept["dataset"] else ""
+            lines.append(f"  answer{where}: {kept['answer']}")
+            lines += [f"  picture: {_short_path(kept['figure'])}"] if kept["figure"] else []
+    return lines
+
+# %% ../nbs/61_sweep.ipynb #6d7b2a05
 def all_tables(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
     "The tables of the records of these runs, seeds pooled."
-    results, shown = run_folder(preset, out) / "results", []
-    kept = {}
+    results, shown = run_folder(preset, out) / "results", {}
     for name, params in done:
-        if record := _latest(run_folder(preset, out), name, params):
-            kept.setdefault((name, record.config.get("preset"), record.config.get("dataset")), record)
-    for (name, kind, dataset), record in kept.items():
-        seeds = [r for r in find_records(name, kind, results=results) if same_run(r.config | {"seed": 0}, record.config | {"seed": 0})]
-        shown += [f"{name} {dataset or ''}"] + [lines.to_string(index=False) + "\n" for lines in show_tables(seeds)]
-    return "\n".join(shown)
+        for record in _just_finished(results, name, [params]):
+            title = f"{name} {record.config.get('dataset', '')}"
+            if title not in shown:
+                tables_of = show_tables(seeds_of(record, results))
+                shown[title] = [title, *(f"{t.to_string(index=False)}\n" for t in tables_of)]
+    return "\n".join(line for lines in shown.values() for line in lines)
 
-
-def _latest(folder: Path, name: str, params: dict) -> Record | None:
-    "The record that a run has just finished: the youngest one of its data set and seed."
-    wanted = {key: params[key] for key in ("dataset", "seed") if key in params}
-    for path in sorted((folder / "results" / name).glob("*.json"), key=lambda path: -path.stat().st_mtime):
+# %% ../nbs/61_sweep.ipynb #e8b3f4ba
+def _just_finished(results: Path, name: str, runs_of_it: list[dict]) -> list[Record]:
+    "For each run of an experiment, the youngest record of its data set and seed."
+    paths = sorted((results / name).glob("*.json"), key=lambda path: -path.stat().st_mtime)
+    records = []
+    for path in paths:
         try:
-            record = load_record(path)
+            records.append(load_record(path))
         except ValueError:
             continue  # not ours
-        if all(str(record.config.get(key)) in (str(value), str(Path(str(value)).resolve())) for key, value in wanted.items()):
-            return record
-    return None
+    found = []
+    for params in runs_of_it:
+        wanted = {key: value for key, value in params.items() if key in ("dataset", "seed")}
+        fitting = (r for r in records if wanted.items() <= r.config.items())
+        found += itertools.islice(fitting, 1)
+    return found
 
 # %% ../nbs/61_sweep.ipynb #cc96497f
 def _short_path(path: str | Path) -> str:
@@ -373,14 +460,24 @@ def _short_path(path: str | Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 # %% ../nbs/61_sweep.ipynb #cd44248a
-def publish(names: Iterable[str], preset: str, *, out: str | Path | None = None, dirty: bool = False) -> list[Path]:
-    "Copy the finished records of a preset, and their figures (of 'report' only these), to the folders that git keeps; `dirty` allows records of code that differs from its commit."
+def publish(
+    names: Iterable[str], preset: str, *, out: str | Path | None = None, dirty: bool = False
+) -> list[Path]:
+    """Copy the finished records of a preset, and their figures (of 'report' only these), to the
+    folders that git keeps; `dirty` allows records of code that differs from its commit."""
     folder, published = run_folder(preset, out), []
     for name in names:
-        for record in [] if name == "report" else find_records(experiment_path(name).stem, preset, results=folder / "results"):
+        for record in (
+            []
+            if name == "report"
+            else find_records(experiment_path(name).stem, preset, results=folder / "results")
+        ):
             commit = record.environment["commit"]
             if not dirty and (not commit or "with changes" in commit):
-                raise ValueError(f"{name}, record {record.hash}: it was made by code that no commit holds ({commit or 'no git'}); commit, and run it again")
+                raise ValueError(
+                    f"{name}, record {record.hash}: it was made by code that no commit holds "
+                    f"({commit or 'no git'}); commit, and run it again"
+                )
             published.append(_publish_record(record))
         for figure in sorted((folder / "figures").glob(f"{name}-*.png")):
             published.append(REPOSITORY / "figures" / figure.name)

@@ -132,8 +132,11 @@ def check(copy: Path, name: str) -> str:
     done = diml(copy, "verify", name, "--pinned")
     if done.returncode == 0:
         return ""
-    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return next((line for line in said if line.startswith(f"{name}, row")), said[-1] if said else "no output")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    differing = [line for line in lines if line.startswith(f"{name}, row")]
+    if not differing:
+        raise RuntimeError(f"{name} did not run in the copy: {done.stderr[-1000:]}")
+    return differing[0]
 
 
 def stale(copy: Path) -> int:

@@ -1,4 +1,5 @@
 "Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a failure."
+import ast
 import json
 import os
 import signal
@@ -15,10 +16,11 @@ from diml_nb.data import SOURCES
 from diml_nb.experiments.record import load_record
 from diml_nb.experiments.tables import readme_table, tables
 from diml_nb.metrics import METRICS
-from diml_nb.reproduce import experiments, find_record, parameters, reproduce
+from diml_nb.reproduce import experiments, find_record, parameters, read_cells, reproduce
 
 
 DIML = str(Path(sys.executable).with_name("diml"))
+SCOPES = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @pytest.mark.parametrize("name", experiments())
@@ -28,6 +30,17 @@ def test_one_parameters_cell_of_plain_values(name):
     values = parameters(name)
     assert all(isinstance(value, (str, int, float, bool)) for value in values.values())
     assert {"preset", "fresh", "results", "figures"} <= set(values)
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_each_parameter_has_an_effect_and_keeps_its_value(name):
+    "A parameter is read by some cell, and no other cell gives its name to something else: the settings can be asked for again."
+    cells = [cell for cell in read_cells(name) if cell["cell_type"] == "code" and "parameters" not in cell["tags"]]
+    trees = [ast.parse(cell["source"]) for cell in cells]
+    names = [x for tree in trees for x in ast.walk(tree) if isinstance(x, ast.Name)]
+    assert set(parameters(name)) <= {x.id for x in names if isinstance(x.ctx, ast.Load)}
+    inner = {x for tree in trees for f in ast.walk(tree) if isinstance(f, SCOPES) for x in ast.walk(f)}
+    assert not set(parameters(name)) & {x.id for x in names if isinstance(x.ctx, ast.Store) and x not in inner}
 
 
 @pytest.fixture(scope="session")

@@ -61,12 +61,15 @@ def test_every_run_has_its_record_and_is_passed_over(small):
 
 def test_other_code_is_run_again(small):
     "Rows of other code are not continued, and a finished record of other code is not passed over."
-    sweep.sweep("full", dataset="emoji", seed=0)
+    this = dict(dataset="emoji", seed=1)
+    sweep.sweep("full", **this)
     (before,) = records(small)
     write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
-    assert sweep.sweep("full", dataset="emoji", seed=0, resume=True) == [("01_whole", dict(dataset="emoji", seed=0))]
+    assert sweep.sweep("full", resume=True, **this) == [("01_whole", this)]
     (after,) = records(small)
-    assert after == before and sweep.sweep("full", dataset="emoji", seed=0, resume=True) == []
+    assert after == before  # the same name
+    assert [row["result"]["value"][0] for row in load_record(after).rows] == [0.5] * 3
+    assert sweep.sweep("full", resume=True, **this) == []
 
 
 def test_publishing_is_an_act_of_its_own(small):

@@ -22,7 +22,8 @@ from .record import Record, load_record, row_key, unpack
 
 # %% ../../nbs/06_evidence.ipynb #afb9b7f4
 class Tolerance(NamedTuple):
-    "How far two values may be apart: the larger of an absolute and a relative distance; shares of decisions have their own."
+    """How far two values may be apart: the larger of an absolute and a relative distance; shares
+    of decisions have their own."""
 
     absolute: float
     relative: float
@@ -46,7 +47,8 @@ DECISIONS = re.compile(
 
 # %% ../../nbs/06_evidence.ipynb #b1bc2548
 def leaves(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
-    "(field, value) of every number, text and list of numbers in a result; a field inside another is 'outer.inner'."
+    """(field, value) of every number, text and list of numbers in a result; a field inside another
+    is 'outer.inner'."""
     for name, value in result.items():
         field = f"{path}.{name}" if path else str(name)
         if isinstance(value, dict):
@@ -68,7 +70,8 @@ def _numbers(value: object) -> list[float] | None:
 
 
 def distance(expected: object, found: object, *, means: bool = False) -> float:
-    "The largest absolute difference of two values, of their means with `means`; 0 for equal texts, infinity for what cannot be compared."
+    """The largest absolute difference of two values, of their means with `means`; 0 for equal
+    texts, infinity for what cannot be compared."""
     if expected == found:
         return 0.0
     one, two = _numbers(expected), _numbers(found)
@@ -95,7 +98,8 @@ class Mismatch(NamedTuple):
     def __str__(self) -> str:
         shown = [_short(x) for x in (self.expected, self.found)]
         allowed = f" (allowed: {self.allowed:.1g})" if self.allowed else ""
-        return f"{self.experiment}, row {json.dumps(self.row)}, {self.field}: {shown[0]} -> {shown[1]}{allowed}"
+        where = f"{self.experiment}, row {json.dumps(self.row)}, {self.field}"
+        return f"{where}: {shown[0]} -> {shown[1]}{allowed}"
 
 
 def _short(value: object) -> str:
@@ -168,10 +172,13 @@ def _off_and_limit(
 
 # %% ../../nbs/06_evidence.ipynb #88610f3a
 def _limit(expected: object, found: object, allowed: Tolerance) -> float:
-    "How far two values may be apart: the tolerance, and one unit of the last digit that is kept, since both were rounded."
+    """How far two values may be apart: the tolerance, and one unit of the last digit that is kept,
+    since both were rounded."""
     numbers = (_numbers(expected) or []) + (_numbers(found) or [])
     scale = max((abs(x) for x in numbers), default=0.0)
-    digits = max((len(repr(x).partition(".")[2]) for x in numbers if not x.is_integer()), default=99)
+    digits = max(
+        (len(repr(x).partition(".")[2]) for x in numbers if not x.is_integer()), default=99
+    )
     unit = 10.0 ** -min(max(digits, 4), 7)
     return max(allowed.absolute, allowed.relative * scale) + unit
 
@@ -199,14 +206,18 @@ def differences(kept: Record, fresh: Record) -> str:
     parts = []
     if kept.version != fresh.version:
         parts.append(f"version {kept.version} there, {fresh.version} here")
-    for word, one, two in (("configuration", kept.config, fresh.config), ("input", kept.inputs, fresh.inputs)):
+    for word, one, two in (
+        ("configuration", kept.config, fresh.config),
+        ("input", kept.inputs, fresh.inputs),
+    ):
         keys = [key for key in dict.fromkeys([*one, *two]) if one.get(key) != two.get(key)]
         parts += [f"{word} {key}: {one.get(key)!r} there, {two.get(key)!r} here" for key in keys]
     return "; ".join(parts)
 
 
 TWO_WAYS_OUT = (
-    "Either this is a bug: mend it. Or the numbers are meant to change: raise `version` in the notebook, add a line to "
+    "Either this is a bug: mend it. Or the numbers are meant to change: raise `version` in the "
+    "notebook, add a line to "
     "nbs/reproduce/VERSIONS.md, run `diml verify NAME --pin`, and make the records again."
 )
 
@@ -225,18 +236,24 @@ def ledger() -> list[dict]:
 def ledger_entry(record: Record, fresh: Record, compared: Comparison, **draw) -> dict:
     "What is written about one verification; `draw` tells how its rows were drawn."
     fields = ("commit", "device", "processor", "packages")
-    return {
-        "experiment": record.experiment,
-        "record": record.hash,
-        "date": date.today().isoformat(),
-        "rows": compared.rows,
-        "of": len(record.rows),
-        "equal": compared.equal,
-        "largest_difference": {kind: float(f"{value:.3g}") for kind, value in compared.largest.items()},
-        "agrees": not compared.mismatches,
-        "mismatches": [str(x) for x in compared.mismatches][:10],
-        "source": digest(fresh.provenance["source"]),
-    } | draw | {name: fresh.environment[name] for name in fields}
+    return (
+        {
+            "experiment": record.experiment,
+            "record": record.hash,
+            "date": date.today().isoformat(),
+            "rows": compared.rows,
+            "of": len(record.rows),
+            "equal": compared.equal,
+            "largest_difference": {
+                kind: float(f"{value:.3g}") for kind, value in compared.largest.items()
+            },
+            "agrees": not compared.mismatches,
+            "mismatches": [str(x) for x in compared.mismatches][:10],
+            "source": digest(fresh.provenance["source"]),
+        }
+        | draw
+        | {name: fresh.environment[name] for name in fields}
+    )
 
 
 def append_to_ledger(entry: dict) -> None:
@@ -272,12 +289,16 @@ class Grade(NamedTuple):
     rows: str  # how many of its rows the last verification made again, "3 of 45"
 
     def __str__(self) -> str:
-        words = {"verified": f"verified @ {self.since}", "unverified": f"unverified since {self.since}"}
+        words = {
+            "verified": f"verified @ {self.since}",
+            "unverified": f"unverified since {self.since}",
+        }
         return words.get(self.grade, self.grade)
 
 
 def grade(record: Record, version: int, source: dict[str, str], inputs: dict) -> Grade:
-    "Grade a record, given the version that its experiment declares now, the source that it reaches now, and what is known of its inputs now."
+    """Grade a record, given the version that its experiment declares now, the source that it
+    reaches now, and what is known of its inputs now."""
     checks = [x for x in ledger() if x["record"] == record.hash and x["agrees"]]
     last = checks[-1] if checks else None
     commit = (last or record.environment)["commit"]

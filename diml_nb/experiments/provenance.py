@@ -48,7 +48,9 @@ class _Module:
     name: str
     inside: str  # the package it belongs to, from which its relative imports are counted
     nodes: dict[str, list[ast.stmt]]  # the statements that define a name
-    known: dict[str, tuple[str, str]]  # name here -> (module, name there), of all that is known here
+    known: dict[
+        str, tuple[str, str]
+    ]  # name here -> (module, name there), of all that is known here
     compiled: str  # the C file beside it, or nothing
 
 
@@ -65,7 +67,8 @@ def _read_module(name: str, path: Path) -> _Module:
 
 # %% ../../nbs/02_provenance.ipynb #1d71cd6e
 def _imported(node: ast.AST, inside: str) -> dict[str, tuple[str, str]]:
-    "Name here -> (module, name there) of a `from ... import ...` in a module of the package `inside`."
+    """Name here -> (module, name there) of a `from ... import ...` in a module of the package
+    `inside`."""
     if not isinstance(node, ast.ImportFrom):
         return {}
     module = resolve_name("." * node.level + (node.module or ""), inside)
@@ -73,7 +76,8 @@ def _imported(node: ast.AST, inside: str) -> dict[str, tuple[str, str]]:
 
 
 def _names_defined(node: ast.stmt) -> list[str]:
-    "Names that a statement at the top of a module defines; (module) for one that only does something."
+    """Names that a statement at the top of a module defines; (module) for one that only does
+    something."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
     if isinstance(node, (ast.Import, ast.ImportFrom)) or _is_text(node):
@@ -86,7 +90,8 @@ def _names_defined(node: ast.stmt) -> list[str]:
 def _uses(
     nodes: list[ast.stmt], known: dict[str, tuple[str, str]], inside: str
 ) -> set[tuple[str, str]]:
-    "(module, name there) of everything that these statements mention, of what is known or imported here."
+    """(module, name there) of everything that these statements mention, of what is known or
+    imported here."""
     mentioned = [x for node in nodes for x in ast.walk(node)]
     for x in mentioned:
         known = known | _imported(x, inside)
@@ -145,7 +150,8 @@ class Library:
 
 # %% ../../nbs/02_provenance.ipynb #c2d05f68
 def what_changed(then: dict[str, str], now: dict[str, str]) -> list[str]:
-    "Names whose source differs between two fingerprints, with 'new' or 'gone' behind those that only one of them has."
+    """Names whose source differs between two fingerprints, with 'new' or 'gone' behind those that
+    only one of them has."""
     changed = []
     for name in sorted(then.keys() | now.keys()):
         if name not in then:
@@ -169,7 +175,8 @@ def _state(root: Path) -> tuple:
 
 
 def source_of(cells: list[str], root: str | Path = REPOSITORY) -> dict[str, str]:
-    "The source that these pieces of code consist of and reach: 'cells' for themselves, then each definition of the library."
+    """The source that these pieces of code consist of and reach: 'cells' for themselves, then each
+    definition of the library."""
     root = Path(root)
     code = "\n".join(cells)
     return {"cells": fingerprint(code)} | _library(root, _state(root)).reached(code)
@@ -181,10 +188,13 @@ def digest(source: dict[str, str]) -> str:
 
 # %% ../../nbs/02_provenance.ipynb #2f14592b
 def _pinned() -> set[str]:
-    "Names of the packages that requirements.txt pins; empty for an installed wheel, which has no such file."
+    """Names of the packages that requirements.txt pins; empty for an installed wheel, which has no
+    such file."""
     path = REPOSITORY / "requirements.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {_normal(line.split("==")[0]) for line in lines if "==" in line and not line.startswith("#")}
+    return {
+        _normal(line.split("==")[0]) for line in lines if "==" in line and not line.startswith("#")
+    }
 
 
 def _normal(name: str) -> str:
@@ -198,7 +208,11 @@ def imported_packages() -> dict[str, str]:
     modules = {name.partition(".")[0] for name in sys.modules}
     for module, distributions in packages_distributions().items():
         if module in modules:
-            found |= {_normal(name): version(name) for name in distributions if not pinned or _normal(name) in pinned}
+            found |= {
+                _normal(name): version(name)
+                for name in distributions
+                if not pinned or _normal(name) in pinned
+            }
     try:
         found["diml_nb"] = version("diml_nb")
     except PackageNotFoundError:
@@ -217,7 +231,7 @@ def processor(name: str | None = None) -> str:
 
 
 def commit(root: str | Path = REPOSITORY) -> str:
-    "The commit that is checked out, 'with changes' if notebooks or modules differ from it; empty where there is no git."
+    "The commit that is checked out, 'with changes' if code differs from it; empty without git."
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
@@ -227,7 +241,7 @@ def commit(root: str | Path = REPOSITORY) -> str:
         return ""  # an installed package, which may lie inside a repository of somebody else
     try:
         name = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--", "diml_nb", "nbs")
+        changed = git("status", "--porcelain", "--", "diml_nb", "nbs", "bench")
     except FileNotFoundError:
         return ""  # git is not installed
     return f"{name} with changes" if name and changed else name
@@ -242,5 +256,6 @@ def environment() -> dict:
         "processor": processor(str(where)),
         "packages": imported_packages(),
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        "{torch.get_num_threads()} threads",
     }

@@ -49,13 +49,14 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        "Time that the rows took where they stood; one that reuses what an earlier row computed is quick."
+        "Time that the rows took where they stood; one that reuses an earlier row's work is quick."
         return sum(row["seconds"] for row in self.rows)
 
     @property
     def hash(self) -> str:
         "Sixteen hexadecimal digits: the name."
-        return sha256(json.dumps([self.experiment, self.version, self.config, self.inputs], sort_keys=True))[:16]
+        named_by = [self.experiment, self.version, self.config, self.inputs]
+        return sha256(json.dumps(named_by, sort_keys=True))[:16]
 
     def find(self, config: dict) -> dict | None:
         "The row of this configuration, if it is there."
@@ -73,18 +74,15 @@ class Record:
         "The result stored for `config`, else `compute()`, which is stored."
         if kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
-        if row := self.find(config):
-            return row["result"]
+        kept = self.find(config)
+        if kept:
+            return kept["result"]
         start = time.perf_counter()
-        result = compute()
-        seconds = round(time.perf_counter() - start, 3)
-        config = as_read_back(config)
-        self.rows.append({"config": config, "result": result, "kind": kind, "seconds": seconds})
+        row = {"config": as_read_back(config), "result": compute(), "kind": kind}
+        self.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
         if path:
             save_record(self, path)
-        return result
-
-
+        return row["result"]
 
 # %% ../../nbs/04_record.ipynb #c68ea20c
 def as_read_back(value: dict) -> dict:
@@ -108,7 +106,8 @@ def save_record(record: Record, path: str | Path) -> Path:
 
 
 def load_record(path: str | Path) -> Record:
-    "Read a record; `ValueError` names a file that is not one, or whose name does not follow from what it holds."
+    """Read a record; `ValueError` names a file that is not one, or whose name does not follow from
+    what it holds."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         stated = values.pop("hash")
@@ -127,7 +126,8 @@ def load_record(path: str | Path) -> Record:
 
 # %% ../../nbs/04_record.ipynb #d648d255
 def pack(x_c: Tensor) -> str:
-    "Numbers between -3.27 and 3.27 in steps of 1/10,000 as a short text. `ValueError` for others, NaN among them."
+    """Numbers between -3.27 and 3.27 in steps of 1/10,000 as a short text. `ValueError` for
+    others, NaN among them."""
     step_c = (x_c.double() * 10_000).round()
     if not (step_c.abs() <= 32_767).all():
         least, most = x_c.min().item(), x_c.max().item()

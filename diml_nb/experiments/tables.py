@@ -14,7 +14,7 @@ from ..metrics import METRICS
 # %% ../../nbs/59_tables.ipynb #e3804d65
 def show_interval(interval: list[float], *, signed: bool = False) -> str:
     "`[mean, low, high]` as fractions to a text in percent."
-    mean, low, high = (f"{100 * x:{'+' if signed else ''}z.1f}" for x in interval)      # z: no -0.0
+    mean, low, high = (f"{100 * x:{'+' if signed else ''}z.1f}" for x in interval)  # z: no -0.0
     return f"{mean} ({low} to {high})"
 
 # %% ../../nbs/59_tables.ipynb #d6d10fb1
@@ -24,7 +24,8 @@ def basis(records: list[Record], over: str = "classes") -> str:
 
 # %% ../../nbs/59_tables.ipynb #43204644
 def table(record: Record) -> pd.DataFrame:
-    "One line for each row that holds metrics: its configuration, three metrics in percent with intervals, and the gain in MAP@R over the cosine."
+    """One line for each row that holds metrics: its configuration, three metrics in percent with
+    intervals, and the gain in MAP@R over the cosine."""
     lines = []
     for row in record.rows:
         config, result = row["config"], row["result"]
@@ -37,35 +38,76 @@ def table(record: Record) -> pd.DataFrame:
 
 # %% ../../nbs/59_tables.ipynb #facb7125
 def tables(record: Record) -> list[pd.DataFrame]:
-    "The tables of a record: `table` where there are retrieval metrics, else one for each kind of row, its intervals in percent."
-    if len(metrics := table(record)): return [metrics]
+    """The tables of a record: `table` where there are retrieval metrics, else one for each kind of
+    row, its intervals in percent."""
+    if len(metrics := table(record)):
+        return [metrics]
     kinds = {}
     for row in record.rows:
-        found = {name: show_interval(x, signed="gain" in name) for name, x in row["result"].items() if isinstance(x, list) and [type(v) for v in x] == [float] * 3}
-        if found: kinds.setdefault(tuple(row["config"]), []).append(row["config"] | found)
+        found = {
+            name: show_interval(x, signed="gain" in name)
+            for name, x in row["result"].items()
+            if isinstance(x, list) and [type(v) for v in x] == [float] * 3
+        }
+        if found:
+            kinds.setdefault(tuple(row["config"]), []).append(row["config"] | found)
     return [pd.DataFrame(lines, dtype=object).fillna("") for lines in kinds.values()]
 
 # %% ../../nbs/59_tables.ipynb #862b60c6
 def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
-    "Of 01_test_time: 4 x 4 cells and cross correlation, with the controls, on plain pooling and on the weighting chosen on training classes."
+    """Of 01_test_time: 4 x 4 cells and cross correlation, with the controls, on plain pooling and
+    on the weighting chosen on training classes."""
     chosen = next((r["result"] for r in record.rows if "choice" in r["config"]), {"0": 0})
     power, lines = float(max(chosen, key=chosen.get)), table(record)
-    usual = (lines.grid == 4) & (lines.marginals == "cross_correlation") & (lines.top_k == record.config["K"]) & (lines.eps == 0.05)
-    lines = lines[(usual | (lines.top_k == 0)) & lines.global_power.isin([0, power])].drop_duplicates(["method", "global_power"])
-    return lines, f"K = {record.config['K']}, weight = length ** {power:g}, chosen on the training classes; "
+    usual = (
+        (lines.grid == 4)
+        & (lines.marginals == "cross_correlation")
+        & (lines.top_k == record.config["K"])
+        & (lines.eps == 0.05)
+    )
+    lines = lines[
+        (usual | (lines.top_k == 0)) & lines.global_power.isin([0, power])
+    ].drop_duplicates(["method", "global_power"])
+    return (
+        lines,
+        f"K = {record.config['K']}, weight = length ** {power:g}, chosen on the training classes; ",
+    )
 
-
+# %% ../../nbs/59_tables.ipynb #07801ed9
 def markdown(lines: pd.DataFrame) -> str:
     "A table in markdown."
-    return "\n".join(" | ".join(["", *map(str, line), ""]).strip() for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist()))
+    return "\n".join(
+        " | ".join(["", *map(str, line), ""]).strip()
+        for line in ([*lines], ["---"] * len(lines.columns), *lines.values.tolist())
+    )
 
-
+# %% ../../nbs/59_tables.ipynb #a47a8369
 def markdown_table(lines: pd.DataFrame, record: Record, note: str = "") -> str:
     "Lines of a record in markdown, with the record's name below."
-    return f"{markdown(lines)}\n\n({note}record `data/results/{record.experiment}/{record.hash}.json`)"
+    return (
+        f"{markdown(lines)}\n\n({note}record `data/results/{record.experiment}/{record.hash}.json`)"
+    )
 
-
+# %% ../../nbs/59_tables.ipynb #697e433d
 def readme_table(record: Record) -> str:
     "The lines of a record of retrieval in markdown, with their intervals and the record's name."
     lines, note = _paper_setting(record) if "K" in record.config else (table(record), "")
-    return markdown_table(lines[[name for name in ("dataset", "images", "classes", "loss", "method", *METRICS.values(), "MAP@R over cosine") if name in lines]], record, note)
+    return markdown_table(
+        lines[
+            [
+                name
+                for name in (
+                    "dataset",
+                    "images",
+                    "classes",
+                    "loss",
+                    "method",
+                    *METRICS.values(),
+                    "MAP@R over cosine",
+                )
+                if name in lines
+            ]
+        ],
+        record,
+        note,
+    )

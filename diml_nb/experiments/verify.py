@@ -29,14 +29,17 @@ from ..reproduce import declared_version, experiment_path, find_record, finishin
 from ..reproduce import folder_params, papermill, parameters, reproduce
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
-def smoke_run(name: str, out: str | Path, *, threads: int = 1, variables: dict | None = None) -> Record:
+def smoke_run(
+    name: str, out: str | Path, *, threads: int = 1, variables: dict | None = None
+) -> Record:
     "The record of a smoke run of an experiment, made anew in a folder."
     reproduce(name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables)
     return find_record(name, "smoke", results=Path(out) / "results")
 
 
 def check_pinned(name: str, out: str | Path | None = None, *, threads: int = 1) -> Comparison:
-    "Run the smoke preset of an experiment and compare its rows with the pinned ones; `ValueError` where they cannot be compared."
+    """Run the smoke preset of an experiment and compare its rows with the pinned ones;
+    `ValueError` where they cannot be compared."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = smoke_run(name, out or folder, threads=threads)
     compared = compare_with_pinned(fresh)
@@ -52,24 +55,34 @@ def pin(name: str, *, threads: int = 1) -> Path:
 
 # %% ../../nbs/61_verify.ipynb #5d91f8f3
 def committed_records(name: str, dataset: str | None = None) -> list[Path]:
-    "Paths of the finished records of an experiment that git keeps; `FileNotFoundError` if there are none."
+    """Paths of the finished records of an experiment that git keeps; `FileNotFoundError` if there
+    are none."""
     experiment_path(name)
     folder = data_dir() / "results" / name
-    paths = [path for path in sorted(folder.glob("*.json")) if dataset in (None, load_record(path).config.get("dataset"))]
+    paths = [
+        path
+        for path in sorted(folder.glob("*.json"))
+        if dataset in (None, load_record(path).config.get("dataset"))
+    ]
     if not paths:
         about = f" on {dataset}" if dataset else ""
         raise FileNotFoundError(f"no committed record of {name}{about} in {folder}")
     return paths
 
 
-def choose_rows(name: str, rows: int, seed: int, dataset: str | None = None) -> tuple[Path, list[dict]]:
-    "One record of an experiment and the configurations of some of its rows (all of them for 0), drawn by the seed."
+def choose_rows(
+    name: str, rows: int, seed: int, dataset: str | None = None
+) -> tuple[Path, list[dict]]:
+    """One record of an experiment and the configurations of some of its rows (all of them for 0),
+    drawn by the seed."""
     if rows < 0:
         raise ValueError(f"rows: expected a number of rows, or 0 for all, got {rows}")
     draw = random.Random(f"{name} {seed}")
     path = draw.choice(committed_records(name, dataset))
     configs = [row["config"] for row in load_record(path).rows]
-    chosen = draw.sample(range(len(configs)), min(rows, len(configs))) if rows else range(len(configs))
+    chosen = (
+        draw.sample(range(len(configs)), min(rows, len(configs))) if rows else range(len(configs))
+    )
     return path, [configs[i] for i in sorted(chosen)]
 
 # %% ../../nbs/61_verify.ipynb #3f58d2f0
@@ -92,6 +105,14 @@ def _need_data(record: Record) -> None:
             get_dataset(name)
 
 
+def _params_of(record: Record, folder: Path) -> dict:
+    "The parameters with which a record was made; what is written goes to a folder."
+    known = parameters(record.experiment)
+    own = {key: record.config.get(key) for key in ("preset", "dataset", "seed") if key in known}
+    given = {key: value for key, value in own.items() if value is not None}
+    return folder_params("verify", folder) | given
+
+
 def _threads_of(record: Record) -> int:
     "As many threads as the record had, as far as there are cores."
     words = record.environment.get("system", "").split()
@@ -99,33 +120,43 @@ def _threads_of(record: Record) -> int:
     return min(threads, os.cpu_count() or 1)
 
 # %% ../../nbs/61_verify.ipynb #8fee7d9f
-def recompute(path: Path, rows: list[dict], folder: Path, *, variables: dict | None = None) -> Record:
-    "These rows of a record, computed anew by the present code; `ValueError` if the present experiment would make another record."
+def recompute(
+    path: Path, rows: list[dict], folder: Path, *, variables: dict | None = None
+) -> Record:
+    """These rows of a record, computed anew by the present code; `ValueError` if the present
+    experiment would make another record."""
     path = path.resolve()
     kept = load_record(path)
     name = kept.experiment
     if kept.version != declared_version(name):
-        raise ValueError(f"{path.name}: version {kept.version} of {name}, and the notebook declares {declared_version(name)}: the record is stale")
+        raise ValueError(
+            f"{path.name}: version {kept.version} of {name}, and the notebook declares "
+            f"{declared_version(name)}: the record is stale"
+        )
     _need_data(kept)
     out = folder / f"{name}.json"
     task = folder / "task.json"
     task.write_text(json.dumps(dict(experiment=name, record=str(path), rows=rows, out=str(out))))
-    own = {key: kept.config[key] for key in ("preset", "dataset", "seed") if key in kept.config and key in parameters(name)}
-    values = folder_params("verify", folder) | own
     source = _measuring_notebook(name, folder / f"{name}.ipynb")
     executed = folder / f"{name}.verified.ipynb"
+    variables = {"DIML_VERIFY": str(task)} | (variables or {})
     options = dict(threads=_threads_of(kept), quiet=True, cwd=experiment_path(name).parent)
     try:
-        papermill(source, executed, values, variables={"DIML_VERIFY": str(task)} | (variables or {}), **options)
+        papermill(source, executed, _params_of(kept, folder), variables=variables, **options)
     except RuntimeError as error:
         raise ValueError(f"{name}, record {kept.hash}: {_last_error(executed) or error}") from error
     return load_record(out)
 
-
+# %% ../../nbs/61_verify.ipynb #f728a2e3
 def _last_error(path: Path) -> str:
     "The error that stands in an executed notebook."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
-    errors = [output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    errors = [
+        output
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "error"
+    ]
     return f"{errors[-1]['ename']}: {errors[-1]['evalue']}" if errors else ""
 
 # %% ../../nbs/61_verify.ipynb #5f0c8173
@@ -135,14 +166,17 @@ def verify(
     rows: int = 3,  # how many rows of one record; 0: all
     seed: int = 0,  # of the draw
     dataset: str | None = None,  # only records on this data set
-    lines: bool = False,  # also note the lines of the library that these rows execute and the smoke run does not
+    lines: bool = False,  # also note lines of the library that only these rows execute
 ) -> dict:
-    "Compute some rows of a committed record anew, compare, and append what came out to the ledger; returns the entry."
+    """Compute some rows of a committed record anew, compare, and append what came out to the
+    ledger; returns the entry."""
     path, chosen = choose_rows(name, rows, seed, dataset)
     record = load_record(path)
     with tempfile.TemporaryDirectory(prefix="diml-verify-") as place:
         folder = Path(place)
-        fresh = recompute(path, chosen, folder, variables=_traced(folder / "lines") if lines else None)
+        fresh = recompute(
+            path, chosen, folder, variables=_traced(folder / "lines") if lines else None
+        )
         made = {row_key(row["config"]) for row in fresh.rows}
         drawn = [row for row in record.rows if row["config"] in chosen]
         kept = [row for row in drawn if not rows or row_key(row["config"]) in made]
@@ -155,16 +189,21 @@ def verify(
         entry = ledger_entry(record, fresh, compared, seed=seed, drawn=len(drawn))
         if lines:
             smoke_run(name, folder / "smoke", variables=_traced(folder / "smoke lines"))
-            entry["beyond_smoke"] = lines_beyond(executed_lines(folder / "lines"), executed_lines(folder / "smoke lines"))
+            entry["beyond_smoke"] = lines_beyond(
+                executed_lines(folder / "lines"), executed_lines(folder / "smoke lines")
+            )
     append_to_ledger(entry)
     return entry
 
 # %% ../../nbs/61_verify.ipynb #f82552f5
 def _traced(folder: Path) -> dict[str, str]:
-    "Variables that make every Python process note the lines of the library that it executes, in a folder."
+    """Variables that make every Python process note the lines of the library that it executes, in
+    a folder."""
     folder.mkdir(parents=True)
     settings = folder / "settings"
-    settings.write_text(f"[run]\nsource = diml_nb\nparallel = true\ndata_file = {folder / 'data'}\n")
+    settings.write_text(
+        f"[run]\nsource = diml_nb\nparallel = true\ndata_file = {folder / 'data'}\n"
+    )
     return {"COVERAGE_PROCESS_START": str(settings)}
 
 
@@ -182,12 +221,15 @@ def executed_lines(folder: Path) -> dict[str, set[int]]:
 
 
 def lines_beyond(long: dict[str, set[int]], short: dict[str, set[int]]) -> list[str]:
-    "Lines that only the longer run executes, as 'module: text of the line'; how an experiment is run does not count."
+    """Lines that only the longer run executes, as 'module: text of the line'; how an experiment is
+    run does not count."""
     found = []
     for file, lines in sorted(long.items()):
         module = ".".join(Path(file).relative_to(REPOSITORY / "diml_nb").with_suffix("").parts)
         if module.startswith("experiments.") or module == "reproduce":
             continue
         text = Path(file).read_text(encoding="utf-8").splitlines()
-        found += [f"{module}: {text[n - 1].strip()}" for n in sorted(lines - short.get(file, set()))]
+        found += [
+            f"{module}: {text[n - 1].strip()}" for n in sorted(lines - short.get(file, set()))
+        ]
     return found
