@@ -188,12 +188,15 @@ def title(path: Path) -> str: return re.search(r'"# ([^"\\]+)', path.read_text()
 
 
 def made_of(code: list[str]) -> dict[str, str]:
-    "What decides about the outputs of code cells: fingerprints of the code, of what it reaches, of versions, and of all that it may read."
+    """What decides about the outputs of code cells: fingerprints of the code, of what it reaches, of
+    versions, and of all that it may read."""
     parts = source_of(code) | {"text": sha256(json.dumps(code))}
     paths = [REPOSITORY / "requirements.txt"]
     if READS_THE_REPOSITORY.search("\n".join(code)):
         paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
         paths += [*REPOSITORY.glob("bench/*.py"), *REPOSITORY.glob("docs/*.py")]
+        paths += [REPOSITORY / "Makefile", *(REPOSITORY / "nbs").rglob("*.ipynb")]
+        paths += (REPOSITORY / "nbs").rglob("*.md")
         for folder in ("results", "golden"):
             paths += (REPOSITORY / "data" / folder).rglob("*.json")
     return parts | {path.relative_to(REPOSITORY).as_posix(): sha256(path) for path in paths}

@@ -51,7 +51,11 @@ def smoke_of(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_seeds(tmp_path_factory, smoke_of):
-    "Run the smoke preset of an experiment with seeds 0 and 1: the folders, their records, and the rows of the first. The seed decides what is in them; that nothing else does, tests/test_pinned.py asks."
+    """Run the smoke preset of an experiment with seeds 0 and 1.
+
+    Returns the two folders, the two records, and the rows of seed 0 by their configuration. The rows of
+    both seeds have the same names, and some of them other values.
+    """
     from diml_nb.reproduce import find_record, reproduce
 
     def run(experiment):

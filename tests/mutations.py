@@ -5,6 +5,7 @@ experiment there and compares with the pinned rows. A change that computes nothi
 fail the experiments that use the changed code, and no other. Keeps what came out in data/golden/mutations.json, change by change, and prints it
 as a table; `--only WORD` takes the changes whose name holds the word.
 """
+
 import argparse
 import json
 import os
@@ -45,35 +46,115 @@ def ranks(name: str) -> bool:
     return "r_precision" in text or "average_precision" in text
 
 
-def matches(name: str) -> bool: return "DIML" in configs(name) or "transport" in configs(name)
-def uses_loss(loss: str) -> Callable[[str], bool]: return lambda name: f'"{loss}"' in configs(name) or loss in IN_CELLS.get(name, ())
+def weighs(name: str) -> bool:
+    "Does an experiment match cells by their own masses?"
+    return "DIML" in configs(name) or "transport" in configs(name)
+
+
+def transports(name: str) -> bool:
+    "Does an experiment use Sinkhorn's algorithm, with whatever masses?"
+    return weighs(name) or "flow" in configs(name) or "Sinkhorn" in configs(name)
+
+
+def uses_loss(loss: str) -> Callable[[str], bool]:
+    return lambda name: f'"{loss}"' in configs(name) or loss in IN_CELLS.get(name, ())
 
 
 # losses that an experiment names in its cells and not in its configuration
-IN_CELLS = {name: ("multi_similarity",) for name in ("06_ablations", "07_beyond", "08_trained_explanations", "09_cost", "11_grouping")}
+IN_CELLS = {
+    name: ("multi_similarity",)
+    for name in ("06_ablations", "07_beyond", "08_trained_explanations", "09_cost", "11_grouping")
+}
 
 MOVED = "def _has_positions(x) -> bool:\n"
 HARMLESS = [
-    Mutant("a comment", {"metrics.py": [("    relevant_qk = ", "    # is the image in this place of the query's class?\n    relevant_qk = ")]}, None, "nobody"),
-    Mutant("an error message", {"retrieval.py": [("got {", "received {")], "matching.py": [("got {", "received {")]}, None, "nobody"),
-    Mutant("a renamed local variable", {"metrics.py": [("place_k", "rank_k"), ("inside_qk", "counted_qk")]}, None, "nobody"),
+    Mutant(
+        "a comment",
+        {
+            "metrics.py": [
+                (
+                    "    relevant_qk = ",
+                    "    # is the image in this place of the query's class?\n    relevant_qk = ",
+                )
+            ]
+        },
+        None,
+        "nobody",
+    ),
+    Mutant(
+        "an error message",
+        {"retrieval.py": [("got {", "received {")], "matching.py": [("got {", "received {")]},
+        None,
+        "nobody",
+    ),
+    Mutant(
+        "a renamed local variable",
+        {"metrics.py": [("place_k", "rank_k"), ("inside_qk", "counted_qk")]},
+        None,
+        "nobody",
+    ),
     Mutant("a moved function", {}, None, "nobody"),
-    Mutant("a new helper", {"matching.py": [("def check_features", "def _helper(x):\n    return x + 1\n\n\ndef check_features")]}, None, "nobody"),
+    Mutant(
+        "a new helper",
+        {
+            "matching.py": [
+                ("def check_features", "def _helper(x):\n    return x + 1\n\n\ndef check_features")
+            ]
+        },
+        None,
+        "nobody",
+    ),
 ]
 TOGETHER = Mutant(", ".join(x.name for x in HARMLESS), {}, None, "nobody")
+LOOSER = [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")]
+WITH_TOLERANCE = ("explain", "kernels", "losses", "matching", "retrieval", "sinkhorn")
 BUGS = [
-    Mutant("an off-by-one in R-precision", {"metrics.py": [("(place_k <= r_q[:, None])", "(place_k < r_q[:, None])")]}, ranks, "rows with R-precision"),
-    Mutant("swapped marginals", {"marginals.py": [("return Marginals(*masses, fallback_b)", "return Marginals(*masses[::-1], fallback_b)")]}, matches, "rows of a matching"),
-    Mutant("tolerance of Sinkhorn .01 for .001", {name: [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")] for name in ("kernels.py", "matching.py", "explain.py", "sinkhorn.py", "losses.py", "retrieval.py")},
-           matches, "rows of a matching"),
-    Mutant("weight alpha of Multi-Similarity 4 for 2", {"losses.py": [("dict(alpha=2, beta=40, base=0.5)", "dict(alpha=4, beta=40, base=0.5)")]}, uses_loss("multi_similarity"), "networks trained by it"),
-    Mutant("margin of the Margin loss .3 for .2", {"losses.py": [("dict(margin=0.2, beta=1.2, learn_beta=True)", "dict(margin=0.3, beta=1.2, learn_beta=True)")]}, uses_loss("margin"), "networks trained by it"),
+    Mutant(
+        "an off-by-one in R-precision",
+        {"metrics.py": [("(place_k <= r_q[:, None])", "(place_k < r_q[:, None])")]},
+        ranks,
+        "rows with R-precision",
+    ),
+    Mutant(
+        "swapped marginals",
+        {
+            "marginals.py": [
+                ("Marginals(*masses, fallback_b)", "Marginals(*masses[::-1], fallback_b)")
+            ]
+        },
+        weighs,
+        "rows of a matching by masses",
+    ),
+    Mutant(
+        "tolerance of Sinkhorn .01 for .001",
+        {f"{module}.py": LOOSER for module in WITH_TOLERANCE},
+        transports,
+        "rows of Sinkhorn's algorithm",
+    ),
+    Mutant(
+        "weight alpha of Multi-Similarity 4 for 2",
+        {"losses.py": [("dict(alpha=2, beta=40", "dict(alpha=4, beta=40")]},
+        uses_loss("multi_similarity"),
+        "networks trained by it",
+    ),
+    Mutant(
+        "margin of the Margin loss .3 for .2",
+        {"losses.py": [("dict(margin=0.2, beta=1.2", "dict(margin=0.3, beta=1.2")]},
+        uses_loss("margin"),
+        "networks trained by it",
+    ),
 ]
 
 
 def copy_of_the_repository(folder: Path) -> Path:
     "Everything that git knows or would add, and links to the data sets that are here."
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     for name in names:
         if (REPOSITORY / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +170,9 @@ def apply(mutant: Mutant, copy: Path) -> dict[Path, str]:
     if mutant is TOGETHER:
         before: dict[Path, str] = {}
         for part in HARMLESS:
-            before = apply(part, copy) | before  # the first state of a file is the one to come back to
+            before = (
+                apply(part, copy) | before
+            )  # the first state of a file is the one to come back to
         return before
     before = {}
     for name, edits in mutant.edits.items():
@@ -123,8 +206,20 @@ def restore(before: dict[Path, str]) -> None:
 
 def diml(copy: Path, *words: str) -> subprocess.CompletedProcess:
     "The command of the copy."
-    environment = os.environ | {"PYTHONPATH": str(copy), "DIML_DATA": str(copy / "data"), "DIML_CACHE": str(cache_dir()), "OMP_NUM_THREADS": "1", "DIML_QUIET": "1"}
-    return subprocess.run([sys.executable, "-m", "diml_nb", *words], cwd=copy, env=environment, capture_output=True, text=True)
+    environment = os.environ | {
+        "PYTHONPATH": str(copy),
+        "DIML_DATA": str(copy / "data"),
+        "DIML_CACHE": str(cache_dir()),
+        "OMP_NUM_THREADS": "1",
+        "DIML_QUIET": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "diml_nb", *words],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 def check(copy: Path, name: str) -> str:
@@ -141,7 +236,10 @@ def check(copy: Path, name: str) -> str:
 
 def stale(copy: Path) -> int:
     "How many committed records of all presets are stale in the copy."
-    return sum(diml(copy, "report", "--preset", preset).stdout.count(" stale ") for preset in ("quick", "full"))
+    return sum(
+        diml(copy, "report", "--preset", preset).stdout.count(" stale ")
+        for preset in ("quick", "full")
+    )
 
 
 def judge(mutant: Mutant, copy: Path) -> dict:
@@ -168,15 +266,22 @@ def judge(mutant: Mutant, copy: Path) -> dict:
 
 def table(found: list[dict]) -> str:
     "In markdown."
-    lines = ["| change | used by | fails the pinned rows of | stale records | as expected |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| change | used by | fails the pinned rows of | stale records | as expected |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for x in found:
         failed = ", ".join(name[:2] for name in x["failed"]) or "none"
-        lines.append(f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} | {'yes' if x['as expected'] else 'NO, expected ' + (', '.join(n[:2] for n in x['expected']) or 'none')} |")
+        lines.append(
+            f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} | {'yes' if x['as expected'] else 'NO, expected ' + (', '.join(n[:2] for n in x['expected']) or 'none')} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="changes whose name holds this word")
     options = parser.parse_args()
     chosen = [mutant for mutant in [TOGETHER, *BUGS] if options.only in mutant.name]
@@ -187,7 +292,9 @@ def main() -> int:
             found.append(judge(mutant, copy) | {"commit": commit()})
             kept = json.loads(path.read_text()) if path.exists() else []
             others = [x for x in kept if x["change"] != mutant.name]
-            with atomic_path(path) as partial:  # after each change, so that a killed run has not been for nothing
+            with atomic_path(
+                path
+            ) as partial:  # after each change, so that a killed run has not been for nothing
                 partial.write_text(json.dumps([*others, found[-1]], indent=1) + "\n")
     print(table(found))
     return int(not all(x["as expected"] for x in found))

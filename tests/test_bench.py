@@ -80,8 +80,8 @@ def committed(request):
 def test_a_record_is_named_by_what_is_measured(committed, bench):
     config = {name: committed.config[name] for name in ("preset", "device", "threads")}
     config |= dict(seed=0) | bench.PRESETS["full"]
-    names = [committed.hash, Record("bench", config, {}, 1).hash]
-    assert names[0] == names[1]
+    assert committed.hash == Record("bench", config, {}, 1).hash
+    assert committed.hash != Record("bench", config | dict(threads=[3]), {}, 1).hash
     assert (REPOSITORY / "data" / "results" / "bench" / f"{committed.hash}.json").exists()
 
 

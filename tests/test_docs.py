@@ -150,7 +150,7 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
     assert names != book.made_of(["from diml_nb.sinkhorn import sinkhorn\nsinkhorn(1)"])        # one cell, one output
     assert names != book.made_of(["from diml_nb.sinkhorn import sinkhorn", "sinkhorn(1)", "# a cell more"])
     everything = book.made_of(["from diml_nb.reproduce import find_record", "find_record('walk', 'full')"])
-    assert {"diml_nb/losses.py", "diml_nb/kernels.c", "bench/bench.py"} <= set(everything)
+    assert {"diml_nb/losses.py", "diml_nb/kernels.c", "bench/bench.py", "Makefile", "nbs/reproduce/_template.ipynb"} <= set(everything)
     assert [name for name in everything if name.startswith("data/results/walk/")]
 
 
