@@ -274,7 +274,7 @@ class Run:
         "Save the finished record in place of an older one of the same run, and return its path."
         self.record.finished = True
         # again: by now every package that was needed is imported
-        self.record.environment = environment()
+        self.record.environment = environment(self.record.config.get("device"))
         if self._verified:
             return self._verified.finish()
         save_record(self.record, self.path)

@@ -247,15 +247,17 @@ def commit(root: str | Path = REPOSITORY) -> str:
     return f"{name} with changes" if name and changed else name
 
 # %% ../../nbs/02_provenance.ipynb #62c528f6
-def environment() -> dict:
+def environment(
+    where: str | None = None,  # the device that computes; default: the fastest one here
+) -> dict:
     "What a reader needs to judge or repeat a run: commit, packages, processor, threads."
-    where = device()
+    where = str(device(where))
+    cores, threads = os.cpu_count(), torch.get_num_threads()
     return {
         "commit": commit(),
-        "device": str(where),
-        "processor": processor(str(where)),
+        "device": where,
+        "processor": processor(where),
         "packages": imported_packages(),
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        "{torch.get_num_threads()} threads",
+        "system": f"{platform.system()} {platform.machine()}, {cores} cores, {threads} threads",
     }
