@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from .core import progress, sha256
-from .data import ImageSet, get_dataset
+from .data import SOURCES, ImageSet, get_dataset
 from .embedding import check_splits
 from .features import load_image
 from .files import PHOTOGRAPHS, READABLE, image_files
@@ -179,9 +179,11 @@ def _prospect(images: ImageSet, settings: dict) -> tuple[dict, dict, list]:
     return facts.get("train", {}), facts.get("evaluate", {}), refused
 
 
-def _left_alone(folder: Path) -> list[str]:
-    "A remark on files that are not taken as images."
-    found = Counter()
+def _left_alone(name: str | Path) -> list[str]:
+    "A remark on the files of a folder that are not taken as images."
+    folder, found = Path(name).expanduser(), Counter()
+    if str(name) in SOURCES or not folder.is_dir() or (folder / "images.csv").is_file():
+        return []
     for at in image_files(folder)[1]:
         names = [p for p in at.iterdir() if p.is_file() and not p.name.startswith(".")]
         found.update(p.suffix.lower() or "no ending" for p in names if p.suffix.lower() not in READABLE | PHOTOGRAPHS)
@@ -205,15 +207,14 @@ def check_set(
         with ThreadPoolExecutor() as pool:
             found = list(progress(pool.map(look_at, images.paths), "looking at images", total=len(images)))
         training, evaluation, refused = _prospect(images, settings)
+        alone = _left_alone(name)
     top = Path(os.path.commonpath([p.parent for p in images.paths]))
     names = [p.relative_to(top).as_posix() for p in images.paths]
     looks = dict(zip(names, found))
     faults = [f"{file}: {x.fault}" for file, x in looks.items() if x.fault]
     if faults:
         refused.insert(0, f"{len(faults)} of {len(images)} images cannot be used:\n" + "\n".join(faults))
-    odd = [*_said(said), *_odd_classes(images), *_same_bytes(images, names, looks), *_odd_pictures(looks)]
-    if Path(name).expanduser().is_dir() and str(top).startswith(str(Path(name).expanduser().absolute())):
-        odd += _left_alone(Path(name).expanduser().absolute())
+    odd = [*_said(said), *_odd_classes(images), *_same_bytes(images, names, looks), *_odd_pictures(looks), *alone]
     title = f"{images.name}: {len(images)} images of {len(images.label_n.unique())} classes in {top}"
     return Report(title, _splits(images), _pictures(found), tuple(odd), training, evaluation, tuple(refused))
 
