@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -48,7 +49,7 @@ def look_at(path: Path) -> Look:
         with Image.open(path) as image:
             found |= dict(format=image.format or "?", mode=image.mode, width=image.width, height=image.height)
             if image.mode.startswith("I"):
-                found["levels"] = int(image.getextrema()[1])
+                found["levels"] = int(np.asarray(image).max())
         found["flat"] = all(low == high for low, high in load_image(path).getextrema())
     except Exception as error:  # readers raise whatever their formats make of a damaged file
         return Look(fault=str(error).removeprefix(f"cannot read the image {path}: ") or type(error).__name__, **found)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from .core import data_dir, progress, sha256
 from .features import load_image
-from .files import PHOTOGRAPHS, READABLE, image_files, like_a_split, read_table, split_of
+from .files import PHOTOGRAPHS, READABLE, SPLITS, image_files, like_a_split, read_table, split_of
 
 # %% ../nbs/20_data.ipynb #d4cdcd31
 def picture_grid(
@@ -182,6 +182,7 @@ def load_csv(
     classes = tuple(dict.fromkeys(rows.label))
     label_n = torch.tensor(pd.Index(classes).get_indexer(rows.label))
     split_n = tuple(rows.split) if 'split' in rows else first_half(label_n)
+    if strange := sorted(set(split_n) - set(SPLITS)): warnings.warn(f'{file}: splits {", ".join(strange[:10])} are none of {", ".join(SPLITS)}; only `diml evaluate --split` reads them', stacklevel=2)
     extra = {c: _column(file, c, rows[c]) for c in rows if c not in ('path', 'label', 'split', 'sha256')}
     if check: check_images(paths)
     return ImageSet(name or file.stem, paths, label_n, classes, split_n, extra)

@@ -61,7 +61,10 @@ def _some(images: ImageSet, numbers: Tensor, most: int = 5) -> str:
 def _learning(images: ImageSet, batch_size: int, per_class: int, validation: float, seed: int) -> tuple[dict, list]:
     "Numbers of a training on all of these images, and what stops it."
     refused, way = [], []
-    try: learn, held = hold_out(images.label_n, validation, seed)
+    try:
+        learn, held = hold_out(images.label_n, validation, seed)
+        left = len(images.label_n[learn].unique())
+        if left < 2 and len(held): raise ValueError(f"validation: {validation} of {len(images.label_n.unique())} classes leaves {left} to learn from, expected at least 2; hold out fewer")
     except ValueError as error:
         refused.append(str(error))
         way.append("--set validation=0")
@@ -73,7 +76,7 @@ def _learning(images: ImageSet, batch_size: int, per_class: int, validation: flo
         way.append(f"--set per_class={fewest}")
     if needed > len(classes):
         refused.append(f"batch_size: {batch_size} with {per_class} of each class needs {needed} classes, there are {len(classes)} to learn from")
-    if needed > len(classes) or batch_size % fewest:
+    if batch_size // fewest > len(classes) or batch_size % fewest:
         way.insert(0, f"--batch-size {min(batch_size // fewest, len(classes)) * fewest}")
     if len(classes) < 2: refused.append(f"training needs at least two classes to learn from, there is {len(classes)}")
     elif refused: refused.append(f"what would do: {' '.join(way)}")

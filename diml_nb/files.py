@@ -10,7 +10,6 @@ import csv, io, os, re, warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -165,7 +164,7 @@ def read_table(file: str | Path) -> pd.DataFrame:
     if missing := {"path", "label"} - set(rows):
         raise ValueError(f"{file}: no column {' and '.join(sorted(missing))}, only {', '.join(rows)}; rename the columns that mean them")
     for name in {"path", "label", "split", "mask"} & set(rows):
-        if empty := [str(n + 2) for n in rows.index[rows[name] == ""] if not (name == "split" and "is_query" in rows)]:
+        if empty := [str(n + 2) for n in rows.index[rows[name] == ""]]:
             raise ValueError(f"{file}: {name} is empty in line {', '.join(empty[:10])}")
     if double := sorted(rows.path[rows.path.map(os.path.normpath).duplicated()]):
         raise ValueError(f"{file}: {len(double)} paths stand there twice: {', '.join(double[:10])}")
@@ -173,35 +172,15 @@ def read_table(file: str | Path) -> pd.DataFrame:
         raise ValueError(f"{file} lists no image")
     return _with_splits(file, rows)
 
-# %% ../nbs/19_files.ipynb #c8a30b83
-_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
-
-
+# %% ../nbs/19_files.ipynb #9a12892b
 def _with_splits(file: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
     "The same rows, with the usual names of the splits."
-    if "split" in rows:
-        split = rows.split.map(split_of)
-        if strange := [f"{rows.split[n]!r} in line {n + 2}" for n in rows.index[split.isna()]]:
-            raise ValueError(f"{file}: split: expected {', '.join(SPLITS)}, got {', '.join(strange[:10])}")
-        rows = rows.assign(split=split)
     flags = sorted({"is_query", "is_gallery"} & set(rows))
-    if not flags:
-        return rows
-    if len(flags) < 2 or "split" not in rows:
+    if flags and (len(flags) < 2 or "split" not in rows):
         raise ValueError(f"{file}: {flags[0]}: expected is_query, is_gallery and split together")
-    return rows.assign(split=_roles(file, rows)).drop(columns=flags)
-
-
-def _roles(file: str | Path, rows: pd.DataFrame) -> pd.Series:
-    "The split of each image by its flags: `test` for both of them, `query`, `gallery`, or `train`."
-    query, gallery = (rows[name].str.lower().map(_TRUTH) for name in ("is_query", "is_gallery"))
-    known = query.notna() & gallery.notna()
-    query, gallery = query.eq(True), gallery.eq(True)
-    role = pd.Series(np.select([query & gallery, query, gallery], ["test", "query", "gallery"], "train"), rows.index)
-    wrong = ~known | ((rows.split == "train") != (role == "train"))
-    if wrong.any():
-        lines = ", ".join(str(n + 2) for n in rows.index[wrong][:10])
-        raise ValueError(f"{file}: is_query, is_gallery: expected none of them in train, and one or both True elsewhere; not so in line {lines}")
-    if "test" in set(role) and {"query", "gallery"} & set(role):
-        raise ValueError(f"{file}: is_query, is_gallery: some images are both, others one of them; expected both for all, or one for each")
-    return role
+    if "split" not in rows:
+        return rows
+    split = rows.split.map(lambda name: split_of(name) or name)
+    if flags and "test" not in set(split):
+        split = split.replace("val", "test")
+    return rows.assign(split=split)
