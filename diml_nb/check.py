@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -37,7 +36,6 @@ class Look(NamedTuple):
     width: int = 0  # pixels, as it is stored
     height: int = 0
     digest: str = ""  # of its bytes
-    levels: int = 0  # largest number in it, where it has 16 bits
     flat: bool = False  # the same colour everywhere
 
 
@@ -48,8 +46,6 @@ def look_at(path: Path) -> Look:
         found["digest"] = sha256(path)
         with Image.open(path) as image:
             found |= dict(format=image.format or "?", mode=image.mode, width=image.width, height=image.height)
-            if image.mode.startswith("I"):
-                found["levels"] = int(np.asarray(image).max())
         found["flat"] = all(low == high for low, high in load_image(path).getextrema())
     except Exception as error:  # readers raise whatever their formats make of a damaged file
         return Look(fault=str(error).removeprefix(f"cannot read the image {path}: ") or type(error).__name__, **found)
@@ -65,7 +61,6 @@ def _odd_pictures(looks: dict[str, Look]) -> list[str]:
     "Remarks on pictures by their name."
     good = {name: x for name, x in looks.items() if not x.fault}
     kinds = {
-        "use at most the 4096 lowest of 65536 levels, so they are nearly black (12 bits kept in 16?)": lambda x: 0 < x.levels < 4096,
         "are one colour all over": lambda x: x.flat,
         "are smaller than 32 pixels": lambda x: min(x.width, x.height) < 32,
         "are more than twice as long as wide, of which a network sees the square in the middle": lambda x: max(x.width, x.height) > 2 * min(x.width, x.height),

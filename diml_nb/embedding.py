@@ -58,13 +58,19 @@ def _some(images: ImageSet, numbers: Tensor, most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _held_out(label_n: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    "As `hold_out`; ValueError if fewer than two classes are left to learn from."
+    learn, held = hold_out(label_n, share, seed)
+    classes, left = len(label_n.unique()), len(label_n[learn].unique())
+    if left < 2 and len(held):
+        raise ValueError(f"validation: {share} of {classes} classes leaves {left} to learn from, expected at least 2; hold out fewer")
+    return learn, held
+
+
 def _learning(images: ImageSet, batch_size: int, per_class: int, validation: float, seed: int) -> tuple[dict, list]:
     "Numbers of a training on all of these images, and what stops it."
     refused, way = [], []
-    try:
-        learn, held = hold_out(images.label_n, validation, seed)
-        left = len(images.label_n[learn].unique())
-        if left < 2 and len(held): raise ValueError(f"validation: {validation} of {len(images.label_n.unique())} classes leaves {left} to learn from, expected at least 2; hold out fewer")
+    try: learn, held = _held_out(images.label_n, validation, seed)
     except ValueError as error:
         refused.append(str(error))
         way.append("--set validation=0")
