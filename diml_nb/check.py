@@ -207,9 +207,10 @@ def check_set(
     top = Path(os.path.commonpath([p.parent for p in images.paths]))
     names = [p.relative_to(top).as_posix() for p in images.paths]
     looks = dict(zip(names, found))
-    faults = [f"{file}: {x.fault}" for file, x in looks.items() if x.fault]
+    masks = {f"mask {p.name}": look_at(p) for p in images.extra.get("mask", ())}
+    faults = [f"{file}: {x.fault}" for file, x in (looks | masks).items() if x.fault]
     if faults:
-        refused.insert(0, f"{len(faults)} of {len(images)} images cannot be used:\n" + "\n".join(faults))
+        refused.insert(0, f"{len(faults)} of {len(images) + len(masks)} images cannot be used:\n" + "\n".join(faults))
     odd = [*_said(said), *_odd_classes(images), *_same_bytes(images, names, looks), *_odd_pictures(looks), *alone]
     title = f"{images.name}: {len(images)} images of {len(images.label_n.unique())} classes in {top}"
     return Report(title, _splits(images), _pictures(found), tuple(odd), training, evaluation, tuple(refused))

@@ -178,13 +178,13 @@ def load_csv(
         hint = '; in a table / divides folders' if any('\\' in p for p in missing) else ''
         if missing: raise FileNotFoundError(f'{len(missing)} of {len(rows)} images are missing in {file.parent}: {", ".join(missing[:10])}{hint}')
     paths = tuple(file.parent/p for p in rows.path)
-    if check: _once(paths, file)
+    if check or (name or file.stem) not in SOURCES: _once(paths, file)
     classes = tuple(dict.fromkeys(rows.label))
     label_n = torch.tensor(pd.Index(classes).get_indexer(rows.label))
     split_n = tuple(rows.split) if 'split' in rows else first_half(label_n)
     if strange := sorted(set(split_n) - set(SPLITS)): warnings.warn(f'{file}: splits {", ".join(strange[:10])} are none of {", ".join(SPLITS)}; only `diml evaluate --split` reads them', stacklevel=2)
     extra = {c: _column(file, c, rows[c]) for c in rows if c not in ('path', 'label', 'split', 'sha256')}
-    if check: check_images(paths)
+    if check: check_images([*paths, *extra.get('mask', ())])
     return ImageSet(name or file.stem, paths, label_n, classes, split_n, extra)
 
 # %% ../nbs/20_data.ipynb #a385e03a

@@ -572,6 +572,22 @@ def test_check_escapes_names(tmp_path):
     assert status == 1 and "\x1b" not in output and r"a\x1b[31m" in output
 
 
+def test_a_broken_mask_is_refused_first(tmp_path):
+    tree(tmp_path, "a/1.png", "b/1.png", "m/1.png", "m/2.png")
+    (tmp_path / "t.csv").write_text("path,label,mask\na/1.png,a,m/1.png\nb/1.png,b,m/2.png\n")
+    assert len(load_csv(tmp_path / "t.csv")) == 2
+    (tmp_path / "m" / "2.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="1 of 4 images cannot be used:.*\n.*m/2.png"):
+        load_csv(tmp_path / "t.csv")
+    assert "mask 2.png" in str(check_set(tmp_path / "t.csv"))
+
+
+def test_check_refuses_what_loading_refuses(four):
+    (four / "b" / "3.png").symlink_to("../a/1.png")
+    (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
+    assert "stand there twice, by links" in check_set(four / "t.csv").refused[0]
+
+
 def test_check_of_tables_and_named_sets(tmp_path):
     tree(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "t.csv").write_text("path;label\na/1.png;1\na/2.png;01\nb/1.png;b\n")
@@ -656,3 +672,13 @@ def test_archives_without_a_cache(monkeypatch):
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     with pytest.raises(OSError, match="x.zip: there is no folder to look for it .*--archives"):
         obtain(File("x.zip"))
+
+
+def test_a_set_that_is_there_needs_no_disk_to_write_on(tmp_path, monkeypatch):
+    from diml_nb.fetch import fetch
+
+    shutil.copytree(data_dir() / "emoji", tmp_path / "emoji")
+    monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda **options: pytest.fail("it was made again"))
+    before = sorted(tmp_path.rglob("*"))
+    assert fetch("emoji", root=tmp_path) == tmp_path / "emoji" and sorted(tmp_path.rglob("*")) == before
