@@ -28,7 +28,7 @@ def data_dir(
     root: str | Path | None = None,  # the folder itself; default: `DIML_DATA`, else data/ of the repository
 ) -> Path:
     "The `data/` folder of the repository. `FileNotFoundError` says what to do when this is an installed package without one."
-    path = Path(root or os.environ.get("DIML_DATA") or REPOSITORY / "data")
+    path = Path(root or os.environ.get("DIML_DATA") or REPOSITORY / "data").expanduser()
     if not path.is_dir():
         raise FileNotFoundError(
             f"no data folder at {path}: the data live in the repository, not in the package; "
