@@ -17,12 +17,16 @@ from .bank import open_bank, write_bank
 from .core import sha256
 from .data import ImageSet
 from .features import PUBLISHED_MARGIN, Backbone, Features, load_image, mapped_maps, pool
-from .metrics import Metrics, retrieval_metrics
+from .matching import check_features
+from .metrics import Metrics, as_labels, retrieval_metrics
 from .retrieval import rerank, search
+from .sinkhorn import check_solver
 
 # %% ../nbs/31_embedding.ipynb #8566d87e
 def hold_out(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     "Positions of the images to learn from, and of those of a `share` of the classes, drawn by lot, to validate on."
+    label_n = as_labels("label_n", label_n)
+    if not 0 <= share < 1: raise ValueError(f"share: expected a part of the classes, 0 to below 1, got {share}")
     classes, count = label_n.unique(return_counts=True)
     classes = classes[count > 1]                              # a class of one image cannot be searched for
     drawn = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))][: round(share * len(classes))]
@@ -116,13 +120,29 @@ def embedded(network: nn.Module, inputs: Inputs, *, grid: int, folder: Path, ide
     if part[1] > 1: torch.distributed.barrier()
     if part[0] == 0: shutil.rmtree(folder)
 
+# %% ../nbs/31_embedding.ipynb #7e35d9c4
+def _check_evaluation(features: Features, label_n: Tensor, top_k: int, marginals: str, eps: float) -> None:
+    "Raise an error unless some image has another of its class to find, and the options are possible."
+    if len(label_n) != len(features):
+        raise ValueError(f"label_n: expected {len(features)} class numbers, one for each image, got {len(label_n)}")
+    if label_n.unique(return_counts=True)[1].max() < 2:
+        raise ValueError(
+            f"label_n: each of the {len(label_n)} images is the only one of its class, so nobody has anything to find; "
+            "take a split with two images of a class or more"
+        )
+    check_features(marginals, "transport", features=features[:1])
+    check_solver(eps, 1e-3, 200)
+    if top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
+
 # %% ../nbs/31_embedding.ipynb #0a18aadd
 def evaluate(
-    features: Features, label_n: Tensor,   # of all images; a `Bank` too
+    features: Features, label_n: Tensor,   # of all images; a `Bank` too; class numbers, in NumPy too
     *, structural: bool = True,            # re-rank by matching; else the cosine alone
     top_k: int = 100, marginals: str = "cross_correlation", eps: float = 0.05, memory: int | None = None,     # as in `rerank`
 ) -> Metrics:
     "Each image against all others: ranked by the cosine of the wholes, and if `structural` the first `top_k` re-ranked by cosine + S. Processes share the queries."
+    label_n = as_labels("label_n", label_n)
+    _check_evaluation(features, label_n, top_k, marginals, eps)
     rank, count = processes()
     mine_q, found = torch.arange(len(features))[rank::count], []
     longest = max(top_k, 8, int(label_n.unique(return_counts=True)[1].max()))      # more places than the metrics read would fill the memory
