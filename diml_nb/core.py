@@ -97,15 +97,28 @@ def check_tensors(
     return sizes
 
 # %% ../nbs/00_core.ipynb #ec1d1777
+def _mixed() -> list[str]:
+    "The devices on which autocast is on."
+    accelerator = torch.accelerator.current_accelerator()
+    names = {"cpu", accelerator.type} if accelerator else {"cpu"}
+    return [name for name in names if torch.is_autocast_enabled(name)]
+
+
+def _kept(x: torch.Tensor) -> torch.Tensor: return x
+
+
+def _unmixed(x: torch.Tensor) -> torch.Tensor:
+    "What a step kept for its backward pass; that step goes back without autocast, and torch puts it on again behind it."
+    for name in _mixed(): torch.set_autocast_enabled(name, False)
+    return x
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
-    "Switch `torch.autocast` off on every device: a `with` block, or `@full_precision()` above a function."
-    accelerator = torch.accelerator.current_accelerator()
-    devices = {"cpu", accelerator.type} if accelerator else {"cpu"}
+    "Switch `torch.autocast` off on every device, for the way back too: a `with` block, or `@full_precision()` above a function."
     with ExitStack() as stack:
-        for name in devices:
-            if torch.is_autocast_enabled(name):
-                stack.enter_context(torch.autocast(name, enabled=False))
+        for name in (names := _mixed()): stack.enter_context(torch.autocast(name, enabled=False))
+        if names: stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _unmixed))
         yield
 
 # %% ../nbs/00_core.ipynb #8a848941

@@ -291,6 +291,7 @@ def receptive_field(
     *, grid: int = 7,
 ) -> Tensor:                                         # (H, W), sums to 1
     "Effective receptive field of a cell: mean size of the gradient of its length by each pixel."
+    check_tensors("bchw", image_bchw=image_bchw)
     if not 0 <= cell < grid**2: raise ValueError(f"cell: expected 0 to {grid**2 - 1}, got {cell}")
     image_bchw = image_bchw.detach().to(next(backbone.parameters()).device).clone().requires_grad_(True)
     with torch.enable_grad(): length = pool(backbone(image_bchw), grid=grid).norm_bn[:, cell].sum()

@@ -70,6 +70,7 @@ def group_all(grouping: Grouping, map_nchw: Tensor, *, block: int = 256) -> Grou
 @full_precision()
 def as_features(groups: Groups) -> Features:
     "Each image as one cell, its embedding: what `search` and the metrics take."
+    check_tensors("bkc", group_bkc=groups.group_bkc)
     return pool(groups.embedding_bc[:, :, None, None], grid=1)
 
 # %% ../../nbs/51_grouping.ipynb #3b365de3

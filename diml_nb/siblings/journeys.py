@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from ..core import check_tensors, full_precision, progress, seed_everything
+from ..core import HALF, check_tensors, full_precision, progress, seed_everything
 
 # %% ../../nbs/58_journeys.ipynb #e1a53240
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ class Attribution(NamedTuple):
 
 
 def _ask(value, mask_sn):
-    with torch.no_grad(): value_s = value(mask_sn).double()
+    with torch.no_grad(): value_s = value(mask_sn)
+    if value_s.dtype in HALF: raise TypeError(f"value: expected numbers in float32 or float64, got {value_s.dtype}")
+    value_s = value_s.double()
     if value_s.shape != (len(mask_sn),): raise ValueError(f"value: expected one number for each of {len(mask_sn)} sets, got shape {tuple(value_s.shape)}")
     check_tensors("s", value=value_s)
     return value_s

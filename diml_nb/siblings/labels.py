@@ -128,9 +128,13 @@ class LabelAutoencoder(nn.Module):
         "Make negative weights of the decoder 0, where they are not free."
         if self.nonnegative: self.to_hidden.weight.data.clamp_(min=0), self.to_labels.weight.data.clamp_(min=0)
     @full_precision()
-    def encode(self, label_nl: Tensor) -> Tensor: return self.encoder(label_nl)                 # (N, U), not negative
+    def encode(self, label_nl: Tensor) -> Tensor:                                               # (N, U), not negative
+        check_tensors("nl", label_nl=label_nl)
+        return self.encoder(label_nl)
     @full_precision()
-    def hidden(self, code_nu: Tensor) -> Tensor: return F.relu(self.to_hidden(code_nu))        # (N, V)
+    def hidden(self, code_nu: Tensor) -> Tensor:                                               # (N, V)
+        check_tensors("nu", code_nu=code_nu)
+        return F.relu(self.to_hidden(code_nu))
     @full_precision()
     def decode(self, code_nu: Tensor) -> Tensor: return self.to_labels(self.hidden(code_nu))   # (N, L) logits
     def forward(self, label_nl: Tensor) -> Tensor: return self.decode(self.encode(label_nl))
@@ -192,6 +196,7 @@ def hierarchy(
     *, units: int = 6, hidden: int = 3, labels: int = 4,                # how many branches to show at each level
 ) -> tuple[Branch, ...]:
     "Code units, the hidden units through which they speak, and the labels of these; shares at each level sum to 1 over all branches, shown or not."
+    check_tensors("nu", code_nu=code_nu)
     D_lv, E_vu, W_lu = network.to_labels.weight, network.to_hidden.weight, network.weight_lu
     share = lambda x: x / x.sum().clamp_min(1e-30)
     part_vu, label_lv = D_lv.sum(0)[:, None] * E_vu, D_lv / D_lv.sum(0).clamp_min(1e-30)
