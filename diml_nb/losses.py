@@ -108,19 +108,19 @@ class _Structural(_OnMaps):
 
     def __init__(self, *, grid=4, marginals="cross_correlation", eps=0.05, tol=1e-3, max_iter=200,
                  swap_marginals=False, shared_stop=False, block=1024, **kwargs):
+        self._check_options(grid, marginals, block, **kwargs)
         super().__init__(**kwargs)
-        self._check_options(grid, marginals, block)
         check_solver(eps, tol, max_iter)
         self.grid, self.block, self.shared_stop = grid, block, shared_stop      # cells a side, pairs at a time, the official solver
         self.options = dict(marginals=marginals, plan="transport", eps=eps, tol=tol, max_iter=max_iter, differentiable=False,
                             swap_marginals=swap_marginals, shared_stop="worst" if shared_stop else False)
         self.calls, self.known, self.wanted = 0, None, None     # matrices asked for; (maps, their matrix); the pairs that will be read
 
-    def _check_options(self, grid: int, marginals: str, block: int) -> None:
+    def _check_options(self, grid, marginals, block, *, p=2, normalize_embeddings=True, **others) -> None:
         "Raise an error for what PML's distances take and a matching cannot have."
         kind = type(self).__name__
-        if self.p != 2: raise ValueError(f"{kind}: expected p=2, since cells are unit vectors of that norm, got p={self.p!r}")
-        if not self.normalize_embeddings:
+        if p != 2: raise ValueError(f"{kind}: expected p=2, since cells are unit vectors of that norm, got p={p!r}")
+        if not normalize_embeddings:
             raise ValueError(f"{kind}: normalize_embeddings=False has no effect, since cells are made unit vectors; leave it out")
         if marginals not in MARGINALS:
             raise ValueError(f"marginals: expected one of {', '.join(MARGINALS)}, got {marginals!r}")
