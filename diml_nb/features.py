@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from .core import atomic_path, cache_dir, check_tensors, device, progress, sha256
+from diml_nb.core import (
+    HALF, atomic_path, cache_dir, check_tensors, device, full_precision, progress, sha256
+)
 
 # %% ../nbs/10_features.ipynb #681eb459
 def load_image(path: str | Path) -> Image.Image:
@@ -189,18 +191,19 @@ class Features:
         return Features(*(x.to(*args, **kwargs) for x in (self.local_bcn, self.norm_bn, self.global_bc)), self.grid)
 
 # %% ../nbs/10_features.ipynb #b3e639ba
+@full_precision()
 def pool(
     map_bchw: Tensor,             # any floating type; half precision is computed in float32
     *, grid: int = 4,             # cells a side; 4 is the paper's choice
     global_power: float = 0.0,    # exponent of a cell's length as its weight in the global vector; 0 = the plain average
 ) -> Features:
     "Cut feature maps (B, C, H, W) into `grid` x `grid` unit vectors by the published resize rule, and pool the global vector."
+    if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF: map_bchw = map_bchw.float()
     sizes = check_tensors("bchw", map_bchw=map_bchw)
     if not isinstance(grid, int) or grid < 1:
         raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
     if not 0 <= global_power < math.inf:
         raise ValueError(f"global_power: expected a finite exponent of at least 0, got {global_power!r}")
-    if map_bchw.dtype in (torch.float16, torch.bfloat16): map_bchw = map_bchw.float()
     cells = map_bchw
     if sizes["h"] % grid or sizes["w"] % grid:
         cells = F.interpolate(cells, size=(4 * grid, 4 * grid), mode="bilinear", align_corners=True)

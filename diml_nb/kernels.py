@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .core import REPOSITORY, atomic_path, cache_dir, sha256
+from .core import HALF, REPOSITORY, atomic_path, cache_dir, full_precision, sha256
 from .features import Features
 from .matching import _match, check_features
 from .sinkhorn import FLOOR, SAFE_EXPONENT, check_solver
@@ -174,6 +174,7 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: di
     _check_positions(*(min(side, key=len) for side in fields), i_p, j_p)
 
 # %% ../nbs/19_kernels.ipynb #279ff987
+@full_precision()
 def match_pairs(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor,     # pair p is image i_p of a with image j_p of b
     *, marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05,     # as in `match`
@@ -191,6 +192,7 @@ def match_pairs(
     return found
 
 # %% ../nbs/19_kernels.ipynb #71b77a66
+@full_precision()
 def flow_pairs(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor,
     *, marginals: str = "cross_correlation", eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200,
@@ -205,6 +207,7 @@ def flow_pairs(
     return flows
 
 # %% ../nbs/19_kernels.ipynb #0032a5f9
+@full_precision()
 @torch.no_grad()
 def pull_pairs(
     a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor,     # cells; pair p is i_p of a with j_p of b
@@ -215,6 +218,7 @@ def pull_pairs(
     given, shapes = (a_bcn, b_dcm, grad_p, slope_pnm), ((len(i_p),), (len(i_p), a_bcn.shape[2], b_dcm.shape[2]))
     if (grad_p.shape, slope_pnm.shape) != shapes or a_bcn.shape[1] != b_dcm.shape[1] or len({x.dtype for x in given}) > 1:
         raise ValueError("a_bcn, b_dcm, grad_p, slope_pnm: expected axes that fit and one dtype, got " + ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given))
+    if a_bcn.dtype in HALF: raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
     fast = a_bcn.device.type == "cpu" and a_bcn.dtype == torch.float32
     program = _pair_program(a_bcn.shape[2], b_dcm.shape[2], a_bcn.shape[1]) if fast else None
     size = max(1, -(-len(i_p) // torch.get_num_threads())) if program else 1024
