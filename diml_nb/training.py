@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from importlib.util import find_spec
@@ -55,6 +55,7 @@ class _Checked:
     def __post_init__(self):
         for f in fields(self):
             value, choices, least = getattr(self, f.name), f.metadata["choices"], f.metadata["least"]
+            if callable(getattr(value, "item", None)): object.__setattr__(self, f.name, value := value.item())      # a number of NumPy or torch
             if isinstance(value, int) and not isinstance(value, bool) and f.type in (float, float | None): object.__setattr__(self, f.name, value := float(value))
             if not isinstance(value, f.type) or isinstance(value, bool) != (f.type is bool): raise ValueError(f"{f.name}: expected {getattr(f.type, '__name__', f.type)}, got {value!r}")
             if isinstance(value, float) and not math.isfinite(value): raise ValueError(f"{f.name}: expected a finite number, got {value}")
@@ -230,7 +231,8 @@ def _build(config: TrainConfig, images: ImageSet, folder: Path, inputs: Inputs |
     metric = make_loss(config.loss, structural=config.structural, num_classes=len(images.label_n[learn].unique()), embedding_dim=config.embedding_dim,
                        grid=config.grid, proxies=config.proxies, distance=distance).to(accelerator.device)
     optimizer = torch.optim.Adam(_groups(config, network, metric))
-    with accelerator.main_process_first(): inputs = inputs or Inputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
+    if inputs is not None and len(inputs) != len(images): raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
+    with accelerator.main_process_first(): inputs = inputs if inputs is not None else Inputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
     network, optimizer = accelerator.prepare(network, optimizer)
     return _State(config, folder, identity, accelerator, network, metric, optimizer, images, learn, held, inputs)
 
@@ -456,12 +458,14 @@ class _Log:
     def __call__(self, numbers: dict[str, float]) -> None:
         if not self.main or not numbers: return
         line = dict(step=self.state.step, seconds=round(time.perf_counter() - self.start, 3), **numbers)
-        self.file.write(json.dumps(line) + "\n"), self.file.flush()
+        try: self.file.write(json.dumps(line) + "\n"), self.file.flush()
+        except OSError as error: raise OSError(f"{self.file.name} could not be written ({error}). Make room, and the same command goes on") from error
         if self.board: [self.board.add_scalar(k, v, self.state.step) for k, v in numbers.items()]
         if "loss" in numbers: self.bar.update(), self.bar.set_postfix(loss=f"{numbers['loss']:.3f}")
 
     def close(self) -> None:
-        for x in (self.file, self.bar, self.board) if self.main else (): x and x.close()
+        for x in (self.file, self.bar, self.board) if self.main else ():
+            with suppress(OSError): x and x.close()      # a full disk was said before
 
 # %% ../nbs/32_training.ipynb #04450782
 CHOICE = "validation_mean_average_precision_at_r"      # the best epoch has the largest
@@ -491,6 +495,7 @@ def _check(config: TrainConfig, images: ImageSet, folder: Path, workers: int, te
     if again["fresh"] and again["extend"]: raise ValueError("--fresh and --resume: the one forgets the run in the folder, the other goes on with it; choose")
     if workers < 0: raise ValueError(f"workers: expected at least 0 processes, got {workers}")
     if tensorboard and not find_spec("tensorboard"): raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
+    if not len(images): raise ValueError("images: expected at least one, got none")
     check_training(config, images, launched()[1])
     check_writable(folder)
     _check_run(folder, dict(config=asdict(config)), **again)
@@ -508,7 +513,7 @@ def fit(
     "Train, with a log (log.jsonl), checkpoints and validation; on one or many processes, with the same result."
     folder = Path(folder).expanduser()
     again = dict(fresh=fresh, extend=extend)
-    images = images or get_dataset(config.dataset).subset("train")
+    if images is None: images = get_dataset(config.dataset).subset("train")
     _check(config, images, folder, workers, tensorboard, **again)
     state = _build(config, images, folder, inputs, **again)
     _resume(state, fresh)
@@ -535,7 +540,7 @@ class Trained(NamedTuple):
 
 def load_trained(folder: str | Path) -> Trained:
     "Read model.safetensors; `ValueError` if it is damaged, or was trained on maps of other weights than this backbone has here."
-    path = Path(folder) / "model.safetensors"
+    path = Path(folder).expanduser() / "model.safetensors"
     if not path.exists(): raise FileNotFoundError(f"no trained network in {folder}: `diml train --out {folder}` makes one")
     header, weights = _read(path)
     config = TrainConfig(**header["identity"]["config"])
@@ -562,7 +567,7 @@ class TrainedBackbone(Backbone):
     "The network of a run, from prepared images to the maps of its head; `name` says which, `config` how it was trained."
 
     def __init__(self, folder: str | Path):
-        trained = load_trained(Path(folder).expanduser())
+        trained = load_trained(folder)
         config, backbone, run = trained.config, trained.backbone, Path(folder).expanduser().resolve().name
         name = f"{config.backbone}, trained on {Path(config.dataset).name} by {config.loss}{' + DIML' if config.structural else ''}, step {trained.best['step']} of run {run}"
         super().__init__(_Whole(backbone, trained.network.head), name=name, image_size=backbone.image_size, mean=backbone.mean, std=backbone.std)
@@ -663,7 +668,7 @@ def evaluate_once(
     for name, value in dict(top_k=top_k, resamples=resamples, memory=memory).items():
         if value is not None and value < 1: raise ValueError(f"{name}: expected at least 1, got {value}")
     config = _finished(folder)
-    asked = protocol(images or get_dataset(config.dataset), split)
+    asked = protocol(get_dataset(config.dataset) if images is None else images, split)
     if faults := evaluation_faults(asked): raise ValueError("; ".join(faults))
     if memory: _check_memory(asked, config, top_k, memory)
     record, path = _test_record(folder, config, asked, split, dict(top_k=top_k, resamples=resamples, seed=seed))

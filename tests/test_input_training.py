@@ -1,8 +1,7 @@
 "Training, evaluation and explanation: what cannot work is refused in the first second, by the name of an option, and leaves no file."
 import json
-import os
 import resource
-import subprocess
+import shutil
 import sys
 import warnings
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 
 import diml_nb.training as training
 from diml_nb.cli import app
-from diml_nb.core import check_writable, data_dir
+from diml_nb.core import REPOSITORY, check_writable, data_dir
 from diml_nb.data import ImageSet, get_dataset
 from diml_nb.embedding import LAUNCHED, Inputs, embed, join, processes
 from diml_nb.explorer import PairExplorer, look
@@ -126,6 +125,21 @@ def test_a_refused_run_does_not_stand_in_the_way(tmp_path):
     fit(TrainConfig(**SMALL | dict(epochs=1)), tmp_path / "run", images=few())
 
 
+def test_no_images_are_not_the_default_ones(tmp_path, nothing_computed):
+    "An empty set is false in Python; it was taken for no set, and emoji for it."
+    none = few().take([])
+    with pytest.raises(ValueError, match="images: expected at least one"): fit(TrainConfig(**SMALL), tmp_path / "run", images=none)
+    assert not list(tmp_path.iterdir())
+
+
+def test_maps_of_other_images_are_refused(tmp_path):
+    some = few(classes=4)
+    inputs = Inputs(some, training.backbone_of(TrainConfig(**SMALL)), True)
+    with pytest.raises(ValueError, match=f"inputs: expected those of {len(few())} images, got {len(some)}"):
+        fit(TrainConfig(**SMALL), tmp_path / "run", images=few(), inputs=inputs)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", (dict(workers=-1), dict(fresh=True, extend=True), dict(extend=True)), ids=str)
 def test_wrong_options_of_fit(tmp_path, nothing_computed, options):
     with pytest.raises(ValueError, match="workers|--fresh and --resume|--resume: there is no run"):
@@ -173,15 +187,12 @@ def test_single_images_among_others_are_evaluated(run, tmp_path):
 
 
 def test_training_says_that_its_test_split_cannot_be_evaluated(table):
-    some = few("test", 1)
-    status, said = diml("train", "--dataset", table(("test", some)), "--epochs", "1", "--batch-size", "6", "--set", "validation=0.34", "--set", "per_class=2",
-                        "--set", "embedding_dim=8", "--out", table().parent / "run")
+    own, short = table(("test", few("test", 1))), ["--epochs", "1", "--batch-size", "6", "--set", "validation=0.34"]
+    status, said = diml("train", "--dataset", own, *short, "--out", own.parent / "run")
     assert status == 0 and "note: `diml evaluate` will refuse this run: own, test: 6 of 6 queries" in said
 
 
 def copy_of(run, folder):
-    import shutil
-
     return Path(shutil.copytree(run, folder / "copy"))
 
 
@@ -294,7 +305,7 @@ def test_another_data_set(run, tmp_path, table):
 
 
 def test_a_split_by_name(run, tmp_path, table):
-    folder, own = copy_of(run, tmp_path), get_dataset(str(table(("val", few("test", 8)), ("test", few("test", 2)))))
+    folder, own = copy_of(run, tmp_path), get_dataset(str(table(("val", halves(few("test", 8))[0]), ("test", halves(few("test", 8))[1]))))
     record = evaluate_once(folder, images=own, split="val", resamples=50)
     asked = own.subset("val")
     assert close(intervals_of(record), metrics_of(run, asked, asked, torch.arange(len(asked))))
@@ -328,7 +339,7 @@ def test_queries_and_gallery_by_folders(run, tmp_path):
     own, folder = get_dataset(str(tmp_path / "set")), copy_of(run, tmp_path)
     record = evaluate_once(folder, images=own, resamples=50)
     assert close(intervals_of(record), metrics_of(run, own.subset("query"), own.subset("gallery")))
-    assert diml("evaluate", folder, "--dataset", tmp_path / "set")[1].startswith("set, query:gallery: 18 queries")
+    assert diml("evaluate", folder, "--dataset", tmp_path / "set")[1].startswith(f"set, query:gallery: {len(q)} queries")
 
 
 def test_queries_and_gallery_by_columns(run, tmp_path, table):
@@ -488,7 +499,7 @@ def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_pat
         (["train", "--lr", "inf"], "--lr inf: expected a finite number"),
         (["train", "--lr", "-1"], "--lr -1.0: expected at least 0"),
         (["train", "--epochs", "0"], "--epochs 0: expected at least 1"),
-        (["train", "--loss", "hinge"], "--loss hinge: expected one of margin"),
+        (["train", "--loss", "hinge"], "--loss hinge: expected one of angular"),
         (["train", "--set", "grid=seven"], "--set grid=seven: expected int"),
         (["train", "--set", "backbone=timm/resnet1"], "timm has no network 'resnet1'"),
         (["train", "--set", "backbone=vgg"], "unknown backbone 'vgg'"),
@@ -569,14 +580,34 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(tmp_path):
     assert all(torch.equal(x, bits(tmp_path / "run", "checkpoint")[k]) for k, x in bits(tmp_path / "whole", "checkpoint").items())
 
 
+def test_a_log_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    kept = training._step
+
+    def full(state, *batch):
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log.jsonl").stat().st_size, limits[1]))
+        return kept(state, *batch)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(training, "_step", full)
+    try:
+        with pytest.raises(OSError, match="log.jsonl could not be written .*the same command goes on"):
+            fit(TrainConfig(**SMALL), tmp_path, images=few())
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_a_place_that_is_not_there_yet_can_be_written(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words,message", ((["--device", "cuda"], "--device"), (["--out", "/dev/null/x"], "/dev/null is a file"), (["--only", "search"], "--only"), (["--folder", "/nowhere"], "--folder")), ids=str)
-def test_the_benchmark_refuses_first(words, message):
+@pytest.mark.parametrize("words,message", ((["--device", "cuda"], "--device"), (["--out", "/dev/null/x"], "/dev/null is a file"), (["--only", "search"], "--only"), (["--folder", "/nowhere"], "--folder"),
+                                           (["--threads", "0"], "--threads"), (["--folder", "/tmp", "--only", "training"], "--folder: the bank alone")), ids=str)
+def test_the_benchmark_refuses_first(words, message, monkeypatch, capsys):
     if "cuda" in words and torch.cuda.is_available(): pytest.skip("there is a GPU")
-    bench = Path(training.__file__).parent.parent / "bench" / "bench.py"
-    done = subprocess.run([sys.executable, str(bench), "--preset", "smoke", *words], capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    monkeypatch.syspath_prepend(str(REPOSITORY / "bench"))
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--preset", "smoke", *words])
+    import bench
+
+    monkeypatch.setattr(bench, "measure_all", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit) as stop: bench.main()
+    assert stop.value.code == 2 and message in capsys.readouterr().err
