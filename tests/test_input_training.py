@@ -1,7 +1,9 @@
 "Training, evaluation and explanation: what cannot work is refused in the first second, by the name of an option, and leaves no file."
 import json
+import os
 import resource
 import shutil
+import subprocess
 import sys
 import warnings
 from dataclasses import asdict, replace
@@ -440,7 +442,7 @@ def test_the_command_goes_on_with_the_settings_of_the_run(tmp_path, table):
 # a half-read environment
 
 
-@pytest.mark.parametrize("left", (dict(RANK="3"), dict(RANK="1", WORLD_SIZE="4"), dict(WORLD_SIZE="4", MASTER_ADDR="node7"), dict(SLURM_PROCID="3", SLURM_NTASKS="8"), dict(MASTER_ADDR="node7", LOCAL_RANK="2"), dict(OMPI_COMM_WORLD_SIZE="4")), ids=str)
+@pytest.mark.parametrize("left", (dict(RANK="3"), dict(RANK="1", WORLD_SIZE="4"), dict(WORLD_SIZE="4", MASTER_ADDR="node7"), dict(SLURM_PROCID="3", SLURM_NTASKS="8")), ids=str)
 def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_path):
     "All queries, one process, the same weights; what is missing is said where something would be lost."
     for name in LAUNCHED: monkeypatch.delenv(name, raising=False)
@@ -454,6 +456,15 @@ def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_p
     assert all(torch.equal(x, bits(tmp_path / "run", "model")[k]) for k, x in bits(run, "model").items())
     record = evaluate_once(tmp_path / "run", images=few("test"), resamples=50)
     assert len(record.rows[0]["result"]["per_query"]["precision_at_1"]) == len(few("test"))
+
+
+@pytest.mark.parametrize("left", (dict(LOCAL_RANK="2"), dict(OMPI_COMM_WORLD_SIZE="4")), ids=str)
+def test_accelerate_does_not_read_what_is_left(tmp_path, left):
+    "In a process of its own, for it is read once."
+    code = ("import sys; from diml_nb.training import ON_MAPS, TrainConfig, _accelerator\n"
+            "print(_accelerator(TrainConfig(**ON_MAPS)).num_processes)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | left, timeout=100)
+    assert done.stdout == "1\n", done.stderr[-2000:]
 
 
 def test_the_command_speaks_where_a_rank_is_left(monkeypatch, tmp_path, table):
