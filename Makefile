@@ -46,8 +46,8 @@ lab: .venv/ready ## the book in JupyterLab
 walk: .venv/ready ## the book from its first cell to its last, in JupyterLab on a clone: how long each notebook takes (half an hour, a record)
 	$(BIN)/python docs/walk.py
 
-explore: .venv/ready ## the explorers as a page, by Voila, for this machine only (nbs/explore/voila.json)
-	cd nbs/explore && $(abspath $(BIN))/voila explorers.ipynb
+explore: .venv/ready ## the explorers as a page, by Voila, for this machine only; RUN=FOLDER: of a network that `diml train` left there
+	$(BIN)/diml explore $(if $(RUN),--run '$(RUN)')
 
 docs: .venv/ready ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
 	$(BIN)/python docs/book.py _docs

@@ -29,9 +29,9 @@ import torch  # noqa: E402
 import bank  # noqa: E402
 import evaluation  # noqa: E402
 import step  # noqa: E402
-from measure import fresh, quietest, roofline, threads  # noqa: E402
+from measure import fresh, present_device, quietest, roofline, threads  # noqa: E402
 
-from diml_nb.core import REPOSITORY, data_dir  # noqa: E402
+from diml_nb.core import REPOSITORY, check_writable, data_dir  # noqa: E402
 from diml_nb.experiments.provenance import (  # noqa: E402
     fingerprint,
     processor,
@@ -297,7 +297,10 @@ def figure(record: Record) -> Figure:
 
 def counts_of(text: str) -> list[int]:
     "'1,all' as numbers of threads, each once."
-    return sorted({torch.get_num_threads() if x == "all" else int(x) for x in text.split(",")})
+    counts = sorted({torch.get_num_threads() if x == "all" else int(x) for x in text.split(",")})
+    if counts[0] < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers of at least 1, got {text}")
+    return counts
 
 
 # where it goes
@@ -364,10 +367,26 @@ def options_of() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--dirty", action="store_true", help="with --publish: also a record of code that differs from its commit")
     given = parser.parse_args()
     given.only = given.only.split(",")
+    parser.set_defaults(only=list(PARTS), threads=counts_of("1,all"))
     if unknown := set(given.only) - set(PARTS):
         parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     if given.folder and not Path(given.folder).is_dir():
         parser.error(f"--folder: there is no folder {given.folder}")
+    if given.device != "cpu" and given.only == ["bank"]:
+        parser.error("--only bank: the bank is measured on the CPU alone, without --device")
+    if given.folder and "bank" not in given.only:
+        parser.error("--folder: the bank alone is written there, and --only leaves it out")
+    idle = [name for name in ("only", "fresh", "folder", "threads") if getattr(given, name) != parser.get_default(name)]
+    if given.publish and idle:
+        parser.error(f"--{idle[0]}: has no meaning with --publish, which measures nothing")
+    try:
+        if not given.publish:
+            present_device(given.device)
+        check_writable(folder_of(given.preset, given.device, given.out))
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"--device: {error}")
+    except OSError as error:
+        parser.error(f"--out: {error}")
     if given.publish and given.preset != "full":
         parser.error(f"--publish: only preset full is published, not {given.preset}")
     if given.dirty and not given.publish:

@@ -18,7 +18,7 @@ from diml_nb.matching import match
 from diml_nb.metrics import METRICS, Ranking, retrieval_metrics
 from diml_nb.retrieval import reorder, rerank, search, shortlist_similarity
 
-from measure import interleaved, others, peak_mb, ratio, roofline, spread, threads
+from measure import interleaved, others, peak_mb, present_device, ratio, roofline, spread, threads
 from synthetic import Synthetic
 
 TOP_K, EPS, TOL = 100, 0.05, 1e-3
@@ -218,7 +218,7 @@ if __name__ == "__main__":
     parser.add_argument("--slow", type=int, default=24, help="queries a round of the slow rivals")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=present_device, default="cpu")
     parser.add_argument("--peak", choices=("official", "ours"), help="print the megabytes that one block adds at its peak, and nothing else (Linux)")
     given = parser.parse_args()
     with threads(given.threads):

@@ -69,6 +69,8 @@ def main() -> None:
     options.add_argument("--moves", type=int, default=26)
     options.add_argument("--screenshots", type=Path)
     chosen = options.parse_args()
+    if chosen.moves < 4: options.error(f"--moves: expected at least 4, got {chosen.moves}")      # the first two are left out
+    if chosen.screenshots and not chosen.screenshots.is_dir(): options.error(f"--screenshots: there is no folder {chosen.screenshots}")
     for name, server in (("JupyterLab", lab), ("Voila", voila)):
         with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as address, browser_page() as page:
             if server is lab: run_in_lab(page, address, "explore/explorers.ipynb")

@@ -1,4 +1,5 @@
 """What all measurements share: interleaved timing, ratios of pairs, memory of a fresh process, and what the machine can do at best."""
+import argparse
 import json
 import os
 import statistics
@@ -12,6 +13,16 @@ from pathlib import Path
 import torch
 
 os.environ.setdefault("DIML_QUIET", "1")
+
+
+def present_device(text: str) -> str:
+    "A device that torch can compute on here, as an argument of a command."
+    try:
+        torch.empty(1, device=text)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        message = f"torch cannot compute on {text!r} here ({str(error).splitlines()[0]})"
+        raise argparse.ArgumentTypeError(message) from error
+    return text
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from diml_nb.losses import make_loss
 
 from evaluation import official_plan
-from measure import interleaved, others, peak_mb, ratio, spread, threads
+from measure import interleaved, others, peak_mb, present_device, ratio, spread, threads
 
 
 # the slow twin: the official algorithm
@@ -122,7 +122,7 @@ if __name__ == "__main__":
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=present_device, default="cpu")
     parser.add_argument("--peak", choices=("official", "ours"), help="print the megabytes that one step adds at its peak, and nothing else (Linux)")
     given = parser.parse_args()
     with threads(given.threads):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPOSITORY', 'HALF', 'data_dir', 'cache_dir', 'seed_everything', 'device', 'progress', 'check_tensors',
-           'full_precision', 'sha256', 'atomic_path']
+           'full_precision', 'sha256', 'check_writable', 'atomic_path']
 
 # %% ../nbs/00_core.ipynb #8e850358
 import hashlib
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 import numpy as np
@@ -128,6 +129,21 @@ def sha256(source: bytes | str | Path) -> str:
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(source.encode() if isinstance(source, str) else source).hexdigest()
+
+# %% ../nbs/00_core.ipynb #ae4a2995
+def check_writable(
+    folder: str | Path,  # perhaps it is not there yet
+) -> None:
+    "`OSError` that names the folder unless files can be written there; it leaves nothing behind."
+    folder = Path(folder)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{folder}: {there} is a file, expected a folder; choose another place")
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder}: nothing can be written in {there} ({error.strerror}); choose another place") from error
 
 # %% ../nbs/00_core.ipynb #2913f1e8
 @contextmanager

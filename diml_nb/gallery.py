@@ -16,7 +16,7 @@ import ipywidgets as widgets
 # %% ../nbs/46_gallery.ipynb #995a22da
 from .data import ImageSet
 from .explain import difference
-from .explorer import WEIGHTS, Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, one_thread, picture
+from .explorer import WEIGHTS, Explorer, Gallery, Maps, PairExplorer, _choice, _default_backbone, _matching_controls, _row, look, network_of, one_thread, picture, rule_of
 from .features import Backbone, feature_maps, load_image
 
 # %% ../nbs/46_gallery.ipynb #9f489f04
@@ -220,17 +220,20 @@ class _Drawn(_Lists):
 class RetrievalExplorer(_Drawn):
     "A set of images: who is found before and after re-ranking, which queries it helped or hurt, and why one candidate stands above another."
 
-    def __init__(self, images: ImageSet, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05, top_k: int = 50, places: int = 8):
+    def __init__(self, images: ImageSet, *, backbone: Backbone | None = None, run: str | Path | None = None, grid: int | None = None, marginals: str | None = None, eps: float | None = None, top_k: int = 50, places: int = 8):
+        if len(images) < 2 or min(top_k, places) < 1: raise ValueError(f"expected two images at least, and top_k and places of at least 1, got {len(images)} images, top_k={top_k}, places={places}")
+        backbone = network_of(backbone, run)
+        rule = rule_of(backbone, grid=grid, marginals=marginals, eps=eps)
         self.ranked, self.places, self.lists, self.why, self._opened = RankedSet(images, backbone, top_k=top_k), places, ListsView(), widgets.HTML(), None
-        self.ranked.rank_all(grid=grid, marginals=marginals, eps=eps)
+        self.ranked.rank_all(**rule)
         self.why.add_class("diml-why")
         kind = _choice("show queries", ["all", "helped", "hurt", "unchanged"], "all", "by the change of their average precision")
         query = _choice("query", [(name_of(images, n), n) for n in range(len(images))], 0, "the image that is searched for")
         kind.observe(lambda _: self._filter(), "value")
         self.again, self.kind_found = widgets.Button(description="rank all again", tooltip="decide anew who is helped and hurt; takes seconds"), True
         self.again.on_click(lambda _: self._rank_again())
-        controls = dict(show=kind, query=query) | _matching_controls(grid, marginals, eps)
-        self.pair, self.seen = PairExplorer(images.paths[0], images.paths[0], backbone=backbone, grid=grid, marginals=marginals, eps=eps), cache(lambda n: look(images.paths[n], backbone).image)
+        controls = dict(show=kind, query=query) | _matching_controls(**rule)
+        self.pair, self.seen = PairExplorer(images.paths[0], images.paths[0], backbone=backbone, **rule), cache(lambda n: look(images.paths[n], backbone).image)
         for control in [*(self.pair.controls[name] for name in self._rule_names), *self.pair.uploads]: control.layout.display = "none"      # they follow those of the gallery
-        super().__init__(controls | dict(view=self.lists), [_row(*controls.values(), self.again), self.lists, self.why, self.pair])
+        super().__init__(controls | dict(view=self.lists), [_row(*controls.values(), self.again), self.lists, self.why, self.pair], backbone)
         self.update()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'MASS_MAP', 'COLOR_FOR', 'COLOR_AGAINST', 'SIGNED_MAP', 'COLOR_FIRST', 'COLOR_SECOND', 'VEIL',
-           'theme', 'describe_flows', 'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn',
-           'plot_contributions', 'plot_difference', 'plot_ranking', 'plot_faithfulness', 'plot_receptive_field',
-           'plot_correspondences', 'figure_path', 'save_figure']
+           'UNDATED', 'theme', 'describe_flows', 'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost',
+           'plot_sinkhorn', 'plot_contributions', 'plot_difference', 'plot_ranking', 'plot_faithfulness',
+           'plot_receptive_field', 'plot_correspondences', 'figure_path', 'check_format', 'save_figure']
 
 # %% ../nbs/42_plots.ipynb #29217340
 import itertools, math
@@ -410,11 +410,20 @@ def figure_path(name: str, folder: str | Path | None = None) -> Path:
     return Path(folder or REPOSITORY / "figures") / name
 
 
+UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+
+
+def check_format(name: str | Path, *more: str) -> str:
+    "The suffix of a figure's file in lower case; `ValueError` unless it is in `UNDATED` or in `more`."
+    suffix, known = Path(name).suffix.lower(), (*UNDATED, *more)
+    if suffix not in known: raise ValueError(f"name: expected a suffix {', '.join(known[:-1])} or {known[-1]}, got {str(name)!r}")
+    return suffix
+
+
 def save_figure(fig: Figure, name: str, folder: str | Path | None = None) -> Path:
     "Save a figure as .png, .svg or .pdf without date or random ids and close it; ValueError for another suffix."
-    path, undated = figure_path(name, folder), {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
-    if path.suffix not in undated: raise ValueError(f"name: expected a suffix .png, .svg or .pdf, got {name!r}")
+    path, suffix = figure_path(name, folder), check_format(name)
     with atomic_path(path) as partial, plt.rc_context({"svg.hashsalt": "diml_nb"}):
-        fig.savefig(partial, format=path.suffix[1:], dpi=130, metadata=undated[path.suffix])
+        fig.savefig(partial, format=suffix[1:], dpi=130, metadata=UNDATED[suffix])
     plt.close(fig)
     return path

@@ -40,9 +40,10 @@ def best_probe(
     rates: list[float], **config,               # learning rates to choose from; fields of `TrainConfig` beside those of `ON_MAPS`
 ) -> tuple[Trained, dict[str, float]]:          # the head, and MAP@R on the held-out classes for each rate
     "Train a head on cached maps at each rate, and choose."
+    if not rates: raise ValueError("rates: expected at least one learning rate, got none")
     heads = {}
-    for lr in rates:
-        settings = TrainConfig(**ON_MAPS | dict(lr=lr) | config)
+    for settings in [TrainConfig(**ON_MAPS | dict(lr=lr) | config) for lr in rates]:
+        lr = settings.lr
         fit(settings, Path(folder) / f"{lr:g}", images=images, inputs=_shared_inputs(settings, images))
         heads[f"{lr:g}"] = load_trained(Path(folder) / f"{lr:g}")
     scores = {lr: round(head.best[CHOICE], 6) for lr, head in heads.items()}

@@ -17,7 +17,7 @@ from PIL import Image
 # %% ../nbs/45_steps.ipynb #ebe007b5
 from .core import progress
 from .explain import decompose, flows, trace
-from .explorer import STYLE, Explorer, Look, _matching_controls, _row, _slider, look, one_thread, picture, put_back
+from .explorer import STYLE, Explorer, Look, _matching_controls, _row, _slider, look, network_of, one_thread, picture, put_back, rule_of
 from .features import Backbone, pool
 
 # %% ../nbs/45_steps.ipynb #819abdc3
@@ -81,13 +81,14 @@ class TraceView(anywidget.AnyWidget):
 class _Iterations(Explorer):
     "All iterations of a pair, computed once for each setting."
 
-    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, grid: int = 3, marginals: str = "cross_correlation", eps: float = 0.05, iteration: int = 1, iterations: int = 20):
+    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, run: str | Path | None = None, grid: int = 3, marginals: str | None = None, eps: float | None = None, iteration: int = 1, iterations: int = 20):
+        backbone = network_of(backbone, run)
+        controls = _matching_controls(**rule_of(backbone, grid=grid, marginals=marginals, eps=eps)) | dict(iteration=_slider("iteration", iteration, 1, iterations, "how many have been done"))
         self.looks, self.iterations, self.shown = [look(x, backbone) for x in (a, b)], iterations, TraceView()
         self.pictures, self._asked = picture_data(*(x.image for x in self.looks)), None
-        controls = _matching_controls(grid, marginals, eps) | dict(iteration=_slider("iteration", iteration, 1, iterations, "how many have been done"))
         play = widgets.Play(min=1, max=iterations, value=iteration, interval=600)
         for end in ((play, "value"), (self.shown, "iteration")): widgets.jslink((controls["iteration"], "value"), end)
-        super().__init__(controls, [_row(*controls.values(), play), self.shown])
+        super().__init__(controls, [_row(*controls.values(), play), self.shown], backbone)
         self.update()
 
     def update(self) -> None:
@@ -170,8 +171,10 @@ def _verdict(step: Step, guess: float) -> str:
 class StepByStep(Explorer):
     "From image to score in nine steps, each with its line of code, a number to predict, and then its shape and picture."
 
-    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05):
-        self.steps, self.shown, self.verdict = steps_of(*(look(x, backbone) for x in (a, b)), grid=grid, marginals=marginals, eps=eps), widgets.HTML(), widgets.HTML()
+    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, run: str | Path | None = None, grid: int | None = None, marginals: str | None = None, eps: float | None = None):
+        backbone = network_of(backbone, run)
+        rule = rule_of(backbone, grid=grid, marginals=marginals, eps=eps)
+        self.steps, self.shown, self.verdict = steps_of(*(look(x, backbone) for x in (a, b)), **rule), widgets.HTML(), widgets.HTML()
         self.pictures = [picture(step.figure(), f"{step.name}: {step.question}") for step in progress(self.steps, "drawing nine steps")]
         controls = dict(step=_slider("step", 1, 1, len(self.steps), "nine steps from image to score"), guess=widgets.FloatText(description="your guess", style=STYLE),
                         revealed=widgets.Checkbox(False, description="show the answer", indent=False))
@@ -179,7 +182,7 @@ class StepByStep(Explorer):
         self.next = widgets.Button(description="next step", tooltip="after the last the first")
         self.next.on_click(lambda _: controls["step"].set_trait("value", self.state["step"] % len(self.steps) + 1))
         self.shown.add_class("diml-step")
-        super().__init__(controls, [_row(controls["step"], controls["guess"], controls["revealed"], self.next), self.verdict, self.shown])
+        super().__init__(controls, [_row(controls["step"], controls["guess"], controls["revealed"], self.next), self.verdict, self.shown], backbone)
         self.update()
 
     @property

@@ -464,6 +464,7 @@ def to_html(
     beside: Iterable[tuple[str, float]] = (), notes: Iterable[str] = (), error_k: Iterable[float] = (),  # see `pair_data`
 ) -> str:
     "A page of one file that needs no network: the flows between two images, to be asked cell by cell."
+    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"): raise ValueError(f"path: expected a file .html, got {str(path)!r}")
     data = pair_data(match, index=index, top=top, beside=beside, notes=notes, error_k=error_k)
     text = json.dumps(dict(pictures=picture_data(image_a, image_b, labels), data=data), allow_nan=False)
     for sign in "<>&": text = text.replace(sign, f"\\u{ord(sign):04x}")

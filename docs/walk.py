@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", choices=ORDER, default=ORDER, help="walk through these, and keep what is known of the others")
     parser.add_argument("--table", action="store_true", help="print what is known, and walk nowhere")
     options = parser.parse_args()
+    if options.table and options.only != ORDER: parser.error("--only: has no meaning with --table, which walks nowhere")
     if options.table: return print(table())
     chosen, record = options.only, Record("walk", dict(preset="full"), {}, finished=True)
     path, found = RECORDS / f"{record.hash}.json", walked()

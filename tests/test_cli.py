@@ -35,7 +35,7 @@ def test_data_that_was_not_fetched(tmp_path):
     done = diml("data", "list", DIML_DATA=str(tmp_path))
     assert done.returncode == 0 and "[diml data fetch emoji_vendors]" in done.stdout and "inshop (files by hand)" in done.stdout and not done.stderr
     done = diml("data", "verify", "emoji_vendors", DIML_DATA=str(tmp_path))
-    assert done.returncode == 1 and "`diml data fetch emoji_vendors`" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "`diml data fetch emoji_vendors`" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_data_that_was_not_fetched(tmp_path):
         (["data", "fetch", "birds"], "cannot fetch 'birds'"),
     ],
 )
-def test_one_sentence_and_status_one(words, message):
+def test_one_sentence_and_status_two(words, message):
     done = diml(*words)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_unknown_option():

@@ -81,7 +81,7 @@ def test_command(clean):
 @pytest.mark.parametrize("words,message", [(["data", "list"], "the data live in the repository"), (["reproduce"], "clone the repository")])
 def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
     done = run(clean[0].with_name("diml"), *words)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_library_works_there(clean, tmp_path):

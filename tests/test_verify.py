@@ -70,7 +70,7 @@ def test_an_edited_row_is_found(data, monkeypatch):
 )
 def test_what_cannot_be_verified_is_said(data, words, message):
     done = diml(data, "verify", *words)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (data / "results" / "verified.json").exists()
 
 
@@ -78,7 +78,7 @@ def test_a_set_that_is_not_here_is_asked_for(data):
     target = data / "results" / "02_training"
     shutil.copytree(REPOSITORY / "data" / "results" / "02_training", target)
     done = diml(data, "verify", "02_training", "--dataset", "stamp_scenes")
-    assert done.returncode == 1 and "diml data fetch stamp_scenes" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "diml data fetch stamp_scenes" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_rows_that_cannot_be_compared_verify_nothing(data, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_stale_record_is_not_verified(data):
     path.unlink()
     save_record(record, path.with_name(f"{record.hash}.json"))
     done = diml(data, "verify", "01_test_time")
-    assert done.returncode == 1 and "version 0 of 01_test_time, and the notebook declares 1" in done.stderr
+    assert done.returncode == 2 and "version 0 of 01_test_time, and the notebook declares 1" in done.stderr
 
 
 def test_a_mismatch_names_experiment_row_field_and_both_values():
