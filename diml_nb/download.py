@@ -113,6 +113,7 @@ def _obtain(file, target, pause, own=''):
         else:
             for other in partial_of.values(): other.unlink(missing_ok=True)
             return target
+    for partial in partial_of.values() if own else (): partial.unlink(missing_ok=True)
     tried = 'it could not be fetched:\n' + '\n'.join(faults) + '\nget it in another way' if faults else 'its owners send it on request: ask them for it'
     raise OSError(f'{file.name}: {tried} and place it at {target}, then call this again')
 

@@ -21,6 +21,7 @@ from .core import atomic_path, device, progress, seed_everything, sha256
 from .experiments.record import Record, load_record, save_record
 from .data import ImageSet, get_dataset
 from .embedding import Inputs, Network, _seed, balanced_batch, embed, embedded, evaluate, hold_out, join, processes
+from .backbone import Computation, computation, same_computation
 from .features import Backbone, get_backbone, weights_hash
 from .losses import RECIPES, MetricLoss, make_loss
 from .marginals import MARGINALS
@@ -83,6 +84,18 @@ def backbone_of(config: TrainConfig, *, pretrained: bool | None = None) -> Backb
     backbone.image_size = config.image_size or backbone.image_size
     return backbone
 
+
+def _told(made: Computation) -> list[list[float]]:
+    "What a checkpoint says of a computation: three digits, as another device would find them."
+    return [[float(f"{x:.3g}") for x in sketch] for sketch in made.sketches]
+
+
+def _same_run(found: dict, identity: dict) -> bool:
+    "The same configuration, data and weights, and the same computation, as far as another device can tell; older runs do not hold that."
+    exact = [{k: v for k, v in x.items() if k != "computation"} for x in (found, identity)]
+    sketches = [x["computation"] for x in (found, identity) if "computation" in x]
+    return exact[0] == exact[1] and (len(sketches) < 2 or same_computation(*sketches, tolerance=0.01))
+
 # %% ../nbs/32_training.ipynb #b4655902
 @dataclass
 class _State:
@@ -119,7 +132,8 @@ def _build(config: TrainConfig, images: ImageSet, folder: Path, inputs: Inputs |
     if config.batch_size % world: raise ValueError(f"batch_size: expected a multiple of {world} processes, got {config.batch_size}")
     learn, held = hold_out(images.label_n, config.validation, config.seed)
     backbone = backbone_of(config)
-    identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(backbone))
+    read = inputs.backbone if inputs else backbone
+    identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(read), computation=_told(computation(read)))
     with accelerator.main_process_first(): inputs = inputs or Inputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
     seed_everything(config.seed)
     channels = backbone(torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=next(backbone.parameters()).device)).shape[1]
@@ -156,8 +170,8 @@ def _read(path: Path, identity: dict | None = None) -> tuple[dict, dict[str, Ten
         found = header["identity"]
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a checkpoint of diml_nb, or it is damaged ({error}); delete it to start again") from error
-    if identity is not None and found != json.loads(json.dumps(identity)):
-        old, new = ({**x["config"], "data": x["data"][:12], "weights": x["weights"][:12]} for x in (found, identity))
+    if identity is not None and not _same_run(found, json.loads(json.dumps(identity))):
+        old, new = ({**x["config"], "data": x["data"][:12], "weights": x["weights"][:12], "network computes": str(x.get("computation"))[:20]} for x in (found, identity))
         differ = ", ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in {**old, **new} if old.get(k) != new.get(k))
         raise ValueError(f"{path} belongs to another run ({differ}); choose another folder, or train afresh")
     return header, tensors
@@ -354,8 +368,10 @@ def load_trained(folder: str | Path) -> Trained:
     header, weights = _read(path)
     config = TrainConfig(**header["identity"]["config"])
     backbone = backbone_of(config, pretrained=config.pretrained and config.cached)
-    if config.cached and weights_hash(backbone) != header["identity"]["weights"]:
-        raise ValueError(f"{path} was trained on maps of {config.backbone} with other weights than it has here")
+    if config.cached:
+        now = dict(header["identity"], weights=weights_hash(backbone), computation=computation(backbone).sketches)
+        if not _same_run(header["identity"], now):
+            raise ValueError(f"{path} was trained on maps of {config.backbone} with other weights, or another computation, than it has here")
     network = Network(None if config.cached else backbone, weights["head.weight"].shape[1], config.embedding_dim)
     network.load_state_dict(weights)
     return Trained(network, backbone, config, header["best"])
