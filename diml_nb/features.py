@@ -185,6 +185,11 @@ def _map_chunks(images: list, backbone: Backbone, chunk: int, shelf: Path | None
         yield map_bchw
 
 # %% ../nbs/10_features.ipynb #2b86615b
+def _joined(parts: Iterator[Tensor]) -> Tensor:
+    "All parts in one; by numpy, since autocast on a CPU stops at float16."
+    return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
+
+
 def feature_maps(
     paths: ImageLike | Sequence[ImageLike],  # image files; also one, a pattern (*.jpg), or pictures in memory
     backbone: Backbone,
@@ -193,7 +198,7 @@ def feature_maps(
 ) -> Tensor:                             # (len(paths), C, H, W) in float16
     "Feature maps of images, with a progress bar, from the cache where it has them. `ValueError` names a broken image."
     images, backbone = _listed(paths), backbone.to(device())
-    return torch.cat(list(_map_chunks(images, backbone, chunk, _shelf(cache, backbone))))
+    return _joined(_map_chunks(images, backbone, chunk, _shelf(cache, backbone)))
 
 # %% ../nbs/10_features.ipynb #5a6dcdaf
 def _content(source: ImageLike) -> str:
@@ -230,7 +235,7 @@ def mapped_maps(paths: ImageLike | Sequence[ImageLike], backbone: Backbone, *, c
             return torch.from_numpy(np.load(file, mmap_mode="c"))
     except OSError as error:
         without_cache(error)
-    return torch.cat(list(_map_chunks(images, backbone, chunk, shelf)))
+    return _joined(_map_chunks(images, backbone, chunk, shelf))
 
 # %% ../nbs/10_features.ipynb #85c08d4a
 _OLD = {

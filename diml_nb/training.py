@@ -171,7 +171,7 @@ def _read(path: Path, identity: dict | None = None) -> tuple[dict, dict[str, Ten
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a checkpoint of diml_nb, or it is damaged ({error}); delete it to start again") from error
     if identity is not None and not _same_run(found, json.loads(json.dumps(identity))):
-        old, new = ({**x["config"], "data": x["data"][:12], "weights": x["weights"][:12], "network computes": str(x.get("computation"))[:20]} for x in (found, identity))
+        old, new = ({**x["config"], "data": x["data"][:12], "weights": x["weights"][:12], "network computes": x.get("computation", [[]])[-1][:2]} for x in (found, identity))
         differ = ", ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in {**old, **new} if old.get(k) != new.get(k))
         raise ValueError(f"{path} belongs to another run ({differ}); choose another folder, or train afresh")
     return header, tensors
