@@ -8,11 +8,12 @@ __all__ = ['check_file', 'locked', 'obtain', 'safe_name', 'unpack', 'read_member
 # %% ../nbs/25_download.ipynb #f9f47d7e
 import errno, hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+from uuid import uuid4
 from .core import cache_dir, progress, sha256
 from .data import File
 
@@ -84,14 +85,18 @@ def _lock_file(name):
     return None
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    "Only one process of this machine at a time works on `path`; another waits. Without effect where no file can be locked: on Windows, and on some network disks."
-    try: import fcntl
-    except ImportError: yield; return
-    with _lock_file(sha256(str(Path(path).resolve()))[:16]) or nullcontext() as lock:
-        try: lock and fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError: pass
-        yield
+def locked(path: Path) -> Iterator[bool]:
+    "Only one thread or process of this machine at a time works on `path`; another waits. False where files cannot be locked (Windows, some file systems, no cache): then nobody waits."
+    with ExitStack() as stack:
+        try:
+            import fcntl
+            folder = cache_dir()/'locks'
+            folder.mkdir(exist_ok=True)
+            lock = stack.enter_context((folder/sha256(str(Path(path).resolve()))[:16]).open('w'))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held = True
+        except (ImportError, OSError): held = False
+        yield held
 
 # %% ../nbs/25_download.ipynb #f64fbedf
 def obtain(
@@ -104,11 +109,12 @@ def obtain(
         folder = Path(archives or cache_dir()/'archives').expanduser()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error: raise OSError(f'{file.name}: there is no folder to look for it ({error}); name one with --archives, or in DIML_CACHE') from error
-    with locked(folder/file.name): return _obtain(file, folder/file.name, pause)
+    with locked(folder/file.name) as held: return _obtain(file, folder/file.name, pause, '' if held else f'.{uuid4().hex[:12]}')
 
 # %% ../nbs/25_download.ipynb #e159763e
-def _obtain(file, target, pause):
-    partial_of = {place: target.with_name(f'{target.name}.{sha256(place)[:8]}.partial') for place in file.places}
+def _obtain(file, target, pause, own=''):
+    # a name that the next call finds again, to go on with; one of its own where another may write at the same time
+    partial_of = {place: target.with_name(f'{target.name}.{sha256(place)[:8]}{own}.partial') for place in file.places}
     if target.exists():
         try: return check_file(target, file.checksum)
         except ValueError as error: raise ValueError(f'{error}; delete it and call this again') from None
@@ -119,6 +125,7 @@ def _obtain(file, target, pause):
         else:
             for other in partial_of.values(): other.unlink(missing_ok=True)
             return target
+    for partial in partial_of.values() if own else (): partial.unlink(missing_ok=True)
     tried = 'it could not be fetched:\n' + '\n'.join(faults) + '\nget it in another way' if faults else 'its owners send it on request: ask them for it'
     raise OSError(f'{file.name}: {tried} and place it at {target}, then call this again')
 

@@ -22,7 +22,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .core import HALF, REPOSITORY, atomic_path, cache_dir, full_precision, sha256
+from diml_nb.core import (
+    HALF,
+    REPOSITORY,
+    atomic_path,
+    cache_dir,
+    full_precision,
+    sha256,
+    warn_once,
+    without_cache,
+)
 from .features import Features
 from .matching import _match, check_features
 from .sinkhorn import FLOOR, SAFE_EXPONENT, check_solver
@@ -38,20 +47,39 @@ def _processor() -> list[str]:
     return [platform.machine(), *(x for x in lines if x.startswith(("model name", "flags", "Features", "CPU ")))]
 
 
+def _compile(command: list[str], source: str, file: Path) -> None:
+    "Make the file. Another thread or process may be the first: then what it made is as good."
+    try:
+        with atomic_path(file) as partial:
+            subprocess.run([*command, "-x", "c", "-", "-o", partial], input=source, text=True, check=True, capture_output=True)
+    except OSError:
+        if not file.exists(): raise
+
+
 @cache
 def _compiled(source: str, **constants: str) -> ctypes.CDLL | None:
     "The C program as a library, built for this processor on first use. None, with one warning, where that is impossible."
     compiler = shutil.which(os.environ.get("CC", "cc"))
     flags = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", *(f"-D{name}={value}" for name, value in constants.items())]
-    file = cache_dir() / "kernels" / f"{sha256(repr((source, compiler, flags, _processor())))[:16]}.so"
+    made_by = compiler and (compiler, os.path.realpath(compiler), os.path.getsize(compiler))
+    name = sha256(repr((source, made_by, flags, _processor(), platform.libc_ver())))[:16]
+    try:
+        folder = cache_dir() / "kernels"
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{name}.so"
+        if not file.exists() and not os.access(folder, os.W_OK):
+            raise OSError(f"{folder} cannot be written")
+    except OSError as error:
+        without_cache(error)
+        return None
     try:
         if not file.exists():
             if not compiler: raise OSError(f"no C compiler {os.environ.get('CC', 'cc')!r} was found")
-            with atomic_path(file) as partial:
-                subprocess.run([compiler, *flags, "-x", "c", "-", "-o", partial], input=source, text=True, check=True, capture_output=True)
+            _compile([compiler, *flags], source, file)
         return ctypes.CDLL(str(file))
     except (OSError, subprocess.CalledProcessError) as error:
-        warnings.warn(f"matching runs on plain torch, several times slower: {getattr(error, 'stderr', None) or error}".strip().split("\n")[0])
+        why = str(getattr(error, "stderr", None) or error).strip().split("\n")[0]
+        warn_once(f"matching runs on plain torch, several times slower: {why}", "no program")
         return None
 
 # %% ../nbs/19_kernels.ipynb #73cf4a00
