@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['REPOSITORY', 'HALF', 'data_dir', 'cache_dir', 'warn_once', 'without_cache', 'seed_everything', 'device', 'progress',
-           'check_tensors', 'full_precision', 'sha256', 'check_writable', 'atomic_path']
+           'check_tensors', 'as_labels', 'full_precision', 'sha256', 'check_writable', 'atomic_path']
 
 # %% ../nbs/00_core.ipynb #8e850358
 import hashlib
 import os
 import random
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,6 +129,25 @@ def check_tensors(
         if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():     # the sum alone is quicker, but may overflow
             raise ValueError(f"{name}: {int((~torch.isfinite(x)).sum())} of {x.numel()} values are NaN or infinite, shape {tuple(x.shape)}")
     return sizes
+
+# %% ../nbs/00_core.ipynb #54854a0e
+def as_labels(
+    labels: torch.Tensor | np.ndarray | Sequence[int],
+    name: str = "label_n",  # of the argument, for the error
+) -> torch.Tensor:  # (N,) int64
+    "Class numbers as a tensor. `ValueError` says what else came."
+    array = labels if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    kind = str(array.dtype).removeprefix("torch.")
+    if array.ndim != 1 or len(array) and not kind.startswith(("int", "uint")):
+        first = f" ({array.flatten()[0].item()!r}, ...)" if array.ndim and len(array) else ""
+        raise ValueError(
+            f"{name}: expected one whole number for each image, the number of its class, got {kind} "
+            f"of shape {tuple(array.shape)}{first}; number the classes first, e.g. by "
+            "np.unique(labels, return_inverse=True)[1]"
+        )
+    if isinstance(array, np.ndarray):
+        array = torch.from_numpy(array.astype("int64"))
+    return array.long()
 
 # %% ../nbs/00_core.ipynb #ec1d1777
 def _mixed() -> list[str]:

@@ -17,18 +17,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from .bank import open_bank, write_bank
-from .core import sha256
-from .data import ImageSet, as_labels, shared_classes
+from .core import as_labels, sha256
+from .data import ImageSet, shared_classes
 from .features import PUBLISHED_MARGIN, Backbone, Features, load_image, mapped_maps, pool
 from .matching import check_features
-from .metrics import Metrics, as_labels, retrieval_metrics
+from .metrics import Metrics, retrieval_metrics
 from .retrieval import rerank, search
 from .sinkhorn import check_solver
 
 # %% ../nbs/31_embedding.ipynb #8566d87e
 def hold_out(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     "Positions of the images to learn from, and of those of a `share` of the classes, drawn by lot, to validate on."
-    label_n = as_labels("label_n", label_n)
+    label_n = as_labels(label_n, "label_n")
     if not 0 <= share < 1: raise ValueError(f"share: expected a part of the classes, 0 to below 1, got {share}")
     classes, count = label_n.unique(return_counts=True)
     classes = classes[count > 1]                              # a class of one image cannot be searched for
@@ -284,7 +284,7 @@ def evaluate(
     top_k: int = 100, marginals: str = "cross_correlation", eps: float = 0.05, memory: int | None = None,     # as in `rerank`
 ) -> Metrics:
     "Each query ranked by the cosine of the wholes, and if `structural` the first `top_k` re-ranked by cosine + S. Processes share the queries."
-    label_n = as_labels("label_n", label_n)
+    label_n = as_labels(label_n, "label_n")
     asked = queries or Queries(None, label_n, torch.arange(len(features)))
     _check_evaluation(features, label_n, asked, top_k, marginals, eps)
     rank, count = processes()

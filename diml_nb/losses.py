@@ -16,12 +16,11 @@ import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor, nn
-from .core import HALF, check_tensors, full_precision
+from .core import HALF, as_labels, check_tensors, full_precision
 from .features import Features, pool
 from .kernels import flow_pairs, pull_pairs
 from .marginals import MARGINALS
 from .matching import _match, check_features
-from .metrics import as_labels
 from .sinkhorn import check_solver
 
 # %% ../nbs/30_losses.ipynb #03012096
@@ -212,7 +211,7 @@ class MetricLoss(nn.Module):
     def forward(self, map_bchw: Tensor, label_b: Tensor) -> Tensor:
         "The loss of a batch of maps (B, C, H, W) with class numbers (B,). `TypeError` if a structural loss never asks for a similarity."
         if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF: map_bchw = map_bchw.float()
-        label_b = as_labels("label_b", label_b)
+        label_b = as_labels(label_b, "label_b")
         if check_tensors("bchw", map_bchw=map_bchw)["b"] != len(label_b): raise ValueError(f"label_b: expected {len(map_bchw)} class numbers, got {len(label_b)}")
         vector_bc = map_bchw.mean((2, 3))
         if self.distance is None: return self.loss(vector_bc, label_b, self.mine(map_bchw, vector_bc, label_b))

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from .bank import Bank
-from .core import HALF, full_precision, progress
+from .core import HALF, as_labels, full_precision, progress
 from .features import Features
 from .kernels import SOURCE, Pairs, _compiled, _share, match_pairs
 from .matching import check_features
-from .metrics import Ranking, as_labels
+from .metrics import Ranking
 from .sinkhorn import check_solver
 
 # %% ../nbs/24_retrieval.ipynb #acae2c0e
@@ -113,7 +113,7 @@ def memory_bill(q: Features, g: Features, *, places: int, top_k: int = 0, memory
 def _own_places(positions: Tensor | None, queries: int, images: int, exclude_self: bool, place: torch.device) -> Tensor | None:
     "Where each query stands in the gallery, if it is to be left out."
     if positions is None: return torch.arange(queries, device=place) if exclude_self else None
-    own_q = as_labels("positions", positions).to(place)
+    own_q = as_labels(positions, "positions").to(place)
     if len(own_q) != queries or not 0 <= int(own_q.min()) <= int(own_q.max()) < images:
         found = f"{len(own_q)} from {int(own_q.min())} to {int(own_q.max())}" if len(own_q) else "none"
         raise ValueError(

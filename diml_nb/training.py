@@ -111,7 +111,7 @@ def _channels(backbone: Backbone, config: TrainConfig) -> int:
     side, place = backbone.image_size, next(backbone.parameters()).device
     try:
         return backbone(torch.zeros(1, 3, side, side, device=place)).shape[1]
-    except (AssertionError, RuntimeError) as error:
+    except (ValueError, AssertionError, RuntimeError) as error:
         if config.image_size is None: raise
         message = f"image_size: {config.backbone} does not take pictures of {side} x {side} pixels ({error}); leave image_size out, or take another"
         raise ValueError(message) from error

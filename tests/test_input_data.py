@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from diml_nb.check import check_set, look_at
 from diml_nb.cli import app
 from diml_nb.core import data_dir
-from diml_nb.data import ImageSet, as_labels, first_half, get_dataset, load_csv, load_folder, shared_classes, verify
+from diml_nb.core import as_labels
+from diml_nb.data import ImageSet, first_half, get_dataset, load_csv, load_folder, shared_classes, verify
 from diml_nb.download import locked, obtain, replacing
 from diml_nb.embedding import balanced_batch, check_splits, evaluate, hold_out
 

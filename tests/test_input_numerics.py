@@ -213,7 +213,7 @@ OTHERS = {
     "sinkhorn": {"SAFE_EXPONENT", "FLOOR", "LOOK", "OFFICIAL_STOP", "Plan", "check_solver"},
     "matching": {"PLANS", "Match", "check_features"},
     "kernels": {"SOURCE", "Pairs", "Flows"},
-    "metrics": {"METRICS", "Ranking", "Metrics", "Interval", "as_labels"},
+    "metrics": {"METRICS", "Ranking", "Metrics", "Interval"},
     "retrieval": {"Bill", "memory_bill", "Shortlist"},
     "losses": {"READS_ONLY_MINED", "RECIPES", "Recipe", "MetricLoss"},  # MetricLoss: all cases of make_loss
     "explain": {  # in float64, by SciPy, or what the caller's own `score` says
