@@ -297,6 +297,7 @@ def test_separators_and_encodings(tmp_path, separator, encoding):
     [
         ("path,label\nü.png,a\n".encode("latin-1"), "t.csv is not a CSV table in UTF-8 .line 2.*iconv -f latin1 -t utf-8"),
         ("path,label\n1.png,a\n".encode("utf-16-le"), "not a CSV table: it holds zero bytes"),
+        (b"x" * 200_000, "not a CSV table: field larger than field limit"),
         (b"PK\x03\x04\x00\x00\x00", "zero bytes, as a picture, an archive"),
         (b"path,label,Label\n1.png,a,b\n", "two columns label"),
         (b"path|label\n1.png|a\n", "no column label and path, only path.label; rename the columns"),
@@ -308,6 +309,12 @@ def test_tables_that_would_be_a_guess(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_csv(tmp_path / "t.csv")
+
+
+def test_lines_of_an_old_macintosh(tmp_path):
+    tree(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_bytes(b"path;label\r1.png;a\r2.png;b\r")
+    assert load_csv(tmp_path / "t.csv").classes == ("a", "b")
 
 
 def test_a_table_of_open_metric_learning(tmp_path):
