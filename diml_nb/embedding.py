@@ -26,7 +26,7 @@ from .retrieval import rerank, search
 # %% ../nbs/31_embedding.ipynb #8566d87e
 def hold_out(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     "Positions of the images to learn from, and of those of a `share` of the classes, drawn by lot, to validate on."
-    label_n = as_labels(label_n)
+    label_n = as_labels("label_n", label_n)
     classes, count = label_n.unique(return_counts=True)
     classes = classes[count > 1]                              # a class of one image cannot be searched for
     drawn = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))][: round(share * len(classes))]
@@ -212,7 +212,7 @@ def evaluate(
 ) -> Metrics:
     "Each image against all others: ranked by the cosine of the wholes, and if `structural` the first `top_k` re-ranked by cosine + S. Processes share the queries."
     rank, count = processes()
-    label_n = as_labels(label_n)
+    label_n = as_labels("label_n", label_n)
     mine_q, found = torch.arange(len(features))[rank::count], []
     longest = max(top_k, 8, int(label_n.unique(return_counts=True)[1].max()))      # more places than the metrics read would fill the memory
     for some_q in mine_q.split(512 if memory else 8192) if len(mine_q) else ():

@@ -361,7 +361,7 @@ def test_the_wrong_slash_is_said(tmp_path):
 @pytest.mark.parametrize("made", [list, tuple, np.array, pd.Series, lambda x: np.array(x, "uint8"), lambda x: [np.int32(i) for i in x], lambda x: pd.Series(x, index=[9, 8, 7, 6, 5, 4])])
 def test_labels_of_any_make(made):
     numbers = [0, 0, 1, 1, 2, 2]
-    assert torch.equal(as_labels(made(numbers)), torch.tensor(numbers))
+    assert torch.equal(as_labels("label_n", made(numbers)), torch.tensor(numbers))
     assert first_half(made(numbers)) == first_half(torch.tensor(numbers))
     assert [x.tolist() for x in hold_out(made(numbers), 0.7)] == [x.tolist() for x in hold_out(torch.tensor(numbers), 0.7)]
     images = ImageSet("x", tuple(map(Path, "abcdef")), made(numbers), ("p", "q", "r"), ["train"] * 6)
@@ -593,6 +593,8 @@ def test_check_refuses_what_loading_refuses(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
     assert "stand there twice, by links" in check_set(four / "t.csv").refused[0]
+    (four / "t.csv").rename(four / "images.csv")
+    assert "stand there twice, by links" in check_set(four).refused[0]
 
 
 def test_check_of_tables_and_named_sets(tmp_path):
