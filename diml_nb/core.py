@@ -138,7 +138,7 @@ def as_labels(
     "Class numbers as a tensor. `ValueError` says what else came."
     array = labels if isinstance(labels, torch.Tensor) else np.asarray(labels)
     kind = str(array.dtype).removeprefix("torch.")
-    if array.ndim != 1 or len(array) and not kind.startswith(("int", "uint")):
+    if array.ndim != 1 or len(array) and not kind.startswith(("int", "uint", "bool")):
         first = f" ({array.flatten()[0].item()!r}, ...)" if array.ndim and len(array) else ""
         raise ValueError(
             f"{name}: expected one whole number for each image, the number of its class, got {kind} "
