@@ -42,7 +42,12 @@ def balanced_batch(images_of: list[Tensor], batch_size: int, per_class: int, see
     "Positions of a batch: classes without replacement, `per_class` images of each without replacement. A function of `seed` alone."
     if batch_size // per_class > len(images_of):
         raise ValueError(f"batch_size: {batch_size} with {per_class} of each class needs {batch_size // per_class} classes, there are {len(images_of)} to learn from")
-    if (fewest := min(len(x) for x in images_of)) < per_class: raise ValueError(f"per_class: expected at most {fewest}, the size of the smallest class, got {per_class}")
+    smallest = min(images_of, key=len)
+    if len(smallest) < per_class:
+        raise ValueError(
+            f"per_class: expected at most {len(smallest)}, the size of the smallest class (images "
+            f"{smallest.tolist()}), got {per_class}; take less, or leave out the classes that are smaller"
+        )
     draw = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images_of), generator=draw)[: batch_size // per_class].tolist()
     return torch.cat([images_of[i][torch.randperm(len(images_of[i]), generator=draw)[:per_class]] for i in chosen])
