@@ -169,9 +169,13 @@ def _unmixed(x: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def full_precision() -> Iterator[None]:
     "Switch `torch.autocast` off on every device, for the way back too: a `with` block, or `@full_precision()` above a function."
+    names = _mixed()
+    if not names:
+        yield
+        return
     with ExitStack() as stack:
-        for name in (names := _mixed()): stack.enter_context(torch.autocast(name, enabled=False))
-        if names: stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _unmixed))
+        for name in names: stack.enter_context(torch.autocast(name, enabled=False))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _unmixed))
         yield
 
 # %% ../nbs/00_core.ipynb #8a848941
