@@ -350,7 +350,7 @@ def test_labels_of_numpy_and_lists():
         assert class_interval(lot(6), labels) == class_interval(lot(6), LABELS) == class_interval(lot(6).numpy(), labels)
         assert make_loss("triplet_semihard")(lot(6, 8, 3, 3), labels) == make_loss("triplet_semihard")(lot(6, 8, 3, 3), LABELS)
     for wrong in (["cat"] * 6, LABELS.numpy() / 2, None):
-        with pytest.raises(ValueError, match="labels_q: expected one whole number for each image, got"):
+        with pytest.raises(ValueError, match="labels_q: expected one whole number for each image, .* got"):
             retrieval_metrics(ranking, wrong, LABELS)
     with pytest.raises(ValueError, match="np.unique"): make_loss("triplet_semihard")(lot(6, 8, 3, 3), ["cat"] * 6)
 
