@@ -96,13 +96,13 @@ def finishing_cell(experiment: str) -> int:
 # %% ../nbs/60_reproduce.ipynb #93205736
 MACHINERY = ("reproduce.", "experiments.")  # how an experiment is run, not what it computes
 
-# %% ../nbs/60_reproduce.ipynb #f9333bb5
+
 def source_now(experiment: str) -> dict[str, str]:
     """Fingerprints of the measuring cells and of every definition that they reach, the machinery
     of runs aside."""
     return without_machinery(source_of(measuring_cells(experiment), REPOSITORY))
 
-# %% ../nbs/60_reproduce.ipynb #be240e1a
+
 def without_machinery(source: dict[str, str]) -> dict[str, str]:
     "A source without the definitions that run experiments and keep their records."
     return {name: value for name, value in source.items() if not name.startswith(MACHINERY)}

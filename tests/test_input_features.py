@@ -330,7 +330,8 @@ def test_nothing_is_kept_on_a_backbone(net, image):
     net(image)
     assert {name: set(vars(module)) for name, module in net.named_modules()} == before
     tensors = [x for module in net.modules() for x in vars(module).values() if isinstance(x, torch.Tensor)]
-    assert not tensors and not hasattr(backbone_module._WATCHED, "outputs")
+    hooks = [hook for module in net.modules() for hook in module._forward_hooks.values()]
+    assert not tensors and all(hook.__closure__ is None for hook in hooks)
     assert getattr(backbone_module._WATCHED, "now", (None, [])) == (None, [])
 
 
@@ -347,6 +348,30 @@ def test_several_threads_on_one_backbone(net):
 
     with ThreadPoolExecutor(6) as threads:
         assert all(threads.map(work, range(6)))
+
+
+class Waits(nn.Module):
+    "Behind the map: nobody goes on before both threads have made theirs."
+
+    def __init__(self):
+        super().__init__()
+        self.barrier = [threading.Barrier(1)]
+
+    def forward(self, x):
+        self.barrier[0].wait()
+        return x.mean((2, 3))
+
+
+def test_two_threads_that_are_in_the_network_at_once():
+    waits = Waits()
+    torch.manual_seed(0)
+    net = Backbone(nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), waits), image_size=32)
+    images = torch.randn(2, 1, 3, 32, 32)
+    right = [net(x) for x in images]
+    waits.barrier[0] = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(net, images))
+    assert all(torch.equal(x, y) for x, y in zip(found, right))
 
 
 def _map_of(net, image, answer):
@@ -806,6 +831,19 @@ def test_a_bank_of_six_threads_that_start_at_once(tmp_path):
     with ThreadPoolExecutor(6) as pool_of:
         list(pool_of.map(work, range(6)))
     assert torch.equal(bank.open_bank(tmp_path / "bank").global_bc, made(0.2)(0, 24).global_bc)
+
+
+def test_two_threads_write_under_names_of_their_own(tmp_path):
+    barrier, names = threading.Barrier(2), set()
+
+    def write(partial):
+        names.add(partial.name)
+        partial.write_text("whole")
+        barrier.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: bank._first_wins(tmp_path / "x", write), range(2)))
+    assert len(names) == 2 and (tmp_path / "x").read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_claim_that_was_left_is_named(tmp_path, monkeypatch):
