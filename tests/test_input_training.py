@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -550,11 +549,6 @@ def test_the_case_of_a_suffix_does_not_matter(tmp_path, name):
     explorer = PairExplorer(*PAIR).save(f"explorer-{name}", tmp_path)
     beginning = dict(png=b"\x89PNG", svg=b"<?xml", pdf=b"%PDF", html=b"<!doctype html>")[name.partition(".")[2].lower()]
     assert status == 0 and all(path.read_bytes().startswith(beginning) for path in (tmp_path / name, explorer))
-
-
-def test_a_sheet_has_the_format_of_its_name(tmp_path):
-    assert diml("data", "show", "emoji", "--out", tmp_path / "sheet.JPG")[0] == 0
-    assert Image.open(tmp_path / "sheet.JPG").format == "JPEG"
 
 
 @pytest.mark.parametrize("where", ("~", "relative"))
