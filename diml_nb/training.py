@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from .bank import Bank
 from .core import atomic_path, check_writable, device, progress, seed_everything, sha256
@@ -573,11 +574,11 @@ class TrainedBackbone(Backbone):
         super().__init__(_Whole(backbone, trained.network.head), name=name, image_size=backbone.image_size, mean=backbone.mean, std=backbone.std)
         self.config, self.margin = config, 1.0 if config.cached else PUBLISHED_MARGIN       # as `evaluate_once` reads its images
 
-    def prepare(self, image, *, margin: float | None = None) -> Tensor:
+    def prepare(self, image: Image.Image, *, margin: float | None = None) -> Tensor:
         "As `Backbone.prepare`; default: the margin of this run's evaluation."
         return super().prepare(image, margin=self.margin if margin is None else margin)
 
-    def augment(self, image) -> Tensor: return self.network.backbone.augment(image)
+    def augment(self, image: Image.Image) -> Tensor: return self.network.backbone.augment(image)
 
 # %% ../nbs/32_training.ipynb #6d6f4d38
 class Protocol(NamedTuple):
