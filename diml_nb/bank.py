@@ -10,9 +10,11 @@ import json
 import mmap
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -50,15 +52,41 @@ class Bank(Features):
 FILES = {"local_bcn": "local.npy", "norm_bn": "norm.npy", "global_bc": "global.npy"}
 
 
+def _claim(partial: Path, path: Path) -> None:
+    "Put a file in its place unless another is there, where there are no hard links: whoever makes a folder may."
+    claim = path.with_name(f".{path.name}.claim")
+    for _ in range(500):
+        if path.exists():
+            return
+        try:
+            claim.mkdir()
+        except FileExistsError:
+            time.sleep(0.02)
+            continue
+        try:
+            if not path.exists():
+                os.replace(partial, path)
+            return
+        finally:
+            claim.rmdir()
+    raise OSError(f"{claim}: a process seems to have been killed while it held this; delete the bank and write it again")
+
+
 def _first_wins(path: Path, write: Callable[[Path], None]) -> None:
-    "Make a file unless it is there; of several processes that try at once one succeeds, and nobody sees half a file."
-    if path.exists(): return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    "Make a file unless it is there; of several that try at once one succeeds, and nobody sees half a file."
+    if path.exists():
+        return
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial")
     try:
         write(partial)
-        os.link(partial, path)
-    except FileExistsError: pass
-    finally: partial.unlink(missing_ok=True)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            _claim(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 # %% ../nbs/23_bank.ipynb #8dc1ff0a
 def _plan(folder: Path, wanted: dict, example: Callable[[], Features]) -> dict:
@@ -86,6 +114,15 @@ def _arrays(folder: Path, plan: dict) -> list[np.memmap]:
         _first_wins(path, lambda partial: np.lib.format.open_memmap(partial, "w+", kind, shape))
     return [np.load(path, mmap_mode="r+") for path in paths]
 
+# %% ../nbs/23_bank.ipynb #a5e2de4a
+def _same_images(arrays: list[np.memmap], start: int, again: Features) -> bool:
+    "Is this what the disk holds of one image, but for its rounding?"
+    for array, name in zip(arrays, FILES):
+        kept, made = np.float32(array[start]), getattr(again, name)[0].float().cpu().numpy()
+        if np.linalg.norm(kept - made) > 0.02 * np.linalg.norm(made):
+            return False
+    return True
+
 # %% ../nbs/23_bank.ipynb #c68aa34b
 def write_bank(
     folder: str | Path,
@@ -101,6 +138,10 @@ def write_bank(
     (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
     wanted = dict(format="diml_nb bank 1", images=images, precision=precision, block=block, identity=identity)
     *arrays, done = _arrays(folder, _plan(folder, wanted, lambda: make(0, 1)))
+    if done.any():
+        first = int(done.argmax()) * block
+        if not _same_images(arrays, first, make(first, first + 1)):
+            raise ValueError(f"{folder}: a bank of other features was begun here (image {first} differs); delete it or take another folder")
     todo = [i for i in range(len(done))[part[0] :: part[1]] if not done[i]]
     for i in progress(todo, f"bank of {images} images"):
         start, stop = i * block, min((i + 1) * block, images)

@@ -9,7 +9,7 @@ __all__ = ['cosine_similarity', 'cosine_cost', 'euclidean_cost']
 import torch
 from torch import Tensor
 
-from .core import check_tensors
+from .core import check_tensors, full_precision
 
 
 def _cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
@@ -17,6 +17,7 @@ def _cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
     return torch.matmul(a_bcn.transpose(1, 2), b_bcm)
 
 
+@full_precision()
 def cosine_similarity(
     a_bcn: Tensor,  # unit vectors of the cells of image A
     b_bcm: Tensor,  # unit vectors of the cells of image B; a batch of one is compared with all of the other batch
@@ -33,6 +34,7 @@ def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
     return 1 - cosine_similarity(a_bcn, b_bcm)
 
 # %% ../nbs/12_cost.ipynb #81a616dc
+@full_precision()
 def euclidean_cost(a_bcn: Tensor, b_bcm: Tensor, *, floor: float = 1e-6) -> Tensor:
     "D_bnm = sqrt(|a - b|^2 + floor); `floor` keeps the gradient finite where two cells are equal (1e-6 in the official code)."
     squared = (a_bcn**2).sum(1).unsqueeze(2) + (b_bcm**2).sum(1).unsqueeze(1) - 2 * cosine_similarity(a_bcn, b_bcm)

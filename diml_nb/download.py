@@ -6,13 +6,14 @@
 __all__ = ['check_file', 'locked', 'obtain', 'safe_name', 'unpack', 'read_members', 'tidy', 'replacing']
 
 # %% ../nbs/25_download.ipynb #f9f47d7e
-import hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
+import errno, hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+from uuid import uuid4
 from .core import cache_dir, progress, sha256
 from .data import File
 
@@ -73,16 +74,29 @@ def _try(place, partial, file, pause):
             if attempt == 2 or isinstance(error, RuntimeError) or refused: raise
             time.sleep(pause * 2**attempt)
 
+def _lock_file(name):
+    "An open file to lock, in the cache, or in the temporary folder of the system where the cache cannot be written; None where neither can."
+    own = Path(tempfile.gettempdir())/f'diml_nb-{os.getuid()}'
+    for place in (cache_dir, lambda: own):
+        try:
+            (folder := place()/'locks').mkdir(parents=True, exist_ok=True)
+            return (folder/name).open('a')
+        except OSError: pass
+    return None
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    "Only one process of this machine at a time works on `path`; another waits. Without effect where there is no fcntl (Windows)."
-    try: import fcntl
-    except ImportError: yield; return
-    folder = cache_dir()/'locks'
-    folder.mkdir(exist_ok=True)
-    with (folder/sha256(str(Path(path).resolve()))[:16]).open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def locked(path: Path) -> Iterator[bool]:
+    "Only one thread or process of this machine at a time works on `path`; another waits. False where files cannot be locked (Windows, some file systems, no cache): then nobody waits."
+    with ExitStack() as stack:
+        try:
+            import fcntl
+            folder = cache_dir()/'locks'
+            folder.mkdir(exist_ok=True)
+            lock = stack.enter_context((folder/sha256(str(Path(path).resolve()))[:16]).open('w'))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held = True
+        except (ImportError, OSError): held = False
+        yield held
 
 # %% ../nbs/25_download.ipynb #f64fbedf
 def obtain(
@@ -91,13 +105,16 @@ def obtain(
     *, pause: float = 1.0,                # seconds before the second try, twice that before the third
 ) -> Path:
     "The verified file: put there by hand, fetched earlier, or fetched now. ValueError for a wrong checksum, OSError that says what to place where."
-    folder = Path(archives or cache_dir()/'archives')
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder/file.name): return _obtain(file, folder/file.name, pause)
+    try:
+        folder = Path(archives or cache_dir()/'archives').expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error: raise OSError(f'{file.name}: there is no folder to look for it ({error}); name one with --archives, or in DIML_CACHE') from error
+    with locked(folder/file.name) as held: return _obtain(file, folder/file.name, pause, '' if held else f'.{uuid4().hex[:12]}')
 
 # %% ../nbs/25_download.ipynb #e159763e
-def _obtain(file, target, pause):
-    partial_of = {place: target.with_name(f'{target.name}.{sha256(place)[:8]}.partial') for place in file.places}
+def _obtain(file, target, pause, own=''):
+    # a name that the next call finds again, to go on with; one of its own where another may write at the same time
+    partial_of = {place: target.with_name(f'{target.name}.{sha256(place)[:8]}{own}.partial') for place in file.places}
     if target.exists():
         try: return check_file(target, file.checksum)
         except ValueError as error: raise ValueError(f'{error}; delete it and call this again') from None
@@ -108,6 +125,7 @@ def _obtain(file, target, pause):
         else:
             for other in partial_of.values(): other.unlink(missing_ok=True)
             return target
+    for partial in partial_of.values() if own else (): partial.unlink(missing_ok=True)
     tried = 'it could not be fetched:\n' + '\n'.join(faults) + '\nget it in another way' if faults else 'its owners send it on request: ask them for it'
     raise OSError(f'{file.name}: {tried} and place it at {target}, then call this again')
 
@@ -192,24 +210,38 @@ def read_members(archive: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
     if left: raise ValueError(f'{Path(archive).name} has no file {", ".join(sorted(left)[:5])}')
 
 # %% ../nbs/25_download.ipynb #6326ac72
+def _move(folder, target):
+    "Rename a folder; copy it where the system cannot, as in a layer of a container that cannot be changed."
+    try: folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV: raise
+        shutil.move(folder, target)
+
 def tidy(target: Path) -> None:
     "What a killed run left behind: an old set in the moment of its exchange comes back, a half one is removed after a day."
     for left in target.parent.glob(f'.{target.name}-*'):
         stale = time.time() - left.stat().st_mtime > 86_400
-        if not target.exists() and (left/'old').exists(): (left/'old').rename(target)
+        if not target.exists() and (left/'old').exists(): _move(left/'old', target)
         if stale: shutil.rmtree(left, ignore_errors=True)
 
 # %% ../nbs/25_download.ipynb #387c55f4
 @contextmanager
+def _beside(target):
+    "A temporary folder on the disk of `target`. OSError that says what to do where it cannot be written."
+    try: made = tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}-')
+    except OSError as error: raise OSError(f'{target.parent} cannot be written ({error}); name another folder with --root') from error
+    with made as tmp: yield Path(tmp)
+
+@contextmanager
 def replacing(target: str | Path) -> Iterator[Path]:
     "Yield a new folder that becomes `target` when the block ends well, in place of an old one; else all stays as it was."
     target = Path(target).resolve()   # a link to another disk stays one
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}-') as tmp:
-        new, old = Path(tmp)/'new', Path(tmp)/'old'
+    with _beside(target) as tmp:
+        new, old = tmp/'new', tmp/'old'
         new.mkdir()
         yield new
-        if target.exists(): target.rename(old)
+        if target.exists(): _move(target, old)
         try: new.rename(target)
         except OSError:
-            if old.exists(): old.rename(target)
+            if old.exists(): _move(old, target)
             raise

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import check_tensors
+from .core import check_tensors, full_precision
 from .features import Features, pool
 from .matching import Match, _best_cell, match
 from .scenes import Correspondences
@@ -119,6 +119,7 @@ def _reweigh(mass_bn: Tensor, weight_n: Tensor | None, name: str) -> tuple[Tenso
     return weighed_bn / weighed_bn.sum(1, keepdim=True), empty_b1.squeeze(1)
 
 # %% ../nbs/40_explain.ipynb #4617faf1
+@full_precision()
 def what_if(
     a: Features, b: Features,            # as for `match`
     *, weight_n: Tensor | None = None,   # (N,) factor for the mass of each cell of A; 0 drops it; default: 1
@@ -169,6 +170,7 @@ def trace(match: Match, *, index: int = 0, eps: float = 0.05, iterations: int = 
     return Trace(torch.cat([p.plan_bnm for p in plans]), torch.cat([p.err_b for p in plans]))
 
 # %% ../nbs/40_explain.ipynb #45e35e69
+@full_precision()
 def pooled_cosine(a: Features, b: Features) -> Match:
     "The cosine of the averaged cells as a sum over pairs of cells (Stylianou et al. 2019); its plan is no transport, and does not sum to 1."
     found = match(a, b, marginals="uniform", plan="product")
@@ -182,12 +184,14 @@ def pooled_cosine(a: Features, b: Features) -> Match:
 FILLS = ("blur", "mean")
 
 
+@full_precision()
 def hide(
     image_chw: Tensor,   # one prepared image
     cells_bn: Tensor,    # (B, N) bool: cells of a square grid to hide
     fill: str = "blur",  # "blur": nothing finer than a cell is left; "mean": the average colour
 ) -> Tensor:             # (B, C, H, W)
     "Copies of an image in which some cells are hidden."
+    check_tensors("chw", image_chw=image_chw)
     if fill not in FILLS: raise ValueError(f"fill: expected one of {', '.join(FILLS)}, got {fill!r}")
     side, size = _side(cells_bn.shape[1]), image_chw.shape[1:]
     coarse_chw = F.adaptive_avg_pool2d(image_chw, side if fill == "blur" else 1)
@@ -280,12 +284,14 @@ def flow_accuracy(
     return FlowAccuracy((seen_nm * near_nm[truth.visible_n]).sum().item() / seen_nm.sum().item(), partner_n.double().mean().item(), on.item())
 
 # %% ../nbs/40_explain.ipynb #7ce49d8f
+@full_precision()
 def receptive_field(
     backbone: torch.nn.Module, image_bchw: Tensor,   # prepared images, some ten are enough
     cell: int,                                       # number of the cell, row by row
     *, grid: int = 7,
 ) -> Tensor:                                         # (H, W), sums to 1
     "Effective receptive field of a cell: mean size of the gradient of its length by each pixel."
+    check_tensors("bchw", image_bchw=image_bchw)
     if not 0 <= cell < grid**2: raise ValueError(f"cell: expected 0 to {grid**2 - 1}, got {cell}")
     image_bchw = image_bchw.detach().to(next(backbone.parameters()).device).clone().requires_grad_(True)
     with torch.enable_grad(): length = pool(backbone(image_bchw), grid=grid).norm_bn[:, cell].sum()

@@ -30,6 +30,7 @@ from torch import Tensor
 
 # %% ../nbs/44_explorer.ipynb #8ac79916
 from .explain import Curves, exact, faithfulness, trace, what_if
+from .backbone import ImageLike
 from .features import Backbone, Features, get_backbone, load_image, pool
 from .marginals import MARGINALS
 from .matching import Match
@@ -65,16 +66,14 @@ class Look(NamedTuple):
 @torch.no_grad()
 def maps_of(backbone: Backbone, image_bchw: Tensor) -> Tensor:
     "Feature maps of prepared images, computed where the network is, on the CPU."
-    return backbone(image_bchw.to(next(backbone.parameters()).device)).cpu()
+    return backbone(image_bchw.to(next(backbone.parameters(), image_bchw).device)).cpu()
 
 
 @torch.no_grad()
-def look(source: str | Path | Image.Image, backbone: Backbone | None = None, *, margin: float | None = None) -> Look:     # margin as in `Backbone.prepare`; default: the network's own
-    "An image file or a PIL image, the square of it that the network sees, and its feature map; ValueError names a broken file."
+def look(source: ImageLike, backbone: Backbone | None = None, *, margin: float | None = None) -> Look:     # margin as in `Backbone.prepare`; default: the network's own
+    "An image file or a picture in memory, as `load_image` reads both, the square of it that the network sees, and its feature map; ValueError names a broken file."
     backbone = backbone or _default_backbone()
-    if isinstance(source, Image.Image): source = Image.alpha_composite(Image.new("RGBA", source.size, "white"), source.convert("RGBA")).convert("RGB")
-    else: source = load_image(source)
-    ready_chw = backbone.prepare(source, **({} if margin is None else dict(margin=margin)))
+    ready_chw = backbone.prepare(load_image(source), **({} if margin is None else dict(margin=margin)))
     pixels_chw = ready_chw * torch.tensor(backbone.std).view(3, 1, 1) + torch.tensor(backbone.mean).view(3, 1, 1)
     image = Image.fromarray((pixels_chw.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
     return Look(image, ready_chw, maps_of(backbone, ready_chw[None]))
@@ -354,7 +353,7 @@ def _take_file(pair, side: int, files: tuple) -> None:
 class PairExplorer(_Answering):
     "Two images, files or pictures: hover or click a cell, move eps, change the marginals, drop cells, ask whether it is faithful."
 
-    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, run: str | Path | None = None, gallery: Gallery | None = None, averages: dict[str, tuple[str, Curves]] | None = None,
+    def __init__(self, a: ImageLike, b: ImageLike, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, run: str | Path | None = None, gallery: Gallery | None = None, averages: dict[str, tuple[str, Curves]] | None = None,
                  grid: int | None = None, marginals: str | None = None, plan: str = "transport", eps: float | None = None, top: int = 12):
         backbone = network_of(backbone, run)
         self.ask = widgets.Button(description="is it faithful?", tooltip="hide cells in the image and compute again; takes seconds")

@@ -60,14 +60,14 @@ def make_sop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Stanford Online Products; `category` is one of its twelve kinds of product."
     _unpacked(files, folder, 'sop')
     top = folder/'Stanford_Online_Products'
-    rows = pd.concat([pd.read_csv(top/f'Ebay_{split}.txt', sep=' ', dtype=str).assign(split=split) for split in ('train', 'test')], ignore_index=True)
+    rows = pd.concat([pd.read_csv(top/f'Ebay_{split}.txt', sep=' ', dtype=str, keep_default_na=False).assign(split=split) for split in ('train', 'test')], ignore_index=True)
     return pd.DataFrame(dict(path=top.name + '/' + rows.path, label=rows.class_id, split=rows.split, category=rows.path.str.split('_final').str[0]))
 
 # %% ../nbs/28_fetch.ipynb #7518d2fb
 def make_inshop(files: dict[File, Path], folder: Path, root: Path) -> pd.DataFrame:
     "In-Shop: splits train, query and gallery, and boxes (left, top, width, height) in pixels."
     _unpacked(files, folder, 'inshop')
-    lists = {path.name: pd.read_csv(path, sep=r'\s+', skiprows=1, dtype=str) for path in files.values() if path.suffix == '.txt'}
+    lists = {path.name: pd.read_csv(path, sep=r'\s+', skiprows=1, dtype=str, keep_default_na=False) for path in files.values() if path.suffix == '.txt'}
     rows = lists['list_eval_partition.txt'].merge(lists['list_bbox_inshop.txt'], on='image_name', validate='1:1')
     box = [_box(*map(int, four)) for four in rows[['x_1', 'y_1', 'x_2', 'y_2']].values]
     return pd.DataFrame(dict(path=rows.image_name, label=rows.item_id, split=rows.evaluation_status, box=box)).sort_values(['label', 'split', 'path'], ignore_index=True)

@@ -22,7 +22,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .core import REPOSITORY, atomic_path, cache_dir, sha256
+from diml_nb.core import (
+    HALF,
+    REPOSITORY,
+    atomic_path,
+    cache_dir,
+    full_precision,
+    sha256,
+    warn_once,
+    without_cache,
+)
 from .features import Features
 from .matching import _match, check_features
 from .sinkhorn import FLOOR, SAFE_EXPONENT, check_solver
@@ -38,20 +47,39 @@ def _processor() -> list[str]:
     return [platform.machine(), *(x for x in lines if x.startswith(("model name", "flags", "Features", "CPU ")))]
 
 
+def _compile(command: list[str], source: str, file: Path) -> None:
+    "Make the file. Another thread or process may be the first: then what it made is as good."
+    try:
+        with atomic_path(file) as partial:
+            subprocess.run([*command, "-x", "c", "-", "-o", partial], input=source, text=True, check=True, capture_output=True)
+    except OSError:
+        if not file.exists(): raise
+
+
 @cache
 def _compiled(source: str, **constants: str) -> ctypes.CDLL | None:
     "The C program as a library, built for this processor on first use. None, with one warning, where that is impossible."
     compiler = shutil.which(os.environ.get("CC", "cc"))
     flags = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", *(f"-D{name}={value}" for name, value in constants.items())]
-    file = cache_dir() / "kernels" / f"{sha256(repr((source, compiler, flags, _processor())))[:16]}.so"
+    made_by = compiler and (compiler, os.path.realpath(compiler), os.path.getsize(compiler))
+    name = sha256(repr((source, made_by, flags, _processor(), platform.libc_ver())))[:16]
+    try:
+        folder = cache_dir() / "kernels"
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{name}.so"
+        if not file.exists() and not os.access(folder, os.W_OK):
+            raise OSError(f"{folder} cannot be written")
+    except OSError as error:
+        without_cache(error)
+        return None
     try:
         if not file.exists():
             if not compiler: raise OSError(f"no C compiler {os.environ.get('CC', 'cc')!r} was found")
-            with atomic_path(file) as partial:
-                subprocess.run([compiler, *flags, "-x", "c", "-", "-o", partial], input=source, text=True, check=True, capture_output=True)
+            _compile([compiler, *flags], source, file)
         return ctypes.CDLL(str(file))
     except (OSError, subprocess.CalledProcessError) as error:
-        warnings.warn(f"matching runs on plain torch, several times slower: {getattr(error, 'stderr', None) or error}".strip().split("\n")[0])
+        why = str(getattr(error, "stderr", None) or error).strip().split("\n")[0]
+        warn_once(f"matching runs on plain torch, several times slower: {why}", "no program")
         return None
 
 # %% ../nbs/19_kernels.ipynb #73cf4a00
@@ -174,6 +202,7 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: di
     _check_positions(*(min(side, key=len) for side in fields), i_p, j_p)
 
 # %% ../nbs/19_kernels.ipynb #279ff987
+@full_precision()
 def match_pairs(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor,     # pair p is image i_p of a with image j_p of b
     *, marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05,     # as in `match`
@@ -191,6 +220,7 @@ def match_pairs(
     return found
 
 # %% ../nbs/19_kernels.ipynb #71b77a66
+@full_precision()
 def flow_pairs(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor,
     *, marginals: str = "cross_correlation", eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200,
@@ -205,6 +235,7 @@ def flow_pairs(
     return flows
 
 # %% ../nbs/19_kernels.ipynb #0032a5f9
+@full_precision()
 @torch.no_grad()
 def pull_pairs(
     a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor,     # cells; pair p is i_p of a with j_p of b
@@ -215,6 +246,7 @@ def pull_pairs(
     given, shapes = (a_bcn, b_dcm, grad_p, slope_pnm), ((len(i_p),), (len(i_p), a_bcn.shape[2], b_dcm.shape[2]))
     if (grad_p.shape, slope_pnm.shape) != shapes or a_bcn.shape[1] != b_dcm.shape[1] or len({x.dtype for x in given}) > 1:
         raise ValueError("a_bcn, b_dcm, grad_p, slope_pnm: expected axes that fit and one dtype, got " + ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given))
+    if a_bcn.dtype in HALF: raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
     fast = a_bcn.device.type == "cpu" and a_bcn.dtype == torch.float32
     program = _pair_program(a_bcn.shape[2], b_dcm.shape[2], a_bcn.shape[1]) if fast else None
     size = max(1, -(-len(i_p) // torch.get_num_threads())) if program else 1024

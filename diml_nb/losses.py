@@ -16,9 +16,10 @@ import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor, nn
-from .core import check_tensors
+from .core import HALF, as_labels, check_tensors, full_precision
 from .features import Features, pool
 from .kernels import flow_pairs, pull_pairs
+from .marginals import MARGINALS
 from .matching import _match, check_features
 from .sinkhorn import check_solver
 
@@ -89,6 +90,15 @@ class _OnMaps:
     def get_norm(self, embeddings: Tensor, dim: int = 1, **kwargs) -> Tensor:
         return embeddings.norm(dim=dim) if embeddings.ndim == 2 else embeddings.flatten(1).norm(dim=1)
     def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        "Of each map with its partner. PML normalises nothing here, and a matching knows unit vectors only: `ValueError` for others."
+        for name, x in (("query_emb", query_emb), ("ref_emb", ref_emb)):
+            self.check_shapes(x, None)
+            length_bhw = x.norm(dim=1)
+            if not (length_bhw - 1).abs().max() < 1e-3:
+                raise ValueError(
+                    f"{name}: expected maps of unit vectors, got lengths {length_bhw.min():.3g} to {length_bhw.max():.3g}; "
+                    "a matching has no centres and no lengths. For the distance of maps as they are, call distance(query, reference)"
+                )
         return torch.cat([self.compute_mat(q, r)[0] for q, r in zip(query_emb.split(1), ref_emb.split(1))])
 
 # %% ../nbs/30_losses.ipynb #b8fc272a
@@ -97,6 +107,7 @@ class _Structural(_OnMaps):
 
     def __init__(self, *, grid=4, marginals="cross_correlation", eps=0.05, tol=1e-3, max_iter=200,
                  swap_marginals=False, shared_stop=False, block=1024, **kwargs):
+        self._check_options(grid, marginals, block, **kwargs)
         super().__init__(**kwargs)
         check_solver(eps, tol, max_iter)
         self.grid, self.block, self.shared_stop = grid, block, shared_stop      # cells a side, pairs at a time, the official solver
@@ -104,15 +115,27 @@ class _Structural(_OnMaps):
                             swap_marginals=swap_marginals, shared_stop="worst" if shared_stop else False)
         self.calls, self.known, self.wanted = 0, None, None     # matrices asked for; (maps, their matrix); the pairs that will be read
 
+    def _check_options(self, grid, marginals, block, *, p=2, normalize_embeddings=True, **others) -> None:
+        "Raise an error for what PML's distances take and a matching cannot have."
+        kind = type(self).__name__
+        if p != 2: raise ValueError(f"{kind}: expected p=2, since cells are unit vectors of that norm, got p={p!r}")
+        if not normalize_embeddings:
+            raise ValueError(f"{kind}: normalize_embeddings=False has no effect, since cells are made unit vectors; leave it out")
+        if marginals not in MARGINALS:
+            raise ValueError(f"marginals: expected one of {', '.join(MARGINALS)}, got {marginals!r}")
+        for name, value in (("grid", grid), ("block", block)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a whole number, at least 1, got {value!r}")
+
+    @full_precision()
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         "(Q, R), a fresh matrix at every call: PML's miners write into it."
         self.calls += 1
         if self.known and ref_emb is query_emb is self.known[0]: return self.known[1].clone()
-        with torch.autocast(query_emb.device.type, enabled=False):
-            q = _cells(query_emb, self.grid)
-            r = q if ref_emb is query_emb else _cells(ref_emb, self.grid, q.local_bcn.shape[1])
-            check_features(self.options["marginals"], "transport", query=q, reference=r)
-            return (_matrix(q, r, self) + self.of(q.global_bc @ r.global_bc.T)) / 2
+        q = _cells(query_emb, self.grid)
+        r = q if ref_emb is query_emb else _cells(ref_emb, self.grid, q.local_bcn.shape[1])
+        check_features(self.options["marginals"], "transport", query=q, reference=r)
+        return (_matrix(q, r, self) + self.of(q.global_bc @ r.global_bc.T)) / 2
 
 # %% ../nbs/30_losses.ipynb #58c30f24
 class StructuralSimilarity(_Structural, distances.CosineSimilarity):
@@ -130,28 +153,72 @@ class StructuralLpDistance(_Structural, distances.LpDistance):
     def of(self, similarity: Tensor) -> Tensor: return (2 - 2 * similarity).clamp_min(0).add(1e-6).sqrt()      # 1e-6: finite slope where cells are equal
     def slope_of(self, value: Tensor) -> Tensor: return -1 / value
 
+# %% ../nbs/30_losses.ipynb #888b61a1
+def _structural(module: nn.Module | None) -> list[_Structural]:
+    "The structural distances in a loss or a miner, however deep."
+    return [x for x in module.modules() if isinstance(x, _Structural)] if module is not None else []
+
+
+def _check_parts(module: nn.Module | None) -> None:
+    "Raise a `ValueError` that names the part of a loss or miner that cannot be given maps, or only them."
+    for part in module.modules() if module is not None else ():
+        name = type(part).__name__
+        if isinstance(part, losses.SelfSupervisedLoss):
+            raise ValueError(f"{name} takes two batches of maps and no class numbers: call it itself, without MetricLoss")
+        if not _structural(module): continue
+        if isinstance(part, miners.AngularMiner):
+            raise ValueError(f"{name} measures angles at the centre of two vectors, and a matching has no centres: take another miner")
+        if isinstance(part, (losses.BaseMetricLossFunction, miners.BaseMiner)) and not _structural(part.distance):
+            raise ValueError(
+                f"{name} compares vectors by {type(part.distance).__name__} beside parts of {type(module).__name__} that "
+                "compare maps: give each part a structural distance, or add the values of two MetricLoss"
+            )
+
+
+def _remember_maps(module: nn.Module, map_bchw: Tensor) -> None:
+    "Let each `CrossBatchMemory` in a structural loss keep maps, not vectors."
+    for part in module.modules():
+        if not isinstance(part, losses.CrossBatchMemory): continue
+        shape, kept = map_bchw.shape[1:], part.embedding_memory
+        if part.embedding_size != shape[0]:
+            raise ValueError(f"CrossBatchMemory: expected embedding_size={shape[0]}, the channels of the maps, got {part.embedding_size}")
+        if kept.ndim == 2:
+            part.embedding_memory = map_bchw.new_zeros(part.memory_size, *shape)
+        elif kept.shape[1:] != shape:
+            raise ValueError(f"CrossBatchMemory: it keeps maps {tuple(kept.shape[1:])}, got {tuple(shape)}; call its reset_queue()")
+
 # %% ../nbs/30_losses.ipynb #5c4ff87d
 READS_ONLY_MINED = (losses.MarginLoss, losses.TripletMarginLoss, losses.ContrastiveLoss)
 
 
 class MetricLoss(nn.Module):
-    "A loss of pytorch-metric-learning with its miner, on feature maps: structural if its distance is, else on the mean of the cells."
+    """A loss of pytorch-metric-learning with its miner, on feature maps: structural if its distance is, else on the mean of the cells.
+
+    `MultipleLosses` and `CrossBatchMemory` (with `embedding_size` = channels) too. `ValueError` names a part that cannot be."""
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None = None, *, lr_factor: float = 1.0):
         super().__init__()
         self.loss, self.miner, self.lr_factor = loss, miner, lr_factor        # lr_factor: learning rate of the loss's parameters over the network's
-        distance = getattr(loss, "distance", None)
-        self.distance = distance if isinstance(distance, _Structural) else None
+        _check_parts(loss), _check_parts(miner)
+        self.distances, self.mines_maps = tuple(_structural(loss)), bool(_structural(miner))
+        self.distance = self.distances[0] if self.distances else None
 
+    def mine(self, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor) -> tuple[Tensor, ...] | None:
+        "The pairs or triplets of a batch: from its maps if the miner is structural, else from the means of their cells."
+        return None if self.miner is None else self.miner(map_bchw if self.mines_maps else vector_bc, label_b)
+
+    @full_precision()
     def forward(self, map_bchw: Tensor, label_b: Tensor) -> Tensor:
         "The loss of a batch of maps (B, C, H, W) with class numbers (B,). `TypeError` if a structural loss never asks for a similarity."
+        if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF: map_bchw = map_bchw.float()
+        label_b = as_labels(label_b, "label_b")
         if check_tensors("bchw", map_bchw=map_bchw)["b"] != len(label_b): raise ValueError(f"label_b: expected {len(map_bchw)} class numbers, got {len(label_b)}")
-        if map_bchw.dtype != torch.float64: map_bchw = map_bchw.float()
         vector_bc = map_bchw.mean((2, 3))
-        if self.distance is None: return self.loss(vector_bc, label_b, self.miner and self.miner(vector_bc, label_b))
-        calls = self.distance.calls
+        if self.distance is None: return self.loss(vector_bc, label_b, self.mine(map_bchw, vector_bc, label_b))
+        _remember_maps(self.loss, map_bchw)
+        calls = sum(x.calls for x in self.distances)
         with _prepared(self, map_bchw, vector_bc, label_b) as indices: value = self.loss(map_bchw, label_b, indices)
-        if self.distance.calls == calls and value != 0:                 # zero: the batch had no pairs or triplets to ask for
+        if sum(x.calls for x in self.distances) == calls and value != 0:       # zero: the batch had no pairs or triplets to ask for
             raise TypeError(f"{type(self.loss).__name__} ran without asking its distance for anything, so matching would change nothing: use it on vectors")
         return value
 
@@ -161,17 +228,24 @@ def _prepared(metric: MetricLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: 
     "Mine a batch, and tell the distance what it need not compute (again) while the loss runs."
     distance, miner = metric.distance, metric.miner
     try:
-        if miner is not None and miner.distance is distance:      # the miner reads the matrix too: make it once
+        if getattr(miner, "distance", None) is distance:      # the miner reads the matrix too: make it once
             distance.known = (map_bchw, distance.compute_mat(map_bchw, map_bchw))
-            yield miner(map_bchw, label_b)
+            yield metric.mine(map_bchw, vector_bc, label_b)
         else:
-            indices = miner and miner(vector_bc, label_b)
+            indices = metric.mine(map_bchw, vector_bc, label_b)
             if isinstance(metric.loss, READS_ONLY_MINED) and not getattr(metric.loss, "swap", False) and distance.power == 1: distance.wanted = indices
             yield indices
     finally:
         distance.known = distance.wanted = None
 
 # %% ../nbs/30_losses.ipynb #5a438a20
+def _as_full(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    "Both in float32 where they were of two bytes a number; one batch stays one object."
+    if x.dtype not in HALF: return x, reference
+    full = x.float()
+    return full, full if reference is x else reference.float()
+
+
 class QuadrupletLoss(losses.BaseMetricLossFunction):
     "A triplet loss, and the same positive against two images of two other classes (Chen et al. 2017); the fourth image is drawn."
 
@@ -181,6 +255,7 @@ class QuadrupletLoss(losses.BaseMetricLossFunction):
 
     def get_default_reducer(self): return reducers.AvgNonZeroReducer()
 
+    @full_precision()
     def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels):
         a, p, n = lmu.convert_to_triplets(indices_tuple, labels, ref_labels, "all")
         other = (labels != labels[a, None]) & (labels != labels[n, None])
@@ -188,7 +263,7 @@ class QuadrupletLoss(losses.BaseMetricLossFunction):
         if not keep.any(): return self.zero_losses()
         a, p, n, other = a[keep], p[keep], n[keep], other[keep]
         fourth = torch.multinomial(other.float(), 1).squeeze(1)
-        mat, beyond = self.distance(embeddings, ref_emb), self.distance.margin
+        mat, beyond = self.distance(*_as_full(embeddings, ref_emb)), self.distance.margin
         value = (beyond(mat[a, p], mat[a, n]) + self.margin).relu() + (beyond(mat[a, p], mat[n, fourth]) + self.margin_2).relu()
         return {"loss": {"losses": value, "indices": (a, p, n), "reduction_type": "triplet"}}
 
@@ -200,8 +275,9 @@ class OneTripletMiner(miners.BaseMiner):
         super().__init__(**kwargs)
         self.kind = kind
 
+    @full_precision()
     def mine(self, embeddings, labels, ref_emb, ref_labels):
-        mat = self.distance(embeddings, ref_emb)
+        mat = self.distance(*_as_full(embeddings, ref_emb))
         positive, negative = lmu.get_matches_and_diffs(labels, ref_labels if ref_emb is not embeddings else None)
         positive, negative = positive.bool(), negative.bool()
         if self.kind == "softhard":

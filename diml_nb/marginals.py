@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .core import HALF, full_precision
 from .features import Features
 
 
@@ -37,6 +38,7 @@ class Marginals(NamedTuple):
     fallback_b: Tensor  # bool: one of the two images had no mass and got the uniform marginal
 
 # %% ../nbs/14_marginals.ipynb #ac1c4e55
+@full_precision()
 def marginals(
     a: Features, b: Features,            # as many images in both; one image is paired with all of the other batch
     name: str = "cross_correlation",     # a key of `MARGINALS`
@@ -45,6 +47,9 @@ def marginals(
     "The masses that transport moves between the cells of `a` and `b`. An image whose weights are all zero gets equal masses."
     if name not in MARGINALS:
         raise ValueError(f"marginals: expected one of {', '.join(MARGINALS)}, got {name!r}")
+    for side, x in (("a", a), ("b", b)):
+        if x.local_bcn.dtype in HALF or x.norm_bn.dtype in HALF or x.global_bc.dtype in HALF:
+            raise TypeError(f"{side}: expected float32 or float64; call {side}.to(torch.float32)")
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
     pairs = max(len(a), len(b))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import check_tensors
+from .core import check_tensors, full_precision
 from .cost import _cosine
 from .features import Features
 from .marginals import MARGINALS, marginals as masses
@@ -67,22 +67,25 @@ def _match(a: Features, b: Features, *, marginals, plan, eps, swap_marginals=Fal
 # %% ../nbs/18_matching.ipynb #f944f2d5
 def check_features(marginals: str, plan: str, **features: Features) -> None:
     "Raise an error that names the argument unless these are `Features` of the same channels and the rules exist."
-    channels = set()
     for name, x in features.items():
         if not isinstance(x, Features):
             raise TypeError(f"{name}: expected Features (see features.pool), got {type(x).__name__}")
+    tensors = [x.local_bcn for x in features.values() if isinstance(x.local_bcn, Tensor)]
+    kinds = {(x.dtype, x.device) for x in tensors}
+    if len(kinds) > 1 or not {dtype for dtype, _ in kinds} <= {torch.float32, torch.float64}:
+        raise TypeError(f"{', '.join(features)}: expected float32 or float64, all on one device, got {', '.join(map(str, kinds))}")
+    channels = set()
+    for name, x in features.items():
         fields = {f"{name}.{key}": value for key, value in vars(x).items() if key != "grid"}
         channels.add(check_tensors("bcn bn bc", **fields)["c"])
     if len(channels) > 1: raise ValueError(f"{', '.join(features)}: expected the same number of channels, got {sorted(channels)}")
-    kinds = {(x.local_bcn.dtype, x.local_bcn.device) for x in features.values()}
-    if len(kinds) > 1 or not {dtype for dtype, _ in kinds} <= {torch.float32, torch.float64}:
-        raise TypeError(f"{', '.join(features)}: expected float32 or float64, all on one device, got {', '.join(map(str, kinds))}")
     if marginals not in MARGINALS:
         raise ValueError(f"marginals: expected one of {', '.join(MARGINALS)}, got {marginals!r}")
     if plan not in PLANS:
         raise ValueError(f"plan: expected one of {', '.join(PLANS)}, got {plan!r}")
 
 # %% ../nbs/18_matching.ipynb #ce210123
+@full_precision()
 def match(
     a: Features, b: Features,   # as many images in both; a single image is paired with all of the other batch
     *, marginals: str = "cross_correlation",  # a key of `MARGINALS`
@@ -105,6 +108,7 @@ def match(
     return _match(a, b, marginals=marginals, plan=plan, eps=eps, swap_marginals=swap_marginals, **solver)
 
 # %% ../nbs/18_matching.ipynb #42efec3c
+@full_precision()
 @torch.no_grad()
 def similarity_matrix(
     q: Features,

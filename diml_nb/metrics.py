@@ -14,13 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .core import as_labels
+
 
 class Ranking(NamedTuple):
-    "For each query the gallery in order, best first."
+    """For each query the gallery in order, best first.
+
+    Scores are similarities: large is near. In a re-ranked list they are cosine + S in the head and the
+    cosine alone behind it, two scales that say nothing to each other; `cosine_qk` has the cosines of
+    the head, so that a list can be re-ranked again."""
 
     index_qk: Tensor  # int64 positions in the gallery
     score_qk: Tensor  # in the order of index_qk
     exclude_self: bool = False  # the gallery is the query set, and each query was left out of its own list
+    cosine_qk: Tensor | None = None  # of the first places, where they were re-ranked
 
 # %% ../nbs/22_metrics.ipynb #598505f6
 @dataclass(frozen=True)
@@ -43,16 +50,22 @@ class Metrics:
     def __getitem__(self, name: str) -> float:
         return self.means[name]
 
-# %% ../nbs/22_metrics.ipynb #c678f03d
+# %% ../nbs/22_metrics.ipynb #d7ba8af5
+def _check_recall_at(recall_at: Sequence[int]) -> None:
+    "Raise an error that names the k unless each is a number of places."
+    if np.ndim(recall_at) != 1:
+        raise ValueError(f"recall_at: expected several numbers of places, e.g. (1, 2), got {recall_at!r}")
+    for k in recall_at:
+        if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"recall_at: expected whole numbers of places, at least 1, got k = {k!r}")
+
+
 def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None:
     "Raise an error unless the lists fit the labels, stay inside the gallery and show no image twice."
     index_qk = ranking.index_qk
     if index_qk.ndim != 2 or index_qk.is_floating_point() or len(index_qk) != len(labels_q) or not index_qk.numel():
         raise ValueError(f"ranking.index_qk: expected whole numbers (Q, K) for {len(labels_q)} queries, "
                          f"got {index_qk.dtype} of shape {tuple(index_qk.shape)}")
-    for name, labels in (("labels_q", labels_q), ("labels_g", labels_g)):
-        if labels.ndim != 1 or labels.is_floating_point():
-            raise ValueError(f"{name}: expected one whole number for each image, got {labels.dtype} of shape {tuple(labels.shape)}")
     if index_qk.min() < 0 or index_qk.max() >= len(labels_g):
         raise ValueError(f"ranking.index_qk: expected positions in a gallery of {len(labels_g)}, got {index_qk.min()} to {index_qk.max()}")
     double = (index_qk.sort(1).values.diff(dim=1) == 0).any(1)
@@ -64,19 +77,22 @@ def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None
 # %% ../nbs/22_metrics.ipynb #3f03db65
 def retrieval_metrics(
     ranking: Ranking,
-    labels_q: Tensor, labels_g: Tensor,           # class numbers of queries and gallery
+    labels_q: Tensor, labels_g: Tensor,           # class numbers of queries and gallery; NumPy arrays and lists too
     *, count_query: bool = False,                 # the official convention: R counts the query itself
     recall_at: Sequence[int] = (1, 2, 4, 8),      # the k of recall at k; these are usual for CUB and Cars
 ) -> Metrics:
     "P@1, R@k, R-precision and MAP@R (Musgrave et al. 2020) per query; a query without a positive is NaN and counted."
+    place = ranking.index_qk.device
+    labels_q, labels_g = (as_labels(x, name).to(place) for name, x in (("labels_q", labels_q), ("labels_g", labels_g)))
+    _check_recall_at(recall_at)
     _check_ranking(ranking, labels_q, labels_g)
     if count_query and not ranking.exclude_self: raise ValueError("count_query=True needs a ranking that excludes each query from its own list")
     classes, images = labels_g.unique(return_counts=True)
     of_q = torch.searchsorted(classes, labels_q).clamp_max(len(classes) - 1)
-    positives_q = torch.where(classes[of_q] == labels_q, images[of_q], 0) - int(ranking.exclude_self)
+    positives_q = torch.where(classes[of_q] == labels_q, images[of_q] - int(ranking.exclude_self), 0)
     r_q = positives_q + int(count_query)
     places, whole = ranking.index_qk.shape[1], len(labels_g) - int(ranking.exclude_self)
-    needed = min(max(int(r_q.max()), *recall_at), whole)
+    needed = min(max([1, int(r_q.max()), *recall_at]), whole)
     if places < needed:
         raise ValueError(f"ranking: expected at least {needed} places (the largest R, or k of recall at k), got {places}")
     relevant_qk = (labels_g[ranking.index_qk[:, :needed]] == labels_q[:, None]).double()
@@ -96,15 +112,28 @@ class Interval(NamedTuple):
     high: float
 
 
+def _few_classes(values: int, queries: int) -> str:
+    "What is wrong when fewer than two classes have a value."
+    if values:
+        return "labels_q: expected at least two classes with a value, got 1; the interval is one over classes"
+    return (
+        f"labels_q: expected at least two classes with a value, got none: each of the {queries} values is NaN, "
+        "since no query has another image of its class to find"
+    )
+
+
 def class_interval(
     values_q: Tensor, labels_q: Tensor,      # a metric per query (NaN is left out), and the class of each query
     *, level: float = 0.95, resamples: int = 2000, seed: int = 0,
 ) -> Interval:
     "Mean over queries and its percentile interval by bootstrap over classes. Give differences per query for a paired comparison."
     from scipy.stats import bootstrap
+    values_q, labels_q = torch.as_tensor(values_q).double().cpu(), as_labels(labels_q, "labels_q").cpu()
+    if values_q.shape != labels_q.shape:
+        raise ValueError(f"labels_q: expected {len(values_q)}, one for each value, got {len(labels_q)}")
     keep = ~values_q.isnan()
-    values, groups = values_q[keep].double().cpu().numpy(), labels_q[keep].unique(return_inverse=True)[1].cpu().numpy()
-    if groups.size == 0 or groups.max() < 1: raise ValueError(f"labels_q: expected at least two classes with a value, got {groups.size and 1}")
+    values, groups = values_q[keep].numpy(), labels_q[keep].unique(return_inverse=True)[1].numpy()
+    if groups.size == 0 or groups.max() < 1: raise ValueError(_few_classes(groups.size, len(keep)))
     sums, counts = np.bincount(groups, values), np.bincount(groups)
     found = bootstrap((sums, counts), lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), paired=True, vectorized=True,
                       method="percentile", confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed))

@@ -30,7 +30,8 @@ _INPUTS: dict[tuple, Inputs] = {}       # of this process: a hundred heads read 
 
 
 def _shared_inputs(config: TrainConfig, images: ImageSet) -> Inputs:
-    key = images.hash, config.backbone, config.structural
+    network = config.backbone, config.pretrained, config.pretrained or config.seed, config.image_size  # random weights: by the seed
+    key = images.hash, *network, config.structural
     if key not in _INPUTS: _INPUTS[key] = Inputs(images, backbone_of(config), True, pooled=not config.structural)
     return _INPUTS[key]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from .bank import Bank
-from .core import progress
+from .core import HALF, as_labels, full_precision, progress
 from .features import Features
 from .kernels import SOURCE, Pairs, _compiled, _share, match_pairs
 from .matching import check_features
@@ -25,8 +25,11 @@ from .metrics import Ranking
 from .sinkhorn import check_solver
 
 # %% ../nbs/24_retrieval.ipynb #acae2c0e
+@full_precision()
 def global_scores(q_qc: Tensor, g_gc: Tensor) -> Tensor:
-    "The cosines <q, g> of unit vectors, (Q, G)."
+    "The cosines <q, g> of unit vectors, (Q, G). `TypeError` for half precision."
+    if q_qc.dtype in HALF or g_gc.dtype in HALF:
+        raise TypeError(f"q_qc, g_gc: expected float32 or float64, got {q_qc.dtype} and {g_gc.dtype}; call .float()")
     if q_qc.device.type != "cpu" or q_qc.dtype != torch.float32 or not torch.backends.mkldnn.is_available(): return q_qc @ g_gc.T
     two = lambda x: x if len(x) > 1 else x.repeat(2, 1)        # one row alone would be summed in another order
     return linear(two(q_qc).to_mkldnn(), two(g_gc).to_mkldnn()).to_dense()[: len(q_qc), : len(g_gc)]
@@ -101,12 +104,25 @@ def memory_bill(q: Features, g: Features, *, places: int, top_k: int = 0, memory
     while True:
         scores = workers * 4 * (2 * queries * tile + (queries + tile) * q.global_bc.shape[1])
         images = queries * top_k * isinstance(g, Bank)
-        bill = Bill(queries, scores, workers * queries * 16 * max(places, 32), images * 7 * g.local_bcn[0].numel(), len(q) * (16 * places + 21 * top_k))
+        bill = Bill(queries, scores, workers * queries * 16 * max(places, 32), images * 7 * g.local_bcn[0].numel(), len(q) * (16 * places + 25 * top_k))
         if memory is None or bill.total <= memory: return bill
         if queries == 1: raise ValueError(f"memory: {memory / 1e6:.1f} MB are not enough; the least is {bill}")
         queries //= 2
 
 # %% ../nbs/24_retrieval.ipynb #c7e88ed1
+def _own_places(positions: Tensor | None, queries: int, images: int, exclude_self: bool, place: torch.device) -> Tensor | None:
+    "Where each query stands in the gallery, if it is to be left out."
+    if positions is None: return torch.arange(queries, device=place) if exclude_self else None
+    own_q = as_labels(positions, "positions").to(place)
+    if len(own_q) != queries or not 0 <= int(own_q.min()) <= int(own_q.max()) < images:
+        found = f"{len(own_q)} from {int(own_q.min())} to {int(own_q.max())}" if len(own_q) else "none"
+        raise ValueError(
+            f"positions: expected one of {images} places for each of {queries} queries, got {found}; "
+            "search the queries that are not in the gallery by themselves, without positions"
+        )
+    return own_q
+
+
 def _check(q: Features, g: Features, marginals: str = "uniform", plan: str = "product") -> None:
     "`check_features`; of a bank one image is enough, the others were checked when it was written."
     check_features(marginals, plan, q=q, g=g[:1] if isinstance(g, Bank) else g)
@@ -124,6 +140,7 @@ def _tiles(q_qc: Tensor, g: Features, own_q: Tensor | None, places: int):
         yield score_qg
 
 # %% ../nbs/24_retrieval.ipynb #7ed3cb0c
+@full_precision()
 @torch.no_grad()
 def search(
     q: Features, g: Features,             # g may be a `Bank`
@@ -135,9 +152,7 @@ def search(
     _check(q, g)
     if exclude_self and len(q) != len(g): raise ValueError(f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images")
     if top_k is not None and top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
-    own_q = torch.arange(len(q), device=q.global_bc.device) if exclude_self and positions is None else positions
-    if own_q is not None and (len(own_q) != len(q) or not 0 <= int(own_q.min()) <= int(own_q.max()) < len(g)):
-        raise ValueError(f"positions: expected one of {len(g)} places for each of {len(q)} queries, got {len(own_q)} from {int(own_q.min())} to {int(own_q.max())}")
+    own_q = _own_places(positions, len(q), len(g), exclude_self, q.global_bc.device)
     places = min(top_k or len(g), len(g) - (own_q is not None))
     if places < 1: raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
     bill = memory_bill(q, g, places=places, memory=memory)
@@ -158,6 +173,7 @@ class Shortlist(NamedTuple):
     fallback_qk: Tensor  # bool: an image had no mass and got the uniform marginal
 
 # %% ../nbs/24_retrieval.ipynb #879bb0cf
+@full_precision()
 @torch.no_grad()
 def shortlist_similarity(
     ranking: Ranking, q: Features, g: Features,       # the features may have another grid than those that were searched
@@ -193,19 +209,53 @@ def _matched(q: Features, g: Features, index_qk: Tensor, options: dict, done: Ca
     return match_pairs(q, g, i_p, j_p, block=index_qk.shape[1], done=done, **options)
 
 # %% ../nbs/24_retrieval.ipynb #a009b509
+def _check_scores(ranking: Ranking) -> None:
+    "Raise an error unless the scores of lists that a search has made are numbers that fall."
+    if ranking.cosine_qk is not None: return
+    score_qk = ranking.score_qk
+    if score_qk.dtype in HALF or not score_qk.is_floating_point():
+        raise TypeError(f"ranking.score_qk: expected float32 or float64, got {score_qk.dtype}")
+    if score_qk.shape != ranking.index_qk.shape:
+        raise ValueError(f"ranking.score_qk: expected shape {tuple(ranking.index_qk.shape)} as index_qk, got {tuple(score_qk.shape)}")
+    if score_qk.isnan().any():
+        raise ValueError(f"ranking.score_qk: {int(score_qk.isnan().sum())} scores are NaN, and a sort puts these first")
+    place_k = torch.arange(score_qk.shape[1], device=score_qk.device) - (score_qk.shape[1] - 1) / 2
+    if (score_qk.double() @ place_k.double()).sum() > 0:
+        raise ValueError("ranking.score_qk: expected similarities, which fall from place to place, got scores that rise (distances?); give 1 - distance or -distance")
+
+# %% ../nbs/24_retrieval.ipynb #addbe0e5
+@full_precision()
 def reorder(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
-    "Re-order the first K places by score + similarity; the tail is untouched, equal sums stay in their order."
+    """Re-order the first K places by cosine + similarity; the tail is untouched, equal sums stay in their order.
+
+    The scores of a list that was re-ranked before are not added to: its cosines are. `ValueError` for
+    scores that rise from place to place, as distances do."""
+    _check_scores(ranking)
     top_k = similarity_qk.shape[1]
-    score, order = (ranking.score_qk[:, :top_k] + similarity_qk).sort(dim=1, descending=True, stable=True)
+    if similarity_qk.dtype in HALF or similarity_qk.shape != ranking.index_qk[:, :top_k].shape:
+        raise ValueError(
+            f"similarity_qk: expected float32 or float64 for the first places of {len(ranking.index_qk)} "
+            f"lists, got {similarity_qk.dtype} of shape {tuple(similarity_qk.shape)}"
+        )
+    before = 0 if ranking.cosine_qk is None else ranking.cosine_qk.shape[1]
+    cosine_qk = ranking.score_qk[:, : max(top_k, before)].clone()
+    if before: cosine_qk[:, :before] = ranking.cosine_qk
+    score, order = (cosine_qk[:, :top_k] + similarity_qk).sort(dim=1, descending=True, stable=True)
     index_qk, score_qk = ranking.index_qk.clone(), ranking.score_qk.clone()
     index_qk[:, :top_k], score_qk[:, :top_k] = ranking.index_qk[:, :top_k].gather(1, order), score
-    return Ranking(index_qk, score_qk, ranking.exclude_self)
+    cosine_qk[:, :top_k] = cosine_qk[:, :top_k].gather(1, order)
+    return Ranking(index_qk, score_qk, ranking.exclude_self, cosine_qk)
 
 
+@full_precision()
 def rerank(
     ranking: Ranking, q: Features, g: Features, *, top_k: int = 100, marginals: str = "cross_correlation", plan: str = "transport",
     eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200, shared_stop: bool = False, memory: int | None = None,
 ) -> Ranking:
-    "Re-order the first `top_k` places by cosine + structural similarity, the tail untouched; options as in `shortlist_similarity`."
+    """Re-order the first `top_k` places by cosine + structural similarity, the tail untouched; options as in `shortlist_similarity`.
+
+    Scores of the head are cosine + S, those behind it cosines (see `Ranking`). Done twice it changes
+    nothing more; with finer features and a smaller `top_k` it is a cascade, which orders the head anew."""
+    _check_scores(ranking)
     solver = dict(eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, memory=memory)
     return reorder(ranking, shortlist_similarity(ranking, q, g, top_k=top_k, marginals=marginals, plan=plan, **solver).similarity_qk)

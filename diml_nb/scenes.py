@@ -148,7 +148,7 @@ def _make_scenes(objects, backgrounds, folder, each, seed):
 # %% ../nbs/27_scenes.ipynb #9b144b99
 def make_emoji_scenes(files: dict[File, Path], folder: Path, root: Path, *, each: int = 6, per_split: int = 12, seed: int = 0) -> pd.DataFrame:
     "Scenes of the drawings of `noto` in `root`/emoji before `per_split` clouds a split. Needs no file."
-    classes = pd.read_csv(root/'emoji'/'classes.csv', dtype=str)
+    classes = pd.read_csv(root/'emoji'/'classes.csv', dtype=str, keep_default_na=False)
     objects = [(c, s, trimmed(Image.open(root/'emoji'/c/'noto.png'))) for c, s in zip(classes['class'], classes.split)]
     grounds = [(s, f'clouds-{s}-{n}', clouds(random.Random(f'{seed} {s} {n}'))) for s in ('train', 'test') for n in range(per_split)]
     return _make_scenes(objects, grounds, folder, each, seed)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import check_tensors
+from .core import check_tensors, full_precision
 
 SAFE_EXPONENT = 42.0  # exp() of scores that span more than this may underflow in float32 on the way; the log domain takes over
 FLOOR = 1e-30  # a cell without mass gets this much, so that its scaling factor stays finite
@@ -75,17 +75,38 @@ def check_solver(eps: float, tol: float, max_iter: int, shared_stop: bool | str 
     if not (0 < eps < math.inf and tol >= 0 and max_iter >= 1):
         raise ValueError(f"expected eps > 0, tol >= 0 and max_iter >= 1, got eps={eps}, tol={tol}, max_iter={max_iter}")
 
+# %% ../nbs/16_sinkhorn.ipynb #20ed6275
+def _check_totals(a_b: Tensor, b_b: Tensor, tol: float) -> None:
+    "Raise an error unless the masses of each pair have one total, and `tol` is a part of it."
+    gap_b = (a_b - b_b).abs() / torch.maximum(a_b, b_b)
+    worst = int(gap_b.argmax())
+    if gap_b[worst] > 1e-4:
+        raise ValueError(
+            "a_bn, b_bm: the masses of a pair must have the same total, they differ by "
+            f"{(a_b - b_b)[worst].abs().item():g} ({a_b[worst].item():g} and "
+            f"{b_b[worst].item():g} in pair {worst}); normalise both"
+        )
+    if tol >= a_b.min():
+        raise ValueError(
+            f"tol: expected a part of the mass, got {tol:g} where a pair has {a_b.min().item():g} "
+            "in all; normalise the masses to a sum of 1, or take a smaller tol"
+        )
+
 # %% ../nbs/16_sinkhorn.ipynb #83fee6aa
+@full_precision()
 def sinkhorn(
     cost_bnm: Tensor,             # C, float32 or float64
     a_bn: Tensor, b_bm: Tensor,   # masses of the cells of A and of B, with the same total for each pair
     *, eps: float = 0.05,         # weight of the entropy, in units of the cost; the paper's value
-    tol: float = 1e-3,            # a pair is finished when this much mass (L1) is in wrong columns
+    tol: float = 1e-3,            # a pair is finished when this much mass (L1), in the unit of the masses, is in wrong columns
     max_iter: int = 200,
     differentiable: bool = False, # False: the plan is a constant for the gradient (the paper); True: through the iterations
     shared_stop: bool | str = False,    # the official rule: all stop together when B's factors change by < .1 on average; "worst": in each pair
 ) -> Plan:
-    "Entropic optimal transport of each pair (Cuturi 2013). Stable for any eps; `err_b` says how far a pair got."
+    """Entropic optimal transport of each pair (Cuturi 2013). Stable for any eps; `err_b` says how far a pair got.
+
+    `TypeError` for half precision, `ValueError` for masses that are negative, all zero, or differ in
+    their total by more than a ten-thousandth of it, and for a `tol` of all mass or more."""
     check_tensors("bnm bn bm", cost_bnm=cost_bnm, a_bn=a_bn, b_bm=b_bm)
     for name, x in (("cost_bnm", cost_bnm), ("a_bn", a_bn), ("b_bm", b_bm)):
         if x.dtype not in (torch.float32, torch.float64) or x.dtype != cost_bnm.dtype:
@@ -93,8 +114,7 @@ def sinkhorn(
     for name, x in (("a_bn", a_bn), ("b_bm", b_bm)):
         if (x < 0).any() or (x.sum(1) <= 0).any():
             raise ValueError(f"{name}: masses must not be negative and must not all be zero, got a minimum of {x.min().item():g}")
-    if not shared_stop and (gap := (a_bn.sum(1) - b_bm.sum(1)).abs().max().item()) > 1e-4:
-        raise ValueError(f"a_bn, b_bm: the masses of a pair must have the same total, they differ by {gap:g}; normalise both")
     check_solver(eps, tol, max_iter, shared_stop)
+    if not shared_stop: _check_totals(a_bn.sum(1), b_bm.sum(1), tol)
     options = dict(eps=eps, tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop)
     return _sinkhorn(cost_bnm, a_bn, b_bm, **options)

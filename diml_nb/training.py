@@ -26,6 +26,7 @@ from .bank import Bank
 from .core import atomic_path, check_writable, device, progress, seed_everything, sha256
 from .experiments.record import Record, load_record, save_record
 from .data import ImageSet, get_dataset
+from .backbone import Computation, computation, same_computation
 from diml_nb.embedding import (
     Inputs,
     Network,
@@ -111,10 +112,15 @@ def _channels(backbone: Backbone, config: TrainConfig) -> int:
     side, place = backbone.image_size, next(backbone.parameters()).device
     try:
         return backbone(torch.zeros(1, 3, side, side, device=place)).shape[1]
-    except (AssertionError, RuntimeError) as error:
+    except (ValueError, AssertionError, RuntimeError) as error:
         if config.image_size is None: raise
         message = f"image_size: {config.backbone} does not take pictures of {side} x {side} pixels ({error}); leave image_size out, or take another"
         raise ValueError(message) from error
+
+
+def _told(made: Computation) -> list[list[float]]:
+    "What a checkpoint says of a computation: three digits, as another device would find them."
+    return [[float(f"{x:.3g}") for x in sketch] for sketch in made.sketches]
 
 # %% ../nbs/32_training.ipynb #4f347f7a
 def _fits(config: TrainConfig, label_n: Tensor, processes: int) -> dict:
@@ -224,7 +230,8 @@ def _build(config: TrainConfig, images: ImageSet, folder: Path, inputs: Inputs |
     accelerator = _accelerator(config)
     learn, held = hold_out(images.label_n, config.validation, config.seed)
     backbone = backbone_of(config)
-    identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(backbone))
+    read = backbone if inputs is None else inputs.backbone
+    identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(read), computation=_told(computation(read)))
     _check_run(folder, identity, **again)
     seed_everything(config.seed)
     network = Network(None if config.cached else backbone, _channels(backbone, config), config.embedding_dim)
@@ -284,7 +291,11 @@ def _differ(found: dict, identity: dict) -> dict[str, tuple]:
     wanted = json.loads(json.dumps(identity))
     flat = lambda x: x["config"] | {k: x[k][:12] for k in ("data", "weights") if k in wanted and x[k]}
     old, new = flat(found), flat(wanted)
-    return {k: (old.get(k), new.get(k)) for k in old | new if old.get(k) != new.get(k)}
+    differ = {k: (old.get(k), new.get(k)) for k in old | new if old.get(k) != new.get(k)}
+    sketches = [x["computation"] for x in (found, wanted) if x.get("computation")]     # older runs have none
+    if len(sketches) == 2 and not same_computation(*sketches, tolerance=0.01):
+        differ["the network computes"] = tuple(sketch[-1][:2] for sketch in sketches)
+    return differ
 
 # %% ../nbs/32_training.ipynb #20c54ed3
 FILES = ("checkpoint.safetensors", "model.safetensors", "test.json", "log.jsonl", "failure.json")
@@ -546,8 +557,10 @@ def load_trained(folder: str | Path) -> Trained:
     header, weights = _read(path)
     config = TrainConfig(**header["identity"]["config"])
     backbone = backbone_of(config, pretrained=config.pretrained and config.cached)
-    if config.cached and weights_hash(backbone) != header["identity"]["weights"]:
-        raise ValueError(f"{path} was trained on maps of {config.backbone} with other weights than it has here")
+    if config.cached:
+        now = dict(header["identity"], weights=weights_hash(backbone), computation=computation(backbone).sketches)
+        if _differ(header["identity"], now):
+            raise ValueError(f"{path} was trained on maps of {config.backbone} with other weights, or another computation, than it has here")
     network = Network(None if config.cached else backbone, weights["head.weight"].shape[1], config.embedding_dim)
     network.load_state_dict(weights)
     return Trained(network, backbone, config, header["best"])

@@ -19,7 +19,7 @@ def smoke(two_seeds): return two_seeds("11_grouping")
 
 
 def test_every_row_is_there(smoke):
-    assert len(smoke[2]) == 1 + 5 + 6 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
+    assert len(smoke[2]) == 1 + 5 + 6 + 1 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
     for result in smoke[2].values():
         for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
 

@@ -188,7 +188,9 @@ def verify(
             )
         entry = ledger_entry(record, fresh, compared, seed=seed, drawn=len(drawn))
         if lines:
-            smoke_run(name, folder / "smoke", variables=_traced(folder / "smoke lines"))
+            # from an empty cache, so that the smoke run also makes what the other one may have read
+            cache = {"DIML_CACHE": str(folder / "cache")}
+            smoke_run(name, folder / "smoke", variables=_traced(folder / "smoke lines") | cache)
             entry["beyond_smoke"] = lines_beyond(
                 executed_lines(folder / "lines"), executed_lines(folder / "smoke lines")
             )

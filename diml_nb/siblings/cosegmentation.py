@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core import check_tensors, progress, seed_everything
+from ..core import check_tensors, full_precision, progress, seed_everything
 from ..data import ImageSet, Picture
 from ..embedding import _seed, balanced_batch
 from ..features import Backbone, Features, load_image
@@ -90,6 +90,7 @@ def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor
 
 # %% ../../nbs/52_cosegmentation.ipynb #89506fec
 @torch.no_grad()
+@full_precision()
 def mean_flow(
     features: Features, pair_2p: Tensor,    # of N pictures; positions of A and B
     *, marginals: str = "uniform", eps: float = 0.05, block: int = 64,      # as in `match`; pairs at a time
@@ -101,6 +102,7 @@ def mean_flow(
     return (sum_nc / pair_2p[0].bincount(minlength=len(features)).clamp(min=1)[:, None]).unflatten(1, (features.grid, -1))
 
 # %% ../../nbs/52_cosegmentation.ipynb #be7e1830
+@full_precision()
 def mask_scores(
     score_nhw: Tensor, mask_nyx: Tensor,    # at any resolution, e.g. logits; the truth in pixels of the picture
     *, threshold: float = 0.0,              # what lies above is marked; in units of the scores
@@ -133,6 +135,7 @@ class PixelDecoder(nn.Module):
         self.embedding, self.logit = nn.Conv2d(width, embedding_dim, 1), nn.Conv2d(embedding_dim, 1, 1)
         self.register_buffer("mean_c", torch.zeros(channels, 1, 1)), self.register_buffer("std_c", torch.ones(channels, 1, 1))      # of the training maps
 
+    @full_precision()
     def forward(self, map_bchw: Tensor) -> Pixels:
         if map_bchw.shape[1] != len(self.mean_c): raise ValueError(f"map_bchw: expected {len(self.mean_c)} channels, got {map_bchw.shape[1]}")
         fine_bchw, coarse_bchw = scales((map_bchw.float() - self.mean_c) / self.std_c)
@@ -141,22 +144,27 @@ class PixelDecoder(nn.Module):
         return Pixels(embedding_bchw, 10 * self.logit(embedding_bchw)[:, 0])
 
 # %% ../../nbs/52_cosegmentation.ipynb #82473373
+@full_precision()
 def cross_entropy(logit_bhw: Tensor, mask_bhw: Tensor) -> Tensor:
     "Mean over all pixels of the cross entropy."
+    check_tensors("bhw", logit_bhw=logit_bhw)
     return F.binary_cross_entropy_with_logits(logit_bhw, mask_bhw.float())
 
 # %% ../../nbs/52_cosegmentation.ipynb #4c9aab90
 def _overlap(logit_bhw, mask_bhw):
+    check_tensors("bhw", logit_bhw=logit_bhw)
     p_bn, y_bn = logit_bhw.sigmoid().flatten(1), mask_bhw.flatten(1).float()
     return (p_bn * y_bn).sum(1), (p_bn + y_bn).sum(1)
 
 
+@full_precision()
 def jaccard_loss(logit_bhw: Tensor, mask_bhw: Tensor) -> Tensor:
     "1 - J, mean over images."
     both_b, sum_b = _overlap(logit_bhw, mask_bhw)
     return 1 - (both_b / (sum_b - both_b)).mean()
 
 
+@full_precision()
 def dice_loss(logit_bhw: Tensor, mask_bhw: Tensor) -> Tensor:
     "1 - 2 J / (1 + J), mean over images."
     both_b, sum_b = _overlap(logit_bhw, mask_bhw)
@@ -172,6 +180,7 @@ def _draw(side_bn: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     return order, side_bn.gather(1, order)
 
 # %% ../../nbs/52_cosegmentation.ipynb #6d286a61
+@full_precision()
 def is_triplet(
     embedding_bchw: Tensor, mask_bhw: Tensor,   # unit vectors of pixels; bool, True on the thing
     label_b: Tensor,                            # the group of each image
@@ -197,6 +206,7 @@ def is_triplet(
     return torch.stack(means).mean() if means else embedding_bchw.sum() * 0
 
 # %% ../../nbs/52_cosegmentation.ipynb #5e62cd7e
+@full_precision()
 def fit_decoder(
     map_nchw: Tensor, mask_nhw: Tensor, label_n: Tensor,    # two scales, perhaps with more coarse channels; bool (N, 28, 28); the group of each image
     *, loss: str = "cross entropy", weight: float = 0.0,    # a key of `LOSSES`; of IS-Triplet beside it, 0 for none
@@ -229,11 +239,13 @@ def decode(decoder: PixelDecoder, map_nchw: Tensor, *, block: int = 64) -> Pixel
     return Pixels(*map(torch.cat, zip(*(decoder(some) for some in map_nchw.split(block)))))
 
 
+@full_precision()
 def with_flow(map_nchw: Tensor, flow_nhw: Tensor) -> Tensor:
     "Maps with the flow of the group, brought to their grid, as one more coarse channel."
     return torch.cat([map_nchw, F.interpolate(flow_nhw[:, None].float(), size=map_nchw.shape[2:], mode="bilinear", align_corners=False).to(map_nchw)], 1)
 
 # %% ../../nbs/52_cosegmentation.ipynb #8ed46fa0
+@full_precision()
 def pixel_colors(embedding_bchw: Tensor) -> Tensor:     # (B, h, w, 3) between 0 and 1
     "The first three principal components of pixel embeddings as red, green and blue, on one scale for all images."
     check_tensors("bchw", embedding_bchw=embedding_bchw)

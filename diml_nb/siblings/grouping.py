@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core import check_tensors, device, progress, seed_everything
+from ..core import check_tensors, device, full_precision, progress, seed_everything
 from ..embedding import _seed, balanced_batch, evaluate, hold_out
 from ..features import Features, pool
 from ..losses import make_loss
@@ -50,6 +50,7 @@ class Grouping(nn.Module):
         self.key, self.value = nn.Conv2d(channels, width, 1, bias=False), nn.Conv2d(channels, embedding_dim // groups, 1, bias=False)
         self.query_kc = nn.Parameter(torch.randn(groups, width) / width**0.5)
 
+    @full_precision()
     def forward(self, map_bchw: Tensor) -> Groups:      # (B, C, H, W)
         check_tensors("bchw", map_bchw=map_bchw)
         if map_bchw.shape[1] != self.key.in_channels: raise ValueError(f"map_bchw: expected {self.key.in_channels} channels, got {map_bchw.shape[1]}")
@@ -66,11 +67,14 @@ def group_all(grouping: Grouping, map_nchw: Tensor, *, block: int = 256) -> Grou
     return Groups(*map(torch.cat, zip(*([x.cpu() for x in vars(grouping(some.to(place).float())).values()] for some in map_nchw.split(block)))))
 
 # %% ../../nbs/51_grouping.ipynb #9662996d
+@full_precision()
 def as_features(groups: Groups) -> Features:
     "Each image as one cell, its embedding: what `search` and the metrics take."
+    check_tensors("bkc", group_bkc=groups.group_bkc)
     return pool(groups.embedding_bc[:, :, None, None], grid=1)
 
 # %% ../../nbs/51_grouping.ipynb #3b365de3
+@full_precision()
 def fit_groups(
     map_nchw: Tensor, label_n: Tensor,      # of the training images
     *, groups: int = 4, embedding_dim: int = 128, beside: Callable[[Groups], Tensor] | None = None,       # what is added to the loss, e.g. a weight times `diversity`
@@ -97,8 +101,10 @@ def fit_groups(
     return grouping.cpu(), best
 
 # %% ../../nbs/51_grouping.ipynb #580b1c4f
+@full_precision()
 def attention_overlap(attention_bkn: Tensor) -> Tensor:     # (B,)
     "How much the groups of an image look at the same cells, between 0 and 1: mean over pairs of groups of the sum of the smaller attention. NaN for one group."
+    check_tensors("bkn", attention_bkn=attention_bkn)
     k, l = torch.triu_indices(*[attention_bkn.shape[1]] * 2, 1)
     return torch.minimum(attention_bkn[:, k], attention_bkn[:, l]).sum(2).mean(1)
 
@@ -117,6 +123,7 @@ def plot_attention(images: Sequence[Image.Image], attention_bkn: Tensor) -> Figu
     return fig
 
 # %% ../../nbs/51_grouping.ipynb #273d51f3
+@full_precision()
 def diversity(group_bkc: Tensor, *, scale: float = 25.0, threshold: float = 0.5) -> Tensor:
     "Binomial deviance between the groups of each image, mean over pairs and images (DGML, arXiv 2011.08877); 0 for one group."
     check_tensors("bkc", group_bkc=group_bkc)
@@ -127,6 +134,7 @@ def diversity(group_bkc: Tensor, *, scale: float = 25.0, threshold: float = 0.5)
 # %% ../../nbs/51_grouping.ipynb #02175395
 def _both(a: Groups, b: Groups) -> tuple[Groups, Groups]:
     "As many images in both; one is paired with all of the other."
+    for name, x in (("a", a), ("b", b)): check_tensors("bkc bk bkn bdn", **{f"{name}.{field}": value for field, value in vars(x).items()})
     if len(a) != len(b) and 1 not in (len(a), len(b)): raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
     if a.group_bkc.shape[1:] != b.group_bkc.shape[1:]: raise ValueError(f"b: expected groups {tuple(a.group_bkc.shape[1:])} as in a, got {tuple(b.group_bkc.shape[1:])}")
     return tuple(Groups(*(x.expand(max(len(a), len(b)), *x.shape[1:]) for x in vars(side).values())) for side in (a, b))
@@ -139,6 +147,7 @@ def _as_match(local_bnm: Tensor, plan_bnm: Tensor) -> Match:
     return Match(similarity_b, local_bnm, plan_bnm, plan_bnm.sum(2), plan_bnm.sum(1), nothing_b, nothing_b, nothing_b.bool())
 
 # %% ../../nbs/51_grouping.ipynb #b85189e5
+@full_precision()
 def match_groups(a: Groups, b: Groups) -> Match:
     "The cosine of two embeddings as a sum over groups: each of the K groups of A sends its mass 1 / K to its namesake in B."
     a, b = _both(a, b)
@@ -146,6 +155,7 @@ def match_groups(a: Groups, b: Groups) -> Match:
     return _as_match(local_bkl, (torch.eye(local_bkl.shape[1]) / local_bkl.shape[1]).to(local_bkl).expand_as(local_bkl))
 
 # %% ../../nbs/51_grouping.ipynb #ecf28910
+@full_precision()
 def match_cells(a: Groups, b: Groups) -> Match:
     "The cosine of two embeddings as a sum over pairs of cells. Masses are mean attentions; `local_bnm`, in units of the groups' lengths, is no cosine."
     a, b = _both(a, b)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from ..core import check_tensors, progress, seed_everything
+from ..core import HALF, check_tensors, full_precision, progress, seed_everything
 
 # %% ../../nbs/58_journeys.ipynb #e1a53240
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class World:
     @property
     def names(self) -> list[str]: return [c.name for c in self.channels]
     def column(self, field: str) -> Tensor: return torch.tensor([getattr(c, field) for c in self.channels], dtype=torch.float64)
+    @full_precision()
     def logit(self, journeys: Journeys) -> Tensor:
         "z of each journey."
         day_bn, half_life_c = journeys.day_bn.double(), self.column("half_life")
@@ -109,12 +110,15 @@ class Attribution(NamedTuple):
 
 
 def _ask(value, mask_sn):
-    with torch.no_grad(): value_s = value(mask_sn).double()
+    with torch.no_grad(): value_s = value(mask_sn)
+    if value_s.dtype in HALF: raise TypeError(f"value: expected numbers in float32 or float64, got {value_s.dtype}")
+    value_s = value_s.double()
     if value_s.shape != (len(mask_sn),): raise ValueError(f"value: expected one number for each of {len(mask_sn)} sets, got shape {tuple(value_s.shape)}")
     check_tensors("s", value=value_s)
     return value_s
 
 # %% ../../nbs/58_journeys.ipynb #ee81b70f
+@full_precision()
 def shapley(
     value: Callable[[Tensor], Tensor],    # (S, n) of bools, one set of the n touch points a row -> (S,)
     n: int, *, samples: int | None = None, seed: int = 0,    # orders drawn by lot, in pairs; None: all sets, exact
@@ -170,6 +174,7 @@ class Markov:
         return self.step_ij[state_b, -2] / self.step_ij[state_b, -2:].sum(1).clamp_min(1e-30)
 
 # %% ../../nbs/58_journeys.ipynb #90c7b059
+@full_precision()
 def time_gate(
     day_b: Tensor, period_u: Tensor, shift_u: Tensor,    # days
     *, open_ratio: float, leak: float = 0.0,    # share of a period in which it is open; of the phase that passes when closed
@@ -194,6 +199,7 @@ class JourneyNetwork(nn.Module):
             self.shift_u = nn.Parameter(torch.rand(hidden) * self.log_period_u.detach().exp())
     def gate(self, day_b: Tensor) -> Tensor:    # (b, u), or ones
         return time_gate(day_b, self.log_period_u.exp(), self.shift_u, open_ratio=self.open_ratio, leak=self.leak * self.training) if self.phased else torch.ones(1, 1)
+    @full_precision()
     def logit(self, journeys: Journeys) -> Tensor:
         "The network's answer before the sigmoid."
         x_bnc = F.one_hot(journeys.channel_bn, self.channels).float()
@@ -206,11 +212,13 @@ class JourneyNetwork(nn.Module):
     def forward(self, journeys: Journeys) -> Tensor: return self.logit(journeys).sigmoid()
 
 # %% ../../nbs/58_journeys.ipynb #4a1bf4f5
+@full_precision()
 def log_loss(model: Callable[[Journeys], Tensor], journeys: Journeys, converted_b: Tensor) -> float:
     "Mean of -log of the probability that the model gave to what happened."
     with torch.no_grad(): return F.binary_cross_entropy(model(journeys).double(), converted_b.double()).item()
 
 
+@full_precision()
 def fit_network(
     train: tuple[Journeys, Tensor], held_out: tuple[Journeys, Tensor],    # journeys and whether they converted
     *, channels: int, lr: float = 3e-2, epochs: int = 10, batch_size: int = 256, seed: int = 0, **options,    # chosen on held-out journeys; options of JourneyNetwork

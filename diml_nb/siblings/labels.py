@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
-from ..core import check_tensors, seed_everything
+from ..core import check_tensors, full_precision, seed_everything
 from ..data import File, ImageSet
 from ..download import read_members
 
@@ -63,6 +63,7 @@ def keyword_matrix(
     return label_nl, list(column)
 
 
+@full_precision()
 def class_means(vector_nc: Tensor, label_n: Tensor) -> Tensor:      # (classes, C), in the order of their numbers
     "Mean over the images of each class of their vectors, each of them scaled to mean square 1."
     index_n, one_nc = label_n.unique(return_inverse=True)[1], F.normalize(vector_nc.float(), dim=1) * vector_nc.shape[1] ** 0.5
@@ -126,17 +127,26 @@ class LabelAutoencoder(nn.Module):
     def project(self) -> None:
         "Make negative weights of the decoder 0, where they are not free."
         if self.nonnegative: self.to_hidden.weight.data.clamp_(min=0), self.to_labels.weight.data.clamp_(min=0)
-    def encode(self, label_nl: Tensor) -> Tensor: return self.encoder(label_nl)                 # (N, U), not negative
-    def hidden(self, code_nu: Tensor) -> Tensor: return F.relu(self.to_hidden(code_nu))        # (N, V)
+    @full_precision()
+    def encode(self, label_nl: Tensor) -> Tensor:                                               # (N, U), not negative
+        check_tensors("nl", label_nl=label_nl)
+        return self.encoder(label_nl)
+    @full_precision()
+    def hidden(self, code_nu: Tensor) -> Tensor:                                               # (N, V)
+        check_tensors("nu", code_nu=code_nu)
+        return F.relu(self.to_hidden(code_nu))
+    @full_precision()
     def decode(self, code_nu: Tensor) -> Tensor: return self.to_labels(self.hidden(code_nu))   # (N, L) logits
     def forward(self, label_nl: Tensor) -> Tensor: return self.decode(self.encode(label_nl))
     @property
+    @full_precision()
     def weight_lu(self) -> Tensor:
         "What each unit of the code adds to each label, W = D E; `ValueError` where weights are free, for then the ReLU between makes it no sum."
         if not self.nonnegative: raise ValueError("weight_lu: only a non-negative decoder is one sum over its code")
         return self.to_labels.weight @ self.to_hidden.weight
 
 # %% ../../nbs/56_labels.ipynb #192adb41
+@full_precision()
 def fit_autoencoder(
     label_nl: Tensor,                           # zeros and ones of the training emoji
     *, code: int = 32, hidden: int = 128, nonnegative: bool = True,
@@ -180,11 +190,13 @@ def _strongest(share_i: Tensor, make: Callable[[int], Branch], most: int) -> tup
     return tuple(make(int(i)) for i in share_i.topk(min(most, len(share_i))).indices if share_i[i] > 0)
 
 
+@full_precision()
 def hierarchy(
     network: LabelAutoencoder, code_nu: Tensor, names: list[str],       # a non-negative one, the codes of the training emoji, the labels
     *, units: int = 6, hidden: int = 3, labels: int = 4,                # how many branches to show at each level
 ) -> tuple[Branch, ...]:
     "Code units, the hidden units through which they speak, and the labels of these; shares at each level sum to 1 over all branches, shown or not."
+    check_tensors("nu", code_nu=code_nu)
     D_lv, E_vu, W_lu = network.to_labels.weight, network.to_hidden.weight, network.weight_lu
     share = lambda x: x / x.sum().clamp_min(1e-30)
     part_vu, label_lv = D_lv.sum(0)[:, None] * E_vu, D_lv / D_lv.sum(0).clamp_min(1e-30)
@@ -194,7 +206,9 @@ def hierarchy(
     return _strongest(unit_u, lambda u: Branch(f"code {u + 1}", unit_u[u].item(), _strongest(share(part_vu[:, u]), twig(u), hidden)), units)
 
 # %% ../../nbs/56_labels.ipynb #c891a9a3
+@full_precision()
 def dependency(weight_lu: Tensor) -> Tensor:    # (L, L)
     "Cosine of the weights of each two labels; 0 for a label that no unit speaks of."
+    check_tensors("lu", weight_lu=weight_lu)
     one_lu = F.normalize(weight_lu, dim=1)
     return one_lu @ one_lu.T

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from ..core import check_tensors, progress
+from ..core import check_tensors, full_precision, progress
 from ..sinkhorn import sinkhorn
 
 Mechanism = Callable[[Tensor, Tensor], Tensor]      # (p_bnm, q_bnm) -> g_bnm
@@ -73,6 +73,7 @@ def _leaving(g_bnm: Tensor, p_bnm: Tensor) -> Tensor:
     all_bnm, chance_bnm = F.pad(p_bnm, (0, 1)), torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
     return (chance_bnm[:, :, None] * F.relu(all_bnm[..., None] - all_bnm[:, :, None])).sum(3)
 
+@full_precision()
 def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:      # (B,)
     "Mean over agents of what pairs gain by leaving for each other, as a product, and of what each gains by leaving alone; 0 if g is one stable matching."
     check_tensors("bnm bnm bnm", g_bnm=g_bnm, p_bnm=p_bnm, q_bnm=q_bnm)
@@ -94,6 +95,7 @@ def _lies(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor, w: int) -> Tensor:
     lie_bknm[:, :, w] = said_km
     return mechanism(lie_bknm.flatten(0, 1), q_bnm.repeat_interleave(len(said_km), 0)).unflatten(0, (-1, len(said_km)))[:, :, w]
 
+@full_precision()
 def ask(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> Answers:
     "Truth and all lies. `ValueError` for numbers that are no order, and for a mechanism that matches somebody more than once."
     check_tensors("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
@@ -113,10 +115,13 @@ def _most(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
     more_bnkm = (lie_bnkm - truth_bnm[:, :, None]) @ as_good_bnmm.mT
     return more_bnkm.masked_fill(p_bnm[:, :, None] <= 0, 0).amax((2, 3)).clamp(min=0)
 
+@full_precision()
 def gains(answers: Answers, p_bnm: Tensor, q_bnm: Tensor) -> tuple[Tensor, Tensor]:      # (B, n) of workers, (B, m) of firms
     "How much the best lie of each agent raises the chance of what it wishes for, between 0 and 1."
+    check_tensors("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
     return _most(answers.g_bnm, answers.worker_bnkm, p_bnm), _most(answers.g_bnm.mT, answers.firm_bmkn, q_bnm.mT)
 
+@full_precision()
 def strategy_violation(answers: Answers, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:      # (B,)
     "Mean over both sides of the mean of their `gains`; 0 if nobody can gain by any lie."
     return sum(gain.mean(1) for gain in gains(answers, p_bnm, q_bnm)) / 2
@@ -173,8 +178,10 @@ def paths(agents: int) -> Tensor:      # (agents!^2, agents, agents), True where
     step = torch.eye(agents, dtype=torch.bool) | torch.eye(agents, dtype=torch.bool).roll(-1, 1).tril()
     return torch.stack([step[w][:, f] for w, f in order_tn.argsort(2)])
 
+@full_precision()
 def on_trees(p_bnm: Tensor, q_bnm: Tensor, *, open_tnm: Tensor) -> Tensor:      # open_tnm: trees, e.g. `paths(3)` or some of them
     "Deferred acceptance among the open pairs of a tree by lot: the mean over the trees, exactly."
+    check_tensors("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
     return sum(deferred_acceptance(p_bnm.masked_fill(~open_nm, -1), q_bnm) for open_nm in open_tnm) / len(open_tnm)
 
 # %% ../../nbs/54_two_sided.ipynb #0582fcec
@@ -219,6 +226,7 @@ class MatchingNetwork(nn.Module):
         for one in self.rounds: x_bnmc = one(x_bnmc)
         x_bnmc = self.norm(x_bnmc)
         return self.pair(x_bnmc), self.worker(x_bnmc.mean(2)), self.firm(x_bnmc.mean(1)).mT
+    @full_precision()
     def forward(self, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
         check_tensors("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
         if max(p_bnm.shape[1:]) > 6: raise ValueError(f"p_bnm: expected at most 6 workers and 6 firms, got {tuple(p_bnm.shape[1:])}")
@@ -241,6 +249,7 @@ def _surprise(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
     return (side(taught_bnm, g_bnm) + side(taught_bnm.mT, g_bnm.mT)) / 2
 
 # %% ../../nbs/54_two_sided.ipynb #36745063
+@full_precision()
 def train(
     network: MatchingNetwork, n: int, m: int,      # its copy learns markets of n workers and m firms
     *, weight: float = 0.5, corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambda; each block has one of the corrs
@@ -265,8 +274,10 @@ def train(
     return network.requires_grad_(False)
 
 # %% ../../nbs/54_two_sided.ipynb #0e8d37aa
+@full_precision()
 def sinkhorn_matching(p_bnm: Tensor, q_bnm: Tensor, *, eps: float = 0.1) -> Tensor:      # in units of p and q
     "The transport plan for the cost -(p + q) / 2, with a cell more on each side for who stays alone at cost 0; closed pairs get 0."
+    check_tensors("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
     (B, n, m), closed_bnm = p_bnm.shape, (p_bnm <= 0) | (q_bnm <= 0)
     cost_bnm = F.pad((-(p_bnm + q_bnm) / 2).masked_fill(closed_bnm, 30 * eps), (0, 1, 0, 1)).double()      # a closed pair would get e^-30
     mass_n, mass_m = (torch.cat([torch.ones(a), torch.tensor([float(b)])]).double() for a, b in ((n, m), (m, n)))
