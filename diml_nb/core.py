@@ -138,7 +138,7 @@ def as_labels(
     "Class numbers as a tensor. `ValueError` says what else came."
     array = labels if isinstance(labels, torch.Tensor) else np.asarray(labels)
     kind = str(array.dtype).removeprefix("torch.")
-    if array.ndim != 1 or len(array) and not kind.startswith(("int", "uint")):
+    if array.ndim != 1 or len(array) and not kind.startswith(("int", "uint", "bool")):
         first = f" ({array.flatten()[0].item()!r}, ...)" if array.ndim and len(array) else ""
         raise ValueError(
             f"{name}: expected one whole number for each image, the number of its class, got {kind} "
@@ -169,9 +169,13 @@ def _unmixed(x: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def full_precision() -> Iterator[None]:
     "Switch `torch.autocast` off on every device, for the way back too: a `with` block, or `@full_precision()` above a function."
+    names = _mixed()
+    if not names:
+        yield
+        return
     with ExitStack() as stack:
-        for name in (names := _mixed()): stack.enter_context(torch.autocast(name, enabled=False))
-        if names: stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _unmixed))
+        for name in names: stack.enter_context(torch.autocast(name, enabled=False))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _unmixed))
         yield
 
 # %% ../nbs/00_core.ipynb #8a848941

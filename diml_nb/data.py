@@ -81,7 +81,7 @@ def _checked(images):
     n, classes = len(images.paths), tuple(images.classes)
     try: paths = tuple(p if isinstance(p, Path) else Path(p) for p in images.paths)
     except TypeError as error: raise ValueError(f'paths: expected files, {error}') from error
-    label_n = as_labels(images.label_n)
+    label_n = as_labels(images.label_n, 'label_n')
     for name, values in dict(label_n=label_n, split_n=images.split_n, **images.extra).items():
         if len(values) != n: raise ValueError(f'{name}: expected one value for each of {n} images, got {len(values)}')
     if n and not 0 <= label_n.min() <= label_n.max() < len(classes):
@@ -128,7 +128,7 @@ def _column(file, name, texts):
 
 def first_half(label_n: Tensor | np.ndarray | Sequence[int]) -> tuple[str, ...]:
     "The published split: the first half of the classes trains, the others test. ValueError for a single class."
-    label_n = as_labels(label_n)
+    label_n = as_labels(label_n, 'label_n')
     classes = label_n.unique()
     if len(classes) < 2: raise ValueError('a split by class needs at least two classes; give a column or folders named train and test')
     return tuple('train' if t else 'test' for t in torch.isin(label_n, classes[:len(classes)//2]))
@@ -162,7 +162,7 @@ def load_csv(
         hint = '; in a table / divides folders' if any('\\' in p for p in missing) else ''
         if missing: raise FileNotFoundError(f'{len(missing)} of {len(rows)} images are missing in {file.parent}: {", ".join(missing[:10])}{hint}')
     paths = tuple(file.parent/p for p in rows.path)
-    if check or (name or file.stem) not in SOURCES: _once(paths, file)
+    if check or name is None: _once(paths, file)   # sets that were made here have no links
     classes = tuple(dict.fromkeys(rows.label))
     label_n = torch.tensor(pd.Index(classes).get_indexer(rows.label))
     split_n = tuple(rows.split) if 'split' in rows else first_half(label_n)
@@ -200,7 +200,7 @@ def load_folder(
 ) -> ImageSet:
     "A folder for each class, perhaps below folders of splits (`train`, `training`, `val`, ...). ValueError names what does not fit."
     folder = Path(folder).expanduser().absolute()
-    if (folder/'images.csv').is_file() and only is None: return load_csv(folder/'images.csv', name=folder.name, check=check)
+    if (folder/'images.csv').is_file() and only is None: return replace(load_csv(folder/'images.csv', check=check), name=folder.name)
     found, folders = image_files(folder)
     if only is not None: found = [p for p in found if not only.isdisjoint(map(str, (p, *p.parents)))]
     if not found: raise ValueError(f'{folder} holds no image; expected a folder for each class with image files in it')

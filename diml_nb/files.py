@@ -128,7 +128,7 @@ def _own_name(column: str) -> str:
 
 def _header(text: str) -> tuple[str, list[str]]:
     "What separates the columns of a table (',' unless another makes `path` and `label` of it), and their names."
-    first = text.partition("\n")[0].rstrip("\r")
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     found = {}
     for separator in ",;\t":
         line = csv.reader([first], delimiter=separator, skipinitialspace=True)
@@ -141,16 +141,16 @@ def _header(text: str) -> tuple[str, list[str]]:
 def _parsed(file: str | Path) -> pd.DataFrame:
     "The rows of a table, all texts without blanks around them, and none that is empty."
     text = _text_of(file)
-    separator, names = _header(text)
-    if double := sorted({x for x in names if x and names.count(x) > 1}):
-        raise ValueError(f"{file}: there are two columns {', '.join(double)}")
     options = dict(dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False, skip_blank_lines=False)
     try:
+        separator, names = _header(text)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than there are columns
             rows = pd.read_csv(io.StringIO(text), sep=separator, **options)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{file} is not a CSV table: {error}") from error
+    if double := sorted({x for x in names if x and names.count(x) > 1}):
+        raise ValueError(f"{file}: there are two columns {', '.join(double)}")
     rows = rows.rename(columns=_own_name).fillna("").apply(lambda column: column.str.strip())
     return rows[(rows != "").any(axis=1)]
 

@@ -104,7 +104,7 @@ def memory_bill(q: Features, g: Features, *, places: int, top_k: int = 0, memory
     while True:
         scores = workers * 4 * (2 * queries * tile + (queries + tile) * q.global_bc.shape[1])
         images = queries * top_k * isinstance(g, Bank)
-        bill = Bill(queries, scores, workers * queries * 16 * max(places, 32), images * 7 * g.local_bcn[0].numel(), len(q) * (16 * places + 25 * top_k))
+        bill = Bill(queries, scores, workers * queries * 16 * max(places, 32), images * 7 * g.local_bcn[0].numel(), len(q) * (16 * places + 21 * top_k))
         if memory is None or bill.total <= memory: return bill
         if queries == 1: raise ValueError(f"memory: {memory / 1e6:.1f} MB are not enough; the least is {bill}")
         queries //= 2

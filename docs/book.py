@@ -29,7 +29,7 @@ NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "
 NOTEBOOKS = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("*.ipynb")) if not {".ipynb_checkpoints", "_template.ipynb"} & set(path.parts)}
 PAGES = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("[!.]*.md"))}  # as they are
 EXPERIMENTS = {name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)}      # minutes to hours: shown with the figures that they have saved
-PARTS = {"Begin": "0", "One pair": "1", "Many images": "2", "Learning": "3", "Seeing": "4|explore/", "Siblings": "5[0-8]", "Reproduction": "59|6", "Experiments": "reproduce/",
+PARTS = {"Begin": "0(?!9)", "One pair": "09|1(?!9_files)", "Many images": "19_files|2", "Learning": "3", "Seeing": "4|explore/", "Siblings": "5[0-8]", "Reproduction": "59|6", "Experiments": "reproduce/",
          "Practice": "howto/|9|glossary", "Reference": "(?!)"}
 MORE = {"Practice": ["solutions"], "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"]}
 READS_THE_REPOSITORY = re.compile(

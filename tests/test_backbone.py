@@ -111,7 +111,7 @@ def test_transparency_greyscale_and_palette(tmp_path):
 def test_a_broken_cache_file_is_made_again(tmp_path):
     paths, backbone = get_dataset().paths[:3], get_backbone()
     first = feature_maps(paths, backbone, cache=tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*/*.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
     assert torch.equal(feature_maps(paths, backbone, cache=tmp_path), first)
 
@@ -129,18 +129,18 @@ def test_embedding_resumes_after_a_kill(tmp_path):
     "SIGKILL when some chunks are there: the next run computes only the others, and the result is that of an undisturbed run."
     process = subprocess.Popen([sys.executable, "-c", EMBED, str(tmp_path / "cache")], stdout=subprocess.PIPE, env=os.environ | {"DIML_QUIET": "1"})
     deadline = time.monotonic() + 240
-    finished = lambda: [p for p in (tmp_path / "cache").glob("*.safetensors")]
+    finished = lambda: [p for p in (tmp_path / "cache").glob("*/*.safetensors")]
     while len(finished()) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {p.name: sha256(p) for p in finished()}
+    kept = {p: sha256(p) for p in finished()}
     assert 3 <= len(kept) < 10, f"killed too late to show anything: {len(kept)} chunks"
     backbone, passes = get_backbone(), []
-    backbone.register_forward_hook(lambda *_: passes.append(1))
+    backbone.register_forward_hook(lambda net, given, out: passes.append(len(out)))
     resumed = feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "cache")
-    assert len(passes) == 10 - len(kept)
-    assert {name: sha256(tmp_path / "cache" / name) for name in kept} == kept
+    assert passes == [1] + [4] * (10 - len(kept))          # the fixed picture that tells the computation, then what was missing
+    assert {p: sha256(p) for p in kept} == kept
     assert torch.allclose(resumed.float(), feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean").float(), atol=1e-2)
 
 

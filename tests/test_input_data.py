@@ -298,6 +298,7 @@ def test_separators_and_encodings(tmp_path, separator, encoding):
     [
         ("path,label\nü.png,a\n".encode("latin-1"), "t.csv is not a CSV table in UTF-8 .line 2.*iconv -f latin1 -t utf-8"),
         ("path,label\n1.png,a\n".encode("utf-16-le"), "not a CSV table: it holds zero bytes"),
+        (b"x" * 200_000, "not a CSV table: field larger than field limit"),
         (b"PK\x03\x04\x00\x00\x00", "zero bytes, as a picture, an archive"),
         (b"path,label,Label\n1.png,a,b\n", "two columns label"),
         (b"path|label\n1.png|a\n", "no column label and path, only path.label; rename the columns"),
@@ -309,6 +310,12 @@ def test_tables_that_would_be_a_guess(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_csv(tmp_path / "t.csv")
+
+
+def test_lines_of_an_old_macintosh(tmp_path):
+    tree(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_bytes(b"path;label\r1.png;a\r2.png;b\r")
+    assert load_csv(tmp_path / "t.csv").classes == ("a", "b")
 
 
 def test_a_table_of_open_metric_learning(tmp_path):
@@ -355,7 +362,7 @@ def test_the_wrong_slash_is_said(tmp_path):
 @pytest.mark.parametrize("made", [list, tuple, np.array, pd.Series, lambda x: np.array(x, "uint8"), lambda x: [np.int32(i) for i in x], lambda x: pd.Series(x, index=[9, 8, 7, 6, 5, 4])])
 def test_labels_of_any_make(made):
     numbers = [0, 0, 1, 1, 2, 2]
-    assert torch.equal(as_labels(made(numbers)), torch.tensor(numbers))
+    assert torch.equal(as_labels(made(numbers), "label_n"), torch.tensor(numbers))
     assert first_half(made(numbers)) == first_half(torch.tensor(numbers))
     assert [x.tolist() for x in hold_out(made(numbers), 0.7)] == [x.tolist() for x in hold_out(torch.tensor(numbers), 0.7)]
     images = ImageSet("x", tuple(map(Path, "abcdef")), made(numbers), ("p", "q", "r"), ["train"] * 6)
@@ -587,6 +594,8 @@ def test_check_refuses_what_loading_refuses(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
     assert "stand there twice, by links" in check_set(four / "t.csv").refused[0]
+    (four / "t.csv").rename(four / "images.csv")
+    assert "stand there twice, by links" in check_set(four).refused[0]
 
 
 def test_check_of_tables_and_named_sets(tmp_path):

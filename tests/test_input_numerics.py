@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from diml_nb import losses as our_losses
 from diml_nb.core import HALF, seed_everything
 from diml_nb.cost import cosine_cost, cosine_similarity, euclidean_cost
-from diml_nb.embedding import Network, evaluate
+from diml_nb.embedding import Network, balanced_batch, evaluate, hold_out
 from diml_nb.explain import hide, pooled_cosine, receptive_field, trace, what_if
 from diml_nb.features import Backbone, Features, pool
 from diml_nb.kernels import flow_pairs, match_pairs, pull_pairs
@@ -350,7 +350,7 @@ def test_labels_of_numpy_and_lists():
         assert class_interval(lot(6), labels) == class_interval(lot(6), LABELS) == class_interval(lot(6).numpy(), labels)
         assert make_loss("triplet_semihard")(lot(6, 8, 3, 3), labels) == make_loss("triplet_semihard")(lot(6, 8, 3, 3), LABELS)
     for wrong in (["cat"] * 6, LABELS.numpy() / 2, None):
-        with pytest.raises(ValueError, match="labels_q: expected one whole number for each image, got"):
+        with pytest.raises(ValueError, match="labels_q: expected one whole number for each image, .* got"):
             retrieval_metrics(ranking, wrong, LABELS)
     with pytest.raises(ValueError, match="np.unique"): make_loss("triplet_semihard")(lot(6, 8, 3, 3), ["cat"] * 6)
 
@@ -476,3 +476,17 @@ def test_a_query_outside_the_gallery_has_no_place_in_it():
     with pytest.raises(ValueError, match="positions: expected one of 6 places for each of 2 queries, .*by themselves, without positions"):
         search(x[:2], x, positions=torch.tensor([0, -1]))
     assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
+
+
+def test_siblings_take_labels_of_numpy_too():
+    labels = LABELS.numpy()
+    assert torch.equal(coseg.pairs_within(labels), coseg.pairs_within(LABELS))
+    assert torch.equal(coseg.pairs_across(labels), coseg.pairs_across(LABELS))
+    assert torch.equal(keywords.class_means(lot(6, 5), labels), keywords.class_means(lot(6, 5), LABELS))
+    assert torch.equal(hold_out(labels, 0.7)[0], hold_out(LABELS, 0.7)[0])
+
+
+def test_a_class_that_is_too_small_is_named():
+    said = "per_class: expected at most 1, the size of the smallest class, got 2; of the classes number 1 has 1"
+    with pytest.raises(ValueError, match=said):
+        balanced_batch([torch.tensor([0, 1]), torch.tensor([7])], 4, 2, seed=0)

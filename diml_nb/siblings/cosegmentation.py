@@ -70,7 +70,7 @@ def scales(map_bchw: Tensor) -> tuple[Tensor, Tensor]:      # (B, 40, 28, 28), (
 def pairs_within(label_n: Tensor, *, partners: int = 9) -> Tensor:     # (2, P)
     "Positions of A and B: each picture with the next `partners` of its group (9: all of ten), with all where there are fewer. `ValueError` for a group of one."
     if partners < 1: raise ValueError(f"partners: expected at least 1, got {partners}")
-    found = []
+    label_n, found = torch.as_tensor(label_n), []
     for label in label_n.unique():
         n = (label_n == label).nonzero().flatten()
         if len(n) < 2: raise ValueError(f"label_n: group {label} has one picture, a group needs at least two")
@@ -80,6 +80,7 @@ def pairs_within(label_n: Tensor, *, partners: int = 9) -> Tensor:     # (2, P)
 
 def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor:     # (2, P)
     "The same with pictures of other groups, drawn by lot. `ValueError` where there is one group alone."
+    label_n = torch.as_tensor(label_n)
     if len(label_n.unique()) < 2: raise ValueError(f"label_n: expected at least two groups, got {len(label_n.unique())}")
     draw, found = torch.Generator().manual_seed(seed), []
     for n, label in enumerate(label_n):
@@ -189,6 +190,7 @@ def is_triplet(
 ) -> Tensor:
     "IS-Triplet (after arXiv 2103.10670): hinge of each sampled anchor and positive with the hardest sampled negative; mean of the triplets inside an image and across its group, 0 without any."
     check_tensors("bchw", embedding_bchw=embedding_bchw)
+    label_b = torch.as_tensor(label_b, device=embedding_bchw.device)
     if mask_bhw.shape != embedding_bchw[:, 0].shape or mask_bhw.dtype != torch.bool: raise ValueError(f"mask_bhw: expected truth values of shape {tuple(embedding_bchw[:, 0].shape)}, got {mask_bhw.dtype} of {tuple(mask_bhw.shape)}")
     if pixels < 2: raise ValueError(f"pixels: expected at least 2, an anchor and a positive, got {pixels}")
     e_bnc, means = embedding_bchw.flatten(2).transpose(1, 2), []
@@ -218,6 +220,7 @@ def fit_decoder(
     if loss not in LOSSES: raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     if mask_nhw.shape != (len(map_nchw), 2 * map_nchw.shape[2], 2 * map_nchw.shape[3]): raise ValueError(f"mask_nhw: expected the fine grid of {len(map_nchw)} maps, got shape {tuple(mask_nhw.shape)}")
     seed_everything(seed)
+    label_n = torch.as_tensor(label_n)
     decoder, images_of = PixelDecoder(map_nchw.shape[1]), [(label_n == i).nonzero().flatten() for i in label_n.unique()]
     some = map_nchw[:: max(1, len(map_nchw) // 256)].float()                        # enough for a scale
     decoder.mean_c.copy_(some.mean((0, 2, 3))[:, None, None]), decoder.std_c.copy_(some.std((0, 2, 3))[:, None, None].clamp_min(1e-6))

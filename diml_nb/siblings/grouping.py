@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core import check_tensors, device, full_precision, progress, seed_everything
+from ..core import as_labels, check_tensors, device, full_precision, progress, seed_everything
 from ..embedding import _seed, balanced_batch, evaluate, hold_out
 from ..features import Features, pool
 from ..losses import make_loss
@@ -83,6 +83,7 @@ def fit_groups(
 ) -> tuple[Grouping, dict]:                 # the weights of the best epoch on the held-out classes; which it is, and its MAP@R there
     "Train a `Grouping` on cached maps by a loss of the book."
     seed_everything(seed)
+    label_n = as_labels(label_n, "label_n")
     learn_n, held_n = hold_out(label_n, validation, seed)
     images_of, number_n = [learn_n[label_n[learn_n] == i] for i in label_n[learn_n].unique()], label_n.unique(return_inverse=True)[1]
     grouping, metric = Grouping(map_nchw.shape[1], embedding_dim, groups).to(device()), make_loss(loss, num_classes=int(number_n.max()) + 1, embedding_dim=embedding_dim).to(device())

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
-from ..core import check_tensors, full_precision, seed_everything
+from ..core import as_labels, check_tensors, full_precision, seed_everything
 from ..data import File, ImageSet
 from ..download import read_members
 
@@ -66,7 +66,7 @@ def keyword_matrix(
 @full_precision()
 def class_means(vector_nc: Tensor, label_n: Tensor) -> Tensor:      # (classes, C), in the order of their numbers
     "Mean over the images of each class of their vectors, each of them scaled to mean square 1."
-    index_n, one_nc = label_n.unique(return_inverse=True)[1], F.normalize(vector_nc.float(), dim=1) * vector_nc.shape[1] ** 0.5
+    index_n, one_nc = as_labels(label_n, "label_n").unique(return_inverse=True)[1], F.normalize(vector_nc.float(), dim=1) * vector_nc.shape[1] ** 0.5
     return torch.stack([one_nc[index_n == i].mean(0) for i in range(int(index_n.max()) + 1)])
 
 # %% ../../nbs/56_labels.ipynb #0676b472
