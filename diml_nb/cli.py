@@ -269,23 +269,31 @@ def report(
         if make: typer.echo(f"report: {sweep.make_report(preset, out=out)}")
 
 # %% ../nbs/62_cli.ipynb #c3d70555
+_SWITCHES = {"batch_size": "--batch-size ", "structural": "--diml or --plain: ", **{name: f"--{name} " for name in ("loss", "dataset", "epochs", "lr", "seed")}}
+
+
+def _switch(field: str) -> str:
+    "The option of `diml train` for a field of `TrainConfig`; a value is written right behind it."
+    return _SWITCHES.get(field, f"--set {field}=")
+
+# %% ../nbs/62_cli.ipynb #0a56313b
 def _config(options: dict, settings: list[str], base: dict):
     "A `TrainConfig` of what was given, beside `base`; `name=value` settings are read as JSON, texts as they are. `ValueError` names the option."
     import json
 
-    from diml_nb.training import TrainConfig, switch
+    from diml_nb.training import TrainConfig
     fields = TrainConfig.__dataclass_fields__
     given = {k: v for k, v in options.items() if v is not None}
     for name, value in _named_values(settings, "--set").items():
         if name not in fields: raise ValueError(f"--set: expected NAME=VALUE with one of {', '.join(fields)}, got {name!r}")
-        if name in given: raise ValueError(f"--set {name}: it is given twice, the other time by {switch(name).strip()}")
+        if name in given: raise ValueError(f"--set {name}: it is given twice, the other time by {_switch(name).strip()}")
         try: given[name] = value if fields[name].type is str else json.loads(value)
         except json.JSONDecodeError: given[name] = value
     if "dataset" in given: given["dataset"] = _own(given["dataset"])
     try: config = TrainConfig(**base | given)
     except ValueError as error:
         name, _, words = str(error).partition(": ")
-        raise ValueError(f"{switch(name)}{given[name]}: {words}" if name in given else str(error)) from error
+        raise ValueError(f"{_switch(name)}{given[name]}: {words}" if name in given else str(error)) from error
     _check_useful(config, given)
     return config
 
@@ -331,26 +339,23 @@ def train(
 
 def _settings_of(folder: Path | None) -> dict:
     "The configuration of the run in this folder."
-    from diml_nb.training import _read
+    from diml_nb.training import read_run
     if folder is None: raise ValueError("--resume: expected the folder of a run as --out, got none")
     if not (path := folder / "checkpoint.safetensors").exists(): raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
-    return _read(path, tensors=False)[0]["identity"]["config"]
+    return read_run(path, tensors=False)[0]["identity"]["config"]
 
 # %% ../nbs/62_cli.ipynb #1bacf29f
 def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
     from diml_nb.core import data_dir, sha256
     from diml_nb.data import get_dataset
-    from diml_nb.embedding import launched
-    from diml_nb.training import evaluation_faults, fit, load_trained, protocol
+    from diml_nb.embedding import check_splits, launched
+    from diml_nb.training import fit, load_trained
     name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
     folder, first = out or data_dir() / "runs" / "train" / name, launched()[0] == 0
     images = get_dataset(config.dataset)
-    train = images.subset("train")
-    try: faults = evaluation_faults(protocol(images))
-    except ValueError as error: faults = [str(error)]
-    if faults and first: typer.echo(f"diml: note: `diml evaluate` will refuse this run: {faults[0]}", err=True)
-    fit(config, folder, images=train, **options)
+    check_splits(images, batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)     # warns of a test that will be refused
+    fit(config, folder, images=images.subset("train"), **options)
     if not first: return
     best = load_trained(folder).best
     chosen = f", MAP@R {100 * best['validation_mean_average_precision_at_r']:.1f} % on held-out training classes" if len(best) > 1 else ""
@@ -371,7 +376,7 @@ def evaluate(
         from diml_nb.experiments.tables import table
         from diml_nb.embedding import processes
         from diml_nb.data import get_dataset
-        from diml_nb.training import evaluate_once
+        from diml_nb.trained import evaluate_once
         images = get_dataset(_own(dataset)) if dataset else None
         record = evaluate_once(folder, images=images, split=split, top_k=top_k, memory=memory and memory * 10**6)
         if processes()[0]: return
@@ -397,7 +402,7 @@ def explain(
     with _sentences():
         from diml_nb.explorer import rule_of
         from diml_nb.features import get_backbone, load_image
-        from diml_nb.training import TrainedBackbone
+        from diml_nb.trained import TrainedBackbone
         if run: _without_effect(context, "the network is that of --run; give one of the two", "backbone")
         if _check_out(out, a, b) == ".html": _without_effect(context, "a page is light or dark as its reader's system; this is for .svg, .pdf and .png", "dark")
         asked = dict(grid=grid, marginals=marginals, eps=eps)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAUNCHED', 'hold_out', 'balanced_batch', 'check_splits', 'Network', 'Inputs', 'embed', 'join', 'launched',
-           'processes', 'embedded', 'Queries', 'evaluate']
+           'processes', 'own_environment', 'embedded', 'Queries', 'evaluate']
 
 # %% ../nbs/31_embedding.ipynb #9ee9329c
 import os
@@ -217,6 +217,16 @@ def processes() -> tuple[int, int]:
         if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("gloo")
     return rank, count
+
+# %% ../nbs/31_embedding.ipynb #678eae87
+@contextmanager
+def own_environment() -> Iterator[None]:
+    "Hide what launchers left: settings of accelerate, and ranks unless all of them are there."
+    left = ["ACCELERATE_"]
+    if launched()[1] == 1: left += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "PMI_", "OMPI_", "MV2_"]
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(tuple(left))}
+    try: yield
+    finally: os.environ.update(hidden)
 
 # %% ../nbs/31_embedding.ipynb #f584acd0
 @contextmanager

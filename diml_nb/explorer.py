@@ -54,7 +54,7 @@ def network_of(backbone: Backbone | None, run: str | Path | None) -> Backbone:
     "The network to ask: this one, that of a run of `diml train` in the folder `run`, or the one that is installed."
     if run is None: return backbone or _default_backbone()
     if backbone is not None: raise ValueError("run: the network is that of the run; give no backbone beside it")
-    from diml_nb.training import TrainedBackbone
+    from diml_nb.trained import TrainedBackbone
     return TrainedBackbone(run)
 
 # %% ../nbs/44_explorer.ipynb #4e13a9e7

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diml_nb.losses import RECIPES, make_loss
-from diml_nb.training import ON_MAPS, TrainConfig, evaluate_once, fit, load_trained
+from diml_nb.trained import evaluate_once
+from diml_nb.training import ON_MAPS, TrainConfig, fit, load_trained
 
 SCRIPT = '''
 import json, sys
