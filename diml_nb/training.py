@@ -479,8 +479,6 @@ def load_trained(folder: str | Path) -> Trained:
         now = dict(header["identity"], weights=weights_hash(backbone), computation=computation(backbone).sketches)
         if _differ(header["identity"], now):
             raise ValueError(f"{path} was trained on maps of {config.backbone} with other weights, or another computation, than it has here")
-    side, place = backbone.image_size, next(backbone.parameters()).device
-    channels = backbone(torch.zeros(1, 3, side, side, device=place)).shape[1]
     network = Network(None if config.cached else backbone, weights["head.weight"].shape[1], config.embedding_dim)
     network.load_state_dict(weights)
     return Trained(network, backbone, config, header["best"])
