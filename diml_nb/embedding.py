@@ -126,10 +126,14 @@ def embedded(network: nn.Module, inputs: Inputs, *, grid: int, folder: Path, ide
     if part[0] == 0: shutil.rmtree(folder)
 
 # %% ../nbs/31_embedding.ipynb #7e35d9c4
-def _check_evaluation(features: Features, label_n: Tensor, top_k: int, marginals: str, eps: float) -> None:
+def _check_evaluation(
+    features: Features, label_n: Tensor, top_k: int, marginals: str, eps: float
+) -> None:
     "Raise an error unless some image has another of its class to find, and the options are possible."
     if len(label_n) != len(features):
-        raise ValueError(f"label_n: expected {len(features)} class numbers, one for each image, got {len(label_n)}")
+        raise ValueError(
+            f"label_n: expected {len(features)} class numbers, one for each image, got {len(label_n)}"
+        )
     if label_n.unique(return_counts=True)[1].max() < 2:
         raise ValueError(
             f"label_n: each of the {len(label_n)} images is the only one of its class, so nobody has anything to find; "
@@ -137,7 +141,8 @@ def _check_evaluation(features: Features, label_n: Tensor, top_k: int, marginals
         )
     check_features(marginals, "transport", features=features[:1])
     check_solver(eps, 1e-3, 200)
-    if top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    if top_k < 1:
+        raise ValueError(f"top_k: expected at least 1, got {top_k}")
 
 # %% ../nbs/31_embedding.ipynb #0a18aadd
 def evaluate(
