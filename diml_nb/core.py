@@ -157,12 +157,14 @@ def _mixed() -> list[str]:
     return [name for name in names if torch.is_autocast_enabled(name)]
 
 
-def _kept(x: torch.Tensor) -> torch.Tensor: return x
+def _kept(x: torch.Tensor) -> torch.Tensor:
+    return x
 
 
 def _unmixed(x: torch.Tensor) -> torch.Tensor:
     "What a step kept for its backward pass; that step goes back without autocast, and torch puts it on again behind it."
-    for name in _mixed(): torch.set_autocast_enabled(name, False)
+    for name in _mixed():
+        torch.set_autocast_enabled(name, False)
     return x
 
 
@@ -174,7 +176,8 @@ def full_precision() -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        for name in names: stack.enter_context(torch.autocast(name, enabled=False))
+        for name in names:
+            stack.enter_context(torch.autocast(name, enabled=False))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _unmixed))
         yield
 

@@ -164,11 +164,18 @@ def _check_parts(module: nn.Module | None) -> None:
     for part in module.modules() if module is not None else ():
         name = type(part).__name__
         if isinstance(part, losses.SelfSupervisedLoss):
-            raise ValueError(f"{name} takes two batches of maps and no class numbers: call it itself, without MetricLoss")
-        if not _structural(module): continue
+            raise ValueError(
+                f"{name} takes two batches of maps and no class numbers: call it itself, without MetricLoss"
+            )
+        if not _structural(module):
+            continue
         if isinstance(part, miners.AngularMiner):
-            raise ValueError(f"{name} measures angles at the centre of two vectors, and a matching has no centres: take another miner")
-        if isinstance(part, (losses.BaseMetricLossFunction, miners.BaseMiner)) and not _structural(part.distance):
+            raise ValueError(
+                f"{name} measures angles at the centre of two vectors, and a matching has no centres: take another miner"
+            )
+        if isinstance(part, (losses.BaseMetricLossFunction, miners.BaseMiner)) and not _structural(
+            part.distance
+        ):
             raise ValueError(
                 f"{name} compares vectors by {type(part.distance).__name__} beside parts of {type(module).__name__} that "
                 "compare maps: give each part a structural distance, or add the values of two MetricLoss"
@@ -178,14 +185,19 @@ def _check_parts(module: nn.Module | None) -> None:
 def _remember_maps(module: nn.Module, map_bchw: Tensor) -> None:
     "Let each `CrossBatchMemory` in a structural loss keep maps, not vectors."
     for part in module.modules():
-        if not isinstance(part, losses.CrossBatchMemory): continue
+        if not isinstance(part, losses.CrossBatchMemory):
+            continue
         shape, kept = map_bchw.shape[1:], part.embedding_memory
         if part.embedding_size != shape[0]:
-            raise ValueError(f"CrossBatchMemory: expected embedding_size={shape[0]}, the channels of the maps, got {part.embedding_size}")
+            raise ValueError(
+                f"CrossBatchMemory: expected embedding_size={shape[0]}, the channels of the maps, got {part.embedding_size}"
+            )
         if kept.ndim == 2:
             part.embedding_memory = map_bchw.new_zeros(part.memory_size, *shape)
         elif kept.shape[1:] != shape:
-            raise ValueError(f"CrossBatchMemory: it keeps maps {tuple(kept.shape[1:])}, got {tuple(shape)}; call its reset_queue()")
+            raise ValueError(
+                f"CrossBatchMemory: it keeps maps {tuple(kept.shape[1:])}, got {tuple(shape)}; call its reset_queue()"
+            )
 
 # %% ../nbs/30_losses.ipynb #5c4ff87d
 READS_ONLY_MINED = (losses.MarginLoss, losses.TripletMarginLoss, losses.ContrastiveLoss)

@@ -54,25 +54,42 @@ class Metrics:
 def _check_recall_at(recall_at: Sequence[int]) -> None:
     "Raise an error that names the k unless each is a number of places."
     if np.ndim(recall_at) != 1:
-        raise ValueError(f"recall_at: expected several numbers of places, e.g. (1, 2), got {recall_at!r}")
+        raise ValueError(
+            f"recall_at: expected several numbers of places, e.g. (1, 2), got {recall_at!r}"
+        )
     for k in recall_at:
         if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"recall_at: expected whole numbers of places, at least 1, got k = {k!r}")
+            raise ValueError(
+                f"recall_at: expected whole numbers of places, at least 1, got k = {k!r}"
+            )
 
 
 def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None:
     "Raise an error unless the lists fit the labels, stay inside the gallery and show no image twice."
     index_qk = ranking.index_qk
-    if index_qk.ndim != 2 or index_qk.is_floating_point() or len(index_qk) != len(labels_q) or not index_qk.numel():
-        raise ValueError(f"ranking.index_qk: expected whole numbers (Q, K) for {len(labels_q)} queries, "
-                         f"got {index_qk.dtype} of shape {tuple(index_qk.shape)}")
+    if (
+        index_qk.ndim != 2
+        or index_qk.is_floating_point()
+        or len(index_qk) != len(labels_q)
+        or not index_qk.numel()
+    ):
+        raise ValueError(
+            f"ranking.index_qk: expected whole numbers (Q, K) for {len(labels_q)} queries, "
+            f"got {index_qk.dtype} of shape {tuple(index_qk.shape)}"
+        )
     if index_qk.min() < 0 or index_qk.max() >= len(labels_g):
-        raise ValueError(f"ranking.index_qk: expected positions in a gallery of {len(labels_g)}, got {index_qk.min()} to {index_qk.max()}")
+        raise ValueError(
+            f"ranking.index_qk: expected positions in a gallery of {len(labels_g)}, got {index_qk.min()} to {index_qk.max()}"
+        )
     double = (index_qk.sort(1).values.diff(dim=1) == 0).any(1)
     if double.any():
-        raise ValueError(f"ranking.index_qk: the list of query {int(double.nonzero()[0])} shows an image twice")
+        raise ValueError(
+            f"ranking.index_qk: the list of query {int(double.nonzero()[0])} shows an image twice"
+        )
     if ranking.exclude_self and len(labels_q) > len(labels_g):
-        raise ValueError(f"labels_g: expected at least {len(labels_q)} as labels_q, since the ranking excludes each query, got {len(labels_g)}")
+        raise ValueError(
+            f"labels_g: expected at least {len(labels_q)} as labels_q, since the ranking excludes each query, got {len(labels_g)}"
+        )
 
 # %% ../nbs/22_metrics.ipynb #3f03db65
 def retrieval_metrics(

@@ -239,18 +239,29 @@ def reorder(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
         )
     before = 0 if ranking.cosine_qk is None else ranking.cosine_qk.shape[1]
     cosine_qk = ranking.score_qk[:, : max(top_k, before)].clone()
-    if before: cosine_qk[:, :before] = ranking.cosine_qk
+    if before:
+        cosine_qk[:, :before] = ranking.cosine_qk
     score, order = (cosine_qk[:, :top_k] + similarity_qk).sort(dim=1, descending=True, stable=True)
     index_qk, score_qk = ranking.index_qk.clone(), ranking.score_qk.clone()
     index_qk[:, :top_k], score_qk[:, :top_k] = ranking.index_qk[:, :top_k].gather(1, order), score
     cosine_qk[:, :top_k] = cosine_qk[:, :top_k].gather(1, order)
     return Ranking(index_qk, score_qk, ranking.exclude_self, cosine_qk)
 
-
+# %% ../nbs/24_retrieval.ipynb #568ed0e2
 @full_precision()
 def rerank(
-    ranking: Ranking, q: Features, g: Features, *, top_k: int = 100, marginals: str = "cross_correlation", plan: str = "transport",
-    eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200, shared_stop: bool = False, memory: int | None = None,
+    ranking: Ranking,
+    q: Features,
+    g: Features,
+    *,
+    top_k: int = 100,
+    marginals: str = "cross_correlation",
+    plan: str = "transport",
+    eps: float = 0.05,
+    tol: float = 1e-3,
+    max_iter: int = 200,
+    shared_stop: bool = False,
+    memory: int | None = None,
 ) -> Ranking:
     """Re-order the first `top_k` places by cosine + structural similarity, the tail untouched; options as in `shortlist_similarity`.
 
@@ -258,4 +269,9 @@ def rerank(
     nothing more; with finer features and a smaller `top_k` it is a cascade, which orders the head anew."""
     _check_scores(ranking)
     solver = dict(eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, memory=memory)
-    return reorder(ranking, shortlist_similarity(ranking, q, g, top_k=top_k, marginals=marginals, plan=plan, **solver).similarity_qk)
+    return reorder(
+        ranking,
+        shortlist_similarity(
+            ranking, q, g, top_k=top_k, marginals=marginals, plan=plan, **solver
+        ).similarity_qk,
+    )

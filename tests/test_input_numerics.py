@@ -1,4 +1,5 @@
 "Autocast and half precision around every public function that computes; labels, options and scores that are refused by name."
+
 import importlib
 import inspect
 from dataclasses import fields, is_dataclass
@@ -20,8 +21,21 @@ from diml_nb.marginals import MARGINALS, marginals
 from diml_nb.matching import PLANS, match, similarity_matrix
 from diml_nb.metrics import Ranking, class_interval, metric_intervals, retrieval_metrics
 from diml_nb.probe import pool_blocks
-from diml_nb.retrieval import best_places, global_scores, reorder, rerank, search, shortlist_similarity
-from diml_nb.siblings import cosegmentation as coseg, grouping, journeys, labels as keywords, two_sided
+from diml_nb.retrieval import (
+    best_places,
+    global_scores,
+    reorder,
+    rerank,
+    search,
+    shortlist_similarity,
+)
+from diml_nb.siblings import (
+    cosegmentation as coseg,
+    grouping,
+    journeys,
+    labels as keywords,
+    two_sided,
+)
 from diml_nb.sinkhorn import sinkhorn
 
 
@@ -39,7 +53,9 @@ def some_features(images: int = 6, cells: int = 9) -> Features:
 
 
 def some_groups() -> grouping.Groups:
-    return grouping.Groups(unit(4, 3, 5).transpose(1, 2).contiguous(), lot(4, 5), lot(4, 5, 9).softmax(2), lot(4, 3, 9))
+    return grouping.Groups(
+        unit(4, 3, 5).transpose(1, 2).contiguous(), lot(4, 5), lot(4, 5, 9).softmax(2), lot(4, 3, 9)
+    )
 
 
 def some_ranking() -> Ranking:
@@ -99,19 +115,41 @@ CASES = {
     "cost.cosine_similarity": (cosine_similarity, unit(2, 8, 9), unit(2, 8, 6)),
     "cost.cosine_cost": (cosine_cost, unit(2, 8, 9), unit(2, 8, 6)),
     "cost.euclidean_cost": (euclidean_cost, unit(2, 8, 9), unit(2, 8, 6)),
-    **{f"marginals.marginals {rule}": (marginals, some_features(), some_features(), rule) for rule in MARGINALS},
     **{
-        f"sinkhorn.sinkhorn {eps}": (lambda c, a, b, eps=eps: sinkhorn(c, a, b, eps=eps), lot(4, 9, 9), masses(4, 9), masses(4, 9))
+        f"marginals.marginals {rule}": (marginals, some_features(), some_features(), rule)
+        for rule in MARGINALS
+    },
+    **{
+        f"sinkhorn.sinkhorn {eps}": (
+            lambda c, a, b, eps=eps: sinkhorn(c, a, b, eps=eps),
+            lot(4, 9, 9),
+            masses(4, 9),
+            masses(4, 9),
+        )
         for eps in (0.05, 0.005)
     },
     "sinkhorn.sinkhorn gradient": (
         with_gradient(lambda c, a, b: (c * sinkhorn(c, a, b, differentiable=True).plan_bnm).sum()),
-        lot(4, 9, 9), masses(4, 9), masses(4, 9),
+        lot(4, 9, 9),
+        masses(4, 9),
+        masses(4, 9),
     ),
-    **{f"matching.match {plan}": (lambda a, b, plan=plan: match(a, b, plan=plan), some_features(), some_features()) for plan in PLANS},
-    "matching.match shared_stop": (lambda a, b: match(a, b, shared_stop=True), some_features(), some_features()),
+    **{
+        f"matching.match {plan}": (
+            lambda a, b, plan=plan: match(a, b, plan=plan),
+            some_features(),
+            some_features(),
+        )
+        for plan in PLANS
+    },
+    "matching.match shared_stop": (
+        lambda a, b: match(a, b, shared_stop=True),
+        some_features(),
+        some_features(),
+    ),
     "matching.match gradient": (
-        with_gradient(lambda maps: match(pool(maps), pool(maps.flip(0))).similarity_b), lot(4, 8, 4, 4),
+        with_gradient(lambda maps: match(pool(maps), pool(maps.flip(0))).similarity_b),
+        lot(4, 8, 4, 4),
     ),
     "matching.similarity_matrix": (similarity_matrix, some_features(), some_features()),
     "kernels.match_pairs": (match_pairs, some_features(), some_features(), *PLACES),
@@ -120,35 +158,74 @@ CASES = {
     "retrieval.global_scores": (global_scores, unit(5, 8), unit(7, 8)),
     "retrieval.best_places": (lambda x: best_places(x.split(300, 1), 4), lot(5, 1000)),
     "retrieval.search": (lambda x: search(x, x, exclude_self=True), some_features()),
-    "retrieval.shortlist_similarity": (shortlist_similarity, some_ranking(), some_features(), some_features()),
+    "retrieval.shortlist_similarity": (
+        shortlist_similarity,
+        some_ranking(),
+        some_features(),
+        some_features(),
+    ),
     "retrieval.rerank": (rerank, some_ranking(), some_features(), some_features()),
     "retrieval.reorder": (reorder, some_ranking(), lot(6, 3)),
-    "metrics.retrieval_metrics": (lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query, some_ranking()),
+    "metrics.retrieval_metrics": (
+        lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
+        some_ranking(),
+    ),
     "metrics.class_interval": (lambda x: torch.tensor(class_interval(x, LABELS)), lot(6)),
     "metrics.metric_intervals": (
-        lambda x: torch.tensor(list(metric_intervals(*[dict.fromkeys(our_metrics(), x)] * 2, LABELS).values())), lot(6),
+        lambda x: torch.tensor(
+            list(metric_intervals(*[dict.fromkeys(our_metrics(), x)] * 2, LABELS).values())
+        ),
+        lot(6),
     ),
     "embedding.evaluate": (lambda x: evaluate(x, LABELS).per_query, some_features()),
     **{
-        f"losses.make_loss {name} {structural}": (lambda maps, n=name, s=structural: metric_loss(n, s, maps), lot(6, 8, 3, 3))
+        f"losses.make_loss {name} {structural}": (
+            lambda maps, n=name, s=structural: metric_loss(n, s, maps),
+            lot(6, 8, 3, 3),
+        )
         for name, recipe in RECIPES.items()
         for structural in (False, True)
         if not (structural and isinstance(recipe.structural, str))
     },
     "losses.StructuralSimilarity": (lambda x: StructuralSimilarity(grid=3)(x), lot(6, 8, 3, 3)),
-    "losses.StructuralLpDistance": (lambda x, y: StructuralLpDistance(grid=3)(x, y), lot(6, 8, 3, 3), lot(4, 8, 3, 3)),
+    "losses.StructuralLpDistance": (
+        lambda x, y: StructuralLpDistance(grid=3)(x, y),
+        lot(6, 8, 3, 3),
+        lot(4, 8, 3, 3),
+    ),
     "losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
-    **{f"losses.OneTripletMiner {kind}": (mined, kind, lot(6, 8)) for kind in ("random", "softhard")},
-    "explain.what_if": (lambda a, b, w: what_if(a, b, weight_n=w), some_features(), some_features(), lot(9)),
+    **{
+        f"losses.OneTripletMiner {kind}": (mined, kind, lot(6, 8))
+        for kind in ("random", "softhard")
+    },
+    "explain.what_if": (
+        lambda a, b, w: what_if(a, b, weight_n=w),
+        some_features(),
+        some_features(),
+        lot(9),
+    ),
     "explain.pooled_cosine": (pooled_cosine, some_features(), some_features()),
     "explain.trace": (trace, match(some_features(), some_features())),
     "explain.hide": (lambda x: hide(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
-    "explain.receptive_field": (lambda x: receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4), lot(2, 3, 32, 32)),
+    "explain.receptive_field": (
+        lambda x: receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
+        lot(2, 3, 32, 32),
+    ),
     "grouping.Grouping": (lambda x: vars(seeded(grouping.Grouping, 8, 6, 3)(x)), lot(3, 8, 5, 5)),
-    "grouping.group_all": (lambda x: vars(grouping.group_all(seeded(grouping.Grouping, 8, 6, 3), x)), lot(3, 8, 5, 5)),
+    "grouping.group_all": (
+        lambda x: vars(grouping.group_all(seeded(grouping.Grouping, 8, 6, 3), x)),
+        lot(3, 8, 5, 5),
+    ),
     "grouping.fit_groups": (
-        lambda x: grouping.fit_groups(x, LABELS.repeat_interleave(2), embedding_dim=4, groups=2, epochs=1, batch_size=2,
-                                      validation=0.7)[0].query_kc.detach(),
+        lambda x: grouping.fit_groups(
+            x,
+            LABELS.repeat_interleave(2),
+            embedding_dim=4,
+            groups=2,
+            epochs=1,
+            batch_size=2,
+            validation=0.7,
+        )[0].query_kc.detach(),
         lot(12, 8, 3, 3),
     ),
     "grouping.as_features": (grouping.as_features, some_groups()),
@@ -159,12 +236,29 @@ CASES = {
     "cosegmentation.scales": (coseg.scales, SCALES),
     "cosegmentation.mean_flow": (coseg.mean_flow, some_features(), torch.stack(PLACES)),
     "cosegmentation.mask_scores": (coseg.mask_scores, lot(4, 3, 3) - 0.5, MASKS),
-    "cosegmentation.PixelDecoder": (lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE + 8)(x), SCALES),
-    "cosegmentation.decode": (lambda x: coseg.decode(seeded(coseg.PixelDecoder, 4 * coseg.FINE + 8), x), SCALES),
-    **{f"cosegmentation.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS) for f in (coseg.cross_entropy, coseg.jaccard_loss, coseg.dice_loss)},
-    "cosegmentation.is_triplet": (coseg.is_triplet, unit(4, 5, 6, 6), MASKS, torch.tensor([0, 0, 1, 1])),
+    "cosegmentation.PixelDecoder": (
+        lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE + 8)(x),
+        SCALES,
+    ),
+    "cosegmentation.decode": (
+        lambda x: coseg.decode(seeded(coseg.PixelDecoder, 4 * coseg.FINE + 8), x),
+        SCALES,
+    ),
+    **{
+        f"cosegmentation.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
+        for f in (coseg.cross_entropy, coseg.jaccard_loss, coseg.dice_loss)
+    },
+    "cosegmentation.is_triplet": (
+        coseg.is_triplet,
+        unit(4, 5, 6, 6),
+        MASKS,
+        torch.tensor([0, 0, 1, 1]),
+    ),
     "cosegmentation.fit_decoder": (
-        lambda x: coseg.fit_decoder(x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, weight=1.0).logit.weight.detach(), SCALES,
+        lambda x: coseg.fit_decoder(
+            x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, weight=1.0
+        ).logit.weight.detach(),
+        SCALES,
     ),
     "cosegmentation.with_flow": (coseg.with_flow, lot(3, 8, 4, 4), lot(3, 2, 2)),
     "cosegmentation.pixel_colors": (coseg.pixel_colors, unit(4, 5, 6, 6)),
@@ -176,32 +270,68 @@ CASES = {
     "two_sided.stability_violation": (two_sided.stability_violation, lot(5, 3, 3) / 3, *PROFILES),
     "two_sided.ask": (lambda p, q: two_sided.ask(two_sided.either_asks, p, q), *PROFILES),
     "two_sided.gains": (lambda p, q: two_sided.gains(answers(), p, q), *PROFILES),
-    "two_sided.strategy_violation": (lambda p, q: two_sided.strategy_violation(answers(), p, q), *PROFILES),
+    "two_sided.strategy_violation": (
+        lambda p, q: two_sided.strategy_violation(answers(), p, q),
+        *PROFILES,
+    ),
     "two_sided.mix": (lambda: two_sided.mix(answers(), answers(), 0.3),),
-    "two_sided.on_trees": (lambda p, q: two_sided.on_trees(p, q, open_tnm=two_sided.paths(3)), *PROFILES),
-    "two_sided.MatchingNetwork": (lambda p, q: seeded(two_sided.MatchingNetwork)(p, q).detach(), *PROFILES),
+    "two_sided.on_trees": (
+        lambda p, q: two_sided.on_trees(p, q, open_tnm=two_sided.paths(3)),
+        *PROFILES,
+    ),
+    "two_sided.MatchingNetwork": (
+        lambda p, q: seeded(two_sided.MatchingNetwork)(p, q).detach(),
+        *PROFILES,
+    ),
     "two_sided.train": (
-        lambda: two_sided.train(seeded(two_sided.MatchingNetwork), 2, 2, steps=2, batch=4).pair.weight.detach(),
+        lambda: two_sided.train(
+            seeded(two_sided.MatchingNetwork), 2, 2, steps=2, batch=4
+        ).pair.weight.detach(),
     ),
     "two_sided.sinkhorn_matching": (two_sided.sinkhorn_matching, *PROFILES),
     "two_sided.as_lottery": (two_sided.as_lottery, masses(3, 3) / 3),
     "labels.class_means": (lambda x: keywords.class_means(x, LABELS), lot(6, 5)),
     "labels.propensity": (lambda x: keywords.propensity(x, 9), lot(4)),
-    "labels.label_metrics": (lambda x: keywords.label_metrics(x, torch.ones(4, 6), torch.ones(6)), lot(4, 6)),
-    "labels.LabelAutoencoder": (lambda x: (autoencoder()(x).detach(), autoencoder().weight_lu.detach()), lot(4, 7)),
-    "labels.fit_autoencoder": (lambda: keywords.fit_autoencoder((lot(9, 7) > 0.5).float(), epochs=2).weight_lu,),
-    "labels.hierarchy": (lambda x: torch.tensor([b.share for b in keywords.hierarchy(autoencoder(), x, list("abcdefg"))]), lot(5, 4)),
+    "labels.label_metrics": (
+        lambda x: keywords.label_metrics(x, torch.ones(4, 6), torch.ones(6)),
+        lot(4, 6),
+    ),
+    "labels.LabelAutoencoder": (
+        lambda x: (autoencoder()(x).detach(), autoencoder().weight_lu.detach()),
+        lot(4, 7),
+    ),
+    "labels.fit_autoencoder": (
+        lambda: keywords.fit_autoencoder((lot(9, 7) > 0.5).float(), epochs=2).weight_lu,
+    ),
+    "labels.hierarchy": (
+        lambda x: torch.tensor(
+            [b.share for b in keywords.hierarchy(autoencoder(), x, list("abcdefg"))]
+        ),
+        lot(5, 4),
+    ),
     "labels.dependency": (keywords.dependency, lot(7, 4)),
     "journeys.World": (lambda: journeys.World()(JOURNEYS),),
     "journeys.shapley": (lambda w: journeys.shapley(lambda mask: mask.to(w) @ w, 4), lot(4)),
-    "journeys.attribute": (lambda: journeys.attribute(journeys.World(), JOURNEYS[int(JOURNEYS.length_b.argmax())]),),
+    "journeys.attribute": (
+        lambda: journeys.attribute(journeys.World(), JOURNEYS[int(JOURNEYS.length_b.argmax())]),
+    ),
     "journeys.time_decay": (lambda: journeys.time_decay(JOURNEYS, half_life=2.0),),
-    "journeys.Markov": (lambda: (lambda m: (m(JOURNEYS), m.shares(JOURNEYS)))(journeys.Markov(JOURNEYS, CONVERTED, channels=6)),),
+    "journeys.Markov": (
+        lambda: (lambda m: (m(JOURNEYS), m.shares(JOURNEYS)))(
+            journeys.Markov(JOURNEYS, CONVERTED, channels=6)
+        ),
+    ),
     "journeys.time_gate": (lambda: journeys.time_gate(lot(4), lot(3), lot(3), open_ratio=0.5),),
     "journeys.JourneyNetwork": (lambda: seeded(journeys.JourneyNetwork, 6)(JOURNEYS).detach(),),
-    "journeys.log_loss": (lambda: torch.tensor(journeys.log_loss(journeys.World(), JOURNEYS, CONVERTED)),),
+    "journeys.log_loss": (
+        lambda: torch.tensor(journeys.log_loss(journeys.World(), JOURNEYS, CONVERTED)),
+    ),
     "journeys.fit_network": (
-        lambda: journeys.fit_network((JOURNEYS, CONVERTED), (JOURNEYS, CONVERTED), channels=6, epochs=1).head.weight,
+        lambda: (
+            journeys.fit_network(
+                (JOURNEYS, CONVERTED), (JOURNEYS, CONVERTED), channels=6, epochs=1
+            ).head.weight
+        ),
     ),
     "journeys.calibration": (lambda p: journeys.calibration(p, CONVERTED), lot(20)),
 }
@@ -215,20 +345,60 @@ OTHERS = {
     "kernels": {"SOURCE", "Pairs", "Flows"},
     "metrics": {"METRICS", "Ranking", "Metrics", "Interval"},
     "retrieval": {"Bill", "memory_bill", "Shortlist"},
-    "losses": {"READS_ONLY_MINED", "RECIPES", "Recipe", "MetricLoss"},  # MetricLoss: all cases of make_loss
+    "losses": {
+        "READS_ONLY_MINED",
+        "RECIPES",
+        "Recipe",
+        "MetricLoss",
+    },  # MetricLoss: all cases of make_loss
     "explain": {  # in float64, by SciPy, or what the caller's own `score` says
-        "PARTS", "FILLS", "cell_name", "flows", "caveats", "Decomposition", "decompose", "Difference", "difference", "exact", "Trace",
-        "deletion_curves", "Curves", "faithfulness", "FlowAccuracy", "flow_accuracy",
+        "PARTS",
+        "FILLS",
+        "cell_name",
+        "flows",
+        "caveats",
+        "Decomposition",
+        "decompose",
+        "Difference",
+        "difference",
+        "exact",
+        "Trace",
+        "deletion_curves",
+        "Curves",
+        "faithfulness",
+        "FlowAccuracy",
+        "flow_accuracy",
     },
     "siblings.grouping": {"Groups", "plot_attention"},
     "siblings.cosegmentation": {
-        "FINE", "LOSSES", "with_distractor", "masks", "TwoScales", "two_scales", "pairs_within", "pairs_across", "Pixels",
+        "FINE",
+        "LOSSES",
+        "with_distractor",
+        "masks",
+        "TwoScales",
+        "two_scales",
+        "pairs_within",
+        "pairs_across",
+        "Pixels",
     },
     "siblings.two_sided": {"Mechanism", "orders", "sample_profiles", "Answers", "paths"},
     "siblings.labels": {  # scikit-learn, in NumPy
-        "KEYWORDS", "read_keywords", "keyword_matrix", "one_against_all", "code_learner", "Branch",
+        "KEYWORDS",
+        "read_keywords",
+        "keyword_matrix",
+        "one_against_all",
+        "code_learner",
+        "Branch",
     },
-    "siblings.journeys": {"CHANNELS", "Journeys", "Channel", "simulate", "Attribution", "fit_logistic", "Calibration"},
+    "siblings.journeys": {
+        "CHANNELS",
+        "Journeys",
+        "Channel",
+        "simulate",
+        "Attribution",
+        "fit_logistic",
+        "Calibration",
+    },
 }
 
 
@@ -249,24 +419,37 @@ def seeded(make, *args):
 
 def cast(x, dtype: torch.dtype):
     "The same with every floating tensor inside in another precision."
-    if isinstance(x, torch.Tensor): return x.to(dtype) if x.is_floating_point() else x
-    if is_dataclass(x): return type(x)(*(cast(getattr(x, f.name), dtype) for f in fields(x)))
-    if isinstance(x, tuple): return type(x)(*(cast(y, dtype) for y in x)) if hasattr(x, "_fields") else tuple(cast(y, dtype) for y in x)
+    if isinstance(x, torch.Tensor):
+        return x.to(dtype) if x.is_floating_point() else x
+    if is_dataclass(x):
+        return type(x)(*(cast(getattr(x, f.name), dtype) for f in fields(x)))
+    if isinstance(x, tuple):
+        return (
+            type(x)(*(cast(y, dtype) for y in x))
+            if hasattr(x, "_fields")
+            else tuple(cast(y, dtype) for y in x)
+        )
     return x
 
 
 def tensors(x) -> list[torch.Tensor]:
     "Every tensor inside a result, in order."
-    if isinstance(x, torch.Tensor): return [x]
-    if is_dataclass(x): x = vars(x)
-    if isinstance(x, dict): x = list(x.values())
+    if isinstance(x, torch.Tensor):
+        return [x]
+    if is_dataclass(x):
+        x = vars(x)
+    if isinstance(x, dict):
+        x = list(x.values())
     return [y for part in x for y in tensors(part)] if isinstance(x, (list, tuple)) else []
 
 
-def run(name: str, dtype: torch.dtype = torch.float32, then: torch.dtype | None = None) -> list[torch.Tensor]:
+def run(
+    name: str, dtype: torch.dtype = torch.float32, then: torch.dtype | None = None
+) -> list[torch.Tensor]:
     function, *given = CASES[name]
     given = [cast(x, dtype) for x in given]
-    if then: given = [cast(x, then) for x in given]
+    if then:
+        given = [cast(x, then) for x in given]
     seed_everything(0)
     found = tensors(function(*given))
     assert found, f"{name}: nothing to compare"
@@ -277,22 +460,33 @@ def run(name: str, dtype: torch.dtype = torch.float32, then: torch.dtype | None 
 @pytest.mark.parametrize("name", CASES)
 def test_autocast_changes_nothing(name, dtype):
     right = run(name)
-    with torch.autocast("cpu", dtype=dtype): found = run(name)
+    with torch.autocast("cpu", dtype=dtype):
+        found = run(name)
     assert [x.dtype for x in found] == [x.dtype for x in right]
-    for x, y in zip(found, right, strict=True): assert torch.equal(x, y) or torch.equal(x.isnan(), y.isnan()) and torch.equal(x.nan_to_num(), y.nan_to_num())
+    for x, y in zip(found, right, strict=True):
+        assert (
+            torch.equal(x, y)
+            or torch.equal(x.isnan(), y.isnan())
+            and torch.equal(x.nan_to_num(), y.nan_to_num())
+        )
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_half_precision_is_computed_in_float32_or_refused(name, dtype):
     "Refused by a sentence of ours, not by an error from inside torch."
-    try: found = run(name, dtype)
+    try:
+        found = run(name, dtype)
     except (TypeError, ValueError) as error:
         assert "expected" in str(error), error
         return
     for x, y in zip(found, run(name, dtype, torch.float32), strict=True):
-        close = 2 * torch.finfo(x.dtype).eps if x.dtype in HALF else 1e-5      # a gradient has the precision of its input
-        assert torch.allclose(x.to(y.dtype), y, rtol=close, atol=1e-6, equal_nan=True), (x - y).abs().max()
+        close = (
+            2 * torch.finfo(x.dtype).eps if x.dtype in HALF else 1e-5
+        )  # a gradient has the precision of its input
+        assert torch.allclose(x.to(y.dtype), y, rtol=close, atol=1e-6, equal_nan=True), (
+            (x - y).abs().max()
+        )
 
 
 @pytest.mark.parametrize("module", OTHERS)
@@ -308,7 +502,8 @@ def test_every_public_name_is_looked_at(module):
 def test_evidence_of_a_plan_is_true_under_autocast(dtype):
     "The case of the report: NaN in float16, a total of 1.0008 with an error of 0 in bfloat16."
     x = pool(torch.randn(12, 64, 7, 7) + 0.3, grid=7)
-    with torch.autocast("cpu", dtype=dtype): found = match(x[:6], x[6:])
+    with torch.autocast("cpu", dtype=dtype):
+        found = match(x[:6], x[6:])
     assert found.plan_bnm.dtype == torch.float32 and torch.isfinite(found.plan_bnm).all()
     assert (found.plan_bnm.sum((1, 2)) - 1).abs().max() < 1e-5
     wrong_b = (found.plan_bnm.sum(1) - found.mass_b_bm).abs().sum(1)
@@ -320,24 +515,33 @@ def test_embed_pools_in_full_precision():
     from diml_nb.embedding import embed
 
     class Pictures:
-        def __getitems__(self, keys): return lot(len(keys), 3, 8, 8)
+        def __getitems__(self, keys):
+            return lot(len(keys), 3, 8, 8)
 
     network = Network(None, 3, 8)
-    with torch.autocast("cpu", dtype=torch.bfloat16): (found,) = embed(network, Pictures(), torch.arange(4), grid=4)
-    with torch.autocast("cpu", dtype=torch.bfloat16): maps = network(lot(4, 3, 8, 8)).detach()
-    assert maps.dtype == torch.bfloat16 and torch.equal(found.local_bcn, pool(maps.float()).local_bcn)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = embed(network, Pictures(), torch.arange(4), grid=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = network(lot(4, 3, 8, 8)).detach()
+    assert maps.dtype == torch.bfloat16 and torch.equal(
+        found.local_bcn, pool(maps.float()).local_bcn
+    )
 
 
 def test_autocast_is_on_again_behind_a_call():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         match(some_features(), some_features())
-        with pytest.raises(ValueError): match(some_features(), some_features(), eps=-1)
+        with pytest.raises(ValueError):
+            match(some_features(), some_features(), eps=-1)
         assert torch.is_autocast_enabled("cpu")
 
 
 def test_public_signatures_are_those_of_the_functions():
     "The decorator hides nothing from help and documentation."
-    assert list(inspect.signature(match).parameters)[:3] == ["a", "b", "marginals"] and "arXiv" in match.__doc__
+    assert (
+        list(inspect.signature(match).parameters)[:3] == ["a", "b", "marginals"]
+        and "arXiv" in match.__doc__
+    )
 
 
 def test_labels_of_numpy_and_lists():
@@ -347,18 +551,27 @@ def test_labels_of_numpy_and_lists():
     for labels in (LABELS.numpy(), LABELS.numpy().astype("uint8"), LABELS.tolist(), LABELS.int()):
         assert retrieval_metrics(ranking, labels, labels, recall_at=(1,)).means == right
         assert evaluate(x, labels).means == evaluate(x, LABELS).means
-        assert class_interval(lot(6), labels) == class_interval(lot(6), LABELS) == class_interval(lot(6).numpy(), labels)
-        assert make_loss("triplet_semihard")(lot(6, 8, 3, 3), labels) == make_loss("triplet_semihard")(lot(6, 8, 3, 3), LABELS)
+        assert (
+            class_interval(lot(6), labels)
+            == class_interval(lot(6), LABELS)
+            == class_interval(lot(6).numpy(), labels)
+        )
+        assert make_loss("triplet_semihard")(lot(6, 8, 3, 3), labels) == make_loss(
+            "triplet_semihard"
+        )(lot(6, 8, 3, 3), LABELS)
     for wrong in (["cat"] * 6, LABELS.numpy() / 2, None):
         with pytest.raises(ValueError, match="labels_q: expected one whole number for each image, .* got"):
             retrieval_metrics(ranking, wrong, LABELS)
-    with pytest.raises(ValueError, match="np.unique"): make_loss("triplet_semihard")(lot(6, 8, 3, 3), ["cat"] * 6)
+    with pytest.raises(ValueError, match="np.unique"):
+        make_loss("triplet_semihard")(lot(6, 8, 3, 3), ["cat"] * 6)
 
 
 def test_a_query_of_an_unknown_class_is_left_out_and_counted():
     ranking = Ranking(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.zeros(3, 2), True)
     for count_query in (False, True):
-        found = retrieval_metrics(ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query=count_query)
+        found = retrieval_metrics(
+            ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query=count_query
+        )
         assert found.excluded == 1 and found["precision_at_1"] == 1
         assert all(x.isnan().tolist() == [False, False, True] for x in found.per_query.values())
     assert retrieval_metrics(ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,))["r_precision"] == 1
@@ -366,8 +579,16 @@ def test_a_query_of_an_unknown_class_is_left_out_and_counted():
 
 def test_recall_at_names_the_k():
     ranking = some_ranking()
-    for wrong, said in (((0,), "k = 0"), ((-1,), "k = -1"), ((1, 1.5), "k = 1.5"), ((True,), "k = True"), (3, "several"), ("12", "several")):
-        with pytest.raises(ValueError, match=f"recall_at: .*{said}"): retrieval_metrics(ranking, LABELS, LABELS, recall_at=wrong)
+    for wrong, said in (
+        ((0,), "k = 0"),
+        ((-1,), "k = -1"),
+        ((1, 1.5), "k = 1.5"),
+        ((True,), "k = True"),
+        (3, "several"),
+        ("12", "several"),
+    ):
+        with pytest.raises(ValueError, match=f"recall_at: .*{said}"):
+            retrieval_metrics(ranking, LABELS, LABELS, recall_at=wrong)
     none = retrieval_metrics(ranking, LABELS, LABELS, recall_at=())
     assert set(none.per_query) == {"precision_at_1", "r_precision", "mean_average_precision_at_r"}
     some = retrieval_metrics(ranking, LABELS, LABELS, recall_at=np.array([1, 2]))
@@ -375,15 +596,22 @@ def test_recall_at_names_the_k():
 
 
 def test_an_interval_without_values_says_why():
-    with pytest.raises(ValueError, match="expected at least two classes with a value, got none: each of the 6 values is NaN"):
+    with pytest.raises(
+        ValueError,
+        match="expected at least two classes with a value, got none: each of the 6 values is NaN",
+    ):
         class_interval(torch.full((6,), torch.nan), LABELS)
-    with pytest.raises(ValueError, match="expected at least two classes with a value, got 1"): class_interval(lot(6), [0] * 6)
-    with pytest.raises(ValueError, match="labels_q: expected 6, one for each value, got 5"): class_interval(lot(6), LABELS[:5])
+    with pytest.raises(ValueError, match="expected at least two classes with a value, got 1"):
+        class_interval(lot(6), [0] * 6)
+    with pytest.raises(ValueError, match="labels_q: expected 6, one for each value, got 5"):
+        class_interval(lot(6), LABELS[:5])
 
 
 def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
     x = some_features()
-    monkeypatch.setattr("diml_nb.embedding.search", lambda *given, **options: pytest.fail("searched"))
+    monkeypatch.setattr(
+        "diml_nb.embedding.search", lambda *given, **options: pytest.fail("searched")
+    )
     for labels, options, said in (
         (torch.arange(6), {}, "each of the 6 images is the only one of its class"),
         (LABELS[:5], {}, "label_n: expected 6 class numbers"),
@@ -391,22 +619,31 @@ def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
         (LABELS, dict(marginals="attention"), "marginals: expected one of"),
         (LABELS, dict(top_k=0), "top_k: expected at least 1"),
     ):
-        with pytest.raises(ValueError, match=said): evaluate(x, labels, **options)
+        with pytest.raises(ValueError, match=said):
+            evaluate(x, labels, **options)
 
 
 def test_totals_are_compared_relatively():
     cost = lot(2, 4, 4)
     a, b = masses(2, 4), masses(2, 4).flip(1)
-    with pytest.raises(ValueError, match=r"a_bn, b_bm: .*same total, they differ by 8e-05 \(1e-05 and 9e-05 in pair 0\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"a_bn, b_bm: .*same total, they differ by 8e-05 \(1e-05 and 9e-05 in pair 0\)",
+    ):
         sinkhorn(cost, 1e-5 * a, 9e-5 * b, tol=1e-8)
     right = sinkhorn(cost, a, b)
-    for factor in (100, 1e-5):      # tol is an amount of mass
+    for factor in (100, 1e-5):  # tol is an amount of mass
         found = sinkhorn(cost, factor * a, factor * b * 1.00005, tol=1e-3 * factor)
-        assert torch.allclose(found.plan_bnm, factor * right.plan_bnm, rtol=1e-2, atol=1e-4 * factor)
+        assert torch.allclose(
+            found.plan_bnm, factor * right.plan_bnm, rtol=1e-2, atol=1e-4 * factor
+        )
 
 
 def test_tol_that_is_all_of_the_mass_is_refused():
-    with pytest.raises(ValueError, match="tol: expected a part of the mass, got 0.001 where a pair has 0.0001 in all; normalise"):
+    with pytest.raises(
+        ValueError,
+        match="tol: expected a part of the mass, got 0.001 where a pair has 0.0001 in all; normalise",
+    ):
         sinkhorn(lot(2, 4, 4), 1e-4 * masses(2, 4), 1e-4 * masses(2, 4))
 
 
@@ -417,11 +654,17 @@ def test_lists_of_distances_are_refused():
     x, ranking = some_features(), some_ranking()
     distances = ranking._replace(score_qk=(2 - 2 * ranking.score_qk).sqrt())
     for call in (lambda: rerank(distances, x, x), lambda: reorder(distances, torch.zeros(6, 5))):
-        with pytest.raises(ValueError, match=r"ranking.score_qk: expected similarities, .* got scores that rise \(distances\?\)"): call()
+        with pytest.raises(
+            ValueError,
+            match=r"ranking.score_qk: expected similarities, .* got scores that rise \(distances\?\)",
+        ):
+            call()
     turned = ranking._replace(score_qk=-distances.score_qk)
     assert rerank(turned, x, x).index_qk.shape == ranking.index_qk.shape
-    with pytest.raises(ValueError, match="scores are NaN"): reorder(ranking._replace(score_qk=ranking.score_qk * torch.nan), torch.zeros(6, 5))
-    with pytest.raises(ValueError, match="similarity_qk: expected .* 6 lists"): reorder(ranking, torch.zeros(4, 5))
+    with pytest.raises(ValueError, match="scores are NaN"):
+        reorder(ranking._replace(score_qk=ranking.score_qk * torch.nan), torch.zeros(6, 5))
+    with pytest.raises(ValueError, match="similarity_qk: expected .* 6 lists"):
+        reorder(ranking, torch.zeros(4, 5))
 
 
 def test_a_list_in_another_order_than_its_scores_is_taken():
@@ -430,7 +673,9 @@ def test_a_list_in_another_order_than_its_scores_is_taken():
     ranking = search(x, x, exclude_self=True)
     order = torch.arange(39).view(13, 3).flip(1).flatten()
     mixed = Ranking(ranking.index_qk[:, order], ranking.score_qk[:, order], True)
-    assert torch.equal(rerank(mixed, x, x, top_k=39).score_qk, rerank(ranking, x, x, top_k=39).score_qk)
+    assert torch.equal(
+        rerank(mixed, x, x, top_k=39).score_qk, rerank(ranking, x, x, top_k=39).score_qk
+    )
 
 
 def test_scores_behind_the_head_are_told_apart():
@@ -465,15 +710,23 @@ def test_a_cascade_orders_the_head_by_its_last_step(first, then):
     for q in (0, 17, 39):
         head = step.index_qk[q, :then]
         score = cosine_of[q, head] + match(fine[q], fine[head]).similarity_b
-        assert torch.equal(both.index_qk[q, :then], head[score.argsort(descending=True, stable=True)])
+        assert torch.equal(
+            both.index_qk[q, :then], head[score.argsort(descending=True, stable=True)]
+        )
         assert torch.allclose(both.cosine_qk[q], cosine_of[q, both.index_qk[q, : max(first, then)]])
-    assert torch.equal(both.index_qk[:, max(first, then) :], ranking.index_qk[:, max(first, then) :])
-    if then < first: assert torch.equal(both.score_qk[:, then:], step.score_qk[:, then:])
+    assert torch.equal(
+        both.index_qk[:, max(first, then) :], ranking.index_qk[:, max(first, then) :]
+    )
+    if then < first:
+        assert torch.equal(both.score_qk[:, then:], step.score_qk[:, then:])
 
 
 def test_a_query_outside_the_gallery_has_no_place_in_it():
     x = some_features()
-    with pytest.raises(ValueError, match="positions: expected one of 6 places for each of 2 queries, .*by themselves, without positions"):
+    with pytest.raises(
+        ValueError,
+        match="positions: expected one of 6 places for each of 2 queries, .*by themselves, without positions",
+    ):
         search(x[:2], x, positions=torch.tensor([0, -1]))
     assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
 
@@ -482,7 +735,9 @@ def test_siblings_take_labels_of_numpy_too():
     labels = LABELS.numpy()
     assert torch.equal(coseg.pairs_within(labels), coseg.pairs_within(LABELS))
     assert torch.equal(coseg.pairs_across(labels), coseg.pairs_across(LABELS))
-    assert torch.equal(keywords.class_means(lot(6, 5), labels), keywords.class_means(lot(6, 5), LABELS))
+    assert torch.equal(
+        keywords.class_means(lot(6, 5), labels), keywords.class_means(lot(6, 5), LABELS)
+    )
     assert torch.equal(hold_out(labels, 0.7)[0], hold_out(LABELS, 0.7)[0])
 
 

@@ -1,4 +1,5 @@
 "Held against pytorch-metric-learning and POT: what their own tests ask, on maps of 1 x 1 and at small sizes."
+
 import inspect
 
 import numpy as np
@@ -11,7 +12,15 @@ from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
 from diml_nb.core import seed_everything
-from diml_nb.losses import RECIPES, MetricLoss, OneTripletMiner, QuadrupletLoss, StructuralLpDistance, StructuralSimilarity, make_loss
+from diml_nb.losses import (
+    RECIPES,
+    MetricLoss,
+    OneTripletMiner,
+    QuadrupletLoss,
+    StructuralLpDistance,
+    StructuralSimilarity,
+    make_loss,
+)
 from diml_nb.metrics import METRICS, retrieval_metrics
 from diml_nb.features import Features
 from diml_nb.retrieval import search
@@ -35,9 +44,13 @@ def theirs(name: str) -> tuple[torch.nn.Module, torch.nn.Module | None]:
     "The loss and miner of a recipe with the distance of pytorch-metric-learning that its structural one stands for."
     recipe = RECIPES[name]
     kind = recipe.structural(grid=1)
-    plain = distances.CosineSimilarity() if kind.is_inverted else distances.LpDistance(power=kind.power)
+    plain = (
+        distances.CosineSimilarity() if kind.is_inverted else distances.LpDistance(power=kind.power)
+    )
     asked = inspect.signature(recipe.loss).parameters
-    sizes = {key: value for key, value in (("num_classes", 6), ("embedding_size", 8)) if key in asked}
+    sizes = {
+        key: value for key, value in (("num_classes", 6), ("embedding_size", 8)) if key in asked
+    }
     settings = recipe.settings | sizes | dict(distance=plain)
     seed_everything(0)
     return recipe.loss(**settings), recipe.miner and recipe.miner(None)
@@ -65,38 +78,59 @@ def test_a_recipe_on_one_cell_is_the_loss_of_pytorch_metric_learning(name, vecto
     assert (found[1] - expected[1]).norm() < 2e-3 * expected[1].norm()
 
 
-@pytest.mark.parametrize("ours,right", [(StructuralSimilarity, distances.CosineSimilarity()), (StructuralLpDistance, distances.LpDistance())])
+@pytest.mark.parametrize(
+    "ours,right",
+    [
+        (StructuralSimilarity, distances.CosineSimilarity()),
+        (StructuralLpDistance, distances.LpDistance()),
+    ],
+)
 def test_a_distance_of_single_cells_is_theirs(ours, right, vectors):
     x, y = vectors[:7], vectors[7:12]
     assert torch.allclose(ours(grid=1)(maps(x), maps(y)), right(x, y), atol=1e-5)
     assert torch.allclose(ours(grid=1)(maps(3 * x), maps(y / 2)), right(x, y), atol=1e-5)
-    assert torch.allclose(ours(grid=1).pairwise_distance(maps(x[:5]), maps(y)), right.pairwise_distance(x[:5], y), atol=1e-5)
+    assert torch.allclose(
+        ours(grid=1).pairwise_distance(maps(x[:5]), maps(y)),
+        right.pairwise_distance(x[:5], y),
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralLpDistance])
 def test_a_centre_is_no_unit_vector_and_refused(kind, vectors):
     "It was made one: .765 for .707."
     centre = (vectors[:4] + vectors[4:8]) / 2
-    with pytest.raises(ValueError, match=r"ref_emb: expected maps of unit vectors, got lengths .* call distance\(query, reference\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"ref_emb: expected maps of unit vectors, got lengths .* call distance\(query, reference\)",
+    ):
         kind(grid=1).pairwise_distance(maps(vectors[:4]), maps(centre))
-    with pytest.raises(ValueError, match=r"feature maps \(B, C, H, W\)"): kind(grid=1).pairwise_distance(vectors[:4], centre)
+    with pytest.raises(ValueError, match=r"feature maps \(B, C, H, W\)"):
+        kind(grid=1).pairwise_distance(vectors[:4], centre)
 
 
 @pytest.mark.parametrize(
     "options,said",
-    [(dict(p=1), "expected p=2, .* got p=1"), (dict(p=3), "expected p=2, .* got p=3"),
-     (dict(normalize_embeddings=False), "normalize_embeddings=False has no effect"), (dict(grid=2.0), "grid: expected a whole number"),
-     (dict(block=0), "block: expected"), (dict(marginals="attention"), "marginals: expected one of")],
+    [
+        (dict(p=1), "expected p=2, .* got p=1"),
+        (dict(p=3), "expected p=2, .* got p=3"),
+        (dict(normalize_embeddings=False), "normalize_embeddings=False has no effect"),
+        (dict(grid=2.0), "grid: expected a whole number"),
+        (dict(block=0), "block: expected"),
+        (dict(marginals="attention"), "marginals: expected one of"),
+    ],
 )
 @pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralLpDistance])
 def test_options_without_effect_are_refused(kind, options, said):
-    with pytest.raises(ValueError, match=said): kind(**options)
+    with pytest.raises(ValueError, match=said):
+        kind(**options)
 
 
 # wrappers, and miners with a distance of their own
 
 
-def triplet(distance=None): return losses.TripletMarginLoss(0.2, distance=distance)
+def triplet(distance=None):
+    return losses.TripletMarginLoss(0.2, distance=distance)
 
 
 def several_cells(images: int = 18) -> torch.Tensor:
@@ -107,38 +141,64 @@ def several_cells(images: int = 18) -> torch.Tensor:
 def test_a_miner_may_have_its_own_structural_distance(structural_loss):
     x = several_cells()
     distance = lambda: StructuralLpDistance(grid=3)
-    metric = MetricLoss(triplet(distance() if structural_loss else None), miners.TripletMarginMiner(0.2, distance=distance()))
+    metric = MetricLoss(
+        triplet(distance() if structural_loss else None),
+        miners.TripletMarginMiner(0.2, distance=distance()),
+    )
     found = metric(x, LABELS)
     indices = miners.TripletMarginMiner(0.2, distance=distance())(x, LABELS)
-    right = triplet(distance())(x, LABELS, indices) if structural_loss else triplet()(x.mean((2, 3)), LABELS, indices)
+    right = (
+        triplet(distance())(x, LABELS, indices)
+        if structural_loss
+        else triplet()(x.mean((2, 3)), LABELS, indices)
+    )
     assert len(indices[0]) and torch.allclose(found, right, atol=1e-6)
 
 
 def test_several_losses_are_their_weighted_sum():
     x = several_cells()
-    first, second = triplet(StructuralLpDistance(grid=3)), losses.MultiSimilarityLoss(distance=StructuralSimilarity(grid=3))
+    first, second = (
+        triplet(StructuralLpDistance(grid=3)),
+        losses.MultiSimilarityLoss(distance=StructuralSimilarity(grid=3)),
+    )
     found = MetricLoss(losses.MultipleLosses([first, second], weights=[1, 3]))(x, LABELS)
     assert torch.allclose(found, first(x, LABELS) + 3 * second(x, LABELS))
-    mining = losses.MultipleLosses([first], miners=[miners.TripletMarginMiner(0.2, distance=StructuralLpDistance(grid=3))])
+    mining = losses.MultipleLosses(
+        [first], miners=[miners.TripletMarginMiner(0.2, distance=StructuralLpDistance(grid=3))]
+    )
     assert torch.isfinite(MetricLoss(mining)(x, LABELS))
 
 
 def test_a_memory_on_one_cell_is_that_of_vectors(vectors):
-    make = lambda distance: losses.CrossBatchMemory(losses.ContrastiveLoss(0, 1, distance=distance), 8, memory_size=10)
+    make = lambda distance: losses.CrossBatchMemory(
+        losses.ContrastiveLoss(0, 1, distance=distance), 8, memory_size=10
+    )
     ours, right = MetricLoss(make(StructuralLpDistance(grid=1))), make(distances.LpDistance())
-    for part in torch.randperm(18).split(6):        # more than the memory holds
+    for part in torch.randperm(18).split(6):  # more than the memory holds
         found = value_and_gradient(lambda x: ours(maps(x), LABELS[part]), vectors[part])
         expected = value_and_gradient(lambda x: right(x, LABELS[part]), vectors[part])
-        assert abs(found[0] - expected[0]) < 1e-4 and (found[1] - expected[1]).norm() < 1e-3 * expected[1].norm()
+        assert (
+            abs(found[0] - expected[0]) < 1e-4
+            and (found[1] - expected[1]).norm() < 1e-3 * expected[1].norm()
+        )
 
 
 def test_a_memory_says_what_does_not_fit():
-    metric = MetricLoss(losses.CrossBatchMemory(triplet(StructuralLpDistance(grid=3)), 5, memory_size=40))
-    with pytest.raises(ValueError, match="CrossBatchMemory: expected embedding_size=8, the channels of the maps, got 5"):
+    metric = MetricLoss(
+        losses.CrossBatchMemory(triplet(StructuralLpDistance(grid=3)), 5, memory_size=40)
+    )
+    with pytest.raises(
+        ValueError,
+        match="CrossBatchMemory: expected embedding_size=8, the channels of the maps, got 5",
+    ):
         metric(several_cells(), LABELS)
-    metric = MetricLoss(losses.CrossBatchMemory(triplet(StructuralLpDistance(grid=3)), 8, memory_size=40))
+    metric = MetricLoss(
+        losses.CrossBatchMemory(triplet(StructuralLpDistance(grid=3)), 8, memory_size=40)
+    )
     metric(several_cells(), LABELS)
-    with pytest.raises(ValueError, match=r"it keeps maps \(8, 3, 3\), got \(8, 2, 2\); call its reset_queue"):
+    with pytest.raises(
+        ValueError, match=r"it keeps maps \(8, 3, 3\), got \(8, 2, 2\); call its reset_queue"
+    ):
         metric(several_cells()[:, :, :2, :2], LABELS)
 
 
@@ -150,7 +210,10 @@ def test_two_views_are_one_batch_of_pairs():
     numbers = torch.arange(6)
     assert torch.allclose(both(x, y), loss(torch.cat([x, y]), numbers.repeat(2)))
     assert torch.allclose(one(x, y), loss(x, numbers, None, y, numbers.clone()))
-    with pytest.raises(ValueError, match="SelfSupervisedLoss takes two batches of maps and no class numbers"): MetricLoss(both)
+    with pytest.raises(
+        ValueError, match="SelfSupervisedLoss takes two batches of maps and no class numbers"
+    ):
+        MetricLoss(both)
 
 
 def test_a_matrix_in_batches_is_the_matrix():
@@ -158,21 +221,43 @@ def test_a_matrix_in_batches_is_the_matrix():
     x, rows = several_cells(), []
     distance = StructuralSimilarity(grid=3, tol=1e-6, max_iter=2000)
     distances.BatchedDistance(distance, lambda mat, start, end: rows.append(mat), batch_size=5)(x)
-    assert [len(y) for y in rows] == [5, 5, 5, 3] and torch.allclose(torch.cat(rows), distance(x), atol=1e-5)
+    assert [len(y) for y in rows] == [5, 5, 5, 3] and torch.allclose(
+        torch.cat(rows), distance(x), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     "make,said",
     [
-        (lambda d: MetricLoss(losses.MultipleLosses([triplet(d), triplet()])), "TripletMarginLoss compares vectors by LpDistance beside parts of MultipleLosses"),
-        (lambda d: MetricLoss(losses.CrossBatchMemory(triplet(d), 8, miner=miners.TripletMarginMiner())), "TripletMarginMiner compares vectors"),
-        (lambda d: MetricLoss(losses.MultipleLosses([triplet(d)], miners=[miners.TripletMarginMiner()])), "TripletMarginMiner compares vectors"),
-        (lambda d: MetricLoss(triplet(d), miners.AngularMiner(distance=d)), "AngularMiner measures angles"),
-        (lambda d: MetricLoss(losses.SelfSupervisedLoss(triplet())), "SelfSupervisedLoss takes two batches"),
+        (
+            lambda d: MetricLoss(losses.MultipleLosses([triplet(d), triplet()])),
+            "TripletMarginLoss compares vectors by LpDistance beside parts of MultipleLosses",
+        ),
+        (
+            lambda d: MetricLoss(
+                losses.CrossBatchMemory(triplet(d), 8, miner=miners.TripletMarginMiner())
+            ),
+            "TripletMarginMiner compares vectors",
+        ),
+        (
+            lambda d: MetricLoss(
+                losses.MultipleLosses([triplet(d)], miners=[miners.TripletMarginMiner()])
+            ),
+            "TripletMarginMiner compares vectors",
+        ),
+        (
+            lambda d: MetricLoss(triplet(d), miners.AngularMiner(distance=d)),
+            "AngularMiner measures angles",
+        ),
+        (
+            lambda d: MetricLoss(losses.SelfSupervisedLoss(triplet())),
+            "SelfSupervisedLoss takes two batches",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_when_it_is_made(make, said):
-    with pytest.raises(ValueError, match=said): make(StructuralLpDistance(grid=3))
+    with pytest.raises(ValueError, match=said):
+        make(StructuralLpDistance(grid=3))
 
 
 def test_an_angular_miner_by_itself_is_refused(vectors):
@@ -182,8 +267,11 @@ def test_an_angular_miner_by_itself_is_refused(vectors):
 
 def test_a_silent_loss_inside_a_wrapper_is_noticed():
     "It has a structural distance and never asks it, so that matching would change nothing."
-    wrapped = losses.MultipleLosses([losses.ThresholdConsistentMarginLoss(distance=StructuralSimilarity(grid=3))])
-    with pytest.raises((TypeError, RuntimeError)): MetricLoss(wrapped)(several_cells(), LABELS)
+    wrapped = losses.MultipleLosses(
+        [losses.ThresholdConsistentMarginLoss(distance=StructuralSimilarity(grid=3))]
+    )
+    with pytest.raises((TypeError, RuntimeError)):
+        MetricLoss(wrapped)(several_cells(), LABELS)
 
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
@@ -205,17 +293,29 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
     vectors = normalize(torch.randn(40, 6), dim=1)
     labels = torch.randint(5, (40,))
     features = Features(vectors[:, :, None], torch.ones(40, 1), vectors, 1)
-    gallery, q = torch.arange(30), torch.cat([torch.arange(int(10 * inside)), torch.arange(30, 40 - int(10 * inside))])
+    gallery, q = (
+        torch.arange(30),
+        torch.cat([torch.arange(int(10 * inside)), torch.arange(30, 40 - int(10 * inside))]),
+    )
     within = q < 30
     for own, some in ((True, q[within]), (False, q[~within])):
-        if not len(some): continue
+        if not len(some):
+            continue
         ranking = search(features[some], features[gallery], positions=some if own else None)
         found = retrieval_metrics(ranking, labels[some], labels[gallery])
         for query, number in enumerate(some.tolist()):
             left = gallery[gallery != number]
-            asked = AccuracyCalculator(include=tuple(METRICS), k="max_bin_count", knn_func=CustomKNN(distances.CosineSimilarity()), device=torch.device("cpu"))
-            right = asked.get_accuracy(vectors[[number]], labels[[number]], vectors[left], labels[left])
-            for name in METRICS: assert abs(found.per_query[name][query].item() - right[name]) < 1e-6, name
+            asked = AccuracyCalculator(
+                include=tuple(METRICS),
+                k="max_bin_count",
+                knn_func=CustomKNN(distances.CosineSimilarity()),
+                device=torch.device("cpu"),
+            )
+            right = asked.get_accuracy(
+                vectors[[number]], labels[[number]], vectors[left], labels[left]
+            )
+            for name in METRICS:
+                assert abs(found.per_query[name][query].item() - right[name]) < 1e-6, name
 
 
 # POT
@@ -223,14 +323,18 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
 
 def problem(n: int = 5, m: int = 7):
     cost = torch.rand(n, m, dtype=torch.float64)
-    return cost, *((x / x.sum()) for x in (torch.rand(n).double() + 0.1, torch.rand(m).double() + 0.1))
+    return cost, *(
+        (x / x.sum()) for x in (torch.rand(n).double() + 0.1, torch.rand(m).double() + 0.1)
+    )
 
 
 @pytest.mark.parametrize("eps", (0.1, 0.5))
 def test_plans_and_costs_are_those_of_pot(eps):
     cost, a, b = problem()
     found = sinkhorn(cost[None], a[None], b[None], eps=eps, tol=1e-12, max_iter=10_000)
-    right = ot.sinkhorn(a.numpy(), b.numpy(), cost.numpy(), reg=eps, stopThr=1e-13, numItermax=10_000)
+    right = ot.sinkhorn(
+        a.numpy(), b.numpy(), cost.numpy(), reg=eps, stopThr=1e-13, numItermax=10_000
+    )
     assert abs(found.plan_bnm[0].numpy() - right).max() < 1e-9
 
 
@@ -246,9 +350,14 @@ def test_gradients_by_the_masses_are_those_of_pot(eps):
         return [leaves[0].grad, *(x.grad - x.grad.mean() for x in leaves[1:])]
 
     options = dict(tol=1e-13, max_iter=10_000, differentiable=True)
-    found = gradients(lambda c, a, b: sinkhorn(c[None], a[None], b[None], eps=eps, **options).plan_bnm[0])
-    right = gradients(lambda c, a, b: ot.sinkhorn(a, b, c, reg=eps, stopThr=1e-14, numItermax=10_000))
-    for x, y in zip(found, right): assert y.abs().max() > 1e-3 and (x - y).abs().max() < 1e-8
+    found = gradients(
+        lambda c, a, b: sinkhorn(c[None], a[None], b[None], eps=eps, **options).plan_bnm[0]
+    )
+    right = gradients(
+        lambda c, a, b: ot.sinkhorn(a, b, c, reg=eps, stopThr=1e-14, numItermax=10_000)
+    )
+    for x, y in zip(found, right):
+        assert y.abs().max() > 1e-3 and (x - y).abs().max() < 1e-8
 
 
 def test_without_entropy_the_limit_is_pots_exact_plan():
@@ -263,4 +372,6 @@ def test_diracs_of_pots_own_tests():
     cost = torch.rand(1, 1, 1).double()
     one = torch.ones(1, 1).double()
     assert sinkhorn(cost, one, one).plan_bnm.item() == pytest.approx(1, abs=1e-12)
-    assert ot.sinkhorn2(one[0].numpy(), one[0].numpy(), cost[0].numpy(), reg=0.05) == pytest.approx(cost.item())
+    assert ot.sinkhorn2(one[0].numpy(), one[0].numpy(), cost[0].numpy(), reg=0.05) == pytest.approx(
+        cost.item()
+    )

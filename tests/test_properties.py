@@ -1,4 +1,5 @@
 "Laws at sizes that hypothesis chooses: the same few dozen examples at each run."
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -13,7 +14,10 @@ from diml_nb.sinkhorn import sinkhorn
 
 # no example of an earlier run, no clock: a test that fails here fails everywhere
 some = settings(
-    max_examples=20, derandomize=True, deadline=None, database=None,
+    max_examples=20,
+    derandomize=True,
+    deadline=None,
+    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 SEEDS = st.integers(0, 2**20)
@@ -36,7 +40,10 @@ def problem(seed: int, n: int, m: int, pairs: int = 1, dtype=torch.float64, empt
 
 
 def some_features(seed: int, images: int, grid: int, channels: int = 6) -> Features:
-    return pool(torch.rand(images, channels, grid, grid, generator=torch.Generator().manual_seed(seed)), grid=grid)
+    return pool(
+        torch.rand(images, channels, grid, grid, generator=torch.Generator().manual_seed(seed)),
+        grid=grid,
+    )
 
 
 @some
@@ -63,7 +70,9 @@ def test_permuted_cells_permute_the_plan(seed, n, m):
     order = torch.Generator().manual_seed(seed)
     rows, columns = torch.randperm(n, generator=order), torch.randperm(m, generator=order)
     found = sinkhorn(cost[:, rows][:, :, columns], a[:, rows], b[:, columns], **EXACT).plan_bnm
-    assert torch.allclose(found, sinkhorn(cost, a, b, **EXACT).plan_bnm[:, rows][:, :, columns], atol=1e-9)
+    assert torch.allclose(
+        found, sinkhorn(cost, a, b, **EXACT).plan_bnm[:, rows][:, :, columns], atol=1e-9
+    )
 
 
 @some
@@ -74,7 +83,9 @@ def test_the_unit_of_the_cost_does_not_matter(seed, n, m, eps, factor):
     right = sinkhorn(cost, a, b, eps=max(eps, 0.05), **EXACT).plan_bnm
     found = sinkhorn(factor * cost, a, b, eps=factor * max(eps, 0.05), **EXACT).plan_bnm
     assert torch.allclose(found, right, atol=1e-9)
-    heavy = sinkhorn(cost, factor * a, factor * b, eps=max(eps, 0.05), tol=1e-11 * factor, max_iter=20_000).plan_bnm
+    heavy = sinkhorn(
+        cost, factor * a, factor * b, eps=max(eps, 0.05), tol=1e-11 * factor, max_iter=20_000
+    ).plan_bnm
     assert torch.allclose(heavy, factor * right, atol=1e-9 * factor)
 
 
@@ -88,7 +99,11 @@ def test_a_cost_of_leaving_and_of_arriving_changes_no_plan(seed, n, m):
     more = cost + leave_n[:, None] + arrive_m
     right, found = (sinkhorn(c, a, b, **EXACT).plan_bnm for c in (cost, more))
     assert torch.allclose(found, right, atol=1e-9)
-    assert torch.allclose((found * more).sum(), (right * cost).sum() + (a * leave_n).sum() + (b * arrive_m).sum(), atol=1e-8)
+    assert torch.allclose(
+        (found * more).sum(),
+        (right * cost).sum() + (a * leave_n).sum() + (b * arrive_m).sum(),
+        atol=1e-8,
+    )
 
 
 @some
@@ -100,11 +115,22 @@ def test_a_single_heavy_cell_has_a_closed_form(seed, n, m, eps):
     one[0, seed % n] = 1
     found = sinkhorn(cost, one, b, eps=eps, **EXACT)
     assert torch.allclose(found.plan_bnm, one[:, :, None] * b[:, None], atol=1e-12)
-    assert torch.allclose((found.plan_bnm * cost).sum(), (b[0] * cost[0, seed % n]).sum()) and found.err_b < 1e-10
+    assert (
+        torch.allclose((found.plan_bnm * cost).sum(), (b[0] * cost[0, seed % n]).sum())
+        and found.err_b < 1e-10
+    )
 
 
 @some
-@given(SEEDS, CELLS, CELLS, EPS, st.integers(1, 300), st.sampled_from([0.0, 0.5]), st.sampled_from([1.0, 20.0]))
+@given(
+    SEEDS,
+    CELLS,
+    CELLS,
+    EPS,
+    st.integers(1, 300),
+    st.sampled_from([0.0, 0.5]),
+    st.sampled_from([1.0, 20.0]),
+)
 def test_err_b_never_lies(seed, n, m, eps, max_iter, empty, factor):
     "In float32, converged or not, in both domains, with empty cells: the columns are as wrong as it says, the rows exact."
     cost, a, b = problem(seed, n, m, 4, torch.float32, empty)
@@ -145,23 +171,34 @@ def test_the_gradient_by_the_masses_is_that_of_differences(seed, n, m):
     "Mass moved from one cell of A to another: finite differences in float64."
     cost, a, b = problem(seed, n, m)
     a, b = a.requires_grad_(), b.requires_grad_()
-    value = lambda a, b: (cost.square() * sinkhorn(cost, a, b, eps=0.2, differentiable=True, **EXACT).plan_bnm).sum()
+    value = lambda a, b: (
+        cost.square() * sinkhorn(cost, a, b, eps=0.2, differentiable=True, **EXACT).plan_bnm
+    ).sum()
     for x, grad in zip((a, b), torch.autograd.grad(value(a, b), (a, b))):
         move = torch.zeros_like(x)
         move[0, 0], move[0, -1] = 1e-5, -1e-5
-        plus, minus = (value(*(y + sign * move if y is x else y for y in (a, b))) for sign in (1, -1))
+        plus, minus = (
+            value(*(y + sign * move if y is x else y for y in (a, b))) for sign in (1, -1)
+        )
         assert torch.allclose((plus - minus) / 2, (grad * move).sum(), atol=1e-9)
 
 
 @some
-@given(SEEDS, st.integers(1, 3), st.integers(1, 3), st.sampled_from(PLANS), st.sampled_from(list(MARGINALS)))
+@given(
+    SEEDS,
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from(PLANS),
+    st.sampled_from(list(MARGINALS)),
+)
 def test_contributions_sum_to_the_similarity(seed, grid_a, grid_b, plan, rule):
     a, b = some_features(seed, 3, grid_a), some_features(seed + 1, 3, grid_b)
     found = match(a, b, plan=plan, marginals=rule)
     assert torch.allclose(found.contribution_bnm.sum((1, 2)), found.similarity_b, atol=1e-6)
     assert torch.allclose(found.plan_bnm.sum((1, 2)), torch.ones(3), atol=1e-5)
     best = (found.mass_a_bn * found.local_bnm.amax(2)).sum(1)
-    if plan == "transport": assert (found.similarity_b <= best + 1e-5).all()
+    if plan == "transport":
+        assert (found.similarity_b <= best + 1e-5).all()
 
 
 @some
@@ -178,11 +215,18 @@ def test_pairs_in_any_order_are_those_of_match(seed, grid, rule, pairs):
 @some
 @given(SEEDS, st.integers(1, 6), st.integers(1, 400), st.data())
 def test_tiles_of_any_size_are_one_sort(seed, queries, images, data):
-    scores = torch.randint(max(2, images // 3), (queries, images), generator=torch.Generator().manual_seed(seed)) / 7.0
+    scores = (
+        torch.randint(
+            max(2, images // 3), (queries, images), generator=torch.Generator().manual_seed(seed)
+        )
+        / 7.0
+    )
     width, places = data.draw(st.integers(1, images)), data.draw(st.integers(1, images))
     right = scores.sort(dim=1, descending=True, stable=True)
     index, score = best_places(scores.split(width, 1), places)
-    assert torch.equal(index, right.indices[:, :places]) and torch.equal(score, right.values[:, :places])
+    assert torch.equal(index, right.indices[:, :places]) and torch.equal(
+        score, right.values[:, :places]
+    )
 
 
 @some
@@ -196,10 +240,14 @@ def test_reranking_permutes_the_head_and_twice_is_once(seed, images, data):
         similarity = torch.rand(images, images, generator=draw)
         head = similarity.gather(1, ranking.index_qk[:, :top_k])
         found = reorder(ranking, head)
-        assert torch.equal(found.index_qk[:, :top_k].sort(1).values, ranking.index_qk[:, :top_k].sort(1).values)
+        assert torch.equal(
+            found.index_qk[:, :top_k].sort(1).values, ranking.index_qk[:, :top_k].sort(1).values
+        )
         assert torch.equal(found.index_qk[:, top_k:], ranking.index_qk[:, top_k:])
         again = reorder(found, similarity.gather(1, found.index_qk[:, :top_k]))
-        assert torch.equal(again.index_qk, found.index_qk) and torch.equal(again.score_qk, found.score_qk)
+        assert torch.equal(again.index_qk, found.index_qk) and torch.equal(
+            again.score_qk, found.score_qk
+        )
         ranking = found
 
 
@@ -222,11 +270,17 @@ def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(seed, images, cla
     ranking = search(x, x, exclude_self=True)
     found = retrieval_metrics(ranking, labels, labels, recall_at=(1,), count_query=count_query)
     other = torch.randperm(classes, generator=draw)[labels] * 1000 - 7
-    assert all(torch.equal(y.nan_to_num(-1), found.per_query[name].nan_to_num(-1))
-               for name, y in retrieval_metrics(ranking, other, other, recall_at=(1,), count_query=count_query).per_query.items())
+    assert all(
+        torch.equal(y.nan_to_num(-1), found.per_query[name].nan_to_num(-1))
+        for name, y in retrieval_metrics(
+            ranking, other, other, recall_at=(1,), count_query=count_query
+        ).per_query.items()
+    )
     assert found.excluded == int((labels.bincount()[labels] == 1).sum())
     asked = ~found.per_query["r_precision"].isnan()
-    assert (found.per_query["mean_average_precision_at_r"] <= found.per_query["r_precision"] + 1e-12)[asked].all()
+    assert (
+        found.per_query["mean_average_precision_at_r"] <= found.per_query["r_precision"] + 1e-12
+    )[asked].all()
 
 
 @some
@@ -237,12 +291,17 @@ def test_queries_inside_and_outside_the_gallery(seed, images, data):
     gallery, inside = x[:images], torch.randperm(images)[: data.draw(st.integers(1, images))]
     found = search(x[inside], gallery, positions=inside)
     whole = search(x[inside], gallery)
-    for row, own, full in zip(found.index_qk, inside, whole.index_qk): assert torch.equal(row, full[full != own])
+    for row, own, full in zip(found.index_qk, inside, whole.index_qk):
+        assert torch.equal(row, full[full != own])
     outside = search(x[images:], gallery)
-    assert outside.index_qk.shape == (3, images) and found.index_qk.shape == (len(inside), images - 1)
+    assert outside.index_qk.shape == (3, images) and found.index_qk.shape == (
+        len(inside),
+        images - 1,
+    )
 
 
 def test_the_examples_are_the_same_at_each_run():
     assert some.derandomize and some.database is None and some.max_examples <= 25
-    with pytest.raises(ValueError): search(some_features(0, 3, 1), some_features(0, 3, 1), positions=[3, 0, 1])
+    with pytest.raises(ValueError):
+        search(some_features(0, 3, 1), some_features(0, 3, 1), positions=[3, 0, 1])
     assert Ranking._fields == ("index_qk", "score_qk", "exclude_self", "cosine_qk")
