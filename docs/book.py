@@ -55,7 +55,8 @@ class Module:
         source = path_of(name).read_text()
         self.tree, self.lines = ast.parse(source), source.split("\n")
         self.nodes = {name: node for node in self.tree.body for name in names_of(node)}
-        self.public = ast.literal_eval(self.nodes["__all__"].value)
+        everything = ast.literal_eval(self.nodes["__all__"].value)
+        self.public = [name for name in everything if name in self.nodes]  # not what it hands on
         self.anchors = {name: anchor(name, self.public[:i]) for i, name in enumerate(self.public)}
 
     def code(self, first: int, last: int) -> str: return "\n".join(self.lines[first - 1 : last])
