@@ -8,7 +8,7 @@ __all__ = ['check_file', 'locked', 'obtain', 'safe_name', 'unpack', 'read_member
 # %% ../nbs/25_download.ipynb #f9f47d7e
 import errno, hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
@@ -86,16 +86,17 @@ def _lock_file(name):
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    "Only one thread or process of this machine at a time works on `path`; another waits. False where files cannot be locked (Windows, some file systems, no cache): then nobody waits."
-    with ExitStack() as stack:
+    "Only one thread or process of this machine at a time works on `path`; another waits. False where files cannot be locked (Windows, some file systems): then nobody waits."
+    held, lock = False, _lock_file(sha256(str(Path(path).resolve()))[:16])
+    with lock or nullcontext():
         try:
             import fcntl
-            folder = cache_dir()/'locks'
-            folder.mkdir(exist_ok=True)
-            lock = stack.enter_context((folder/sha256(str(Path(path).resolve()))[:16]).open('w'))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            held = True
-        except (ImportError, OSError): held = False
+
+            if lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                held = True
+        except (ImportError, OSError):
+            pass
         yield held
 
 # %% ../nbs/25_download.ipynb #f64fbedf

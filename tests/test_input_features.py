@@ -648,7 +648,7 @@ def test_another_image_size_is_refused_in_a_sentence(name, tmp_path):
 def test_diml_says_it_too(tmp_path):
     words = ["train", "--set", "backbone=timm/vit_tiny_patch16_224", "--set", "pretrained=false", "--set", "image_size=160", "--out", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-m", "diml_nb", *words], capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 1 and "does not take images of shape" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "does not take images of shape" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("channels", [1, 4])
