@@ -733,7 +733,7 @@ def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
 
 def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
     "data/cache of the repository cannot be written: one's own cache is used."
-    monkeypatch.delenv("DIML_CACHE")
+    monkeypatch.delenv("DIML_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(core, "REPOSITORY", tmp_path / "installed")
     (tmp_path / "installed" / "data" / "cache").mkdir(parents=True)
