@@ -348,14 +348,11 @@ def _settings_of(folder: Path | None) -> dict:
 def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
     from diml_nb.core import data_dir, sha256
-    from diml_nb.data import get_dataset
-    from diml_nb.embedding import check_splits, launched
+    from diml_nb.embedding import launched
     from diml_nb.training import fit, load_trained
     name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
     folder, first = out or data_dir() / "runs" / "train" / name, launched()[0] == 0
-    images = get_dataset(config.dataset)
-    check_splits(images, batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)     # warns of a test that will be refused
-    fit(config, folder, images=images.subset("train"), **options)
+    fit(config, folder, **options)
     if not first: return
     best = load_trained(folder).best
     chosen = f", MAP@R {100 * best['validation_mean_average_precision_at_r']:.1f} % on held-out training classes" if len(best) > 1 else ""
@@ -377,7 +374,7 @@ def evaluate(
         from diml_nb.embedding import processes
         from diml_nb.data import get_dataset
         from diml_nb.trained import evaluate_once
-        images = get_dataset(_own(dataset)) if dataset else None
+        images = get_dataset(_own(dataset), check=False) if dataset else None
         record = evaluate_once(folder, images=images, split=split, top_k=top_k, memory=memory and memory * 10**6)
         if processes()[0]: return
         on = record.config.get("protocol", f"{Path(record.config['trained']['dataset']).name}, test")

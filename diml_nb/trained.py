@@ -19,7 +19,7 @@ from torch import Tensor, nn
 # %% ../nbs/35_trained.ipynb #6870b6f4
 from .bank import Bank
 from .core import check_writable, device, sha256
-from .data import ImageSet, get_dataset, shared_classes
+from .data import SOURCES, ImageSet, check_images, get_dataset, shared_classes
 from .embedding import Inputs, Queries, embedded, evaluate, processes
 from .experiments.record import Record, save_record
 from .files import split_of
@@ -178,7 +178,7 @@ def evaluate_once(
     for name, value in dict(top_k=top_k, resamples=resamples, memory=memory).items():
         if value is not None and value < 1: raise ValueError(f"{name}: expected at least 1, got {value}")
     config = _finished(folder)
-    images = get_dataset(config.dataset) if images is None else images
+    images = get_dataset(config.dataset, check=False) if images is None else images
     shared_classes(images)
     asked = protocol(images, split)
     if faults := evaluation_faults(asked): raise ValueError("; ".join(faults))
@@ -186,6 +186,7 @@ def evaluate_once(
     record, path = _test_record(folder, config, asked, split, dict(top_k=top_k, resamples=resamples, seed=seed))
     if (old := kept_test(path)) and old.hash == record.hash: return old
     check_writable(folder)
+    if images.name not in SOURCES: check_images([*asked.queries.paths, *asked.gallery.paths])
     _keep(record, _judge(folder, asked, record.hash, top_k, memory), asked.queries.label_n)
     record.finished = True
     if processes()[0] == 0: save_record(record, path)

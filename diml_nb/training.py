@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from .core import atomic_path, check_writable, device, progress, seed_everything
 from .experiments.record import Record, load_record
-from .data import ImageSet, get_dataset
+from .data import SOURCES, ImageSet, check_images, get_dataset
 from .backbone import Computation, computation, same_computation
 from diml_nb.embedding import (
     Inputs,
@@ -443,8 +443,12 @@ def fit(
     "Train, with a log (log.jsonl), checkpoints and validation; on one or many processes, with the same result."
     folder = Path(folder).expanduser()
     again = dict(fresh=fresh, extend=extend)
-    if images is None: images = get_dataset(config.dataset).subset("train")
+    whole = get_dataset(config.dataset, check=False) if images is None else None     # not read before its labels are checked
+    if whole is not None:
+        check_splits(whole, batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)     # warns of a test that will be refused
+        images = whole.subset("train")
     _check(config, images, folder, workers, tensorboard, **again)
+    if whole is not None and config.dataset not in SOURCES: check_images(whole.paths)
     state = _build(config, images, folder, inputs, **again)
     _resume(state, fresh)
     every = config.evaluate_every * state.steps_per_epoch

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -619,3 +620,23 @@ def test_the_benchmark_refuses_first(words, message, monkeypatch, capsys):
     monkeypatch.setattr(bench, "measure_all", lambda *_: pytest.fail("measured"))
     with pytest.raises(SystemExit) as stop: bench.main()
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_images_are_read_after_their_labels_are_checked(tmp_path, monkeypatch):
+    "A batch that cannot be formed is refused before a picture of one's own set is opened."
+    photos = tmp_path / "photos"
+    for label in "abcdef":
+        for n in range(3):
+            (photos / label).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), (80 * n, 9, 9)).save(photos / label / f"{n}.png")
+    (photos / "a" / "0.png").write_bytes(b"no picture")
+    read = []
+    monkeypatch.setattr(training, "check_images", lambda paths: read.extend(paths))
+    with pytest.raises(ValueError, match="batch_size"):
+        fit(TrainConfig(**ON_MAPS | dict(dataset=str(photos))), tmp_path / "run")
+    assert not read and not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    possible = dict(dataset=str(photos), batch_size=4, validation=0.0)
+    with pytest.raises(ValueError, match="0.png"):
+        fit(TrainConfig(**ON_MAPS | possible), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
