@@ -73,7 +73,12 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 def _from_array(pixels: np.ndarray) -> Image.Image:
     "A picture of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits."
     whole = pixels.dtype.kind in "ub" and pixels.dtype.itemsize <= 2
-    if not whole or pixels.size == 0 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (1,), (3,), (4,)):
+    if (
+        not whole
+        or pixels.size == 0
+        or pixels.ndim not in (2, 3)
+        or pixels.shape[2:] not in ((), (1,), (3,), (4,))
+    ):
         raise ValueError(
             "expected pixels (H, W), (H, W, 3) or (H, W, 4) in uint8 (0 to 255) or uint16, "
             f"got {pixels.dtype} of shape {pixels.shape}"
@@ -112,16 +117,21 @@ def load_image(source: ImageLike) -> Image.Image:
 
 # %% ../nbs/09_backbone.ipynb #49eda32e
 def _listed(images) -> list:
-    "The pictures that are meant: a list of them, one, or a pattern of file names. `ValueError` if there are none."
+    """The pictures that are meant: a list of them, one, or a pattern of file names. `ValueError`
+    if there are none."""
     if isinstance(images, (str, os.PathLike)):
         path = os.path.expanduser(images)
         if os.path.isdir(path):
-            raise ValueError(f"paths: {path} is a folder; name its images, e.g. {path}/*.jpg, or read it by get_dataset")
+            raise ValueError(
+                f"paths: {path} is a folder; name its images, e.g. {path}/*.jpg, or read it by get_dataset"
+            )
         pattern = has_magic(path) and not os.path.exists(path)
         images = sorted(glob(path, recursive=True)) if pattern else [path]
         if not images:
             raise ValueError(f"paths: no file matches {path}")
-    one = isinstance(images, Image.Image) or isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    one = (
+        isinstance(images, Image.Image) or isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    )
     images = [images] if one else list(images)
     if not images:
         raise ValueError("paths: expected at least one image, got none")
@@ -135,18 +145,25 @@ def _came(x) -> str:
     "What a network returned, in words."
     if isinstance(x, Tensor):
         return f"a tensor of shape {tuple(x.shape)}"
-    pairs = x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, (list, tuple)) else ()
-    inside = ", ".join(f"{k}: {tuple(getattr(v, 'shape', ())) or type(v).__name__}" for k, v in pairs)
+    pairs = (
+        x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, (list, tuple)) else ()
+    )
+    inside = ", ".join(
+        f"{k}: {tuple(getattr(v, 'shape', ())) or type(v).__name__}" for k, v in pairs
+    )
     return f"a {type(x).__name__}" + (f" of {inside}" if inside else "")
 
-
+# %% ../nbs/09_backbone.ipynb #1ddf589b
 def as_map(
     x: Tensor,  # (B, C, H, W), or (B, H, W, C) with `channels_last`, or tokens (B, N, C)
-    *, channels_last: bool = False,
-    prefix: int | None = None,  # tokens before the patches; default: the first of `PREFIXES` that fits
+    *,
+    channels_last: bool = False,
+    prefix: int
+    | None = None,  # tokens before the patches; default: the first of `PREFIXES` that fits
     grid: tuple[int, int] | None = None,  # rows and columns of the patches; default: a square
 ) -> Tensor:  # (B, C, H, W)
-    "Bring a network's output to the layout of a feature map; what stands before the patches is dropped."
+    """Bring a network's output to the layout of a feature map; what stands before the patches is
+    dropped."""
     if not isinstance(x, Tensor) or x.ndim not in (3, 4) or not x.numel():
         raise ValueError(
             f"expected a feature map (B, C, H, W) or tokens (B, N, C), got {_came(x)}; wrap the network "
@@ -156,7 +173,9 @@ def as_map(
         return x.permute(0, 3, 1, 2) if channels_last else x
     count, usual = x.shape[1], PREFIXES if prefix is None else (prefix,)
     sides = {extra: grid or (math.isqrt(max(count - extra, 0)),) * 2 for extra in usual}
-    fits = [extra for extra, (rows, columns) in sides.items() if 0 < rows * columns == count - extra]
+    fits = [
+        extra for extra, (rows, columns) in sides.items() if 0 < rows * columns == count - extra
+    ]
     if not fits:
         patches = f"{grid[0]} x {grid[1]} patches" if grid else "a square of patches"
         raise ValueError(
@@ -168,7 +187,9 @@ def as_map(
 # %% ../nbs/09_backbone.ipynb #21f456f0
 def _has_positions(x) -> bool:
     "A map (B, C, H, W) with more than one cell, or tokens (B, N, C)."
-    return isinstance(x, Tensor) and (x.ndim == 4 and x.shape[-1] * x.shape[-2] > 1 or x.ndim == 3 and x.shape[1] > 1)
+    return isinstance(x, Tensor) and (
+        x.ndim == 4 and x.shape[-1] * x.shape[-2] > 1 or x.ndim == 3 and x.shape[1] > 1
+    )
 
 
 _WATCHED = threading.local()
@@ -215,31 +236,46 @@ def _last_with_positions(network: nn.Module, image_bchw: Tensor) -> tuple[str, i
     return next(name for name, module in network.named_modules() if module is found[0]), found[1]
 
 # %% ../nbs/09_backbone.ipynb #dab4ddb7
-PUBLISHED_MARGIN = 256 / 224    # the published test resizes to 256 and keeps the 224 in the centre
+PUBLISHED_MARGIN = 256 / 224  # the published test resizes to 256 and keeps the 224 in the centre
 
 
 class _Views:
     "What a network with an `image_size`, `mean` and `std` gets to see of an image."
 
     def prepare(self, image: ImageLike, *, margin: float = 1.0) -> Tensor:
-        "One image, as `load_image` reads it, to (3, S, S): shorter side to `margin` * S, the S x S in its centre, normalised. `PUBLISHED_MARGIN` is the paper's test."
+        """One image, as `load_image` reads it, to (3, S, S): shorter side to `margin` * S, the S x
+        S in its centre, normalised. `PUBLISHED_MARGIN` is the paper's test."""
         from torchvision.transforms.v2 import functional as T
+
         image = load_image(image)
         short = 16 * min(image.size)
         if max(image.size) > short:  # a ribbon: its ends, never seen, would fill the memory
             image = T.center_crop(image, [min(side, short) for side in image.size[::-1]])
-        image = T.resize(image, round(margin * self.image_size), interpolation=T.InterpolationMode.BICUBIC, antialias=True)
+        image = T.resize(
+            image,
+            round(margin * self.image_size),
+            interpolation=T.InterpolationMode.BICUBIC,
+            antialias=True,
+        )
         image = T.center_crop(image, [self.image_size, self.image_size])
-        return T.normalize(T.to_dtype(T.to_image(image), torch.float32, scale=True), self.mean, self.std)
+        return T.normalize(
+            T.to_dtype(T.to_image(image), torch.float32, scale=True), self.mean, self.std
+        )
 
     def augment(self, image: ImageLike) -> Tensor:
-        "One image to (3, S, S) by torch's random numbers, the paper's training: a crop of 8 to 100 % of the area, mirrored half the time, normalised."
+        """One image to (3, S, S) by torch's random numbers, the paper's training: a crop of 8 to
+        100 % of the area, mirrored half the time, normalised."""
         from torchvision.transforms import v2
-        crop = v2.RandomResizedCrop(self.image_size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+
+        crop = v2.RandomResizedCrop(
+            self.image_size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+        )
         return self.prepare(v2.RandomHorizontalFlip()(crop(load_image(image))))
 
 # %% ../nbs/09_backbone.ipynb #213c8c06
-def _rectangle(tokens: int, height: int, width: int, prefixes: Sequence[int]) -> tuple[int, int] | None:
+def _rectangle(
+    tokens: int, height: int, width: int, prefixes: Sequence[int]
+) -> tuple[int, int] | None:
     "Rows and columns of the square patches of an image that is none; None unless one way fits."
     shared = math.gcd(height, width)
     sizes = [patch for patch in range(1, shared + 1) if shared % patch == 0]
@@ -257,11 +293,21 @@ class Backbone(nn.Module, _Views):
     network without one, and for images of a size that the network refuses.
     """
 
-    def __init__(self, network: nn.Module, *, name: str = "own network", image_size: int = 224,
-                 mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str = "own network",
+        image_size: int = 224,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ):
         super().__init__()
         self.network, self.name, self.image_size = network.eval(), name, image_size
-        self.mean, self.std = tuple(mean), tuple(std)  # of RGB in [0, 1]; the defaults are ImageNet's
+        self.mean, self.std = (
+            tuple(mean),
+            tuple(std),
+        )  # of RGB in [0, 1]; the defaults are ImageNet's
         if not hasattr(network, "forward_features"):
             self.where = self._find()  # the name of a module, and which of its calls
             module = network.get_submodule(self.where[0])
@@ -270,7 +316,9 @@ class Backbone(nn.Module, _Views):
 
     def _find(self) -> tuple[str, int]:
         like = next(self.network.parameters(), torch.empty(0))
-        image_bchw = torch.zeros(1, 3, self.image_size, self.image_size, dtype=like.dtype, device=like.device)
+        image_bchw = torch.zeros(
+            1, 3, self.image_size, self.image_size, dtype=like.dtype, device=like.device
+        )
         try:
             return _last_with_positions(self.network, image_bchw)
         except (RuntimeError, AssertionError) as error:
@@ -291,7 +339,9 @@ class Backbone(nn.Module, _Views):
         with _watching(self.network.get_submodule(name)) as outputs:
             self.network(image_bchw)
         if call >= len(outputs):
-            raise ValueError(f"{self.name}: its module {name!r} gave no output; wrap the changed network anew")
+            raise ValueError(
+                f"{self.name}: its module {name!r} gave no output; wrap the changed network anew"
+            )
         return outputs[call]
 
     def forward(self, image_bchw: Tensor) -> Tensor:
@@ -302,19 +352,31 @@ class Backbone(nn.Module, _Views):
             last = self._output(image_bchw)
         except AssertionError as error:  # timm and torchvision, of another image size
             raise ValueError(self._refusal(image_bchw, error)) from error
-        prefix, (height, width) = getattr(self.network, "num_prefix_tokens", None), image_bchw.shape[2:]
+        prefix, (height, width) = (
+            getattr(self.network, "num_prefix_tokens", None),
+            image_bchw.shape[2:],
+        )
         grid = None
         if height != width and isinstance(last, Tensor) and last.ndim == 3:
-            grid = _rectangle(last.shape[1], height, width, PREFIXES if prefix is None else (prefix,))
+            grid = _rectangle(
+                last.shape[1], height, width, PREFIXES if prefix is None else (prefix,)
+            )
         channels_last = getattr(self.network, "output_fmt", "") == "NHWC"
         return as_map(last, channels_last=channels_last, prefix=prefix, grid=grid)
 
 # %% ../nbs/09_backbone.ipynb #78363eb9
 def weights_hash(backbone: Backbone) -> str:
-    "Fingerprint of the weights and of the facts for the preparation. It names records; maps are told apart by `computation`, too."
-    total = sha256(repr((type(backbone.network).__name__, backbone.image_size, backbone.mean, backbone.std)))
+    """Fingerprint of the weights and of the facts for the preparation. It names records; maps are
+    told apart by `computation`, too."""
+    total = sha256(
+        repr((type(backbone.network).__name__, backbone.image_size, backbone.mean, backbone.std))
+    )
     for name, x in backbone.network.state_dict().items():
-        total = sha256(total + name + sha256(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()))
+        total = sha256(
+            total
+            + name
+            + sha256(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        )
     return total
 
 # %% ../nbs/09_backbone.ipynb #2c4cf31e
@@ -337,7 +399,9 @@ def _fixed_picture() -> Image.Image:
     return Image.frombytes("RGB", (40, 30), drawn).resize((320, 240), Image.Resampling.NEAREST)
 
 
-def same_computation(a: list[list[float]], b: list[list[float]], *, tolerance: float = SAME) -> bool:
+def same_computation(
+    a: list[list[float]], b: list[list[float]], *, tolerance: float = SAME
+) -> bool:
     "Are these sketches, of `computation`, those of one computation up to rounding errors?"
     pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True)]
     near = [np.linalg.norm(x - y) <= tolerance * np.linalg.norm(x) for x, y in pairs]
@@ -358,7 +422,8 @@ def _place(module: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def computation(backbone: Backbone) -> Computation:
-    "The fingerprint of a backbone, where it is and in its precision. `ValueError` for one that cannot read what it prepares."
+    """The fingerprint of a backbone, where it is and in its precision. `ValueError` for one that
+    cannot read what it prepares."""
     ready_bchw = backbone.prepare(_fixed_picture())[None].to(_place(backbone))
     try:
         map_bchw = backbone(ready_bchw)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from .core import progress, sha256
+from .core import first_few, progress, sha256
 from .data import SOURCES, ImageSet, get_dataset
 from .embedding import check_splits
 from .features import load_image
@@ -40,34 +40,40 @@ class Look(NamedTuple):
 
 
 def look_at(path: Path) -> Look:
-    "Read one image file, as it was stored and as `load_image` shows it. Nothing is raised: a fault is part of the answer."
+    """Read one image file, as it was stored and as `load_image` shows it. Nothing is raised: a
+    fault is part of the answer."""
     found = {}
     try:
         found["digest"] = sha256(path)
         with Image.open(path) as image:
-            found |= dict(format=image.format or "?", mode=image.mode, width=image.width, height=image.height)
+            found |= dict(
+                format=image.format or "?", mode=image.mode, width=image.width, height=image.height
+            )
         found["flat"] = all(low == high for low, high in load_image(path).getextrema())
     except Exception as error:  # readers raise whatever their formats make of a damaged file
-        return Look(fault=str(error).removeprefix(f"cannot read the image {path}: ") or type(error).__name__, **found)
+        return Look(
+            fault=str(error).removeprefix(f"cannot read the image {path}: ")
+            or type(error).__name__,
+            **found,
+        )
     return Look(**found)
 
 # %% ../nbs/34_check.ipynb #377e58e6
-def _list(names: Sequence[str], most: int = 5) -> str:
-    "The first of some names, and how many more there are."
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def _odd_pictures(looks: dict[str, Look]) -> list[str]:
     "Remarks on pictures by their name."
     good = {name: x for name, x in looks.items() if not x.fault}
     kinds = {
         "are one colour all over": lambda x: x.flat,
         "are smaller than 32 pixels": lambda x: min(x.width, x.height) < 32,
-        "are more than twice as long as wide, of which a network sees the square in the middle": lambda x: max(x.width, x.height) > 2 * min(x.width, x.height),
+        "are more than twice as long as wide, of which a network sees the square in the middle": lambda x: (
+            max(x.width, x.height) > 2 * min(x.width, x.height)
+        ),
         "have more than 50 million pixels": lambda x: x.width * x.height > 50e6,
     }
     found = {what: [name for name, x in good.items() if is_so(x)] for what, is_so in kinds.items()}
-    return [f"{len(names)} images {what}: {_list(names)}" for what, names in found.items() if names]
+    return [
+        f"{len(names)} images {what}: {first_few(names)}" for what, names in found.items() if names
+    ]
 
 # %% ../nbs/34_check.ipynb #f7aaf012
 def _same_bytes(images: ImageSet, names: Sequence[str], looks: dict[str, Look]) -> list[str]:
@@ -77,10 +83,25 @@ def _same_bytes(images: ImageSet, names: Sequence[str], looks: dict[str, Look]) 
         if looks[name].digest:
             copies[looks[name].digest].append((name, label))
     groups = [some for some in copies.values() if len(some) > 1]
-    crossing = [" = ".join(name for name, _ in some) for some in groups if len({label for _, label in some}) > 1]
-    within = [" = ".join(name for name, _ in some) for some in groups if len({label for _, label in some}) == 1]
-    found = [(crossing, "stand in more than one class"), (within, "stand there twice in one class, where they find each other")]
-    return [f"{len(some)} images {what}, as equal files: {_list(some)}" for some, what in found if some]
+    crossing = [
+        " = ".join(name for name, _ in some)
+        for some in groups
+        if len({label for _, label in some}) > 1
+    ]
+    within = [
+        " = ".join(name for name, _ in some)
+        for some in groups
+        if len({label for _, label in some}) == 1
+    ]
+    found = [
+        (crossing, "stand in more than one class"),
+        (within, "stand there twice in one class, where they find each other"),
+    ]
+    return [
+        f"{len(some)} images {what}, as equal files: {first_few(some)}"
+        for some, what in found
+        if some
+    ]
 
 
 def _alike(name: str) -> str:
@@ -88,7 +109,7 @@ def _alike(name: str) -> str:
     text = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
     return re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", text)
 
-
+# %% ../nbs/34_check.ipynb #5cb11c5e
 def _odd_classes(images: ImageSet) -> list[str]:
     "Remarks on the names and sizes of classes."
     numbers, count = images.label_n.unique(return_counts=True)
@@ -97,14 +118,17 @@ def _odd_classes(images: ImageSet) -> list[str]:
     for i in numbers.tolist():
         alike[_alike(images.classes[i])].append(images.classes[i])
     twice = [" = ".join(some) for some in alike.values() if len(some) > 1]
-    found = [(single, "have one image, which nothing can find"), (twice, "differ only in capitals, blanks or how they are written")]
-    return [f"{len(some)} classes {what}: {_list(some)}" for some, what in found if some]
+    found = [
+        (single, "have one image, which nothing can find"),
+        (twice, "differ only in capitals, blanks or how they are written"),
+    ]
+    return [f"{len(some)} classes {what}: {first_few(some)}" for some, what in found if some]
 
 # %% ../nbs/34_check.ipynb #1d216a25
 MAP_BYTES = 1280 * 7 * 7 * 2  # of an image in `diml train`, on the disk
 FEATURE_BYTES = (128 * 4 * 4 + 4 * 4 + 128) * 4  # of an image in `diml evaluate`, in memory
 
-
+# %% ../nbs/34_check.ipynb #8cde7104
 @dataclass(frozen=True)
 class Report:
     "What was found in a set, and what training and evaluation will make of it; `print` shows it."
@@ -125,12 +149,24 @@ class Report:
     def __str__(self) -> str:
         tables = {"splits": self.splits, "pictures": self.pictures}
         parts = [f"{title}\n{x.to_string(index=False)}" for title, x in tables.items() if len(x)]
-        parts += [f"{title}\n{_facts(x)}" for title, x in (("training", self.training), ("evaluation", self.evaluation)) if x]
-        parts += [f"{title}\n{_lines(x)}" for title, x in (("odd", self.odd), ("refused", self.refused)) if x]
-        end = "training and evaluation can begin" if self.ok else "training or evaluation would be refused"
+        parts += [
+            f"{title}\n{_facts(x)}"
+            for title, x in (("training", self.training), ("evaluation", self.evaluation))
+            if x
+        ]
+        parts += [
+            f"{title}\n{_lines(x)}"
+            for title, x in (("odd", self.odd), ("refused", self.refused))
+            if x
+        ]
+        end = (
+            "training and evaluation can begin"
+            if self.ok
+            else "training or evaluation would be refused"
+        )
         return plain("\n\n".join([self.name, *parts, end]))
 
-
+# %% ../nbs/34_check.ipynb #d01a9576
 def _facts(x: dict) -> str:
     return "\n".join(f"  {name:<28}{value:>14,}" for name, value in x.items())
 
@@ -140,8 +176,11 @@ def _lines(x: Sequence[str]) -> str:
 
 
 def plain(text: str) -> str:
-    "The same text with all that is not printable written out, for names of files may hold anything."
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """The same text with all that is not printable written out, for names of files may hold
+    anything."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 # %% ../nbs/34_check.ipynb #d67fba10
 def _splits(images: ImageSet) -> pd.DataFrame:
@@ -157,7 +196,9 @@ def _pictures(looks: Sequence[Look]) -> pd.DataFrame:
         return rows
     span = lambda x: str(x.min()) if x.min() == x.max() else f"{x.min()} to {x.max()}"
     kinds = rows.groupby(["format", "mode"])
-    return kinds.agg(images=("width", "size"), width=("width", span), height=("height", span)).reset_index()
+    return kinds.agg(
+        images=("width", "size"), width=("width", span), height=("height", span)
+    ).reset_index()
 
 # %% ../nbs/34_check.ipynb #f4f886f8
 def _prospect(images: ImageSet, settings: dict) -> tuple[dict, dict, list]:
@@ -171,7 +212,9 @@ def _prospect(images: ImageSet, settings: dict) -> tuple[dict, dict, list]:
     if train := facts.get("train"):
         train["MB of maps, on the disk"] = round(train["images"] * MAP_BYTES / 1e6)
     if test := facts.get("evaluate"):
-        test["MB of features, in memory"] = round(max(test["queries"], test["gallery"]) * FEATURE_BYTES / 1e6)
+        test["MB of features, in memory"] = round(
+            max(test["queries"], test["gallery"]) * FEATURE_BYTES / 1e6
+        )
     return facts.get("train", {}), facts.get("evaluate", {}), refused
 
 
@@ -182,17 +225,26 @@ def _left_alone(name: str | Path) -> list[str]:
         return []
     for at in image_files(folder)[1]:
         names = [p for p in at.iterdir() if p.is_file() and not p.name.startswith(".")]
-        found.update(p.suffix.lower() or "no ending" for p in names if p.suffix.lower() not in READABLE | PHOTOGRAPHS)
+        found.update(
+            p.suffix.lower() or "no ending"
+            for p in names
+            if p.suffix.lower() not in READABLE | PHOTOGRAPHS
+        )
     kinds = [f"{count} with {ending}" for ending, count in found.most_common()]
-    return [f"{found.total()} files are not taken as images: {_list(kinds)}"] if kinds else []
+    return [f"{found.total()} files are not taken as images: {first_few(kinds)}"] if kinds else []
 
 # %% ../nbs/34_check.ipynb #de1b6aea
 def check_set(
     name: str | Path = "emoji",  # as in `get_dataset`
-    *, root: Path | None = None,
-    batch_size: int = 64, per_class: int = 2, validation: float = 0.2, seed: int = 0,  # of the training, as in `TrainConfig`
+    *,
+    root: Path | None = None,
+    batch_size: int = 64,
+    per_class: int = 2,
+    validation: float = 0.2,
+    seed: int = 0,  # of the training, as in `TrainConfig`
 ) -> Report:
-    "Look at every image of a set and say what was found, what is odd, and what training and evaluation will make of it. No network is computed."
+    """Look at every image of a set and say what was found, what is odd, and what training and
+    evaluation will make of it. No network is computed."""
     settings = dict(batch_size=batch_size, per_class=per_class, validation=validation, seed=seed)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -201,7 +253,9 @@ def check_set(
         except (ValueError, OSError) as error:
             return Report(str(name), odd=_said(said), refused=(str(error),))
         with ThreadPoolExecutor() as pool:
-            found = list(progress(pool.map(look_at, images.paths), "looking at images", total=len(images)))
+            found = list(
+                progress(pool.map(look_at, images.paths), "looking at images", total=len(images))
+            )
         training, evaluation, refused = _prospect(images, settings)
         alone = _left_alone(name)
     top = Path(os.path.commonpath([p.parent for p in images.paths]))
@@ -210,13 +264,29 @@ def check_set(
     masks = {f"mask {p.name}": look_at(p) for p in images.extra.get("mask", ())}
     faults = [f"{file}: {x.fault}" for file, x in (looks | masks).items() if x.fault]
     if faults:
-        refused.insert(0, f"{len(faults)} of {len(images) + len(masks)} images cannot be used:\n" + "\n".join(faults))
-    odd = [*_said(said), *_odd_classes(images), *_same_bytes(images, names, looks), *_odd_pictures(looks), *alone]
-    title = f"{images.name}: {len(images)} images of {len(images.label_n.unique())} classes in {top}"
-    return Report(title, _splits(images), _pictures(found), tuple(odd), training, evaluation, tuple(refused))
+        refused.insert(
+            0,
+            f"{len(faults)} of {len(images) + len(masks)} images cannot be used:\n"
+            + "\n".join(faults),
+        )
+    odd = [
+        *_said(said),
+        *_odd_classes(images),
+        *_same_bytes(images, names, looks),
+        *_odd_pictures(looks),
+        *alone,
+    ]
+    title = (
+        f"{images.name}: {len(images)} images of {len(images.label_n.unique())} classes in {top}"
+    )
+    return Report(
+        title, _splits(images), _pictures(found), tuple(odd), training, evaluation, tuple(refused)
+    )
 
-
+# %% ../nbs/34_check.ipynb #d63b20fb
 def _said(warned: list) -> tuple[str, ...]:
     "What was warned of on the way, but for what is said elsewhere in the report."
     texts = (str(w.message) for w in warned if issubclass(w.category, UserWarning))
-    return tuple(dict.fromkeys(x for x in texts if not x.startswith("the test after this training")))
+    return tuple(
+        dict.fromkeys(x for x in texts if not x.startswith("the test after this training"))
+    )

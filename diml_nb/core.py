@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPOSITORY', 'HALF', 'data_dir', 'cache_dir', 'warn_once', 'without_cache', 'seed_everything', 'device', 'progress',
-           'check_tensors', 'as_labels', 'full_precision', 'sha256', 'check_writable', 'atomic_path']
+           'check_tensors', 'as_labels', 'first_few', 'full_precision', 'sha256', 'check_writable', 'atomic_path']
 
 # %% ../nbs/00_core.ipynb #8e850358
 import hashlib
@@ -148,6 +148,12 @@ def as_labels(
     if isinstance(array, np.ndarray):
         array = torch.from_numpy(array.astype("int64"))
     return array.long()
+
+# %% ../nbs/00_core.ipynb #dad376ad
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    "The first of some names, and how many more there are."
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 # %% ../nbs/00_core.ipynb #ec1d1777
 def _mixed() -> list[str]:

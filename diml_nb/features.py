@@ -52,7 +52,8 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 
 @contextmanager
 def _fetching(name: str):
-    "Another library downloads weights here; whatever stops it becomes an `OSError` that says what to do."
+    """Another library downloads weights here; whatever stops it becomes an `OSError` that says
+    what to do."""
     try: yield
     except Exception as error:
         raise OSError(f"{name}: its pretrained weights could not be fetched ({error}); connect to the internet once, or take efficientnet_lite0, whose weights are installed") from error
@@ -101,7 +102,8 @@ def get_backbone(
 # %% ../nbs/10_features.ipynb #ca92a859
 @dataclass(frozen=True)
 class Features:
-    "Images as parts: unit cells, their lengths before that, and one unit vector for the whole. Index it like a list of images."
+    """Images as parts: unit cells, their lengths before that, and one unit vector for the whole.
+    Index it like a list of images."""
 
     local_bcn: Tensor  # unit vector of each of the N = grid * grid cells, row by row
     norm_bn: Tensor  # length of each cell before it was made a unit vector
@@ -128,7 +130,8 @@ def pool(
     *, grid: int = 4,             # cells a side; 4 is the paper's choice
     global_power: float = 0.0,    # exponent of a cell's length as its weight in the global vector; 0 = the plain average
 ) -> Features:
-    "Cut feature maps (B, C, H, W) into `grid` x `grid` unit vectors by the published resize rule, and pool the global vector."
+    """Cut feature maps (B, C, H, W) into `grid` x `grid` unit vectors by the published resize
+    rule, and pool the global vector."""
     if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF: map_bchw = map_bchw.float()
     sizes = check_tensors("bchw", map_bchw=map_bchw)
     if not isinstance(grid, int) or grid < 1:
@@ -149,7 +152,8 @@ def pool(
 
 # %% ../nbs/10_features.ipynb #ede0ba76
 def _shelf(cache: str | Path | None, backbone: Backbone) -> Path | None:
-    "The folder for maps of this computation, made where it is missing; None, with one warning, where it cannot be."
+    """The folder for maps of this computation, made where it is missing; None, with one warning,
+    where it cannot be."""
     name, sketches = computation(backbone)
     try:
         folder = Path(os.path.expanduser(cache)) if cache else cache_dir() / "feature_maps"
@@ -215,7 +219,8 @@ def feature_maps(
     *, chunk: int = 32,                  # images a forward pass and a cache file
     cache: str | Path | None = None,     # folder; default: `cache_dir() / "feature_maps"`
 ) -> Tensor:                             # (len(paths), C, H, W) in float16
-    "Feature maps of images, with a progress bar, from the cache where it has them. `ValueError` names a broken image."
+    """Feature maps of images, with a progress bar, from the cache where it has them. `ValueError`
+    names a broken image."""
     images, backbone = _listed(paths), backbone.to(device())
     return _joined(_map_chunks(images, backbone, chunk, _shelf(cache, backbone)))
 
@@ -242,7 +247,8 @@ def _write_maps(file: Path, parts: Iterator[Tensor], images: int) -> None:
 
 
 def mapped_maps(paths: ImageLike | Sequence[ImageLike], backbone: Backbone, *, chunk: int = 32, cache: str | Path | None = None) -> Tensor:
-    "`feature_maps` as one memory-mapped file, (len(paths), C, H, W) in float16: made once, read where it is indexed."
+    """`feature_maps` as one memory-mapped file, (len(paths), C, H, W) in float16: made once, read
+    where it is indexed."""
     images, backbone = _listed(paths), backbone.to(device())
     contents, shelf = [_content(x) for x in images], _shelf(cache, backbone)
     try:
@@ -265,7 +271,8 @@ _OLD = {
 
 
 def _header(file: Path) -> tuple[str, tuple[int, ...]]:
-    "Kind of numbers and shape of the map in a file, whose data are not read. `ValueError` if it holds anything else."
+    """Kind of numbers and shape of the map in a file, whose data are not read. `ValueError` if it
+    holds anything else."""
     with file.open("rb") as source:
         if file.suffix == ".npy":
             np.lib.format.read_magic(source)
@@ -291,12 +298,13 @@ def _old_kind(file: Path) -> str | None:
         return None
     return kind if numbers in ("F16", "<f2") and len(shape) == 4 else None
 
-
+# %% ../nbs/10_features.ipynb #9f6003dd
 def prune_maps(
     folder: str | Path | None = None,  # default: `cache_dir() / "maps"`, where older editions kept them
     *, remove: bool = False,           # else only the bill
 ) -> dict[str, tuple[int, int]]:       # kind -> files, bytes
-    "Feature maps under the keys of older editions: how many, how large, and with `remove` gone. All else stays."
+    """Feature maps under the keys of older editions: how many, how large, and with `remove` gone.
+    All else stays."""
     folder = Path(os.path.expanduser(folder)) if folder else cache_dir() / "maps"
     bill = dict.fromkeys(_OLD, (0, 0))
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():

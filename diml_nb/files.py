@@ -13,9 +13,12 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from .core import first_few
+
 # %% ../nbs/19_files.ipynb #d4e5a1e9
 def _is_new(here: Path, real: str, met: dict, own: Collection, left: list) -> bool:
-    "Note a place that a link leads to. One of the set itself goes to `left`; ValueError for one that two links lead to."
+    """Note a place that a link leads to. One of the set itself goes to `left`; ValueError for one
+    that two links lead to."""
     if real not in met:
         met[real] = here
         return True
@@ -52,7 +55,14 @@ def _folders(top: Path, left: list) -> Iterator[tuple[Path, str, list[str]]]:
 
 # %% ../nbs/19_files.ipynb #6fd60030
 READABLE = {*Image.registered_extensions()} - {".pdf", ".ps", ".eps"}
-PHOTOGRAPHS = {".heic", ".heif", ".raw", ".dng", ".cr2", ".nef"}  # meant as images, whether Pillow reads them or not
+PHOTOGRAPHS = {
+    ".heic",
+    ".heif",
+    ".raw",
+    ".dng",
+    ".cr2",
+    ".nef",
+}  # meant as images, whether Pillow reads them or not
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -74,12 +84,14 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
             elif path.suffix:
                 links.append(path)
     if lost:
-        raise ValueError(f"{len(lost)} links lead to nothing: {', '.join(sorted(lost)[:10])}; mend or remove them")
+        raise ValueError(
+            f"{len(lost)} links lead to nothing: {', '.join(sorted(lost)[:10])}; mend or remove them"
+        )
     own, files = set(met), [path for path in met.values() if path.suffix]
     files += [p for p in sorted(links) if _is_new(p, os.path.realpath(p), met, own, left)]
     if left:
-        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-        warnings.warn(f"links to images of the set itself are left out: {', '.join(left[:10])}{more}", stacklevel=2)
+        said = f"links to images of the set itself are left out: {first_few(left, 10)}"
+        warnings.warn(said, stacklevel=2)
     return sorted(files), folders
 
 # %% ../nbs/19_files.ipynb #0189eb4d
@@ -90,19 +102,22 @@ _THING = r"set|data|dataset|images?|imgs?|pictures?|pics?|photos?|split|part|fol
 
 
 def split_of(name: str) -> str | None:
-    "The split that a name means: `Train`, `training` -> `train`, `validation` -> `val`; None for another name."
+    """The split that a name means: `Train`, `training` -> `train`, `validation` -> `val`; None for
+    another name."""
     name = name.strip().lower()
     return _SAME.get(name, name if name in SPLITS else None)
 
 
 def like_a_split(name: str) -> bool:
-    "Whether a name is that of a split, or one beside the usual ones: `test_images`, `val2017`, `dev`."
+    """Whether a name is that of a split, or one beside the usual ones: `test_images`, `val2017`,
+    `dev`."""
     pattern = rf"({_PART})([ _.-]*({_THING}))*|({_THING})[ _.-]?({_PART})"
     return re.fullmatch(pattern, name.strip(), re.IGNORECASE) is not None
 
 # %% ../nbs/19_files.ipynb #8739a128
 def _text_of(file: str | Path) -> str:
-    "The text of a table in UTF-8, or in UTF-16 with its mark. ValueError for another encoding, and for bytes that are no text."
+    """The text of a table in UTF-8, or in UTF-16 with its mark. ValueError for another encoding,
+    and for bytes that are no text."""
     data = Path(file).read_bytes()
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -113,11 +128,24 @@ def _text_of(file: str | Path) -> str:
             "'CSV UTF-8', or convert it, e.g. from latin-1 by `iconv -f latin1 -t utf-8`"
         ) from error
     if "\0" in text:
-        raise ValueError(f"{file} is not a CSV table: it holds zero bytes, as a picture, an archive, or UTF-16 without its mark")
+        raise ValueError(
+            f"{file} is not a CSV table: it holds zero bytes, as a picture, an archive, or UTF-16 without its mark"
+        )
     return text
 
 # %% ../nbs/19_files.ipynb #2da036ea
-_OURS = {"path", "label", "split", "mask", "box", "parts", "affine", "sha256", "is_query", "is_gallery"}
+_OURS = {
+    "path",
+    "label",
+    "split",
+    "mask",
+    "box",
+    "parts",
+    "affine",
+    "sha256",
+    "is_query",
+    "is_gallery",
+}
 
 
 def _own_name(column: str) -> str:
@@ -127,7 +155,8 @@ def _own_name(column: str) -> str:
 
 
 def _header(text: str) -> tuple[str, list[str]]:
-    "What separates the columns of a table (',' unless another makes `path` and `label` of it), and their names."
+    """What separates the columns of a table (',' unless another makes `path` and `label` of it),
+    and their names."""
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     found = {}
     for separator in ",;\t":
@@ -141,20 +170,33 @@ def _header(text: str) -> tuple[str, list[str]]:
 def _parsed(file: str | Path) -> pd.DataFrame:
     "The rows of a table, all texts without blanks around them, and none that is empty."
     text = _text_of(file)
-    options = dict(dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False, skip_blank_lines=False)
+    options = dict(
+        dtype=str,
+        keep_default_na=False,
+        skipinitialspace=True,
+        index_col=False,
+        skip_blank_lines=False,
+    )
     try:
         separator, names = _header(text)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than there are columns
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # a row with more fields than there are columns
             rows = pd.read_csv(io.StringIO(text), sep=separator, **options)
-    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+    except (
+        csv.Error,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+    ) as error:
         raise ValueError(f"{file} is not a CSV table: {error}") from error
     if double := sorted({x for x in names if x and names.count(x) > 1}):
         raise ValueError(f"{file}: there are two columns {', '.join(double)}")
     rows = rows.rename(columns=_own_name).fillna("").apply(lambda column: column.str.strip())
     return rows[(rows != "").any(axis=1)]
 
-
+# %% ../nbs/19_files.ipynb #b24edfb6
 def read_table(file: str | Path) -> pd.DataFrame:
     """The rows of a table of images with the columns path, label and perhaps split, all texts: `007` and `NA` stay what they are.
 
@@ -162,7 +204,9 @@ def read_table(file: str | Path) -> pd.DataFrame:
     """
     rows = _parsed(file)
     if missing := {"path", "label"} - set(rows):
-        raise ValueError(f"{file}: no column {' and '.join(sorted(missing))}, only {', '.join(rows)}; rename the columns that mean them")
+        raise ValueError(
+            f"{file}: no column {' and '.join(sorted(missing))}, only {', '.join(rows)}; rename the columns that mean them"
+        )
     for name in {"path", "label", "split", "mask"} & set(rows):
         if empty := [str(n + 2) for n in rows.index[rows[name] == ""]]:
             raise ValueError(f"{file}: {name} is empty in line {', '.join(empty[:10])}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .bank import Bank
 from .core import check_writable, device, sha256
 from .data import SOURCES, ImageSet, check_images, get_dataset, shared_classes
-from .embedding import Inputs, Queries, embedded, evaluate, processes
+from .embedding import Inputs, Queries, embedded, evaluate, partners, processes
 from .experiments.record import Record, save_record
 from .files import split_of
 from .features import PUBLISHED_MARGIN, Backbone, Features
@@ -36,49 +36,76 @@ class _Whole(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def forward_features(self, image_bchw: Tensor) -> Tensor: return self.head(self.backbone(image_bchw))
-    def forward(self, image_bchw: Tensor) -> Tensor: return self.forward_features(image_bchw)
+    def forward_features(self, image_bchw: Tensor) -> Tensor:
+        return self.head(self.backbone(image_bchw))
 
+    def forward(self, image_bchw: Tensor) -> Tensor:
+        return self.forward_features(image_bchw)
 
+# %% ../nbs/35_trained.ipynb #2d0a1f4a
 class TrainedBackbone(Backbone):
-    "The network of a run, from prepared images to the maps of its head; `name` says which, `config` how it was trained."
+    """The network of a run, from prepared images to the maps of its head; `name` says which,
+    `config` how it was trained."""
 
     def __init__(self, folder: str | Path):
         trained = load_trained(folder)
-        config, backbone, run = trained.config, trained.backbone, Path(folder).expanduser().resolve().name
+        config, backbone, run = (
+            trained.config,
+            trained.backbone,
+            Path(folder).expanduser().resolve().name,
+        )
         name = f"{config.backbone}, trained on {Path(config.dataset).name} by {config.loss}{' + DIML' if config.structural else ''}, step {trained.best['step']} of run {run}"
-        super().__init__(_Whole(backbone, trained.network.head), name=name, image_size=backbone.image_size, mean=backbone.mean, std=backbone.std)
-        self.config, self.margin = config, 1.0 if config.cached else PUBLISHED_MARGIN       # as `evaluate_once` reads its images
+        super().__init__(
+            _Whole(backbone, trained.network.head),
+            name=name,
+            image_size=backbone.image_size,
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        self.config, self.margin = (
+            config,
+            1.0 if config.cached else PUBLISHED_MARGIN,
+        )  # as `evaluate_once` reads its images
 
     def prepare(self, image: Image.Image, *, margin: float | None = None) -> Tensor:
         "As `Backbone.prepare`; default: the margin of this run's evaluation."
         return super().prepare(image, margin=self.margin if margin is None else margin)
 
-    def augment(self, image: Image.Image) -> Tensor: return self.network.backbone.augment(image)
+    def augment(self, image: Image.Image) -> Tensor:
+        return self.network.backbone.augment(image)
 
 # %% ../nbs/35_trained.ipynb #6d6f4d38
 class Protocol(NamedTuple):
     "Which images are searched for, and among which."
 
-    name: str               # data set and split
+    name: str  # data set and split
     queries: ImageSet
     gallery: ImageSet
-    own_q: Tensor           # the place of each query in the gallery, where it is left out; -1: it is not there
+    own_q: (
+        Tensor  # the place of each query in the gallery, where it is left out; -1: it is not there
+    )
 
     @property
-    def among_themselves(self) -> bool: return torch.equal(self.own_q, torch.arange(len(self.gallery)))
+    def among_themselves(self) -> bool:
+        return torch.equal(self.own_q, torch.arange(len(self.gallery)))
 
 
-TRUTHS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
+TRUTHS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
+    ("false", "no", "0", "0.0"), False
+)
 
 
 def _marked(images: ImageSet, column: str) -> ImageSet:
-    "The images whose row says yes in this column of the table; `ValueError` for what is neither yes nor no."
+    """The images whose row says yes in this column of the table; `ValueError` for what is neither
+    yes nor no."""
     texts = images.extra[column]
-    if odd := [f"{t!r} ({p.name})" for t, p in zip(texts, images.paths) if str(t).lower() not in TRUTHS]:
+    if odd := [
+        f"{t!r} ({p.name})" for t, p in zip(texts, images.paths) if str(t).lower() not in TRUTHS
+    ]:
         raise ValueError(f"{column}: expected true or false, got {', '.join(odd[:3])}")
     marked = torch.tensor([TRUTHS[str(t).lower()] for t in texts])
-    if not marked.any(): raise ValueError(f"{column}: no image of {images.name} is marked")
+    if not marked.any():
+        raise ValueError(f"{column}: no image of {images.name} is marked")
     return images.take(marked)
 
 # %% ../nbs/35_trained.ipynb #2a86e60e
@@ -90,31 +117,57 @@ def protocol(images: ImageSet, split: str | None = None) -> Protocol:
     """
     splits = list(dict.fromkeys(images.split_n))
     between = {"query", "gallery"} <= set(splits)
-    chosen = split or (splits[0] if len(splits) == 1 else "test" if "test" in splits else "query:gallery" if between else "")
-    names = [name if name in splits else split_of(name) or name for name in ([chosen] if chosen in splits else chosen.split(":"))]
+    chosen = split or (
+        splits[0]
+        if len(splits) == 1
+        else "test"
+        if "test" in splits
+        else "query:gallery"
+        if between
+        else ""
+    )
+    names = [
+        name if name in splits else split_of(name) or name
+        for name in ([chosen] if chosen in splits else chosen.split(":"))
+    ]
     if len(names) > 2 or not set(names) <= set(splits):
-        raise ValueError(f"split: {images.name} has {', '.join(splits)}; expected one of them, or two as QUERY:GALLERY, got {split!r} (--split)")
+        raise ValueError(
+            f"split: {images.name} has {', '.join(splits)}; expected one of them, or two as QUERY:GALLERY, got {split!r} (--split)"
+        )
     queries, gallery = images.subset(names[0]), images.subset(names[-1])
     marks = {"is_query", "is_gallery"} & set(images.extra)
     if len(names) == 1 and marks:
-        if len(marks) == 1: raise ValueError(f"{images.name}: expected both columns is_query and is_gallery, got {marks.pop()} alone")
+        if len(marks) == 1:
+            raise ValueError(
+                f"{images.name}: expected both columns is_query and is_gallery, got {marks.pop()} alone"
+            )
         queries, gallery = _marked(queries, "is_query"), _marked(gallery, "is_gallery")
     place = {path: n for n, path in enumerate(gallery.paths)}
-    return Protocol(f"{images.name}, {chosen}", queries, gallery, torch.tensor([place.get(path, -1) for path in queries.paths]))
+    return Protocol(
+        f"{images.name}, {chosen}",
+        queries,
+        gallery,
+        torch.tensor([place.get(path, -1) for path in queries.paths]),
+    )
 
-
+# %% ../nbs/35_trained.ipynb #44814dcb
 def evaluation_faults(asked: Protocol) -> list[str]:
     "Why this protocol cannot be evaluated, by labels alone; empty if it can."
-    classes, count = asked.gallery.label_n.unique(return_counts=True)
-    images_of = dict(zip(classes.tolist(), count.tolist()))
-    found = [c for c, own in zip(asked.queries.label_n.tolist(), asked.own_q.tolist()) if images_of.get(c, 0) > (own >= 0)]
-    if len(set(found)) >= 2: return []
-    return [f"{asked.name}: {len(found)} of {len(asked.queries)} queries have another image of their class among {len(asked.gallery)} images, "
-            f"in {len(set(found))} classes; expected two classes at least. Take another split or data set (--split, --dataset)"]
+    label_q = asked.queries.label_n
+    found = label_q[partners(label_q, asked.gallery.label_n, asked.own_q) > 0]
+    classes = len(found.unique())
+    if classes >= 2:
+        return []
+    return [
+        f"{asked.name}: {len(found)} of {len(label_q)} queries have another image of their class among "
+        f"{len(asked.gallery)} images, in {classes} classes; expected two classes at least. Take another "
+        "split or data set (--split, --dataset)"
+    ]
 
 # %% ../nbs/35_trained.ipynb #fecc9656
 def _check_memory(asked: Protocol, config: TrainConfig, top_k: int, memory: int) -> None:
-    "`ValueError` unless a search and a re-ranking within `memory` bytes are possible, before any feature is there."
+    """`ValueError` unless a search and a re-ranking within `memory` bytes are possible, before any
+    feature is there."""
     cells, images = config.grid**2, len(asked.gallery)
     shapes = (config.embedding_dim, cells), (cells,), (config.embedding_dim,)
     kind = Bank if 2 * 4 * images * sum(map(math.prod, shapes)) > memory else Features
@@ -127,18 +180,33 @@ def _check_memory(asked: Protocol, config: TrainConfig, top_k: int, memory: int)
 
 def _finished(folder: Path) -> TrainConfig:
     "The configuration of the run in this folder; `ValueError` unless it has ended."
-    if not (folder / FILES[1]).exists(): raise FileNotFoundError(f"no trained network in {folder}: `diml train --out {folder}` makes one")
+    if not (folder / FILES[1]).exists():
+        raise FileNotFoundError(
+            f"no trained network in {folder}: `diml train --out {folder}` makes one"
+        )
     header, _ = read_run(folder / FILES[0], tensors=False)
-    if header["step"] < header["total"]: raise ValueError(f"{folder}: stopped at step {header['step']} of {header['total']}; run the same `diml train` again to finish it")
+    if header["step"] < header["total"]:
+        raise ValueError(
+            f"{folder}: stopped at step {header['step']} of {header['total']}; run the same `diml train` again to finish it"
+        )
     return TrainConfig(**header["identity"]["config"])
 
 # %% ../nbs/35_trained.ipynb #99895cf5
-def _test_record(folder: Path, config: TrainConfig, asked: Protocol, split: str | None, options: dict) -> tuple[Record, Path]:
+def _test_record(
+    folder: Path, config: TrainConfig, asked: Protocol, split: str | None, options: dict
+) -> tuple[Record, Path]:
     "The empty record of a test, and where it is kept."
-    own = split is None and asked.queries.name in (Path(config.dataset).name, Path(config.dataset).stem)
+    own = split is None and asked.queries.name in (
+        Path(config.dataset).name,
+        Path(config.dataset).stem,
+    )
     usual = own and asked.among_themselves
     inputs = dict(model=sha256(folder / FILES[1]), data=asked.gallery.hash)
-    record = Record("test", dict(trained=asdict(config)) | options | ({} if usual else dict(protocol=asked.name)), inputs | ({} if usual else dict(queries=asked.queries.hash)))
+    record = Record(
+        "test",
+        dict(trained=asdict(config)) | options | ({} if usual else dict(protocol=asked.name)),
+        inputs | ({} if usual else dict(queries=asked.queries.hash)),
+    )
     return record, folder / ("test.json" if own else f"test-{record.hash}.json")
 
 
@@ -147,47 +215,78 @@ def _keep(record: Record, found: dict, label_q: Tensor) -> None:
     options = {name: record.config[name] for name in ("resamples", "seed")}
     value = lambda x: None if math.isnan(x) else round(x, 6)
     for method, metrics in found.items():
-        intervals = metric_intervals(metrics.per_query, found["cosine"].per_query, label_q, **options)
+        intervals = metric_intervals(
+            metrics.per_query, found["cosine"].per_query, label_q, **options
+        )
         per_query = {name: [value(x) for x in metrics.per_query[name].tolist()] for name in METRICS}
-        record.row(dict(method=method), lambda: intervals | dict(per_query=per_query), kind="chosen")
+        record.row(
+            dict(method=method), lambda: intervals | dict(per_query=per_query), kind="chosen"
+        )
 
-
+# %% ../nbs/35_trained.ipynb #cd90ffd0
 def _judge(folder: Path, asked: Protocol, identity: str, top_k: int, memory: int | None) -> dict:
     "Metrics of each query, by the cosine and re-ranked."
     network, backbone, config, _ = load_trained(folder)
     network = network.to(device())
-    kind = dict(top_k=top_k, marginals=config.marginals, eps=config.eps, memory=memory and memory // 2)
+    kind = dict(
+        top_k=top_k, marginals=config.marginals, eps=config.eps, memory=memory and memory // 2
+    )
     with ExitStack() as stack:
-        features = lambda images, name: stack.enter_context(embedded(
-            network, Inputs(images, backbone, config.cached), grid=config.grid, folder=folder / name, identity=identity, memory=memory))
+        features = lambda images, name: stack.enter_context(
+            embedded(
+                network,
+                Inputs(images, backbone, config.cached),
+                grid=config.grid,
+                folder=folder / name,
+                identity=identity,
+                memory=memory,
+            )
+        )
         g = features(asked.gallery, "bank")
         q = None if asked.among_themselves else features(asked.queries, "bank-queries")
         queries = Queries(q, asked.queries.label_n, asked.own_q)
-        return {method: evaluate(g, asked.gallery.label_n, queries=queries, structural=method != "cosine", **kind) for method in ("cosine", "DIML")}
+        return {
+            method: evaluate(
+                g, asked.gallery.label_n, queries=queries, structural=method != "cosine", **kind
+            )
+            for method in ("cosine", "DIML")
+        }
 
 # %% ../nbs/35_trained.ipynb #c5a65d61
 def evaluate_once(
-    folder: str | Path,                                # of a finished `fit`
-    *, images: ImageSet | None = None,                 # default: the data set it was trained on
-    split: str | None = None,                          # as in `protocol`; default: test, or query against gallery
-    top_k: int = 100, resamples: int = 2000, seed: int = 0,      # length of the shortlist; of the bootstrap over classes
-    memory: int | None = None,                         # bytes for features and search; what does not fit waits on the disk
+    folder: str | Path,  # of a finished `fit`
+    *,
+    images: ImageSet | None = None,  # default: the data set it was trained on
+    split: str | None = None,  # as in `protocol`; default: test, or query against gallery
+    top_k: int = 100,
+    resamples: int = 2000,
+    seed: int = 0,  # length of the shortlist; of the bootstrap over classes
+    memory: int | None = None,  # bytes for features and search; what does not fit waits on the disk
 ) -> Record:
-    "Cosine alone, and re-ranked by DIML: two rows with intervals, kept as test.json (another set or split: test-HASH.json) and not computed twice. Processes share it."
+    """Cosine alone, and re-ranked by DIML: two rows with intervals, kept as test.json (another set
+    or split: test-HASH.json) and not computed twice. Processes share it."""
     folder = Path(folder).expanduser()
     for name, value in dict(top_k=top_k, resamples=resamples, memory=memory).items():
-        if value is not None and value < 1: raise ValueError(f"{name}: expected at least 1, got {value}")
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
     config = _finished(folder)
     images = get_dataset(config.dataset, check=False) if images is None else images
     shared_classes(images)
     asked = protocol(images, split)
-    if faults := evaluation_faults(asked): raise ValueError("; ".join(faults))
-    if memory: _check_memory(asked, config, top_k, memory)
-    record, path = _test_record(folder, config, asked, split, dict(top_k=top_k, resamples=resamples, seed=seed))
-    if (old := kept_test(path)) and old.hash == record.hash: return old
+    if faults := evaluation_faults(asked):
+        raise ValueError("; ".join(faults))
+    if memory:
+        _check_memory(asked, config, top_k, memory)
+    record, path = _test_record(
+        folder, config, asked, split, dict(top_k=top_k, resamples=resamples, seed=seed)
+    )
+    if (old := kept_test(path)) and old.hash == record.hash:
+        return old
     check_writable(folder)
-    if images.name not in SOURCES: check_images([*asked.queries.paths, *asked.gallery.paths])
+    if images.name not in SOURCES:
+        check_images([*asked.queries.paths, *asked.gallery.paths])
     _keep(record, _judge(folder, asked, record.hash, top_k, memory), asked.queries.label_n)
     record.finished = True
-    if processes()[0] == 0: save_record(record, path)
+    if processes()[0] == 0:
+        save_record(record, path)
     return record

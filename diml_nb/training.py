@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
-from .core import atomic_path, check_writable, device, progress, seed_everything
+from .core import atomic_path, check_writable, device, first_few, progress, seed_everything
 from .experiments.record import Record, load_record
 from .data import SOURCES, ImageSet, check_images, get_dataset
 from .backbone import Computation, computation, same_computation
@@ -344,9 +344,8 @@ def _explain(state: _State, names: list[str], map_bchw: Tensor, value: Tensor) -
                  gradient_norms={k: str(x) for k, x in norms.items()}, lr=[group["lr"] for group in state.optimizer.param_groups], images=names)
     path = state.folder / "failure.json"
     with atomic_path(path) as partial: partial.write_text(json.dumps(facts, indent=1))
-    few = lambda x: ", ".join(x[:6]) + (f" and {len(x) - 6} more" if len(x) > 6 else "") if x else "none"
-    return (f"step {facts['step']} is not finite: loss {facts['loss']}; maps not finite: {few(facts['maps_not_finite'])}; lengths of cells {' to '.join(facts['cell_lengths'])}; "
-            f"gradients not finite: {few(facts['gradients_not_finite'])}; images {few(names)}. All of it is in {path}; the last checkpoint is untouched. A smaller lr often helps")
+    return (f"step {facts['step']} is not finite: loss {facts['loss']}; maps not finite: {first_few(facts['maps_not_finite'], 6) or 'none'}; lengths of cells {' to '.join(facts['cell_lengths'])}; "
+            f"gradients not finite: {first_few(facts['gradients_not_finite'], 6) or 'none'}; images {first_few(names, 6)}. All of it is in {path}; the last checkpoint is untouched. A smaller lr often helps")
 
 # %% ../nbs/32_training.ipynb #9561b544
 def _step(state: _State, inputs: Tensor, label_b: Tensor, names: list[str]) -> tuple[float, float]:
@@ -417,7 +416,7 @@ def _validate(state: _State) -> dict[str, float]:
     return found
 
 # %% ../nbs/32_training.ipynb #8cc7c083
-def _check(config: TrainConfig, images: ImageSet, folder: Path, workers: int, tensorboard: bool, **again) -> None:
+def _check(config: TrainConfig, images: ImageSet, split: str, folder: Path, workers: int, tensorboard: bool, **again) -> None:
     "All that settings, labels and the folder decide, before anything is computed; `ValueError`, `OSError` or `ImportError`."
     if again["fresh"] and again["extend"]: raise ValueError("--fresh and --resume: the one forgets the run in the folder, the other goes on with it; choose")
     if workers < 0: raise ValueError(f"workers: expected at least 0 processes, got {workers}")
@@ -426,7 +425,7 @@ def _check(config: TrainConfig, images: ImageSet, folder: Path, workers: int, te
     world, reason = launched()[1], RECIPES[config.loss].structural
     if config.batch_size % world: raise ValueError(f"batch_size: expected a multiple of {world} processes, got {config.batch_size}")
     if config.structural and isinstance(reason, str): raise ValueError(f"loss: {config.loss} cannot be structural ({reason}); train it with --plain")
-    check_splits(images, split="all", batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)
+    check_splits(images, split=split, batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)
     check_writable(folder)
     _check_run(folder, dict(config=asdict(config)), **again)
 
@@ -443,12 +442,13 @@ def fit(
     "Train, with a log (log.jsonl), checkpoints and validation; on one or many processes, with the same result."
     folder = Path(folder).expanduser()
     again = dict(fresh=fresh, extend=extend)
-    whole = get_dataset(config.dataset, check=False) if images is None else None     # not read before its labels are checked
-    if whole is not None:
-        check_splits(whole, batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)     # warns of a test that will be refused
+    if images is None:
+        whole = get_dataset(config.dataset, check=False)  # its pictures are read when its labels will do
+        _check(config, whole, "train", folder, workers, tensorboard, **again)
+        if config.dataset not in SOURCES: check_images(whole.paths)
         images = whole.subset("train")
-    _check(config, images, folder, workers, tensorboard, **again)
-    if whole is not None and config.dataset not in SOURCES: check_images(whole.paths)
+    else:
+        _check(config, images, "all", folder, workers, tensorboard, **again)
     state = _build(config, images, folder, inputs, **again)
     _resume(state, fresh)
     every = config.evaluate_every * state.steps_per_epoch
