@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diml_nb.bank import Bank, open_bank, write_bank
-from diml_nb.features import Features, pool
-from diml_nb.retrieval import rerank, search
+from diml_nb.features.store import FeatureStore, open_store, write_store
+from diml_nb.features.grid import Features, grid_features
+from diml_nb.retrieval.search import rerank, search
 
 from measure import fresh, peak_mb, seconds, threads
 from synthetic import Synthetic
@@ -41,9 +41,9 @@ def build(folder: Path, made: Synthetic, queries: int) -> dict:
     "Write the bank, and beside it noisy copies of some images to ask for."
     check_disk(folder, made.images, made.grid, made.channels)
     start = time.perf_counter()
-    write_bank(folder / "bank", made.features, made.images, identity=repr(made))
+    write_store(folder / "bank", made.features, made.images, identity=repr(made))
     found = dict(seconds=time.perf_counter() - start, gb=sum(p.stat().st_size for p in (folder / "bank").rglob("*") if p.is_file()) / 1e9)
-    write_bank(folder / "queries", lambda start, stop: copies(made, asked(made.images, queries)[start:stop]), queries, precision="float32", identity=repr(made))
+    write_store(folder / "queries", lambda start, stop: copies(made, asked(made.images, queries)[start:stop]), queries, precision="float32", identity=repr(made))
     return found
 
 
@@ -55,12 +55,12 @@ def asked(images: int, queries: int) -> torch.Tensor:
 def copies(made: Synthetic, image_q: torch.Tensor) -> Features:
     "These images with noise, which is the same at every call."
     noise_qchw = torch.stack([torch.randn(made.channels, made.grid, made.grid, generator=torch.Generator().manual_seed(2 + i)) for i in image_q.tolist()])
-    return pool(torch.cat([made.maps(i, i + 1) for i in image_q.tolist()]) + NOISE * made.scale_c11 * noise_qchw, grid=made.grid)
+    return grid_features(torch.cat([made.maps(i, i + 1) for i in image_q.tolist()]) + NOISE * made.scale_c11 * noise_qchw, grid=made.grid)
 
 
-def opened(folder: Path) -> tuple[Features, torch.Tensor, Bank]:
+def opened(folder: Path) -> tuple[Features, torch.Tensor, FeatureStore]:
     "The queries, the images they were made from, and the bank."
-    bank, queries = open_bank(folder / "bank"), open_bank(folder / "queries")
+    bank, queries = open_store(folder / "bank"), open_store(folder / "queries")
     return queries[:], asked(len(bank), len(queries)), bank
 
 

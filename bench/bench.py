@@ -31,16 +31,11 @@ import evaluation  # noqa: E402
 import step  # noqa: E402
 from measure import fresh, present_device, quietest, roofline, threads  # noqa: E402
 
-from diml_nb.core import REPOSITORY, check_writable, data_dir  # noqa: E402
-from diml_nb.experiments.provenance import (  # noqa: E402
-    fingerprint,
-    processor,
-    source_of,
-    what_changed,
-)
-from diml_nb.experiments.record import Record, save_record  # noqa: E402
-from diml_nb.plots import save_figure  # noqa: E402
-from diml_nb.reproduce import MACHINERY, Run, find_records, run_folder  # noqa: E402
+from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir  # noqa: E402
+from diml_nb.records.provenance import fingerprint, processor, source_of, what_changed
+from diml_nb.records.record import Record, save_record  # noqa: E402
+from diml_nb.viz.figures import save_figure  # noqa: E402
+from diml_nb.experiments.runner import MACHINERY, ExperimentRun, find_records, run_folder  # noqa: E402
 
 PRESETS = {
     "full": dict(
@@ -65,8 +60,7 @@ SHORT = {"multi_similarity": "Multi-Similarity", "margin": "Margin"}
 # which code is measured
 
 # how a record is made, kept and shown
-KEEPING = (*MACHINERY, "experiments.", "plots.", "core.Record", "core.environment",
-           "core.load_record", "core.save_record", "core.atomic_path")
+KEEPING = (*MACHINERY, "viz.figures.", "_internal.core.atomic_write")
 
 
 def is_measured(path: Path) -> bool:
@@ -89,7 +83,7 @@ def code_at(commit: str) -> list[str]:
     "The files of this folder as a commit holds them; `ValueError` if there is no such commit here."
 
     def git(*words: str) -> str:
-        command = ["git", "-C", str(REPOSITORY), *words]
+        command = ["git", "-C", str(REPO_ROOT), *words]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
         if done.returncode:
             raise ValueError(f"no commit {commit[:8]} here: {done.stderr.strip()}")
@@ -101,14 +95,14 @@ def code_at(commit: str) -> list[str]:
 
 # what is measured
 
-def timed(run: Run, config: dict, measure: Callable[[], dict]) -> dict:
+def timed(run: ExperimentRun, config: dict, measure: Callable[[], dict]) -> dict:
     "A row of times with so many threads as `config` says; again when other processes disturbed it, as often as the preset says."
     with threads(config["threads"]):
         tries = run.record.config["tries"]
         return run.row(config, lambda: quietest(measure, tries), kind="timed")
 
 
-def measure_machine(run: Run, device: str, count: int) -> dict:
+def measure_machine(run: ExperimentRun, device: str, count: int) -> dict:
     return timed(run, dict(part="machine", threads=count), lambda: dict(processor=processor(device)) | roofline(device=device))
 
 
@@ -117,7 +111,7 @@ def memory_of(script: str, options: tuple) -> dict:
     return {which: fresh(script, *options, "--peak", which) for which in ("official", "ours")}
 
 
-def measure_evaluation(run: Run, device: str, counts: list[int], *, sets: list[dict], block: int, slow: int, rounds: int) -> None:
+def measure_evaluation(run: ExperimentRun, device: str, counts: list[int], *, sets: list[dict], block: int, slow: int, rounds: int) -> None:
     for setting in sets:
         images, grid, per_class = (setting[name] for name in ("images", "grid", "per_class"))
         task = lru_cache(lambda: evaluation.Task(images, grid, per_class, block, device))       # made only for a row that is missing
@@ -131,7 +125,7 @@ def measure_evaluation(run: Run, device: str, counts: list[int], *, sets: list[d
         run.row(where | dict(memory=True), memory, kind="timed")
 
 
-def measure_training(run: Run, device: str, counts: list[int], *, steps: list[dict], images: int, channels: int, rounds: int) -> None:
+def measure_training(run: ExperimentRun, device: str, counts: list[int], *, steps: list[dict], images: int, channels: int, rounds: int) -> None:
     for setting in steps:
         loss, grid = setting["loss"], setting["grid"]
         data = lru_cache(lambda: step.batch(grid, images, channels, device))
@@ -142,7 +136,7 @@ def measure_training(run: Run, device: str, counts: list[int], *, steps: list[di
         run.row(where | dict(memory=True), partial(memory_of, "step.py", options), kind="timed")
 
 
-def measure_bank(run: Run, folder: str | None, count: int, setting: dict) -> None:
+def measure_bank(run: ExperimentRun, folder: str | None, count: int, setting: dict) -> None:
     def compute() -> dict:
         with tempfile.TemporaryDirectory(dir=folder, prefix="diml-bench-") as place:
             return bank.measure(Path(place), **setting, count=count)
@@ -398,7 +392,7 @@ def measure_all(given: argparse.Namespace, folder: Path) -> None:
     "Measure what is asked for and print it; when all parts are there, finish the record and draw the figure."
     preset, parts = PRESETS[given.preset], PARTS if given.device == "cpu" else PARTS[:2]
     config = dict(preset=given.preset, device=given.device, threads=given.threads, seed=0) | preset
-    run = Run("bench", config, {}, version=1, source=source_here(), results=folder / "results",
+    run = ExperimentRun("bench", config, {}, version=1, source=source_here(), results=folder / "results",
               figures=folder / "figures", fresh=given.fresh)
     for count in given.threads: measure_machine(run, given.device, count)
     if "evaluation" in given.only: measure_evaluation(run, given.device, given.threads, **preset["evaluation"])
@@ -422,7 +416,7 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         return measure_all(given, folder)
     try:
-        places = data_dir() / "results", REPOSITORY / "figures"
+        places = data_dir() / "results", REPO_ROOT / "figures"
         copies = publish(folder, given.device, *places, dirty=given.dirty)
     except ValueError as error:
         parser.exit(2, f"bench.py: {error}\n")

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diml_nb.features import Features
-from diml_nb.kernels import _program
-from diml_nb.marginals import marginals
-from diml_nb.matching import match
-from diml_nb.metrics import METRICS, Ranking, retrieval_metrics
-from diml_nb.retrieval import reorder, rerank, search, shortlist_similarity
+from diml_nb.features.grid import Features
+from diml_nb.ot.native import _native_library
+from diml_nb.ot.marginals import compute_marginals
+from diml_nb.ot.matching import match
+from diml_nb.retrieval.metrics import METRIC_NAMES, Ranking, retrieval_metrics
+from diml_nb.retrieval.search import rerank_by, rerank, search, score_shortlist
 
 from measure import interleaved, others, peak_mb, present_device, ratio, roofline, spread, threads
 from synthetic import Synthetic
@@ -49,8 +49,8 @@ def ours_rerank(task: Task, position_q: Tensor, ranking: Ranking, **solver) -> R
     return rerank(ranking, task.x[position_q], task.x, top_k=task.top_k, eps=EPS, **(dict(tol=TOL) | solver))
 
 
-def ours_metrics(task: Task, position_q: Tensor, ranking: Ranking, count_query: bool = False):
-    return retrieval_metrics(ranking, task.label_n[position_q], task.label_n, count_query=count_query)
+def ours_metrics(task: Task, position_q: Tensor, ranking: Ranking, count_query_in_r: bool = False):
+    return retrieval_metrics(ranking, task.label_n[position_q], task.label_n, count_query_in_r=count_query_in_r)
 
 
 def ours(task: Task):
@@ -108,7 +108,7 @@ def by_match(a: Features, b: Features) -> Tensor: return match(a, b, eps=EPS, to
 def by_pot(a: Features, b: Features) -> Tensor:
     "Sinkhorn of POT, in scaling factors, to the same error of the masses (POT looks at it every ten iterations)."
     from ot.batch import solve_batch
-    local_knm, masses = a.local_bcn.transpose(1, 2) @ b.local_bcn, marginals(a, b)
+    local_knm, masses = a.local_bcn.transpose(1, 2) @ b.local_bcn, compute_marginals(a, b)
     plan_knm = solve_batch(1 - local_knm, reg=EPS, a=masses.mass_a_bn, b=masses.mass_b_bm, method="sinkhorn", tol=TOL, max_iter=200, grad="detach").plan
     return (plan_knm * local_knm).sum((1, 2))
 
@@ -116,7 +116,7 @@ def by_pot(a: Features, b: Features) -> Tensor:
 def one_by_one(task: Task, rows: Tensor, ranking: Ranking, similarity) -> Ranking:
     "Re-rank some rows of the block, gathering each query's candidates for one call."
     kept = Ranking(ranking.index_qk[rows], ranking.score_qk[rows])
-    return reorder(kept, torch.stack([similarity(task.x[i], task.x[index_k[: task.top_k]])
+    return rerank_by(kept, torch.stack([similarity(task.x[i], task.x[index_k[: task.top_k]])
                                       for i, index_k in zip(task.position_q[rows].tolist(), kept.index_qk)]))
 
 
@@ -143,27 +143,27 @@ def check(task: Task, queries: int) -> dict:
     position_q = task.position_q[rows]
     searched = ours_search(task, task.position_q)
     part = Ranking(searched.index_qk[rows], searched.score_qk[rows], searched.exclude_self)
-    ours_k = shortlist_similarity(part, task.x[position_q], task.x, top_k=task.top_k, eps=EPS, tol=TOL)
+    ours_k = score_shortlist(part, task.x[position_q], task.x, top_k=task.top_k, eps=EPS, tol=TOL)
     pairs = [match(task.x[i], task.x[k[: task.top_k]], eps=EPS, tol=TOL) for i, k in zip(position_q.tolist(), part.index_qk)]
     expected_qk = torch.stack([x.similarity_b for x in pairs])
-    edge_qk = sum(((x / TOL - 1).abs() < 1e-4) for x in (ours_k.err_qk, torch.stack([x.err_b for x in pairs]))) > 0    # rounding decides whether to go on
+    edge_qk = sum(((x / TOL - 1).abs() < 1e-4) for x in (ours_k.err_qk, torch.stack([x.marginal_error_b for x in pairs]))) > 0    # rounding decides whether to go on
     off_qk = (ours_k.similarity_qk - expected_qk).abs()
     found = dict(similarity=off_qk[~edge_qk].max().item(), stops_by_rounding=int((edge_qk & (off_qk > 1e-6)).sum()),
-                 lists=gap(ours_rerank(task, task.position_q, searched).index_qk[rows], reorder(part, torch.where(edge_qk, ours_k.similarity_qk, expected_qk))))
+                 lists=gap(ours_rerank(task, task.position_q, searched).index_qk[rows], rerank_by(part, torch.where(edge_qk, ours_k.similarity_qk, expected_qk))))
     same = ours_rerank(task, task.position_q, searched, shared_stop=True, max_iter=100)
     slow = official(task, rows)
-    metrics = ours_metrics(task, task.position_q, same, count_query=True).per_query
+    metrics = ours_metrics(task, task.position_q, same, count_query_in_r=True).per_query
     values_q3 = torch.tensor([x for _, x, _ in slow], device=position_q.device, dtype=torch.double)
     lists_qk = torch.stack([x[: task.places] for x, _, _ in slow])
     equal_q = (lists_qk == same.index_qk[rows]).all(1)                  # where a tie was swapped the metrics may differ
     found |= dict(lists_official=gap(lists_qk, Ranking(same.index_qk[rows], same.score_qk[rows])), equal_lists_official=int(equal_q.sum()),
-                  metrics_official=max((metrics[name][rows] - values_q3[:, k])[equal_q].abs().max().item() for k, name in enumerate(METRICS)))
+                  metrics_official=max((metrics[name][rows] - values_q3[:, k])[equal_q].abs().max().item() for k, name in enumerate(METRIC_NAMES)))
     if not isinstance(pot := rivals(task.x.global_bc.device)["POT"], str):
         by_pot_qk = torch.stack([pot(task.x[i], task.x[k[: task.top_k]]) for i, k in zip(position_q.tolist(), part.index_qk)])
         found["similarity_POT"] = (by_pot_qk - expected_qk).abs().max().item()      # both stop within 1e-3 of mass
     bounds = dict(similarity=1e-6, lists=1e-6, lists_official=1e-6, metrics_official=1e-12, similarity_POT=2e-3)
     assert all(found[name] <= bound for name, bound in bounds.items() if name in found) and found["stops_by_rounding"] <= 2, (found, bounds)
-    compiled = _program(task.x, task.x, "cross_correlation", "transport", False) is not None      # else ours ran on plain torch
+    compiled = _native_library(task.x, task.x, "cross_correlation", "transport", False) is not None      # else ours ran on plain torch
     return found | dict(compiled=compiled, queries=len(rows), iterations_official=spread([n for _, _, n in slow]))
 
 

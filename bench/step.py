@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diml_nb.losses import make_loss
+from diml_nb.learning.losses import make_loss
 
 from evaluation import official_plan
 from measure import interleaved, others, peak_mb, present_device, ratio, spread, threads
@@ -24,11 +24,11 @@ def official_pairs(a_pchw: Tensor, b_pchw: Tensor, distances: bool) -> Tensor:
     a_pcn, b_pcm = normalize(a_pchw.flatten(2), dim=1), normalize(b_pchw.flatten(2), dim=1)
     whole_a, whole_b = normalize(a_pchw.mean((2, 3)), dim=1), normalize(b_pchw.mean((2, 3)), dim=1)
     weight_b, weight_a = torch.einsum("pc,pcm->pm", whole_a, b_pcm).relu(), torch.einsum("pc,pcn->pn", whole_b, a_pcn).relu()
-    local_pnm = torch.einsum("pcn,pcm->pnm", a_pcn, b_pcm)
+    cosine_pnm = torch.einsum("pcn,pcm->pnm", a_pcn, b_pcm)
     with torch.no_grad():
         rows, columns = (w / (w.sum(1, keepdim=True) + 1e-5) for w in (weight_b, weight_a))      # swapped
-        plan_pnm, _ = official_plan(((local_pnm - 1) / 0.05).exp(), rows, columns)
-    if not distances: return (plan_pnm * (local_pnm + (whole_a * whole_b).sum(1)[:, None, None]) / 2).sum((1, 2))
+        plan_pnm, _ = official_plan(((cosine_pnm - 1) / 0.05).exp(), rows, columns)
+    if not distances: return (plan_pnm * (cosine_pnm + (whole_a * whole_b).sum(1)[:, None, None]) / 2).sum((1, 2))
     apart_pnm = ((a_pcn.unsqueeze(3) - b_pcm.unsqueeze(2)) ** 2).sum(1).add(1e-6).sqrt()
     return ((plan_pnm * apart_pnm).sum((1, 2)) + ((whole_a - whole_b) ** 2).sum(1).add(1e-6).sqrt()) / 2
 

@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diml_nb.features import Features, pool
+from diml_nb.features.grid import Features, grid_features
 
 CHUNK = 1024      # images drawn from one seed; a range of images is the same whatever ranges were asked for before
 
@@ -56,7 +56,7 @@ class Synthetic:
             found.append(noise.add_(self.class_ichw[torch.arange(first + low, first + high) % self.classes]).mul_(self.scale_c11).add_(self.offset))
         return torch.cat(found)
 
-    def features(self, start: int, stop: int) -> Features: return pool(self.maps(start, stop), grid=self.grid)
+    def features(self, start: int, stop: int) -> Features: return grid_features(self.maps(start, stop), grid=self.grid)
 
     def all(self) -> Features:
         "The features of all images, made in blocks and written where they stay."

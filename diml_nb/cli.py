@@ -46,9 +46,9 @@ def _home(path: Path | None) -> Path | None:
 
 def _own(name: str) -> str:
     "The name of a data set as it is, else the whole path of one's own, which is found again from any folder."
-    from diml_nb.data import SOURCES
+    from diml_nb.datasets.dataset import DATASETS
     path = Path(name).expanduser()
-    return str(path.resolve()) if name not in SOURCES and path.exists() else name
+    return str(path.resolve()) if name not in DATASETS and path.exists() else name
 
 # %% ../nbs/62_cli.ipynb #8c195bb0
 @app.callback(invoke_without_command=True)
@@ -64,9 +64,9 @@ NAMED = "it holds the sets of `diml data list`; this one is a path of your own"
 def data_list(root: Root = None) -> None:
     "Name the data sets, their size, and how to get one that is not here."
     with _sentences():
-        from diml_nb.core import data_dir
-        from diml_nb.data import SOURCES
-        for name, source in SOURCES.items():
+        from diml_nb._internal.core import data_dir
+        from diml_nb.datasets.dataset import DATASETS
+        for name, source in DATASETS.items():
             here = (data_dir(root) / name / "images.csv").exists()
             get = "here" if here else f"diml data fetch {name}" + " (files by hand)" * any(not f.places for f in source.files)
             typer.echo(f"{name:<14}{sum(n for n, _ in source.counts.values()):>7} images  {source.title}  [{get}]")
@@ -79,10 +79,10 @@ def data_verify(
 ) -> None:
     "Compare every image with its checksum; read images of your own to the last byte and list all that cannot be used."
     with _sentences():
-        from diml_nb.data import SOURCES, verify
+        from diml_nb.datasets.dataset import DATASETS, verify_dataset
         name = _own(name)
-        if name not in SOURCES and Path(name).exists(): _without_effect(context, NAMED, "root")
-        typer.echo(f"{name}: {verify(name, root=root)} images verified")
+        if name not in DATASETS and Path(name).exists(): _without_effect(context, NAMED, "root")
+        typer.echo(f"{name}: {verify_dataset(name, root=root)} images verified")
 
 
 @data.command("fetch")
@@ -94,10 +94,10 @@ def data_fetch(
 ) -> None:
     "Make a data set from its verified files, unless it is there and whole; an old one is replaced only on success."
     with _sentences():
-        from diml_nb.data import SOURCES
-        from diml_nb.fetch import fetch
-        if name in SOURCES and not SOURCES[name].files: _without_effect(context, f"{name} is made without any archive", "archives")
-        typer.echo(f"{name} is at {fetch(name, root=root, archives=archives, fresh=fresh)}")
+        from diml_nb.datasets.dataset import DATASETS
+        from diml_nb.datasets.preprocess import prepare_dataset
+        if name in DATASETS and not DATASETS[name].files: _without_effect(context, f"{name} is made without any archive", "archives")
+        typer.echo(f"{name} is at {prepare_dataset(name, root=root, archives=archives, fresh=fresh)}")
 
 # %% ../nbs/62_cli.ipynb #199edc8a
 @data.command("show")
@@ -108,19 +108,19 @@ def data_show(
 ) -> None:
     "Say what is known of a data set, and save a sheet of its pictures, one row a class."
     with _sentences():
-        from diml_nb.core import atomic_path, cache_dir, check_writable
-        from diml_nb.data import SOURCES, get_dataset, sheet
+        from diml_nb._internal.core import atomic_write, cache_dir, check_writable
+        from diml_nb.datasets.dataset import DATASETS, get_dataset, contact_sheet
         name, target = _own(name), out or cache_dir() / f"{Path(name).stem}.png"
-        if name not in SOURCES and Path(name).exists(): _without_effect(context, NAMED, "root")
+        if name not in DATASETS and Path(name).exists(): _without_effect(context, NAMED, "root")
         kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower())
         if kind is None: raise ValueError(f"--out: expected a file .png or .jpg, got {target}")
         check_writable(target.parent)
-        if source := SOURCES.get(name):
+        if source := DATASETS.get(name):
             typer.echo(f"{source.title}\nlicence: {source.licence}\nsplit: {source.split}")
             for split, (images, classes) in source.counts.items(): typer.echo(f"  {split}: {images} images, {classes} classes")
             for file in source.files: typer.echo(f"  {file.name}  {file.checksum or 'no checksum published'}  {' or '.join(file.places) or 'by hand'}")
         images = get_dataset(name, root=root)
-        with atomic_path(target) as partial: sheet(images).save(partial, kind)
+        with atomic_write(target) as partial: contact_sheet(images).save(partial, kind)
         typer.echo(f"{images}\nsheet: {target}")
 
 # %% ../nbs/62_cli.ipynb #9a9bcfc1
@@ -134,8 +134,8 @@ def data_check(
 ) -> None:
     "Say what a data set holds, what is odd, and what training and evaluation will make of it; no network is computed. Exit status 1 if one of them would be refused."
     with _sentences():
-        from diml_nb.check import check_set
-        report = check_set(name, root=root, batch_size=batch_size, per_class=per_class, validation=validation)
+        from diml_nb.learning.dataset_check import check_dataset
+        report = check_dataset(name, root=root, batch_size=batch_size, per_class=per_class, validation=validation)
         typer.echo(report)
     if not report.ok: raise typer.Exit(1)
 
@@ -147,14 +147,14 @@ def cache_prune(
 ) -> None:
     "Show, and with --yes remove, feature maps that older editions kept under keys of their own. Nothing else is touched."
     with _sentences():
-        from diml_nb.features import prune_maps
-        bill = prune_maps(folder)
+        from diml_nb.features.grid import prune_cached_maps
+        bill = prune_cached_maps(folder)
         for kind, (files, size) in bill.items():
             typer.echo(f"{files:>7} files  {size / 1e6:>10.1f} MB  {kind}")
         files, size = (sum(column) for column in zip(*bill.values()))
         typer.echo(f"{files:>7} files  {size / 1e6:>10.1f} MB  in all")
         if yes:
-            files = sum(count for count, _ in prune_maps(folder, remove=True).values())
+            files = sum(count for count, _ in prune_cached_maps(folder, remove=True).values())
         typer.echo(f"{files} files removed" if yes else "nothing is removed; --yes removes these files")
 
 # %% ../nbs/62_cli.ipynb #3c8015a3
@@ -173,16 +173,16 @@ def run(
 ) -> None:
     "Run reproduction notebooks, each run in a process of its own, and say what came out. One that fails is named at the end and stops no other."
     with _sentences():
-        from diml_nb import sweep
+        from diml_nb.experiments import grid
         given = dict(dataset=dataset, seed=seed) | _named_values(param, "--param")
         if own := [name for name in ("preset", "fresh", "results", "figures") if name in given]:
             raise ValueError(f"--param: {own[0]} has an option of its own (--preset, --fresh, --out)")
-        done = sweep.sweep(preset, names, jobs=jobs, resume=resume, fresh=fresh, out=out, **given)
+        done = grid.run_grid(preset, names, jobs=jobs, resume=resume, fresh=fresh, out=out, **given)
         if not done:
             typer.echo("all of these runs have a finished record of this code (--resume)")
         if show_tables:
-            typer.echo(sweep.all_tables(preset, done, out=out))
-        typer.echo(sweep.closing_words(preset, done, out=out))
+            typer.echo(grid.all_tables(preset, done, out=out))
+        typer.echo(grid.closing_words(preset, done, out=out))
 
 
 def _named_values(words: list[str], option: str) -> dict[str, str]:
@@ -207,8 +207,8 @@ def publish(
 ) -> None:
     "Copy finished records and their figures to data/results and figures, where git keeps them."
     with _sentences():
-        from diml_nb import sweep
-        for path in sweep.publish(names, preset, out=out, dirty=dirty): typer.echo(path)
+        from diml_nb.experiments import grid
+        for path in grid.publish(names, preset, out=out, dirty=dirty): typer.echo(path)
 
 # %% ../nbs/62_cli.ipynb #7707e9a6
 @app.command("verify")
@@ -224,7 +224,7 @@ def verify(
 ) -> None:
     "Compute some rows of committed records anew, compare, and append what came out to data/results/verified.json."
     with _sentences():
-        from diml_nb.reproduce import experiments
+        from diml_nb.experiments.runner import experiments
         if pin and pinned: raise ValueError("--pin and --pinned: the one makes rows the pinned ones, the other compares with them; choose")
         if pin or pinned: _without_effect(context, "it draws rows of committed records; --pinned and --pin run the whole smoke preset", "rows", "seed", "dataset", "lines")
         failed = [name for name in names or experiments() if not _verify_one(name, pinned, pin, rows=rows, seed=seed, dataset=dataset, lines=lines)]
@@ -233,7 +233,7 @@ def verify(
 
 def _verify_one(name: str, pinned: bool, pin: bool, **options) -> bool:
     "Verify, compare or pin one experiment, and say what came out; did it agree?"
-    from diml_nb.experiments.evidence import TWO_WAYS_OUT
+    from diml_nb.records.comparison import TWO_WAYS_OUT
     from diml_nb.experiments.verify import check_pinned, verify
     from diml_nb.experiments.verify import pin as pin_rows
     if pin:
@@ -261,12 +261,12 @@ def report(
 ) -> None:
     "Show how far a grid of runs is: what is known of each record, what is running, failed, was interrupted or waits."
     with _sentences():
-        from diml_nb import sweep
-        lines = sweep.status(preset, names, out=out)
+        from diml_nb.experiments import grid
+        lines = grid.status(preset, names, out=out)
         typer.echo(lines.to_string(index=False))
         typer.echo(", ".join(f"{count} {state}" for state, count in lines.state.value_counts().items()) + f" of {len(lines)} runs")
-        if changed: typer.echo(sweep.changed_since(preset, names, out=out))
-        if make: typer.echo(f"report: {sweep.make_report(preset, out=out)}")
+        if changed: typer.echo(grid.changed_since(preset, names, out=out))
+        if make: typer.echo(f"report: {grid.make_report(preset, out=out)}")
 
 # %% ../nbs/62_cli.ipynb #c3d70555
 _SWITCHES = {"batch_size": "--batch-size ", "structural": "--diml or --plain: ", **{name: f"--{name} " for name in ("loss", "dataset", "epochs", "lr", "seed")}}
@@ -281,7 +281,7 @@ def _config(options: dict, settings: list[str], base: dict):
     "A `TrainConfig` of what was given, beside `base`; `name=value` settings are read as JSON, texts as they are. `ValueError` names the option."
     import json
 
-    from diml_nb.training import TrainConfig
+    from diml_nb.learning.trainer import TrainConfig
     fields = TrainConfig.__dataclass_fields__
     given = {k: v for k, v in options.items() if v is not None}
     for name, value in _named_values(settings, "--set").items():
@@ -300,9 +300,9 @@ def _config(options: dict, settings: list[str], base: dict):
 
 def _check_useful(config, given: dict) -> None:
     "`ValueError` for a setting that this loss does not have."
-    from diml_nb.losses import RECIPES, make_loss
+    from diml_nb.learning.losses import LOSSES, make_loss
     import inspect
-    if "proxies" in given and not (config.structural and "embedding_size" in inspect.signature(RECIPES[config.loss].loss).parameters):
+    if "proxies" in given and not (config.structural and "embedding_size" in inspect.signature(LOSSES[config.loss].loss).parameters):
         raise ValueError(f"--set proxies={config.proxies}: only a structural loss with proxies has them, not {config.loss} with {'--diml' if config.structural else '--plain'}")
     if "loss_lr" in given and not list(make_loss(config.loss, num_classes=2, embedding_dim=2).parameters()):
         raise ValueError(f"--set loss_lr={config.loss_lr}: {config.loss} has no betas or proxies to learn")
@@ -328,9 +328,9 @@ def train(
 ) -> None:
     "Train a network and keep the epoch that is best on held-out training classes. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."
     with _sentences():
-        from diml_nb.training import ON_MAPS
+        from diml_nb.learning.trainer import CACHED_MAPS_CONFIG
         if resume: _without_effect(context, "a run that goes on keeps its settings", "end_to_end")
-        base = _settings_of(out) if resume else {} if end_to_end else ON_MAPS
+        base = _settings_of(out) if resume else {} if end_to_end else CACHED_MAPS_CONFIG
         options = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
         config = _config(options, settings, base)
         if config.cached: _without_effect(context, "a head on cached maps loads no images; it means something with --end-to-end", "workers")
@@ -339,7 +339,7 @@ def train(
 
 def _settings_of(folder: Path | None) -> dict:
     "The configuration of the run in this folder."
-    from diml_nb.training import read_run
+    from diml_nb.learning.trainer import read_run
     if folder is None: raise ValueError("--resume: expected the folder of a run as --out, got none")
     if not (path := folder / "checkpoint.safetensors").exists(): raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
     return read_run(path, tensors=False)[0]["identity"]["config"]
@@ -347,12 +347,12 @@ def _settings_of(folder: Path | None) -> dict:
 # %% ../nbs/62_cli.ipynb #1bacf29f
 def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
-    from diml_nb.core import data_dir, sha256
-    from diml_nb.embedding import launched
-    from diml_nb.training import fit, load_trained
+    from diml_nb._internal.core import data_dir, sha256
+    from diml_nb.learning.embedding import is_launched
+    from diml_nb.learning.trainer import train, load_trained
     name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
-    folder, first = out or data_dir() / "runs" / "train" / name, launched()[0] == 0
-    fit(config, folder, **options)
+    folder, first = out or data_dir() / "runs" / "train" / name, is_launched()[0] == 0
+    train(config, folder, **options)
     if not first: return
     best = load_trained(folder).best
     chosen = f", MAP@R {100 * best['validation_mean_average_precision_at_r']:.1f} % on held-out training classes" if len(best) > 1 else ""
@@ -370,16 +370,16 @@ def evaluate(
 ) -> None:
     "Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML, with 95 % intervals over classes. Kept in FOLDER/test.json, of another set or split in FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb evaluate FOLDER"
     with _sentences():
-        from diml_nb.experiments.tables import table
-        from diml_nb.embedding import processes
-        from diml_nb.data import get_dataset
-        from diml_nb.trained import evaluate_once
+        from diml_nb.experiments.tables import metrics_table
+        from diml_nb.learning.embedding import rank_and_world_size
+        from diml_nb.datasets.dataset import get_dataset
+        from diml_nb.learning.trained import evaluate_once
         images = get_dataset(_own(dataset), check=False) if dataset else None
         record = evaluate_once(folder, images=images, split=split, top_k=top_k, memory=memory and memory * 10**6)
-        if processes()[0]: return
+        if rank_and_world_size()[0]: return
         on = record.config.get("protocol", f"{Path(record.config['trained']['dataset']).name}, test")
         typer.echo(f"{on}: {len(record.rows[0]['result']['per_query']['precision_at_1'])} queries")
-        typer.echo(table(record).to_string(index=False))
+        typer.echo(metrics_table(record).to_string(index=False))
 
 # %% ../nbs/62_cli.ipynb #7e8bd247
 @app.command("explain")
@@ -397,22 +397,23 @@ def explain(
 ) -> None:
     "Draw why two images are similar, part by part, and say what the drawing shows, and of which network."
     with _sentences():
-        from diml_nb.explorer import rule_of
-        from diml_nb.features import get_backbone, load_image
-        from diml_nb.trained import TrainedBackbone
+        from diml_nb.viz.widgets.pair import matching_rule
+        from diml_nb.features.grid import get_backbone
+        from diml_nb.features.backbones import load_image
+        from diml_nb.learning.trained import TrainedBackbone
         if run: _without_effect(context, "the network is that of --run; give one of the two", "backbone")
         if _check_out(out, a, b) == ".html": _without_effect(context, "a page is light or dark as its reader's system; this is for .svg, .pdf and .png", "dark")
         asked = dict(grid=grid, marginals=marginals, eps=eps)
-        rule_of(None, **asked)
+        matching_rule(None, **asked)
         for path in (a, b): load_image(path)
         network = TrainedBackbone(run) if run else get_backbone(backbone)
-        typer.echo(_draw_flows(network, a, b, rule_of(network, **asked), top, out, dark))
+        typer.echo(_draw_flows(network, a, b, matching_rule(network, **asked), top, out, dark))
 
 
 def _check_out(out: Path, *images: Path) -> str:
     "The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be written."
-    from diml_nb.core import check_writable
-    from diml_nb.plots import check_format
+    from diml_nb._internal.core import check_writable
+    from diml_nb.viz.figures import check_format
     suffix = check_format(out, ".html")
     if out.is_dir(): raise IsADirectoryError(f"{out} is a folder, expected a file")
     if out.resolve() in [path.resolve() for path in images]: raise ValueError(f"--out: {out} is one of the two images; choose another name")
@@ -422,19 +423,19 @@ def _check_out(out: Path, *images: Path) -> str:
 # %% ../nbs/62_cli.ipynb #da18b77f
 def _draw_flows(network, a: Path, b: Path, rule: dict, top: int, out: Path, dark: bool) -> str:
     "Write the figure or the page of a pair; what it shows, in words."
-    from diml_nb.explorer import look
-    from diml_nb.features import pool
-    from diml_nb.matching import match
-    from diml_nb.plots import describe_flows, plot_flows, save_figure, theme
-    from diml_nb.view import to_html
-    x, y = (look(path, network) for path in (a, b))
-    cells = [pool(image.map_bchw, grid=rule["grid"]) for image in (x, y)]
+    from diml_nb.viz.widgets.pair import prepare_image
+    from diml_nb.features.grid import grid_features
+    from diml_nb.ot.matching import match
+    from diml_nb.viz.figures import flow_caption, plot_flows, save_figure, theme
+    from diml_nb.viz.html import export_html
+    x, y = (prepare_image(path, network) for path in (a, b))
+    cells = [grid_features(image.map_bchw, grid=rule["grid"]) for image in (x, y)]
     found = match(*cells, marginals=rule["marginals"], eps=rule["eps"])
     labels, note = (a.stem, b.stem), f"network: {network.name}"
-    if out.suffix.lower() == ".html": to_html(x.image, y.image, found, out, top=top, labels=labels, notes=[note])
+    if out.suffix.lower() == ".html": export_html(x.image, y.image, found, out, top=top, labels=labels, notes=[note])
     else:
         with theme(dark): save_figure(plot_flows(x.image, y.image, found, top=top, labels=labels, note=note), out.name, out.parent)
-    return f"{describe_flows(found, top=top)}\n{note}\n{out}"
+    return f"{flow_caption(found, top=top)}\n{note}\n{out}"
 
 # %% ../nbs/62_cli.ipynb #ef9cd595
 @app.command("explore")
@@ -446,9 +447,9 @@ def explore(
         import os
         import subprocess
         import sys
-        from diml_nb.core import REPOSITORY
-        from diml_nb.training import load_trained
-        folder = REPOSITORY / "nbs" / "explore"
+        from diml_nb._internal.core import REPO_ROOT
+        from diml_nb.learning.trainer import load_trained
+        folder = REPO_ROOT / "nbs" / "explore"
         if not folder.is_dir(): raise FileNotFoundError(f"no explorers at {folder}: they are in the repository, not in the package; clone it")
         if run: load_trained(run)
         environment = os.environ | ({"DIML_RUN": str(run.resolve())} if run else {})

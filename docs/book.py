@@ -20,8 +20,8 @@ from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from sphinx.cmd.build import build_main
 
-from diml_nb.core import atomic_path, sha256
-from diml_nb.experiments.provenance import digest, source_of
+from diml_nb._internal.core import atomic_write, sha256
+from diml_nb.records.provenance import digest, source_of
 from walk import minutes, walked
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ READS_THE_REPOSITORY = re.compile(
     r"REPOSITORY|find_record|load_record|answers|status\(|ledger|subprocess|CliRunner|inspect\.|import diml_nb\b"
 )
 WALKED = walked()
-FIGURES_STAY = "import diml_nb.plots; diml_nb.plots.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"
+FIGURES_STAY = "import diml_nb.viz.figures; diml_nb.viz.figures.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"
 
 
 MARK = ".diml_nb-site"
@@ -212,7 +212,7 @@ def run(notebook, name: str) -> list:
         with TemporaryDirectory() as folder:
             trial = nbformat.v4.new_notebook(cells=[new_code_cell(source) for source in (FIGURES_STAY, *code)])
             NotebookClient(trial, timeout=900, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=40"]).execute()
-        with atomic_path(kept) as partial:
+        with atomic_write(kept) as partial:
             partial.write_text(json.dumps([cell.outputs for cell in trial.cells[1:]]))
     return json.loads(kept.read_text())
 

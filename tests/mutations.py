@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from diml_nb.core import REPOSITORY, atomic_path, cache_dir, data_dir, progress
-from diml_nb.experiments.evidence import pinned_path
-from diml_nb.experiments.provenance import commit
-from diml_nb.experiments.record import load_record
-from diml_nb.reproduce import experiments
+from diml_nb._internal.core import REPO_ROOT, atomic_write, cache_dir, data_dir, progress_bar
+from diml_nb.records.comparison import pinned_path
+from diml_nb.records.provenance import commit
+from diml_nb.records.record import load_record
+from diml_nb.experiments.runner import experiments
 
 
 class Mutant(NamedTuple):
@@ -66,12 +66,12 @@ IN_CELLS = {
     for name in ("06_ablations", "07_beyond", "08_trained_explanations", "09_cost", "11_grouping")
 }
 
-MOVED = "def _has_positions(x) -> bool:\n"
+MOVED = "def _is_spatial(x) -> bool:\n"
 HARMLESS = [
     Mutant(
         "a comment",
         {
-            "metrics.py": [
+            "retrieval/metrics.py": [
                 (
                     "    relevant_qk = ",
                     "    # is the image in this place of the query's class?\n    relevant_qk = ",
@@ -83,13 +83,13 @@ HARMLESS = [
     ),
     Mutant(
         "an error message",
-        {"retrieval.py": [("got {", "received {")], "matching.py": [("got {", "received {")]},
+        {"retrieval/search.py": [("got {", "received {")], "ot/matching.py": [("got {", "received {")]},
         None,
         "nobody",
     ),
     Mutant(
         "a renamed local variable",
-        {"metrics.py": [("place_k", "rank_k"), ("inside_qk", "counted_qk")]},
+        {"retrieval/metrics.py": [("place_k", "rank_k"), ("inside_qk", "counted_qk")]},
         None,
         "nobody",
     ),
@@ -97,7 +97,7 @@ HARMLESS = [
     Mutant(
         "a new helper",
         {
-            "matching.py": [
+            "ot/matching.py": [
                 ("def check_features", "def _helper(x):\n    return x + 1\n\n\ndef check_features")
             ]
         },
@@ -107,19 +107,19 @@ HARMLESS = [
 ]
 TOGETHER = Mutant(", ".join(x.name for x in HARMLESS), {}, None, "nobody")
 LOOSER = [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")]
-WITH_TOLERANCE = ("explain", "kernels", "losses", "matching", "retrieval", "sinkhorn")
+WITH_TOLERANCE = ("explain/decomposition", "ot/native", "learning/losses", "ot/matching", "retrieval/search", "ot/sinkhorn")
 BUGS = [
     Mutant(
         "an off-by-one in R-precision",
-        {"metrics.py": [("(place_k <= r_q[:, None])", "(place_k < r_q[:, None])")]},
+        {"retrieval/metrics.py": [("(place_k <= r_q[:, None])", "(place_k < r_q[:, None])")]},
         ranks,
         "rows with R-precision",
     ),
     Mutant(
         "swapped marginals",
         {
-            "marginals.py": [
-                ("Marginals(*masses, fallback_b)", "Marginals(*masses[::-1], fallback_b)")
+            "ot/marginals.py": [
+                ("Marginals(*masses, used_uniform_b)", "Marginals(*masses[::-1], used_uniform_b)")
             ]
         },
         weighs,
@@ -133,13 +133,13 @@ BUGS = [
     ),
     Mutant(
         "weight alpha of Multi-Similarity 4 for 2",
-        {"losses.py": [("dict(alpha=2, beta=40", "dict(alpha=4, beta=40")]},
+        {"learning/losses.py": [("dict(alpha=2, beta=40", "dict(alpha=4, beta=40")]},
         uses_loss("multi_similarity"),
         "networks trained by it",
     ),
     Mutant(
         "margin of the Margin loss .3 for .2",
-        {"losses.py": [("dict(margin=0.2, beta=1.2", "dict(margin=0.3, beta=1.2")]},
+        {"learning/losses.py": [("dict(margin=0.2, beta=1.2", "dict(margin=0.3, beta=1.2")]},
         uses_loss("margin"),
         "networks trained by it",
     ),
@@ -150,15 +150,15 @@ def copy_of_the_repository(folder: Path) -> Path:
     "Everything that git knows or would add, and links to the data sets that are here."
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=REPOSITORY,
+        cwd=REPO_ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
     for name in names:
-        if (REPOSITORY / name).is_file():
+        if (REPO_ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(REPOSITORY / name, folder / name)
+            shutil.copyfile(REPO_ROOT / name, folder / name)
     for path in data_dir().iterdir():
         if (path / "images.csv").exists() and not (folder / "data" / path.name).exists():
             (folder / "data" / path.name).symlink_to(path)
@@ -189,13 +189,13 @@ def apply(mutant: Mutant, copy: Path) -> dict[Path, str]:
 
 
 def move_a_function(library: Path) -> dict[Path, str]:
-    "features._has_positions goes to a module of its own, and is imported from there."
-    path, target = library / "features.py", library / "positions.py"
+    "features.backbones._is_spatial goes to a module of its own, and is imported from there."
+    path, target = library / "features" / "backbones.py", library / "features" / "positions.py"
     before = path.read_text()
     start = before.index(MOVED)
     end = before.index("\n\n\n", start)
     target.write_text("from torch import Tensor\n\n\n" + before[start:end] + "\n")
-    path.write_text(before[:start] + "from .positions import _has_positions" + before[end:])
+    path.write_text(before[:start] + "from .positions import _is_spatial" + before[end:])
     return {path: before, target: ""}
 
 
@@ -291,11 +291,11 @@ def main() -> int:
     path, found = data_dir() / "golden" / "mutations.json", []
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_of_the_repository(Path(folder))
-        for mutant in progress(chosen, "changes"):
+        for mutant in progress_bar(chosen, "changes"):
             found.append(judge(mutant, copy) | {"commit": commit()})
             kept = json.loads(path.read_text()) if path.exists() else []
             others = [x for x in kept if x["change"] != mutant.name]
-            with atomic_path(
+            with atomic_write(
                 path
             ) as partial:  # after each change, so that a killed run has not been for nothing
                 partial.write_text(json.dumps([*others, found[-1]], indent=1) + "\n")

@@ -9,11 +9,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NO_CHROMIUM = "no Chromium on this machine: apt-get install chromium"
-SCREENSHOTS = REPOSITORY / "data" / "runs" / "screenshots"
+SCREENSHOTS = REPO_ROOT / "data" / "runs" / "screenshots"
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def serve(command: list[str], cwd: Path, ready: str, **environment: str):
 
 def copy_of_the_book(folder: Path) -> Path:
     "A copy of nbs/, so that nothing a browser saves lands in the repository."
-    shutil.copytree(REPOSITORY / "nbs", folder / "nbs", dirs_exist_ok=True)
+    shutil.copytree(REPO_ROOT / "nbs", folder / "nbs", dirs_exist_ok=True)
     return folder
 
 

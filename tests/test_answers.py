@@ -1,14 +1,14 @@
 "The claims find their rows in the records that are committed, and README shows what they say."
 import pytest
 
-from diml_nb.answers import CLAIMS, answers, by_claim, pooled_records
-from diml_nb.core import REPOSITORY
-from diml_nb.data import SOURCES
-from diml_nb.metrics import METRICS
-from diml_nb.experiments.tables import markdown
-from diml_nb.reproduce import find_records, reproduce
-from diml_nb.seeds import Pooled
-from diml_nb.sweep import GRIDS, make_report
+from diml_nb.experiments.claims import CLAIMS, evaluate_claims, claims_by_dataset, pooled_records
+from diml_nb._internal.core import REPO_ROOT
+from diml_nb.datasets.dataset import DATASETS
+from diml_nb.retrieval.metrics import METRIC_NAMES
+from diml_nb.experiments.tables import to_markdown
+from diml_nb.experiments.runner import find_records, run_experiment
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.grid import GRIDS, make_report
 
 MEASURED = [name for name in GRIDS["full"] if pooled_records(name, "full")]
 
@@ -30,7 +30,7 @@ def test_a_claim_finds_its_rows(claim):
 def test_records_are_of_these_images_and_seeds(experiment):
     for record in find_records(experiment, "full"):
         if "dataset" in record.config:
-            assert record.inputs["data"] == SOURCES[record.config["dataset"]].hash
+            assert record.inputs["data"] == DATASETS[record.config["dataset"]].hash
         assert record.config["seed"] in GRIDS["full"][experiment].get("seed", [0])
 
 
@@ -41,10 +41,10 @@ def rankings(record): return [row for row in record.rows if "official" in row["r
 def test_class_means_give_the_means(experiment):
     "What is packed by class agrees with what the official convention must share: the first place is the same in both."
     for record in find_records(experiment, "full"):
-        pooled = Pooled([record])
+        pooled = PooledRecords([record])
         for row in rankings(record):
             official = row["result"]["official"]
-            assert abs(pooled.of_seeds(row["config"], "precision_at_1")[0] - official["precision_at_1"]) < 1e-4 and set(official) == set(METRICS)
+            assert abs(pooled.of_seeds(row["config"], "precision_at_1")[0] - official["precision_at_1"]) < 1e-4 and set(official) == set(METRIC_NAMES)
 
 
 def baselines(experiment):
@@ -63,13 +63,13 @@ def test_two_notebooks_train_the_same_head():
 
 
 def test_readme_shows_the_answers():
-    assert markdown(by_claim(answers())) in (REPOSITORY / "README.md").read_text()
+    assert to_markdown(claims_by_dataset(evaluate_claims())) in (REPO_ROOT / "README.md").read_text()
 
 
 def test_the_report_runs_on_what_there_is(tmp_path):
     "With no record at all, and with the records of one smoke run."
     assert make_report("smoke", out=tmp_path).exists()
-    reproduce("05_losses", "smoke", out=tmp_path, quiet=True)
+    run_experiment("05_losses", "smoke", out=tmp_path, quiet=True)
     text = make_report("smoke", out=tmp_path).read_text()
     assert "DIML MAP@R" in text and "margin" in text and "no record yet" in text
     assert (tmp_path / "figures" / "report-losses.png").stat().st_size > 10_000

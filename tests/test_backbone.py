@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diml_nb.core import cache_dir, data_dir, sha256
-from diml_nb.data import get_dataset
-from diml_nb.features import PUBLISHED_MARGIN, feature_maps, get_backbone, load_image
+from diml_nb._internal.core import cache_dir, data_dir, sha256
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, load_image
+from diml_nb.features.grid import extract_feature_maps, get_backbone
 
 FOOLBOX = ("foolbox==3.3.4", "foolbox-3.3.4-py3-none-any.whl")
 
@@ -37,7 +38,7 @@ def test_weights_are_pretrained(photographs):
     assert len(photographs) == 20
     backbone = get_backbone()
     with torch.no_grad():
-        scores = backbone.network(torch.stack([backbone.prepare(image) for _, image in photographs]))
+        scores = backbone.network(torch.stack([backbone.preprocess(image) for _, image in photographs]))
     right = (scores.argmax(1) == torch.tensor([label for label, _ in photographs])).sum().item()
     assert right >= 16, f"{right} of 20"
 
@@ -82,7 +83,7 @@ def test_unknown_backbone(name):
 
 
 def test_tampered_weights(monkeypatch):
-    monkeypatch.setattr("diml_nb.features.LITE0_SHA256", "0" * 64)
+    monkeypatch.setattr("diml_nb.features.grid.grid.grid.grid.EFFICIENTNET_LITE0_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="SHA-256.*expected 000"):
         get_backbone()
 
@@ -97,7 +98,7 @@ def test_broken_image_is_named(tmp_path, content):
     good, bad = data_dir() / "emoji" / "bus" / "noto.png", tmp_path / "bad cat.png"
     bad.write_bytes(good.read_bytes()[:400] if content is None else content)
     with pytest.raises(ValueError, match="bad cat.png"):
-        feature_maps([good, bad], get_backbone(pretrained=False), cache=tmp_path / "cache")
+        extract_feature_maps([good, bad], get_backbone(pretrained=False), cache=tmp_path / "cache")
     with pytest.raises(ValueError, match="gone.png"):
         load_image(tmp_path / "gone.png")
 
@@ -110,18 +111,18 @@ def test_transparency_greyscale_and_palette(tmp_path):
 
 def test_a_broken_cache_file_is_made_again(tmp_path):
     paths, backbone = get_dataset().paths[:3], get_backbone()
-    first = feature_maps(paths, backbone, cache=tmp_path)
+    first = extract_feature_maps(paths, backbone, cache=tmp_path)
     (file,) = tmp_path.glob("*/*.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
-    assert torch.equal(feature_maps(paths, backbone, cache=tmp_path), first)
+    assert torch.equal(extract_feature_maps(paths, backbone, cache=tmp_path), first)
 
 
 EMBED = """
 import sys, torch
-from diml_nb.data import get_dataset
-from diml_nb.features import feature_maps, get_backbone
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.grid.grid.grid.grid.grid import extract_feature_maps, get_backbone
 print("started", flush=True)
-feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])
+extract_feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])
 """
 
 
@@ -138,10 +139,10 @@ def test_embedding_resumes_after_a_kill(tmp_path):
     assert 3 <= len(kept) < 10, f"killed too late to show anything: {len(kept)} chunks"
     backbone, passes = get_backbone(), []
     backbone.register_forward_hook(lambda net, given, out: passes.append(len(out)))
-    resumed = feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "cache")
+    resumed = extract_feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "cache")
     assert passes == [1] + [4] * (10 - len(kept))          # the fixed picture that tells the computation, then what was missing
     assert {p: sha256(p) for p in kept} == kept
-    assert torch.allclose(resumed.float(), feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean").float(), atol=1e-2)
+    assert torch.allclose(resumed.float(), extract_feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean").float(), atol=1e-2)
 
 
 def test_the_published_views_are_those_of_torchvision():
@@ -151,7 +152,7 @@ def test_the_published_views_are_those_of_torchvision():
     backbone, image = get_backbone(pretrained=False), load_image(get_dataset().paths[5]).resize((300, 200))
     cubic, last = v2.InterpolationMode.BICUBIC, [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(backbone.mean, backbone.std)]
     test = v2.Compose([v2.Resize(256, interpolation=cubic), v2.CenterCrop(224), *last])
-    assert torch.equal(backbone.prepare(image, margin=PUBLISHED_MARGIN), test(image))
+    assert torch.equal(backbone.preprocess(image, margin=PUBLISHED_RESIZE_RATIO), test(image))
     train = v2.Compose([v2.RandomResizedCrop(224, interpolation=cubic), v2.RandomHorizontalFlip(), *last])
     for seed in range(5):
         views = [(torch.manual_seed(seed), view(image))[1] for view in (backbone.augment, train)]

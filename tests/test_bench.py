@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from diml_nb.core import REPOSITORY
-from diml_nb.experiments.provenance import fingerprint
-from diml_nb.experiments.record import Record, load_record, save_record
-from diml_nb.reproduce import find_record
+from diml_nb._internal.core import REPO_ROOT
+from diml_nb.records.provenance import fingerprint
+from diml_nb.records.record import Record, load_record, save_record
+from diml_nb.experiments.runner import find_record
 
-BENCH = REPOSITORY / "bench" / "bench.py"
+BENCH = REPO_ROOT / "bench" / "bench.py"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_record_is_named_by_what_is_measured(committed, bench):
     config |= dict(seed=0) | bench.PRESETS["full"]
     assert committed.hash == Record("bench", config, {}, 1).hash
     assert committed.hash != Record("bench", config | dict(threads=[3]), {}, 1).hash
-    assert (REPOSITORY / "data" / "results" / "bench" / f"{committed.hash}.json").exists()
+    assert (REPO_ROOT / "data" / "results" / "bench" / f"{committed.hash}.json").exists()
 
 
 def test_the_tables_of_a_record_say_what_changed_since(committed, bench):
@@ -92,7 +92,7 @@ def test_the_tables_of_a_record_say_what_changed_since(committed, bench):
     assert bench.older_code(committed) == ""
     then = here | {"cells": "other", "bank.Bank": "other"}
     committed.provenance["source"] = then
-    said = "(measured at commit 15acd96f; since then 2 definitions that it reaches have changed: `bank.Bank`, `bench/*.py`)"
+    said = "(measured at commit 15acd96f; since then 2 definitions that it reaches have changed: `store.FeatureStore`, `bench/*.py`)"
     assert bench.markdown(committed).endswith(f"\n\n{said}")
     committed.provenance["source"] = {name: "other" for name in here}
     assert re.search(rf"since then {len(here)} definitions .*: (`[^`]+`, ){{6}}\.\.\.\)$", bench.older_code(committed))
@@ -100,8 +100,8 @@ def test_the_tables_of_a_record_say_what_changed_since(committed, bench):
 
 def test_how_a_record_is_kept_is_not_what_is_measured(committed, bench):
     names = bench.source_here()
-    assert {"matching.match", "kernels.c", "losses.make_loss", "bank.write_bank"} <= set(names)
-    assert not [name for name in names if name.startswith(("reproduce.", "experiments.", "plots."))]
+    assert {"ot.matching.match", "ot.native.c", "learning.losses.make_loss", "features.store.write_store"} <= set(names)
+    assert not [name for name in names if name.startswith(("experiments.", "records.", "viz.figures."))]
 
 
 def test_the_processor_is_named(committed, bench):

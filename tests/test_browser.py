@@ -5,9 +5,9 @@ import sys
 import pytest
 from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, lab, run_in_lab
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
-sys.path.append(str(REPOSITORY / "docs"))
+sys.path.append(str(REPO_ROOT / "docs"))
 from walk import ORDER, walk, walked  # noqa: E402
 
 

@@ -2,14 +2,15 @@
 import pytest
 import torch
 
-from diml_nb.data import get_dataset
-from diml_nb.embedding import Inputs, embed, evaluate, join
-from diml_nb.metrics import METRICS
-from diml_nb.reproduce import find_record
-from diml_nb.experiments.record import unpack
-from diml_nb.seeds import Pooled, by_class
-from diml_nb.sweep import pooled_table, runs
-from diml_nb.training import load_trained
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.learning.embedding import EmbeddingInputs, extract_features, evaluate_retrieval, concatenate_features
+from diml_nb.retrieval.metrics import METRIC_NAMES
+from diml_nb.experiments.runner import find_record
+from diml_nb.records.record import decode_fixed_point
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.retrieval.metrics import mean_by_class
+from diml_nb.experiments.grid import pooled_table, expand_grid
+from diml_nb.learning.trainer import load_trained
 
 MAP = "mean_average_precision_at_r"
 
@@ -42,8 +43,8 @@ def embedded(smoke):
     (folder,) = (smoke / "results" / "runs" / "09_cost").glob("*/16/0.001")
     network, backbone, *_ = load_trained(folder)
     test = get_dataset("emoji").subset("test")
-    test = test.take(torch.isin(test.label_n, test.label_n.unique()[:8]))
-    return lambda grid: (join(embed(network, Inputs(test, backbone, True), torch.arange(len(test)), grid=grid)), test.label_n)
+    test = test.select(torch.isin(test.label_n, test.label_n.unique()[:8]))
+    return lambda grid: (concatenate_features(extract_features(network, EmbeddingInputs(test, backbone, True), torch.arange(len(test)), grid=grid)), test.label_n)
 
 
 def test_every_setting_is_measured_in_three_ways(smoke):
@@ -62,8 +63,8 @@ def test_rows_are_what_evaluate_finds(of, embedded):
     "No shortlist is the cosine, a shortlist is `evaluate` with it."
     x, label_n = embedded(4)
     for K in (0, 2, 10, 20):
-        found = evaluate(x, label_n, structural=K > 0, top_k=max(K, 1))
-        assert of("accuracy", K=K)["by_class"] == by_class(found.per_query, label_n)
+        found = evaluate_retrieval(x, label_n, structural=K > 0, top_k=max(K, 1))
+        assert of("accuracy", K=K)["by_class"] == mean_by_class(found.per_query, label_n)
     assert of("accuracy", K=20)["by_class"] != of("accuracy", K=0)["by_class"]
 
 
@@ -74,7 +75,7 @@ def test_one_cell_is_the_whole(of):
 
 def test_no_class_is_harder_among_fewer(of):
     "Classes stay whole, so a smaller gallery only lacks wrong images; and every class is asked in it."
-    few, all_ = (unpack(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1))
+    few, all_ = (decode_fixed_point(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1))
     assert len(few) == len(all_) == 8 and (few >= all_).all() and (few > all_).any()
     few, all_ = (of("memory", parts=parts)["images"] for parts in (2, 1))
     assert few < all_ and abs(2 * few - all_) <= 8
@@ -98,16 +99,16 @@ def test_times_are_of_what_they_say(smoke):
 
 def test_pooled_reads_it(smoke):
     "Also the smaller galleries: all classes have a value in each."
-    pooled = Pooled([find_record("09_cost", "smoke", results=smoke / "results")])
+    pooled = PooledRecords([find_record("09_cost", "smoke", results=smoke / "results")])
     measured = [config for config in pooled.rows if "accuracy" in config]
     assert len(measured) == len(rows(smoke, "accuracy"))
     assert len(pooled.rows) == len(pooled_table(pooled)) == len(measured) + 1  # and the untrained network
     for config in measured:
         base = config | dict(accuracy="cosine", K=0, grid=4)
-        for name in METRICS:
+        for name in METRIC_NAMES:
             mean, low, high = pooled.interval(config, name, minus=base)
             assert low <= mean <= high and (config != base or mean == low == high == 0)
 
 
 def test_the_sweep_runs_it_once_for_each_large_set():
-    assert runs("full", ["09_cost"]) == [("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes")]
+    assert expand_grid("full", ["09_cost"]) == [("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes")]

@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
-from diml_nb.core import data_dir
-from diml_nb.data import SOURCES, ImageSet, check_images, get_dataset, load_csv, load_folder, sheet, verify
-from diml_nb.features import load_image
+from diml_nb._internal.core import data_dir
+from diml_nb.datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset, load_csv, load_folder, contact_sheet, verify_dataset
+from diml_nb.features.backbones import load_image
 
 FOLDER = data_dir()/'emoji'
 
@@ -46,7 +46,7 @@ def test_images():
     assert sum(low == 0 for low, _ in pictures) > 550          # alpha is kept; a few drawings fill their square
 
 
-def test_checksums(): assert verify() == 592 and get_dataset().hash == SOURCES['emoji'].hash
+def test_checksums(): assert verify_dataset() == 592 and get_dataset().hash == DATASETS['emoji'].hash
 
 
 def test_attribution():
@@ -76,7 +76,7 @@ def test_classes_are_single_emoji():
     assert not number.between(0x1F1E6, 0x1F1FF).any() and not number.between(0x1F3FB, 0x1F3FF).any()   # flags, skin tones
 
 
-# ImageSet
+# ImageDataset
 
 def test_hash_does_not_depend_on_the_place(copy):
     assert get_dataset(root=copy).hash == get_dataset().hash
@@ -88,31 +88,31 @@ def test_hash_sees_every_part(tmp_path):
         folder = tmp_path/f'{len(list(tmp_path.iterdir()))}'
         folder.mkdir()
         for file, content in ((f'{name}.png', first), ('c.png', b'2')): (folder/file).write_bytes(content)
-        return ImageSet('x', (folder/f'{name}.png', folder/'c.png'), torch.tensor(label), ('p', 'q'), split).hash
+        return ImageDataset('x', (folder/f'{name}.png', folder/'c.png'), torch.tensor(label), ('p', 'q'), split).hash
     assert made() == made()
     assert len({made(), made(first=b'3'), made(label=(1, 0)), made(split=('test', 'train')), made(name='d')}) == 5
 
 
 def test_hash_sees_numbers_and_files_of_extra_but_no_texts(tmp_path):
-    images = get_dataset().take([0, 1])
+    images = get_dataset().select([0, 1])
     for n in (1, 2): (tmp_path/f'{n}.png').write_bytes(b'%d' % n)
-    masks = [replace(images, extra={'mask': (tmp_path/f'{a}.png', tmp_path/f'{b}.png')}).hash for a, b in ((1, 2), (2, 1))]
-    boxes = [replace(images, extra={'box': torch.full((2, 4), x)}).hash for x in (1., 2.)]
+    masks = [replace(images, metadata={'mask': (tmp_path/f'{a}.png', tmp_path/f'{b}.png')}).hash for a, b in ((1, 2), (2, 1))]
+    boxes = [replace(images, metadata={'box': torch.full((2, 4), x)}).hash for x in (1., 2.)]
     assert len({images.hash, *masks, *boxes}) == 5
-    assert replace(images, extra={'licence': ('MIT', 'MIT')}).hash == images.hash
+    assert replace(images, metadata={'licence': ('MIT', 'MIT')}).hash == images.hash
 
 
 def test_take_keeps_all_in_step():
-    images = replace(get_dataset(), extra={'row': torch.arange(592.), 'name': tuple(p.stem for p in get_dataset().paths)})
-    some = images.take(torch.tensor([5, 300, 2]))
+    images = replace(get_dataset(), metadata={'row': torch.arange(592.), 'name': tuple(p.stem for p in get_dataset().paths)})
+    some = images.select(torch.tensor([5, 300, 2]))
     assert [some[i].path for i in range(3)] == [images.paths[n] for n in (5, 300, 2)] and some.classes == images.classes
-    assert [float(some[i].extra['row']) for i in range(3)] == [5, 300, 2] and some[1].extra['name'] == images.paths[300].stem
-    assert images.subset('test').extra['row'].tolist() == [n for n, s in enumerate(images.split_n) if s == 'test']
+    assert [float(some[i].metadata['row']) for i in range(3)] == [5, 300, 2] and some[1].metadata['name'] == images.paths[300].stem
+    assert images.subset('test').metadata['row'].tolist() == [n for n, s in enumerate(images.split_n) if s == 'test']
 
 
 def test_take_a_mask():
     images = get_dataset()
-    some = images.take(images.label_n == 3)
+    some = images.select(images.label_n == 3)
     assert len(some) == len(some.label_n) == 6 and set(some.label_n.tolist()) == {3} and {p.parent.name for p in some.paths} == {images.classes[3]}
 
 
@@ -123,11 +123,11 @@ def test_unknown_split():
 # faults of a named set
 
 def test_unknown_name():
-    for call in (get_dataset, verify):
+    for call in (get_dataset, verify_dataset):
         with pytest.raises(ValueError, match='known: emoji.*your own images'): call('birds')
 
 
-@pytest.mark.parametrize('name', SOURCES)
+@pytest.mark.parametrize('name', DATASETS)
 def test_missing_set_says_how_to_get_it(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f'{name}/images.csv.*is missing') as error: get_dataset(name, root=tmp_path)
     assert ('git checkout' if name == 'emoji' else f'`diml data fetch {name}`') in str(error.value)
@@ -135,33 +135,33 @@ def test_missing_set_says_how_to_get_it(tmp_path, name):
 
 def test_missing_image_is_named(copy):
     (copy/'emoji'/'owl'/'noto.png').unlink()
-    for call in (get_dataset, verify):
+    for call in (get_dataset, verify_dataset):
         with pytest.raises(FileNotFoundError, match='1 of 592.*owl/noto.png'): call(root=copy)
 
 
 def test_tampered_image_is_named(copy):
     path = copy/'emoji'/'bus'/'twemoji.png'
     path.write_bytes(path.read_bytes()[:-1] + b'x')
-    with pytest.raises(ValueError, match='1 of 592.*bus/twemoji.png'): verify(root=copy)
+    with pytest.raises(ValueError, match='1 of 592.*bus/twemoji.png'): verify_dataset(root=copy)
 
 
 def test_a_shortened_or_relabelled_table_is_noticed(copy):
     table = copy/'emoji'/'images.csv'
     rows = table.read_text().splitlines(keepends=True)
     table.write_text(''.join(rows[:101]))
-    with pytest.raises(ValueError, match="emoji: expected .images, classes. .*296, 50.*got"): verify(root=copy)
+    with pytest.raises(ValueError, match="emoji: expected .images, classes. .*296, 50.*got"): verify_dataset(root=copy)
     first = rows[1].split(',')
     table.write_text(''.join([rows[0], ','.join([first[0], 'bus', *first[2:]]), *rows[2:]]))   # an ant that is called a bus
-    with pytest.raises(ValueError, match='emoji differs from the set of the records .hash .*--fresh'): verify(root=copy)
+    with pytest.raises(ValueError, match='emoji differs from the set of the records .hash .*--fresh'): verify_dataset(root=copy)
 
 
 def test_sources_are_complete():
-    for name, source in SOURCES.items():
+    for name, source in DATASETS.items():
         assert source.title and source.licence and source.split and source.counts, name
         for file in source.files:
             assert '/' not in file.name and (file.checksum.startswith(('sha256:', 'md5:')) or not file.places), (name, file)
-    assert sum(n for n, _ in SOURCES['emoji_vendors'].counts.values()) >= 8000 and sum(c for _, c in SOURCES['emoji_vendors'].counts.values()) >= 1111
-    assert {name: s.counts for name, s in SOURCES.items() if name in ('cub', 'cars', 'sop', 'inshop')} == {
+    assert sum(n for n, _ in DATASETS['emoji_vendors'].counts.values()) >= 8000 and sum(c for _, c in DATASETS['emoji_vendors'].counts.values()) >= 1111
+    assert {name: s.counts for name, s in DATASETS.items() if name in ('cub', 'cars', 'sop', 'inshop')} == {
         'cub': {'train': (5864, 100), 'test': (5924, 100)}, 'cars': {'train': (8054, 98), 'test': (8131, 98)},
         'sop': {'train': (59551, 11318), 'test': (60502, 11316)}, 'inshop': {'train': (25882, 3997), 'query': (14218, 3985), 'gallery': (12612, 3985)}}
 
@@ -219,7 +219,7 @@ def test_folder_per_class(tmp_path):
     images = get_dataset(str(tmp_path))
     assert images.classes == ('auk', 'emu', 'jay', 'kite') and len(images) == 8 and images.name == tmp_path.name
     assert [images.classes[c] for c in images.subset('train').label_n.unique()] == ['auk', 'emu']
-    assert verify(str(tmp_path)) == 8
+    assert verify_dataset(str(tmp_path)) == 8
 
 
 def test_folder_with_halves(tmp_path):
@@ -242,7 +242,7 @@ def test_a_folder_with_a_table_is_that_table(tmp_path):
     save(tmp_path/'masks'/'1.png'), save(tmp_path/'a'/'1.png'), save(tmp_path/'b'/'1.png')
     (tmp_path/'images.csv').write_text('path,label,split,mask\na/1.png,a,train,masks/1.png\nb/1.png,b,test,masks/1.png\n')
     images = load_folder(tmp_path)
-    assert images.classes == ('a', 'b') and images[1].extra['mask'] == tmp_path/'masks'/'1.png'
+    assert images.classes == ('a', 'b') and images[1].metadata['mask'] == tmp_path/'masks'/'1.png'
     (tmp_path/'masks'/'1.png').unlink()
     with pytest.raises(FileNotFoundError, match='masks/1.png'): load_folder(tmp_path)
 
@@ -275,12 +275,12 @@ def test_table_names_missing_images(tmp_path):
 
 
 def test_a_table_with_checksums_of_ones_own(tmp_path):
-    from diml_nb.core import sha256
+    from diml_nb._internal.core import sha256
     for n in (1, 2): save(tmp_path/f'{n}.png', colour=(n, n, n))
     (tmp_path/'t.csv').write_text('path,label,sha256\n' + ''.join(f'{n}.png,{n},{sha256(tmp_path/f"{n}.png")}\n' for n in (1, 2)))
-    assert verify(str(tmp_path/'t.csv')) == 2
+    assert verify_dataset(str(tmp_path/'t.csv')) == 2
     save(tmp_path/'2.png', colour=(9, 9, 9))
-    with pytest.raises(ValueError, match='1 of 2 images .* differ from their checksum: 2.png'): verify(str(tmp_path/'t.csv'))
+    with pytest.raises(ValueError, match='1 of 2 images .* differ from their checksum: 2.png'): verify_dataset(str(tmp_path/'t.csv'))
 
 
 def test_blanks_make_no_classes(tmp_path):
@@ -314,6 +314,6 @@ def test_own_images_can_be_trained_on(tmp_path):
 
 def test_sheet_is_a_row_a_class():
     images = get_dataset()
-    assert sheet(images, rows=3, columns=4).size == (4*84, 3*84) and sheet(images, rows=500).height == 100*84
-    single = images.take([0, 6, 12])   # classes of one image
-    assert sheet(single).size == (84, 3*84)
+    assert contact_sheet(images, rows=3, columns=4).size == (4*84, 3*84) and contact_sheet(images, rows=500).height == 100*84
+    single = images.select([0, 6, 12])   # classes of one image
+    assert contact_sheet(single).size == (84, 3*84)

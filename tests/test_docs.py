@@ -12,10 +12,10 @@ from urllib.parse import unquote, urldefrag
 import pytest
 from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
 EXECUTED = ["index", "12_cost", "16_sinkhorn", "45_steps"]          # the others are executed by test_notebooks.py
-DOCS = REPOSITORY / "docs"
+DOCS = REPO_ROOT / "docs"
 
 
 # without a browser
@@ -133,24 +133,24 @@ def test_every_page_stands_in_one_part(book):
 
 def test_modules_in_folders_have_pages_of_their_whole_name(book):
     page = book.MODULES["experiments.record"].page()
-    assert page.startswith("# diml_nb.experiments.record\n") and "(/04_record.ipynb)" in page
+    assert page.startswith("# diml_nb.records.record\n") and "(/04_record.ipynb)" in page
     assert "(/api/experiments.record.md#save_record)" in book.linked("see `save_record`")
 
 
 def test_a_word_of_the_notebook_is_no_link_to_a_module(book):
-    code = ["from diml_nb.matching import match", "class Claim:\n    differences: list", "def f(match, sinkhorn): pass"]
+    code = ["from diml_nb.ot.matching import match", "class Claim:\n    differences: list", "def f(match, sinkhorn): pass"]
     own = book.own_words("63_answers", code)
     assert "sinkhorn" in own and "differences" in own and "match" not in own
     assert book.linked("`sinkhorn` and `match`", own).startswith("`sinkhorn` and [`match`](/api/matching.md")
 
 
 def test_kept_outputs_depend_on_what_the_code_reaches(book):
-    names = book.made_of(["from diml_nb.sinkhorn import sinkhorn", "sinkhorn(1)"])
+    names = book.made_of(["from diml_nb.ot.sinkhorn import sinkhorn", "sinkhorn(1)"])
     assert "sinkhorn.sinkhorn" in names and "requirements.txt" in names and "losses.make_loss" not in names
-    assert names != book.made_of(["from diml_nb.sinkhorn import sinkhorn\nsinkhorn(1)"])        # one cell, one output
-    assert names != book.made_of(["from diml_nb.sinkhorn import sinkhorn", "sinkhorn(1)", "# a cell more"])
-    everything = book.made_of(["from diml_nb.reproduce import find_record", "find_record('walk', 'full')"])
-    assert {"diml_nb/losses.py", "diml_nb/kernels.c", "bench/bench.py", "Makefile", "nbs/reproduce/_template.ipynb"} <= set(everything)
+    assert names != book.made_of(["from diml_nb.ot.sinkhorn import sinkhorn\nsinkhorn(1)"])        # one cell, one output
+    assert names != book.made_of(["from diml_nb.ot.sinkhorn import sinkhorn", "sinkhorn(1)", "# a cell more"])
+    everything = book.made_of(["from diml_nb.experiments.runner import find_record", "find_record('walk', 'full')"])
+    assert {"diml_nb/learning/losses.py", "diml_nb/ot/native.c", "bench/bench.py", "Makefile", "nbs/reproduce/_template.ipynb"} <= set(everything)
     assert [name for name in everything if name.startswith("data/results/walk/")]
 
 
@@ -234,8 +234,8 @@ def seen(site, address, page):
 
 
 def test_every_notebook_and_module_has_its_page(seen):
-    for path in (REPOSITORY / "nbs").rglob("[!_]*.ipynb"): assert path.relative_to(REPOSITORY / "nbs").with_suffix(".html").as_posix() in seen
-    for path in (REPOSITORY / "diml_nb").rglob("[a-z]*.py"): assert f"api/{'.'.join(path.relative_to(REPOSITORY / 'diml_nb').with_suffix('').parts)}.html" in seen
+    for path in (REPO_ROOT / "nbs").rglob("[!_]*.ipynb"): assert path.relative_to(REPO_ROOT / "nbs").with_suffix(".html").as_posix() in seen
+    for path in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py"): assert f"api/{'.'.join(path.relative_to(REPO_ROOT / 'diml_nb').with_suffix('').parts)}.html" in seen
 
 
 def test_a_page_that_is_no_notebook_is_reached(seen):

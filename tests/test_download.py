@@ -2,9 +2,9 @@
 import io, os, signal, shutil, subprocess, sys, tarfile, threading, time, zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
-from diml_nb.core import sha256
-from diml_nb.data import File
-from diml_nb.download import check_file, obtain, read_members, replacing, safe_name, unpack
+from diml_nb._internal.core import sha256
+from diml_nb.datasets.dataset import RemoteFile
+from diml_nb.datasets.download import verify_checksum, fetch_file, read_members, atomic_directory, safe_member_path, extract_archive
 
 BODY = bytes(range(256))*8000   # 2 MB
 SUM = f'sha256:{sha256(BODY)}'
@@ -41,43 +41,43 @@ def partial(folder, place): return folder/f'f.{sha256(place)[:8]}.partial'
 
 @pytest.mark.parametrize('path,requests', [('/plain', 1), ('/cut/1', 2), ('/cut/2', 3), ('/500', 3), ('/nolength', 1)])
 def test_arrives_whole(server, tmp_path, path, requests):
-    got = obtain(File('f', SUM, (server[0] + path,)), tmp_path, pause=0)
+    got = fetch_file(RemoteFile('f', SUM, (server[0] + path,)), tmp_path, pause=0)
     assert got.read_bytes() == BODY and len(server[1]) == requests and [p.name for p in tmp_path.iterdir()] == ['f']
 
 
 def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
-    file = File('f', SUM, (server[0] + '/cut/4',))
-    with pytest.raises(OSError, match=f'(?s)the connection ended at byte 900000 of {len(BODY)}.*place it at .*f, then call'): obtain(file, tmp_path, pause=0)
+    file = RemoteFile('f', SUM, (server[0] + '/cut/4',))
+    with pytest.raises(OSError, match=f'(?s)the connection ended at byte 900000 of {len(BODY)}.*place it at .*f, then call'): fetch_file(file, tmp_path, pause=0)
     assert partial(tmp_path, server[0] + '/cut/4').stat().st_size == 900_000
-    assert obtain(file, tmp_path, pause=0).read_bytes() == BODY
+    assert fetch_file(file, tmp_path, pause=0).read_bytes() == BODY
     assert [r for _, r in server[1]][3:] == ['bytes=900000-', 'bytes=1200000-']
 
 
 def test_a_killed_download_goes_on(server, tmp_path):
-    code = f"from diml_nb.data import File; from diml_nb.download import obtain; obtain(File('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r})"
+    code = f"from diml_nb.datasets.dataset import RemoteFile; from diml_nb.datasets.download import fetch_file; fetch_file(RemoteFile('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r})"
     process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
     came, deadline = partial(tmp_path, server[0] + '/slow'), time.monotonic() + 60
     while not (came.exists() and came.stat().st_size) and time.monotonic() < deadline: time.sleep(.02)
     process.send_signal(signal.SIGKILL), process.wait()
     kept = came.stat().st_size
     assert 0 < kept < len(BODY)
-    assert obtain(File('f', SUM, (server[0] + '/slow',)), tmp_path).read_bytes() == BODY
+    assert fetch_file(RemoteFile('f', SUM, (server[0] + '/slow',)), tmp_path).read_bytes() == BODY
     assert server[1][-1] == ('/slow', f'bytes={kept}-')
 
 
 @pytest.mark.parametrize('path,content', [('/plain', BODY), ('/plain', b'rotten'*1000), ('/norange', b'rotten'*1000), ('/plain', BODY + b'more')])
 def test_a_partial_file_that_is_complete_or_rotten(server, tmp_path, path, content):
     partial(tmp_path, server[0] + path).write_bytes(content)
-    assert obtain(File('f', SUM, (server[0] + path,)), tmp_path, pause=0).read_bytes() == BODY and [p.name for p in tmp_path.iterdir()] == ['f']
+    assert fetch_file(RemoteFile('f', SUM, (server[0] + path,)), tmp_path, pause=0).read_bytes() == BODY and [p.name for p in tmp_path.iterdir()] == ['f']
 
 
 def test_a_mirror_that_lies_costs_nothing_of_what_has_come(server, tmp_path):
-    file = File('f', SUM, (server[0] + '/cut/99', server[0] + '/html'))
-    with pytest.raises(OSError): obtain(file, tmp_path, pause=0)
+    file = RemoteFile('f', SUM, (server[0] + '/cut/99', server[0] + '/html'))
+    with pytest.raises(OSError): fetch_file(file, tmp_path, pause=0)
     assert partial(tmp_path, file.places[0]).stat().st_size == 900_000
-    with pytest.raises(OSError): obtain(file, tmp_path, pause=0)
+    with pytest.raises(OSError): fetch_file(file, tmp_path, pause=0)
     assert partial(tmp_path, file.places[0]).stat().st_size == 1_800_000
-    assert obtain(file, tmp_path, pause=0).read_bytes() == BODY
+    assert fetch_file(file, tmp_path, pause=0).read_bytes() == BODY
 
 
 def test_garbage_and_a_broken_chunk_are_tried_again(tmp_path, server):
@@ -90,36 +90,36 @@ def test_garbage_and_a_broken_chunk_are_tried_again(tmp_path, server):
                 with connection: connection.recv(9999), connection.sendall(text)
         threading.Thread(target=answer, daemon=True).start()
         bad = f'http://127.0.0.1:{listener.getsockname()[1]}/f'
-        assert obtain(File('f', SUM, (bad, server[0] + '/plain')), tmp_path, pause=0).read_bytes() == BODY
+        assert fetch_file(RemoteFile('f', SUM, (bad, server[0] + '/plain')), tmp_path, pause=0).read_bytes() == BODY
 
 
 def test_two_processes_fetch_it_once(server, tmp_path):
-    code = f"from diml_nb.data import File; from diml_nb.download import obtain; print(len(obtain(File('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r}).read_bytes()))"
+    code = f"from diml_nb.datasets.dataset import RemoteFile; from diml_nb.datasets.download import fetch_file; print(len(fetch_file(RemoteFile('f', {SUM!r}, ({server[0] + '/slow'!r},)), {str(tmp_path)!r}).read_bytes()))"
     both = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
     assert [p.communicate()[0] for p in both] == [f'{len(BODY)}\n']*2 and len(server[1]) == 1
 
 
 def test_mirrors_are_asked_in_turn(server, tmp_path):
     places = tuple(server[0] + path for path in ('/404', '/wrong', '/html', '/plain'))
-    assert obtain(File('f', SUM, places), tmp_path, pause=0).read_bytes() == BODY
+    assert fetch_file(RemoteFile('f', SUM, places), tmp_path, pause=0).read_bytes() == BODY
     assert [p for p, _ in server[1]] == ['/404', '/wrong', '/wrong', '/wrong', '/html', '/html', '/html', '/plain']   # a 404 is final
 
 
 def test_nobody_has_it(server, tmp_path):
-    with pytest.raises(OSError) as error: obtain(File('f', SUM, (server[0] + '/404', server[0] + '/wrong')), tmp_path, pause=0)
+    with pytest.raises(OSError) as error: fetch_file(RemoteFile('f', SUM, (server[0] + '/404', server[0] + '/wrong')), tmp_path, pause=0)
     text = str(error.value)
     assert '404' in text and SUM[7:] in text and str(tmp_path/'f') in text and not list(tmp_path.iterdir())
 
 
 def test_placed_by_hand_is_verified(server, tmp_path):
     (tmp_path/'f').write_bytes(b'something else')
-    with pytest.raises(ValueError, match='f: sha256 is .* expected .* delete it and call this again'): obtain(File('f', SUM, (server[0] + '/plain',)), tmp_path)
+    with pytest.raises(ValueError, match='f: sha256 is .* expected .* delete it and call this again'): fetch_file(RemoteFile('f', SUM, (server[0] + '/plain',)), tmp_path)
     assert not server[1] and (tmp_path/'f').read_bytes() == b'something else'   # nobody's file is touched
 
 
 @pytest.mark.parametrize('name', ['/abs', '../up', 'a/../../up', 'a/../b', '..', 'C:/x', 'a\\b', 'nul\0', '/', '', '.', '/'.join('d'*80)])
 def test_names_that_leave(tmp_path, name):
-    with pytest.raises(ValueError, match='would leave its folder'): safe_name(name, tmp_path/'x.zip')
+    with pytest.raises(ValueError, match='would leave its folder'): safe_member_path(name, tmp_path/'x.zip')
 
 
 def member(name, kind=tarfile.REGTYPE, target='', content=b'x'):
@@ -139,26 +139,26 @@ def packed(path, *members):
     (member('l', tarfile.LNKTYPE, 'ok'), 'link'), (member('d', tarfile.CHRTYPE), 'device'), (member('p', tarfile.FIFOTYPE), 'device'),
     (member('ok'), 'twice'), (member('./ok'), 'twice'), (member('big', content=bytes(5000)), 'more than')])
 def test_tars_that_mean_harm(tmp_path, bad, word):
-    with pytest.raises(ValueError, match=f't.tar.*{word}'): unpack(packed(tmp_path/'t.tar', member('ok'), bad), tmp_path/'a'/'b', limit=4000)
+    with pytest.raises(ValueError, match=f't.tar.*{word}'): extract_archive(packed(tmp_path/'t.tar', member('ok'), bad), tmp_path/'a'/'b', limit=4000)
     assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*')} <= {'t.tar', 'a', 'a/b', 'a/b/ok', 'a/b/big'}
 
 
 def test_a_link_cannot_be_written_through(tmp_path):
     (tmp_path/'secret').mkdir()
     tar = packed(tmp_path/'t.tar', member('l', tarfile.SYMTYPE, str(tmp_path/'secret')), member('l/x'))
-    with pytest.raises(ValueError, match='is a link'): unpack(tar, tmp_path/'out', limit=9999)
+    with pytest.raises(ValueError, match='is a link'): extract_archive(tar, tmp_path/'out', limit=9999)
     assert not list((tmp_path/'secret').iterdir())
 
 
 def test_members_that_cannot_be_written_are_named(tmp_path):
     for bad in ('ok/y', 'n'*300):
-        with pytest.raises(OSError, match=f't.tar: the member .{bad[:9]}.* cannot be written'): unpack(packed(tmp_path/'t.tar', member('ok'), member(bad)), tmp_path/bad[:2], limit=9999)
+        with pytest.raises(OSError, match=f't.tar: the member .{bad[:9]}.* cannot be written'): extract_archive(packed(tmp_path/'t.tar', member('ok'), member(bad)), tmp_path/bad[:2], limit=9999)
 
 
 def test_a_tar_that_ends_like_a_zip_is_a_tar(tmp_path):
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, 'w') as z: z.writestr('evil', b'x')
-    assert unpack(packed(tmp_path/'t.tar', member('ok'), member('z.zip', content=inner.getvalue())), tmp_path/'out', limit=9999) == 2
+    assert extract_archive(packed(tmp_path/'t.tar', member('ok'), member('z.zip', content=inner.getvalue())), tmp_path/'out', limit=9999) == 2
     assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['ok', 'z.zip']
 
 
@@ -168,7 +168,7 @@ def test_zips_that_mean_harm(tmp_path):
             info = zipfile.ZipInfo(name)
             info.external_attr, info.compress_type = external, zipfile.ZIP_DEFLATED
             z.writestr(info, bytes(10**7) if name == 'bomb' else b'/etc')
-        with pytest.raises(ValueError, match='leave|link|more than the 1,000,000 bytes'): unpack(tmp_path/'z.zip', tmp_path/'out', limit=10**6)
+        with pytest.raises(ValueError, match='leave|link|more than the 1,000,000 bytes'): extract_archive(tmp_path/'z.zip', tmp_path/'out', limit=10**6)
         assert sum(p.stat().st_size for p in tmp_path.rglob('*') if p.is_file()) < 2*10**6
 
 
@@ -185,7 +185,7 @@ def test_damaged_archives_are_named(tmp_path, suffix):
     flipped[150_000:150_100] = bytes(100)
     for content in (b'', b'<html>', whole.read_bytes()[:100_000], *[bytes(flipped)]*(suffix == 'zip')):   # a tar knows nothing of its content: that is what the checksum is for
         bad.write_bytes(content)
-        with pytest.raises(ValueError, match=f'bad.{suffix} is damaged'): unpack(bad, tmp_path/f'out{len(content)}', limit=10**6)
+        with pytest.raises(ValueError, match=f'bad.{suffix} is damaged'): extract_archive(bad, tmp_path/f'out{len(content)}', limit=10**6)
 
 
 @pytest.mark.skipif(not shutil.which('dpkg-deb'), reason='dpkg-deb, which builds a real Debian package, is not installed')
@@ -203,21 +203,21 @@ def test_a_real_debian_package(tmp_path):
 
 def test_without_apt(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', '')
-    with pytest.raises(OSError, match='(?s)apt-get is not on the PATH.*place it at'): obtain(File('x.deb', SUM, ('apt:x=1',)), tmp_path)
+    with pytest.raises(OSError, match='(?s)apt-get is not on the PATH.*place it at'): fetch_file(RemoteFile('x.deb', SUM, ('apt:x=1',)), tmp_path)
 
 
 def test_a_folder_takes_its_place_at_once(tmp_path):
     target = tmp_path/'set'
     for n in (1, 2):
-        with replacing(target) as new:
+        with atomic_directory(target) as new:
             (new/str(n)).write_text('')
             assert [p.name for p in target.iterdir()] == (['1'] if n == 2 else []) if target.exists() else n == 1
         assert [p.name for p in target.iterdir()] == [str(n)]
     with pytest.raises(KeyboardInterrupt):
-        with replacing(target) as new: raise KeyboardInterrupt
+        with atomic_directory(target) as new: raise KeyboardInterrupt
     assert [p.name for p in target.iterdir()] == ['2'] and [p.name for p in tmp_path.iterdir()] == ['set']
 
 
 def test_check_file_accepts_what_has_no_checksum(tmp_path):
     (tmp_path/'f').write_bytes(b'x')
-    assert check_file(tmp_path/'f', '') == tmp_path/'f'
+    assert verify_checksum(tmp_path/'f', '') == tmp_path/'f'

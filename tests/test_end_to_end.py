@@ -6,14 +6,14 @@ import pytest
 from test_fetch import pack, picture
 from test_training import few
 
-from diml_nb.core import sha256
-from diml_nb.data import SOURCES
-from diml_nb.fetch import fetch
-from diml_nb.metrics import METRICS
-from diml_nb.reproduce import find_record, reproduce
-from diml_nb.seeds import Pooled
-from diml_nb.sweep import pooled_table, runs
-from diml_nb.training import TrainConfig, backbone_of, fit, load_trained
+from diml_nb._internal.core import sha256
+from diml_nb.datasets.dataset import DATASETS
+from diml_nb.datasets.preprocess import prepare_dataset
+from diml_nb.retrieval.metrics import METRIC_NAMES
+from diml_nb.experiments.runner import find_record, run_experiment
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.grid import pooled_table, expand_grid
+from diml_nb.learning.trainer import TrainConfig, build_backbone, train, load_trained
 
 NAME = "10_end_to_end"
 TRAINED = [("(no head)", "no"), ("multi_similarity", "baseline"), ("multi_similarity", "DIML")]
@@ -39,13 +39,13 @@ def test_smoke(smoke):
     assert record.finished and rows(record) == [(*x, method) for x in TRAINED for method in ("cosine", "DIML")]
     assert all(x in printed(executed) for x in ("memory of the device:", "memory of the machine:", "disk:", "time:", "2 networks"))
     for r in record.rows[1:]:
-        assert set(r["result"]["by_class"]) == set(r["result"]["official"]) == set(METRICS) and all(0 <= x <= 1 for x in r["result"]["official"].values())
-    assert [p.name for p in (out / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"] and len(pooled_table(Pooled([record]))) == 6
+        assert set(r["result"]["by_class"]) == set(r["result"]["official"]) == set(METRIC_NAMES) and all(0 <= x <= 1 for x in r["result"]["official"].values())
+    assert [p.name for p in (out / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"] and len(pooled_table(PooledRecords([record]))) == 6
 
 
 def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
     "Also when another process loads the images."
-    reproduce(NAME, "smoke", out=tmp_path, params=dict(workers=1), threads=1)
+    run_experiment(NAME, "smoke", out=tmp_path, params=dict(workers=1), threads=1)
     record, again = (find_record(NAME, "smoke", results=out / "results") for out in (smoke[0], tmp_path))
     assert again.hash == record.hash and [(r["config"], r["result"]) for r in again.rows] == [(r["config"], r["result"]) for r in record.rows]
 
@@ -66,16 +66,16 @@ def small_cub(tmp_path, monkeypatch):
     "DIML_DATA with a small CUB, made by `fetch` from an archive of the published layout."
     (tmp_path / "data").mkdir(), (tmp_path / "archives").mkdir()
     archive = birds(tmp_path / "archives")
-    file = SOURCES["cub"].files[0]._replace(places=(), checksum=f"sha256:{sha256(archive)}")
-    monkeypatch.setitem(SOURCES, "cub", replace(SOURCES["cub"], files=(file,), counts={"train": (24, 8), "test": (24, 8)}))
-    fetch("cub", root=tmp_path / "data", archives=tmp_path / "archives")
+    file = DATASETS["cub"].files[0]._replace(places=(), checksum=f"sha256:{sha256(archive)}")
+    monkeypatch.setitem(DATASETS, "cub", replace(DATASETS["cub"], files=(file,), counts={"train": (24, 8), "test": (24, 8)}))
+    prepare_dataset("cub", root=tmp_path / "data", archives=tmp_path / "archives")
     monkeypatch.setenv("DIML_DATA", str(tmp_path / "data")), monkeypatch.setenv("DIML_CACHE", str(tmp_path / "cache"))
 
 
 def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
     "ResNet-50 and both losses of the paper on small archives; only size and duration are other, and random weights, as the published ones must be downloaded."
     params = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
-    executed = reproduce(NAME, "paper", out=tmp_path / "out", params=params, threads=1)
+    executed = run_experiment(NAME, "paper", out=tmp_path / "out", params=params, threads=1)
     record = find_record(NAME, "paper, changed", results=tmp_path / "out" / "results", dataset="cub", seed=0)
     losses = ("margin", "multi_similarity")
     assert rows(record) == [(*x, m) for x in [TRAINED[0], *((loss, kind) for loss in losses for kind in ("baseline", "DIML"))] for m in ("cosine", "DIML")]
@@ -90,7 +90,7 @@ def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch):
     "Without the images the bill is printed nevertheless, for the published numbers of images; then it stops and names the command."
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
-    with pytest.raises(RuntimeError, match=NAME): reproduce(NAME, "paper", out=tmp_path / "out", params=dict(dataset="sop", backbone="efficientnet_lite0"), threads=1)
+    with pytest.raises(RuntimeError, match=NAME): run_experiment(NAME, "paper", out=tmp_path / "out", params=dict(dataset="sop", backbone="efficientnet_lite0"), threads=1)
     (executed,) = (tmp_path / "out").glob("*.ipynb")
     text = printed(executed)
     steps = 100 * ((59551 - round(.2 * 59551)) // 112)
@@ -99,19 +99,19 @@ def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch):
 
 
 def test_the_grid_of_the_paper():
-    assert {p["dataset"] for _, p in runs("paper")} == {"cub", "cars", "sop"} and {n for n, _ in runs("paper")} == {NAME}
-    assert [p for n, p in runs("full", [NAME])] == [dict(dataset="emoji_vendors", seed=s) for s in range(3)]
+    assert {p["dataset"] for _, p in expand_grid("paper")} == {"cub", "cars", "sop"} and {n for n, _ in expand_grid("paper")} == {NAME}
+    assert [p for n, p in expand_grid("full", [NAME])] == [dict(dataset="emoji_vendors", seed=s) for s in range(3)]
 
 
 def test_the_size_of_images_belongs_to_a_run(tmp_path):
     "Another size, or other first weights, is another run; random weights come back by the seed when a run goes on."
     kind = dict(backbone="efficientnet_lite0", pretrained=False, image_size=64, loss="multi_similarity", embedding_dim=8, epochs=1, batch_size=4, validation=0.)
-    images = few().take(range(8))
-    model = fit(TrainConfig(**kind), tmp_path, images=images)
+    images = few().select(range(8))
+    model = train(TrainConfig(**kind), tmp_path, images=images)
     before = model.read_bytes()
-    fit(TrainConfig(**kind), tmp_path, images=images)
+    train(TrainConfig(**kind), tmp_path, images=images)
     trained = load_trained(tmp_path)
     assert model.read_bytes() == before and trained.backbone.image_size == 64
     for change, message in ((dict(image_size=96), "image_size: 64 there, 96 now"), (dict(pretrained=True), "pretrained: False there, True now")):
-        with pytest.raises(ValueError, match=message): fit(TrainConfig(**kind | change), tmp_path, images=images)
-    assert backbone_of(TrainConfig(backbone="torchvision/resnet18"), pretrained=False).image_size == 224
+        with pytest.raises(ValueError, match=message): train(TrainConfig(**kind | change), tmp_path, images=images)
+    assert build_backbone(TrainConfig(backbone="torchvision/resnet18"), pretrained=False).image_size == 224

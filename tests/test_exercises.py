@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
-CELLS = [c for c in json.loads((REPOSITORY / "nbs" / "90_exercises.ipynb").read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-SOLUTIONS = {path.stem.split("_", 1)[1]: path for path in sorted((REPOSITORY / "nbs" / "solutions").glob("*.py"))}
+CELLS = [c for c in json.loads((REPO_ROOT / "nbs" / "90_exercises.ipynb").read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+SOLUTIONS = {path.stem.split("_", 1)[1]: path for path in sorted((REPO_ROOT / "nbs" / "solutions").glob("*.py"))}
 
 
 def name_of(source):
@@ -100,10 +100,10 @@ VARIANTS = [
     ("finished", "abs().sum(1)", "sum(1).abs()"),
     ("unmatched_similarity", "marginals(a, b)", "marginals(b, a)"),
     ("unmatched_similarity", "(mean_bc * partner_bc).sum(1)", "F.cosine_similarity(mean_bc, partner_bc)"),
-    ("best_cell_similarity", "(mass_b_bm * local_bnm.amax(1)).sum(1)", "local_bnm.amax(1).mean(1)"),
+    ("best_cell_similarity", "(mass_b_bm * cosine_bnm.amax(1)).sum(1)", "cosine_bnm.amax(1).mean(1)"),
     ("best_cell_similarity", "/ 2", "/ 1"),
     ("cell_contributions", ".sum(2)", ".sum(1)"),
-    ("cell_contributions", "(found.plan_bnm * found.local_bnm).sum(2)", "found.mass_a_bn * found.local_bnm.amax(2)"),
+    ("cell_contributions", "(found.plan_bnm * found.cosine_bnm).sum(2)", "found.mass_a_bn * found.cosine_bnm.amax(2)"),
     ("training_images", "torch.isin(label_n, classes[:len(classes) // 2])", "label_n < label_n.max() // 2"),
     ("training_images", "classes[:len", "classes[-len"),
     ("list_metrics", "(right_k * precision_k).sum() / r", "(right_k * precision_k).sum() / right_k.sum().clamp_min(1)"),
@@ -112,7 +112,7 @@ VARIANTS = [
     ("gain_interval", "gain_q, lot = new_q - base_q", "gain_q, lot = new_q - base_q[torch.randperm(len(base_q))]"),
     ("reranked", "cosine_k[:top] + similarity_k", "similarity_k"),
     ("reranked", "descending=True", "descending=False"),
-    ("similarity_for_training", "(plan_bnm * local_bnm)", "(plan_bnm * local_bnm.detach() + 0 * local_bnm)"),
+    ("similarity_for_training", "(plan_bnm * cosine_bnm)", "(plan_bnm * cosine_bnm.detach() + 0 * cosine_bnm)"),
     ("positive_loss", "(distance_p1[:, 0] - beta_p + margin).relu().mean()", "(z := distance_p1[:, 0] - beta_p + margin)[z > 0].mean()"),
     ("positive_loss", "distance_p1[:, 0] - beta_p", "distance_p1[:, 0] - beta_p.mean()"),
     ("choose_eps", "score(best, 'test')", "score(best, 'held_out')"),

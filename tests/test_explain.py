@@ -7,44 +7,44 @@ import nbformat
 import pytest
 import torch
 
-from diml_nb.core import REPOSITORY, data_dir
-from diml_nb.explain import PARTS, decompose, deletion_curves, difference, exact, faithfulness, flow_accuracy, flows, hide, pooled_cosine, receptive_field, what_if
-from diml_nb.features import Features, get_backbone, pool
-from diml_nb.marginals import MARGINALS
-from diml_nb.matching import PLANS, match
-from diml_nb.scenes import Correspondences
+from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.explain.decomposition import DECOMPOSITION_KINDS, decompose, deletion_curves, score_difference, exact_match, faithfulness, flow_accuracy, flow_table, occlude, cosine_decomposition, effective_receptive_field, match_reweighted
+from diml_nb.features.grid import Features, get_backbone, grid_features
+from diml_nb.ot.marginals import MARGINAL_RULES
+from diml_nb.ot.matching import PLAN_KINDS, match
+from diml_nb.datasets.scenes import Correspondences
 
 
 def features(count: int, grid: int = 4, dtype=torch.float32) -> Features:
-    return pool(torch.rand(count, 8, 2 * grid, 2 * grid, dtype=dtype), grid=grid)
+    return grid_features(torch.rand(count, 8, 2 * grid, 2 * grid, dtype=dtype), grid=grid)
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", PLAN_KINDS)
 def test_every_decomposition_adds_up(plan, dtype):
     a, b = features(5, dtype=dtype), features(5, grid=3, dtype=dtype)
     found = match(a, b, plan=plan)
     for index in range(5):
-        for by in PARTS:
+        for by in DECOMPOSITION_KINDS:
             parts = decompose(found, by, index=index)
             assert abs(parts.residual) < (1e-6 if dtype == torch.float32 else 1e-12) and len(parts.names) == len(parts.value_k)
-        assert flows(found, index=index).contribution.sum() == pytest.approx(found.similarity_b[index].item(), abs=1e-6)
+        assert flow_table(found, index=index).contribution.sum() == pytest.approx(found.similarity_b[index].item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("rule", MARGINALS)
+@pytest.mark.parametrize("rule", MARGINAL_RULES)
 def test_what_if_nothing_changes(rule):
     a, b = features(1), features(6)
-    for plan in PLANS:
-        torch.testing.assert_close(what_if(a, b, plan=plan, marginals=rule).similarity_b, match(a, b, plan=plan, marginals=rule).similarity_b)
-        torch.testing.assert_close(what_if(a, b, plan=plan, marginals=rule, weight_n=torch.full((16,), 3.0)).plan_bnm, match(a, b, plan=plan, marginals=rule).plan_bnm)
+    for plan in PLAN_KINDS:
+        torch.testing.assert_close(match_reweighted(a, b, plan=plan, marginals=rule).similarity_b, match(a, b, plan=plan, marginals=rule).similarity_b)
+        torch.testing.assert_close(match_reweighted(a, b, plan=plan, marginals=rule, weight_n=torch.full((16,), 3.0)).plan_bnm, match(a, b, plan=plan, marginals=rule).plan_bnm)
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", PLAN_KINDS)
 def test_dropped_cells_are_as_if_they_had_never_been(plan):
     "In A, in B, and under every plan: the same as matching images without these cells."
     a, b = features(1, dtype=torch.float64), features(4, dtype=torch.float64)
     kept_n, kept_m = torch.rand(16) > 0.4, torch.rand(16) > 0.4
-    found = what_if(a, b, weight_n=kept_n.double(), weight_m=kept_m.double(), plan=plan, tol=1e-10, max_iter=5000)
+    found = match_reweighted(a, b, weight_n=kept_n.double(), weight_m=kept_m.double(), plan=plan, tol=1e-10, max_iter=5000)
     less = match(Features(a.local_bcn[..., kept_n], a.norm_bn[:, kept_n], a.global_bc, 4), Features(b.local_bcn[..., kept_m], b.norm_bn[:, kept_m], b.global_bc, 4), plan=plan, tol=1e-10, max_iter=5000)
     torch.testing.assert_close(found.plan_bnm[:, kept_n][:, :, kept_m], less.plan_bnm, atol=1e-8, rtol=0)
     assert found.plan_bnm[:, ~kept_n].abs().sum() < 1e-12 and found.plan_bnm[:, :, ~kept_m].abs().sum() < 1e-12
@@ -52,25 +52,25 @@ def test_dropped_cells_are_as_if_they_had_never_been(plan):
 
 def test_a_pair_alone_is_a_pair_in_a_batch():
     a, b = features(1), features(3)
-    whole = exact(match(a, b), index=2), exact(match(a, b[2]))
+    whole = exact_match(match(a, b), index=2), exact_match(match(a, b[2]))
     torch.testing.assert_close(whole[0].plan_bnm, whole[1].plan_bnm)
-    assert abs(difference(match(a, b), 0, 2).residual) < 1e-6
-    torch.testing.assert_close(pooled_cosine(a, b).plan_bnm[1], pooled_cosine(a, b[1]).plan_bnm[0])
+    assert abs(score_difference(match(a, b), 0, 2).residual) < 1e-6
+    torch.testing.assert_close(cosine_decomposition(a, b).plan_bnm[1], cosine_decomposition(a, b[1]).plan_bnm[0])
 
 
 @pytest.mark.parametrize("wrong", (dict(weight_n=torch.ones(5)), dict(weight_n=-torch.ones(16)), dict(weight_m=torch.zeros(16)), dict(weight_m=torch.full((16,), torch.nan)), dict(plan="exact"), dict(eps=0)))
 def test_what_if_refuses(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))): what_if(features(1), features(1), **wrong)
+    with pytest.raises(ValueError, match=next(iter(wrong))): match_reweighted(features(1), features(1), **wrong)
 
 
 def test_hiding_touches_only_what_it_should():
     image = torch.rand(3, 50, 70)                          # not square, and no multiple of the grid
     for fill in ("blur", "mean"):
-        hidden = hide(image, torch.eye(16, dtype=torch.bool), fill)
+        hidden = occlude(image, torch.eye(16, dtype=torch.bool), fill)
         changed = (hidden != image).any(1)
         assert changed.any((1, 2)).all() and (changed.sum(0) <= 1).all()            # each pixel belongs to one cell
         assert changed.sum() > 0.99 * 50 * 70
-    with pytest.raises(ValueError, match="noise"): hide(image, torch.eye(16, dtype=torch.bool), "noise")
+    with pytest.raises(ValueError, match="noise"): occlude(image, torch.eye(16, dtype=torch.bool), "noise")
 
 
 def test_hidden_shares_are_those_of_whole_cells():
@@ -85,7 +85,7 @@ def test_the_insertion_curve_is_the_other_one_read_backwards():
     score = lambda images: (images * weights).mean((1, 2, 3))
     least_first = deletion_curves(score, image, order.flip(0)[None], steps=4)[0]
     shown = [torch.isin(torch.arange(16), order[:k]) for k in (0, 4, 8, 12, 16)]
-    insertion = score(hide(image, ~torch.stack(shown))).double() / score(image[None]).double()
+    insertion = score(occlude(image, ~torch.stack(shown))).double() / score(image[None]).double()
     torch.testing.assert_close(insertion, least_first.flip(0))
 
 
@@ -105,9 +105,9 @@ def test_flow_accuracy_counts_only_what_leaves_visible_cells():
 
 def test_a_field_follows_its_cell():
     backbone, images = get_backbone(), torch.rand(2, 3, 224, 224)
-    top, bottom = (receptive_field(backbone, images, cell) for cell in (3, 45))
+    top, bottom = (effective_receptive_field(backbone, images, cell) for cell in (3, 45))
     assert top[:112].sum() > 0.5 > bottom[:112].sum()
-    with pytest.raises(ValueError, match="49"): receptive_field(backbone, images, 49)
+    with pytest.raises(ValueError, match="49"): effective_receptive_field(backbone, images, 49)
 
 
 TWO = [str(data_dir() / "emoji" / "pineapple" / f"{design}.png") for design in ("emojione", "noto")]
@@ -133,7 +133,7 @@ def test_explorers_leave_pictures_where_nothing_is_live(tmp_path):
     "Papermill runs the page; each of its four explorers leaves a picture with a text alternative beside the widget."
     import papermill
 
-    done = papermill.execute_notebook(str(REPOSITORY / "nbs" / "explore" / "explorers.ipynb"), str(tmp_path / "out.ipynb"), kernel_name="python3", progress_bar=False)
+    done = papermill.execute_notebook(str(REPO_ROOT / "nbs" / "explore" / "explorers.ipynb"), str(tmp_path / "out.ipynb"), kernel_name="python3", progress_bar=False)
     outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells if cell.cell_type == "code" for o in cell.outputs]
     pictures = [o.data["text/html"] for o in outputs if "text/html" in o.get("data", {})]
     widgets = [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]

@@ -5,11 +5,11 @@ import pytest
 import torch
 from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, copy_of_the_book, lab, run_in_lab, voila
 
-from diml_nb.core import data_dir
-from diml_nb.explain import flows, trace, what_if
-from diml_nb.explorer import look
-from diml_nb.features import pool
-from diml_nb.matching import match
+from diml_nb._internal.core import data_dir
+from diml_nb.explain.decomposition import flow_table, sinkhorn_trace, match_reweighted
+from diml_nb.viz.widgets.pair import prepare_image
+from diml_nb.features.grid import grid_features
+from diml_nb.ot.matching import match
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 RULE = "cross_correlation_norm2"                       # the one the page begins with
@@ -18,11 +18,11 @@ RULE = "cross_correlation_norm2"                       # the one the page begins
 @pytest.fixture(scope="module")
 def maps():
     "Feature maps of the two pineapples of the page."
-    return [look(data_dir() / "emoji" / "pineapple" / f"{design}.png").map_bchw for design in ("emojione", "noto")]
+    return [prepare_image(data_dir() / "emoji" / "pineapple" / f"{design}.png").map_bchw for design in ("emojione", "noto")]
 
 
 def features(maps, grid=7):
-    return [pool(x, grid=grid) for x in maps]
+    return [grid_features(x, grid=grid) for x in maps]
 
 
 class Pair:
@@ -71,7 +71,7 @@ def check_pair(page, maps):
     found = match(a, b, marginals=RULE, eps=eps)
     assert abs(pair.score() - found.similarity_b.item()) < 3e-4              # the page shows three digits of eps
     assert pair.ribbons() != before[0] and pair.table() != before[1]
-    best = flows(found, top=12)
+    best = flow_table(found, top=12)
     for row, a_cell, b_cell, contribution in zip(pair.table(), best.a, best.b, best.contribution):
         assert row[0] == a_cell and row[1] == b_cell and abs(float(row[4]) - contribution) < 3e-4
 
@@ -90,7 +90,7 @@ def check_pair(page, maps):
     pair.cell("a", 5).focus()
     pair.changed(lambda: page.keyboard.press("x"))
     kept = (torch.arange(16) != 5).float()
-    dropped = what_if(*small, weight_n=kept, marginals=RULE, eps=eps).similarity_b.item()
+    dropped = match_reweighted(*small, weight_n=kept, marginals=RULE, eps=eps).similarity_b.item()
     assert abs(pair.score() - dropped) < 3e-4 and "1 cell dropped" in pair.view.inner_text()
 
 
@@ -136,7 +136,7 @@ def check_iterations(page, maps):
     box.locator(".widget-slider", has=page.get_by_text("iteration", exact=True)).locator(".noUi-handle").focus()
     for _ in range(3): page.keyboard.press("ArrowRight")
     found = match(*features(maps, grid=3), marginals=RULE)
-    error = trace(found).err_k[3].item()
+    error = sinkhorn_trace(found).marginal_error_k[3].item()
     says = box.locator(".diml-says")
     page.wait_for_function("e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=20_000)
     assert float(re.search(r", ([\d.e+-]+) of the mass", says.inner_text())[1]) == pytest.approx(error, rel=0.01)
@@ -154,7 +154,7 @@ def check_steps(page, maps):
     box.locator("input[type=number]").fill("1.2")
     box.locator("input[type=number]").press("Enter")
     box.locator("input[type=checkbox]").check()
-    box.get_by_text(f"{(found.global_b + found.similarity_b).item():,.4g}.").wait_for(timeout=20_000)
+    box.get_by_text(f"{(found.global_cosine_b + found.similarity_b).item():,.4g}.").wait_for(timeout=20_000)
     box.screenshot(path=SCREENSHOTS / "lab-steps.png")
 
 
@@ -207,9 +207,9 @@ def test_labels_stay_text(tmp_path, maps):
             (folder / label / f"{design}{HOSTILE if label == HOSTILE else ''}.png").write_bytes((data_dir() / "emoji" / ("owl" if label == "other" else "key") / f"{design}.png").read_bytes())
     code = f"""
 from IPython.display import display
-from diml_nb.data import get_dataset
-from diml_nb.explorer import PairExplorer
-from diml_nb.gallery import RetrievalExplorer
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.viz.widgets.pair import PairExplorer
+from diml_nb.viz.widgets.ranking import RetrievalExplorer
 images = get_dataset({str(folder)!r})
 display(PairExplorer(images.paths[0], images.paths[1], labels=({HOSTILE!r}, 'b')), PairExplorer(images.paths[0], images.paths[2], grid=4), RetrievalExplorer(images))
 """

@@ -4,18 +4,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diml_nb.features import Features, pool
-from diml_nb.marginals import MARGINALS, marginals
-from diml_nb.matching import PLANS, match, similarity_matrix
-from diml_nb.metrics import class_interval, retrieval_metrics
-from diml_nb.kernels import _share
-from diml_nb.retrieval import rerank, search, shortlist_similarity
-from diml_nb.sinkhorn import sinkhorn
+from diml_nb.features.grid import Features, grid_features
+from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
+from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
+from diml_nb.retrieval.metrics import class_bootstrap_ci, retrieval_metrics
+from diml_nb.ot.native import parallel_map
+from diml_nb.retrieval.search import rerank, search, score_shortlist
+from diml_nb.ot.sinkhorn import sinkhorn
 
 
 @pytest.fixture
 def x() -> Features:
-    return pool(torch.rand(12, 8, 7, 7))
+    return grid_features(torch.rand(12, 8, 7, 7))
 
 
 NAN = float("nan")
@@ -24,14 +24,14 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "make,error,message",
     [
-        (lambda: pool(torch.rand(8, 7, 7)), ValueError, r"map_bchw.*\(b, c, h, w\).*\(8, 7, 7\)"),
-        (lambda: pool(torch.rand(0, 8, 7, 7)), ValueError, r"map_bchw.*none of them empty.*\(0, 8, 7, 7\)"),
-        (lambda: pool(torch.ones(2, 8, 7, 7, dtype=torch.long)), TypeError, "map_bchw.*floating.*int64"),
-        (lambda: pool(torch.full((2, 8, 7, 7), NAN)), ValueError, "map_bchw: 784 of 784 values are NaN"),
-        (lambda: pool([[1.0]]), TypeError, "map_bchw.*list"),
-        (lambda: pool(torch.rand(2, 8, 7, 7), grid=0), ValueError, "grid.*at least 1"),
-        (lambda: pool(torch.rand(2, 8, 7, 7), grid=2.0), ValueError, "grid.*whole"),
-        (lambda: pool(torch.rand(2, 8, 7, 7), global_power=-1), ValueError, "global_power"),
+        (lambda: grid_features(torch.rand(8, 7, 7)), ValueError, r"map_bchw.*\(b, c, h, w\).*\(8, 7, 7\)"),
+        (lambda: grid_features(torch.rand(0, 8, 7, 7)), ValueError, r"map_bchw.*none of them empty.*\(0, 8, 7, 7\)"),
+        (lambda: grid_features(torch.ones(2, 8, 7, 7, dtype=torch.long)), TypeError, "map_bchw.*floating.*int64"),
+        (lambda: grid_features(torch.full((2, 8, 7, 7), NAN)), ValueError, "map_bchw: 784 of 784 values are NaN"),
+        (lambda: grid_features([[1.0]]), TypeError, "map_bchw.*list"),
+        (lambda: grid_features(torch.rand(2, 8, 7, 7), grid=0), ValueError, "grid.*at least 1"),
+        (lambda: grid_features(torch.rand(2, 8, 7, 7), grid=2.0), ValueError, "grid.*whole"),
+        (lambda: grid_features(torch.rand(2, 8, 7, 7), global_power=-1), ValueError, "global_power"),
     ],
 )
 def test_pool(make, error, message):
@@ -87,9 +87,9 @@ def test_match(x):
         with pytest.raises(TypeError, match="a, b: expected float32 or float64, all on one device"):
             match(x, other)
     with pytest.raises(ValueError, match="b: expected 2 images as in a, or one, got 3"):
-        marginals(x[:2], x[:3])
+        compute_marginals(x[:2], x[:3])
     with pytest.raises(ValueError, match="same number of channels"):
-        similarity_matrix(x, pool(torch.rand(2, 5, 7, 7)))
+        similarity_matrix(x, grid_features(torch.rand(2, 5, 7, 7)))
 
 
 def test_retrieval(x):
@@ -104,7 +104,7 @@ def test_retrieval(x):
         (lambda: retrieval_metrics(ranking, torch.zeros(11).long(), torch.zeros(12).long()), "ranking.index_qk.*11 queries"),
         (lambda: retrieval_metrics(ranking, torch.zeros(12), torch.zeros(12)), "labels_q.*whole number"),
         (lambda: retrieval_metrics(ranking, torch.zeros(12).long(), torch.zeros(5).long()), "positions in a gallery of 5"),
-        (lambda: class_interval(torch.rand(5), torch.zeros(5).long()), "at least two classes"),
+        (lambda: class_bootstrap_ci(torch.rand(5), torch.zeros(5).long()), "at least two classes"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -113,19 +113,19 @@ def test_retrieval(x):
 # the faults of the official code (facts of the design, numbers as there)
 
 
-@pytest.mark.parametrize("rule", MARGINALS)
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("rule", MARGINAL_RULES)
+@pytest.mark.parametrize("plan", PLAN_KINDS)
 @pytest.mark.parametrize("shared_stop", (False, True))
 def test_no_mass_is_uniform_and_said_so(x, rule, plan, shared_stop):
     "Fault 5: an image that has nothing in common with the other one was NaN and came first."
     nothing = replace(x[:2], local_bcn=-x.local_bcn[:2])
     found = match(nothing, x[2:4], marginals=rule, plan=plan, shared_stop=shared_stop)
     assert torch.isfinite(found.similarity_b).all() and torch.isfinite(found.plan_bnm).all()
-    assert found.fallback_b.all() == (rule != "uniform")
+    assert found.used_uniform_b.all() == (rule != "uniform")
 
 
 def test_an_image_of_nothing_is_ranked_last(x):
-    blank = pool(torch.cat([torch.rand(11, 8, 7, 7), torch.zeros(1, 8, 7, 7)]))
+    blank = grid_features(torch.cat([torch.rand(11, 8, 7, 7), torch.zeros(1, 8, 7, 7)]))
     ranking = rerank(search(blank, blank, exclude_self=True), blank, blank, top_k=11)
     assert torch.isfinite(ranking.score_qk).all() and (ranking.index_qk[:11, -1] == 11).all()
 
@@ -160,12 +160,12 @@ def test_frozen_pairs_and_compaction_change_nothing():
     cost = torch.rand(9, 16, 16) * torch.linspace(0.1, 2, 9)[:, None, None]
     mass = torch.full((9, 16), 1 / 16)
     together = sinkhorn(cost, mass, mass, tol=1e-4, max_iter=60)
-    assert (together.err_b > 1e-4).any() and (together.err_b <= 1e-4).sum() > 4
+    assert (together.marginal_error_b > 1e-4).any() and (together.marginal_error_b <= 1e-4).sum() > 4
     for i in range(9):
         alone = sinkhorn(cost[i : i + 1], mass[:1], mass[:1], tol=1e-4, max_iter=60)
         assert torch.allclose(alone.plan_bnm[0], together.plan_bnm[i], atol=1e-6)
         columns = (together.plan_bnm[i].sum(0) - mass[i]).abs().sum()
-        assert abs(columns - together.err_b[i]) < 1e-5
+        assert abs(columns - together.marginal_error_b[i]) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
@@ -186,7 +186,7 @@ def test_a_constant_cost_changes_nothing(eps, low):
     "Costs far from zero but close together underflow in a kernel that looks at their span alone."
     cost, mass = low + 0.3 * torch.rand(4, 16, 16), torch.full((4, 16), 1 / 16)
     plan = sinkhorn(cost, mass, mass, eps=eps)
-    assert torch.isfinite(plan.plan_bnm).all() and (plan.err_b < 1e-2).all()
+    assert torch.isfinite(plan.plan_bnm).all() and (plan.marginal_error_b < 1e-2).all()
     assert torch.allclose(plan.plan_bnm, sinkhorn(cost - low, mass, mass, eps=eps).plan_bnm, atol=1e-4)
 
 
@@ -196,8 +196,8 @@ def test_the_error_is_a_number_where_cells_have_no_mass():
         cost, mass = 2 * torch.rand(8, 16, 16), torch.rand(8, 16) * (torch.rand(8, 16) > 0.8)
         mass = (mass + 1e-3 * (mass.sum(1, keepdim=True) == 0)).div((mass + 1e-3 * (mass.sum(1, keepdim=True) == 0)).sum(1, keepdim=True))
         plan = sinkhorn(cost, mass, mass.flip(1))
-        assert torch.isfinite(plan.err_b).all() and torch.isfinite(plan.plan_bnm).all()
-        assert ((plan.plan_bnm.sum(1) - mass.flip(1)).abs().sum(1) - plan.err_b).abs().max() < 1e-4
+        assert torch.isfinite(plan.marginal_error_b).all() and torch.isfinite(plan.plan_bnm).all()
+        assert ((plan.plan_bnm.sum(1) - mass.flip(1)).abs().sum(1) - plan.marginal_error_b).abs().max() < 1e-4
 
 
 def test_the_official_stop_is_refused_where_it_means_nothing():
@@ -207,7 +207,7 @@ def test_the_official_stop_is_refused_where_it_means_nothing():
 
 def test_opposite_cells_are_within_the_safe_span():
     "Cosines of -1 and 1 in one pair, at the paper's eps: the official rule applies, rounding included."
-    x = pool(torch.randn(40, 8, 7, 7))
+    x = grid_features(torch.randn(40, 8, 7, 7))
     both = replace(x, local_bcn=torch.cat([x.local_bcn[:, :, :8], -x.local_bcn[:, :, :8]], 2))
     assert torch.isfinite(match(both, both, shared_stop=True).similarity_b).all()
 
@@ -215,9 +215,9 @@ def test_opposite_cells_are_within_the_safe_span():
 def test_threads_are_given_back(x):
     "Also when a worker fails."
     kept = torch.get_num_threads()
-    _share(lambda part: None, [1, 2, 3], torch.device("cuda"))
+    parallel_map(lambda part: None, [1, 2, 3], torch.device("cuda"))
     with pytest.raises(ZeroDivisionError):
-        _share(lambda part: 1 / 0, [1, 2, 3], torch.device("cpu"))
+        parallel_map(lambda part: 1 / 0, [1, 2, 3], torch.device("cpu"))
     assert torch.get_num_threads() == kept
 
 
@@ -233,6 +233,6 @@ def test_gradient_through_the_iterations():
 def test_options_of_rerank_reach_match(x):
     ranking = search(x, x, exclude_self=True, top_k=4)
     options = dict(marginals="cross_correlation_norm", plan="best_cell")
-    found = shortlist_similarity(ranking, x, x, top_k=4, **options)
+    found = score_shortlist(ranking, x, x, top_k=4, **options)
     for i in (0, 7):
         assert torch.allclose(found.similarity_qk[i], match(x[i], x[ranking.index_qk[i]], **options).similarity_b, atol=1e-6)

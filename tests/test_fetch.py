@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np, pytest
 from PIL import Image
 from scipy.io import savemat
-from diml_nb.core import data_dir, sha256
-from diml_nb.data import SOURCES, File, get_dataset, verify
-from diml_nb.fetch import MAKERS, fetch
-from diml_nb.scenes import correspondences
+from diml_nb._internal.core import data_dir, sha256
+from diml_nb.datasets.dataset import DATASETS, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.preprocess import BUILDERS, prepare_dataset
+from diml_nb.datasets.scenes import true_correspondences
 
 
 def picture(n, suffix='JPEG', size=(60, 40)):
@@ -80,8 +80,8 @@ def ready(tmp_path, monkeypatch):
     root.mkdir(), archives.mkdir()
     def make(name, **changes):
         counts = CLASSIC[name](archives)
-        files = tuple(f._replace(places=(), checksum=f'sha256:{sha256(archives/f.name)}' if f.checksum else '') for f in SOURCES[name].files)
-        monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], **dict(files=files, counts=counts) | changes))
+        files = tuple(f._replace(places=(), checksum=f'sha256:{sha256(archives/f.name)}' if f.checksum else '') for f in DATASETS[name].files)
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], **dict(files=files, counts=counts) | changes))
         return root, archives
     return make
 
@@ -89,11 +89,11 @@ def ready(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', CLASSIC)
 def test_layout(ready, name):
     root, archives = ready(name)
-    fetch(name, root=root, archives=archives)
+    prepare_dataset(name, root=root, archives=archives)
     images = get_dataset(name, root=root)
-    expected = SOURCES[name].counts
+    expected = DATASETS[name].counts
     assert {s: (images.split_n.count(s), len(images.subset(s).label_n.unique())) for s in set(images.split_n)} == expected
-    assert verify(name, root=root) == len(images) == sum(n for n, _ in expected.values())
+    assert verify_dataset(name, root=root) == len(images) == sum(n for n, _ in expected.values())
     assert [p.name for p in root.iterdir()] == [name]
     assert set(images.subset('train').label_n.tolist()).isdisjoint(images.label_n[[i for i, s in enumerate(images.split_n) if s != 'train']].tolist())
     assert all(Image.open(p).format == 'JPEG' for p in images.paths)
@@ -101,37 +101,37 @@ def test_layout(ready, name):
 
 def test_cub_boxes_parts_and_correspondences(ready):
     root, archives = ready('cub')
-    images = get_dataset('cub', root=fetch('cub', root=root, archives=archives).parent)
+    images = get_dataset('cub', root=prepare_dataset('cub', root=root, archives=archives).parent)
     assert images.classes == ('001.Auk', '002.Blue_Jay', '003.Coot', '004.Red_faced_Emu') and images.split_n == ('train',)*6 + ('test',)*6   # not train_test_split.txt
-    assert images[4].extra['box'].tolist() == [5, 2, 30, 25] and images.extra['parts'].shape == (12, 15, 3)
-    assert images[0].extra['parts'][14].tolist() == [26, 20, 1] and images[2].extra['parts'][0].tolist() == [0, 0, 0]
-    found = correspondences(images[0], images[1], 7)
-    assert found.visible_n.sum() > 2 and found.flow_nm.sum() == pytest.approx(found.cover_n.sum())   # every part of the first is seen in the second
-    assert correspondences(images[0], images[2], 7).visible_n.sum() <= 1   # only the beak
+    assert images[4].metadata['box'].tolist() == [5, 2, 30, 25] and images.metadata['parts'].shape == (12, 15, 3)
+    assert images[0].metadata['parts'][14].tolist() == [26, 20, 1] and images[2].metadata['parts'][0].tolist() == [0, 0, 0]
+    found = true_correspondences(images[0], images[1], 7)
+    assert found.visible_n.sum() > 2 and found.flow_nm.sum() == pytest.approx(found.coverage_n.sum())   # every part of the first is seen in the second
+    assert true_correspondences(images[0], images[2], 7).visible_n.sum() <= 1   # only the beak
 
 
 def test_cars_names_and_boxes(ready):
     root, archives = ready('cars')
-    images = get_dataset('cars', root=fetch('cars', root=root, archives=archives).parent)
-    assert images.classes == ('001', '002', '003', '004') and images[6].extra['model'] == 'Ram C/V Cargo Van' and images[0].extra['box'].tolist() == [4, 3, 46, 30]
+    images = get_dataset('cars', root=prepare_dataset('cars', root=root, archives=archives).parent)
+    assert images.classes == ('001', '002', '003', '004') and images[6].metadata['model'] == 'Ram C/V Cargo Van' and images[0].metadata['box'].tolist() == [4, 3, 46, 30]
     assert [p.name for p in images.paths[:3]] == ['000001.jpg', '000005.jpg', '000009.jpg']
 
 
 def test_sop_and_inshop(ready):
     root, archives = ready('sop')
-    images = get_dataset('sop', root=fetch('sop', root=root, archives=archives).parent)
-    assert images.classes == ('1', '2', '3', '4') and images[7].extra['category'] == 'coffee_maker'
+    images = get_dataset('sop', root=prepare_dataset('sop', root=root, archives=archives).parent)
+    assert images.classes == ('1', '2', '3', '4') and images[7].metadata['category'] == 'coffee_maker'
     ready('inshop')
-    shop = get_dataset('inshop', root=fetch('inshop', root=root, archives=archives).parent)
-    assert set(shop.subset('query').label_n.tolist()) == set(shop.subset('gallery').label_n.tolist()) and shop[0].extra['box'].tolist() == [10, 4, 40, 35]
+    shop = get_dataset('inshop', root=prepare_dataset('inshop', root=root, archives=archives).parent)
+    assert set(shop.subset('query').label_n.tolist()) == set(shop.subset('gallery').label_n.tolist()) and shop[0].metadata['box'].tolist() == [10, 4, 40, 35]
 
 
 # what may be wrong
 
 @pytest.mark.parametrize('name', CLASSIC)
 def test_wrong_counts(ready, name):
-    root, archives = ready(name, counts=SOURCES[name].counts)   # the published ones
-    with pytest.raises(ValueError, match=f'{name}: expected .images, classes.*{SOURCES[name].counts["train"][0]}.*got'): fetch(name, root=root, archives=archives)
+    root, archives = ready(name, counts=DATASETS[name].counts)   # the published ones
+    with pytest.raises(ValueError, match=f'{name}: expected .images, classes.*{DATASETS[name].counts["train"][0]}.*got'): prepare_dataset(name, root=root, archives=archives)
     assert not list(root.iterdir())
 
 
@@ -139,14 +139,14 @@ def test_wrong_counts(ready, name):
 def test_wrong_checksum(tmp_path, name, monkeypatch):
     (tmp_path/'root').mkdir()
     CLASSIC[name](tmp_path)
-    monkeypatch.setattr('diml_nb.fetch.unpack', lambda *a, **k: pytest.fail('it was opened'))
-    with pytest.raises(ValueError, match='md5 is .* expected'): fetch(name, root=tmp_path/'root', archives=tmp_path)
+    monkeypatch.setattr('diml_nb.datasets.prepare.unpack', lambda *a, **k: pytest.fail('it was opened'))
+    with pytest.raises(ValueError, match='md5 is .* expected'): prepare_dataset(name, root=tmp_path/'root', archives=tmp_path)
     assert not list((tmp_path/'root').iterdir())
 
 
 def test_a_bomb(ready):
     root, archives = ready('cub', unpacked=3000)
-    with pytest.raises(ValueError, match='CUB_200_2011.tgz: more than the 3,000 bytes'): fetch('cub', root=root, archives=archives)
+    with pytest.raises(ValueError, match='CUB_200_2011.tgz: more than the 3,000 bytes'): prepare_dataset('cub', root=root, archives=archives)
     assert not list(root.iterdir())
 
 
@@ -154,8 +154,8 @@ def test_an_image_that_the_lists_name_is_not_there(ready, monkeypatch):
     root, archives = ready('sop')
     with zipfile.ZipFile(archives/'Stanford_Online_Products.zip') as z: members = {n: z.read(n) for n in z.namelist() if not n.endswith('11102_1.JPG')}
     pack(archives/'Stanford_Online_Products.zip', members)
-    monkeypatch.setitem(SOURCES, 'sop', replace(SOURCES['sop'], files=(File('Stanford_Online_Products.zip'),)))
-    with pytest.raises(ValueError, match='1 images of its lists are not in its archive: .*11102_1.JPG'): fetch('sop', root=root, archives=archives)
+    monkeypatch.setitem(DATASETS, 'sop', replace(DATASETS['sop'], files=(RemoteFile('Stanford_Online_Products.zip'),)))
+    with pytest.raises(ValueError, match='1 images of its lists are not in its archive: .*11102_1.JPG'): prepare_dataset('sop', root=root, archives=archives)
     assert not list(root.iterdir())
 
 
@@ -164,7 +164,7 @@ def test_a_list_that_leads_out_of_the_folder(ready, monkeypatch):
     for name in ('list_eval_partition.txt', 'list_bbox_inshop.txt'):
         text = (archives/name).read_text().replace('img/WOMEN/Dresses/id_00000001/00_0_front.jpg', '../../secret.jpg')
         (archives/name).write_text(text)
-    with pytest.raises(ValueError, match='secret.jpg.*leave'): fetch('inshop', root=root, archives=archives)
+    with pytest.raises(ValueError, match='secret.jpg.*leave'): prepare_dataset('inshop', root=root, archives=archives)
 
 
 def test_lists_that_disagree(ready):
@@ -172,86 +172,86 @@ def test_lists_that_disagree(ready):
     with tarfile.open(archives/'CUB_200_2011.tgz') as tar: members = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
     members['CUB_200_2011/image_class_labels.txt'] = members['CUB_200_2011/image_class_labels.txt'].replace(b'\n2 1\n', b'\n')
     pack(archives/'CUB_200_2011.tgz', members)
-    SOURCES['cub'] = replace(SOURCES['cub'], files=(File('CUB_200_2011.tgz'),))
-    with pytest.raises(ValueError, match='cub: expected'): fetch('cub', root=root, archives=archives)
+    DATASETS['cub'] = replace(DATASETS['cub'], files=(RemoteFile('CUB_200_2011.tgz'),))
+    with pytest.raises(ValueError, match='cub: expected'): prepare_dataset('cub', root=root, archives=archives)
 
 
 def test_inshop_must_be_placed_by_hand(tmp_path):
     (tmp_path/'root').mkdir()
     with pytest.raises(OSError, match='img.zip: its owners send it on request: ask them for it and place it at .*archives/img.zip') as error:
-        fetch('inshop', root=tmp_path/'root', archives=tmp_path/'archives')
-    assert all(file.name in str(error.value) for file in SOURCES['inshop'].files)   # all that are missing, at once
+        prepare_dataset('inshop', root=tmp_path/'root', archives=tmp_path/'archives')
+    assert all(file.name in str(error.value) for file in DATASETS['inshop'].files)   # all that are missing, at once
 
 
 def test_images_without_a_checksum_are_read(ready):
     root, archives = ready('inshop')
     with zipfile.ZipFile(archives/'img.zip') as z: names = [n for n in z.namelist() if n.endswith('.jpg')]
     pack(archives/'img.zip', {n: b'<html>log in</html>' for n in names})
-    with pytest.raises(ValueError, match='10 of 10 images cannot be used'): fetch('inshop', root=root, archives=archives)
+    with pytest.raises(ValueError, match='10 of 10 images cannot be used'): prepare_dataset('inshop', root=root, archives=archives)
     assert not list(root.iterdir())
 
 
 def test_what_cannot_be_loaded_again_does_not_take_the_place(ready):
     root, archives = ready('cub')
-    fetch('cub', root=root, archives=archives)
+    prepare_dataset('cub', root=root, archives=archives)
     before = get_dataset('cub', root=root).hash
     with tarfile.open(archives/'CUB_200_2011.tgz') as tar: members = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
     lines = members['CUB_200_2011/parts/part_locs.txt'].splitlines(keepends=True)
     members['CUB_200_2011/parts/part_locs.txt'] = b''.join(lines[:7] + lines[8:])
     pack(archives/'CUB_200_2011.tgz', members)
-    SOURCES['cub'] = replace(SOURCES['cub'], files=(File('CUB_200_2011.tgz'),))
-    with pytest.raises(ValueError, match='column parts must hold numbers'): fetch('cub', root=root, archives=archives, fresh=True)
+    DATASETS['cub'] = replace(DATASETS['cub'], files=(RemoteFile('CUB_200_2011.tgz'),))
+    with pytest.raises(ValueError, match='column parts must hold numbers'): prepare_dataset('cub', root=root, archives=archives, fresh=True)
     assert get_dataset('cub', root=root).hash == before
 
 
 def test_a_folder_of_somebody_else_is_not_replaced(ready):
     root, archives = ready('sop')
     (root/'sop').mkdir(), (root/'sop'/'notes.txt').write_text('mine')
-    with pytest.raises(OSError, match='sop holds files but no images.csv'): fetch('sop', root=root, archives=archives)
+    with pytest.raises(OSError, match='sop holds files but no images.csv'): prepare_dataset('sop', root=root, archives=archives)
     assert (root/'sop'/'notes.txt').read_text() == 'mine'
 
 
 def test_a_link_to_another_disk_stays_one(ready, tmp_path):
     root, archives = ready('sop')
     (tmp_path/'disk').mkdir(), (root/'sop').symlink_to(tmp_path/'disk')
-    fetch('sop', root=root, archives=archives)
-    assert (root/'sop').is_symlink() and (tmp_path/'disk'/'images.csv').exists() and verify('sop', root=root) == 8
+    prepare_dataset('sop', root=root, archives=archives)
+    assert (root/'sop').is_symlink() and (tmp_path/'disk'/'images.csv').exists() and verify_dataset('sop', root=root) == 8
 
 
 def test_an_old_set_is_brought_back_after_a_crash_between_two_renamings(ready):
     root, archives = ready('sop')
-    fetch('sop', root=root, archives=archives)
+    prepare_dataset('sop', root=root, archives=archives)
     (root/'.sop-killed').mkdir(), (root/'sop').rename(root/'.sop-killed'/'old')
-    SOURCES['sop'] = replace(SOURCES['sop'], files=(File('not-to-be-had.zip'),))   # offline: it cannot be made again
-    fetch('sop', root=root, archives=archives)
-    assert verify('sop', root=root) == 8
+    DATASETS['sop'] = replace(DATASETS['sop'], files=(RemoteFile('not-to-be-had.zip'),))   # offline: it cannot be made again
+    prepare_dataset('sop', root=root, archives=archives)
+    assert verify_dataset('sop', root=root) == 8
 
 
 def test_unknown_and_missing_lists(tmp_path):
-    with pytest.raises(ValueError, match="cannot fetch 'birds'; known: emoji"): fetch('birds', root=tmp_path)
+    with pytest.raises(ValueError, match="cannot fetch 'birds'; known: emoji"): prepare_dataset('birds', root=tmp_path)
     for name in ('emoji', 'emoji_vendors', 'emoji_scenes', 'stamp_scenes'):
-        with pytest.raises(FileNotFoundError, match='it lists what to make and is part of the repository'): fetch(name, root=tmp_path)
+        with pytest.raises(FileNotFoundError, match='it lists what to make and is part of the repository'): prepare_dataset(name, root=tmp_path)
 
 
-def test_every_source_can_be_made(): assert MAKERS.keys() == SOURCES.keys()
+def test_every_source_can_be_made(): assert BUILDERS.keys() == DATASETS.keys()
 
 
 def test_there_and_whole_is_left_alone(ready, monkeypatch):
     root, archives = ready('sop')
-    fetch('sop', root=root, archives=archives)
-    monkeypatch.setattr('diml_nb.fetch.obtain', lambda *a, **k: pytest.fail('it was fetched again'))
-    fetch('sop', root=root, archives=archives)
+    prepare_dataset('sop', root=root, archives=archives)
+    monkeypatch.setattr('diml_nb.datasets.prepare.fetch_file', lambda *a, **k: pytest.fail('it was fetched again'))
+    prepare_dataset('sop', root=root, archives=archives)
 
 
 @pytest.mark.parametrize('harm', ['gone', 'changed', 'half a table'])
 def test_not_whole_is_made_again(ready, harm):
     root, archives = ready('sop')
-    fetch('sop', root=root, archives=archives)
+    prepare_dataset('sop', root=root, archives=archives)
     before, victim = get_dataset('sop', root=root).hash, get_dataset('sop', root=root).paths[3]
     if harm == 'gone': victim.unlink()
     elif harm == 'changed': victim.write_bytes(picture(200))
     else: (root/'sop'/'images.csv').write_text(''.join((root/'sop'/'images.csv').read_text().splitlines(keepends=True)[:5]))
-    fetch('sop', root=root, archives=archives)
+    prepare_dataset('sop', root=root, archives=archives)
     assert get_dataset('sop', root=root).hash == before
 
 
@@ -267,13 +267,13 @@ def test_killed_while_it_is_made(tmp_path):
     with pytest.raises(FileNotFoundError, match='diml data fetch emoji_scenes'): get_dataset('emoji_scenes', root=tmp_path)
     for left in tmp_path.glob('.emoji_scenes-*'): os.utime(left, (0, 0))
     subprocess.run(command, check=True, capture_output=True)
-    assert get_dataset('emoji_scenes', root=tmp_path).hash == SOURCES['emoji_scenes'].hash and sorted(p.name for p in tmp_path.iterdir()) == ['emoji', 'emoji_scenes']
+    assert get_dataset('emoji_scenes', root=tmp_path).hash == DATASETS['emoji_scenes'].hash and sorted(p.name for p in tmp_path.iterdir()) == ['emoji', 'emoji_scenes']
 
 
 def test_from_the_command_line(ready, tmp_path):
     "A set placed by hand: fetch, verify, list, show."
     root, archives = ready('inshop')
-    code = 'import sys; from dataclasses import replace; from diml_nb.data import SOURCES; SOURCES["inshop"] = replace(SOURCES["inshop"], counts={"train": (5, 2), "query": (3, 2), "gallery": (2, 2)}); from diml_nb.cli import app; app()'
+    code = 'import sys; from dataclasses import replace; from diml_nb.datasets.dataset import DATASETS; DATASETS["inshop"] = replace(DATASETS["inshop"], counts={"train": (5, 2), "query": (3, 2), "gallery": (2, 2)}); from diml_nb.cli import app; app()'
     diml = lambda *words: subprocess.run([sys.executable, '-c', code, 'data', *words, '--root', str(root)], capture_output=True, text=True)
     for words, expected in ((('fetch', 'inshop', '--archives', str(archives)), f'inshop is at {root/"inshop"}'), (('verify', 'inshop'), '10 images verified'),
                             (('list',), '10 images  In-Shop Clothes Retrieval (DeepFashion), with a box  [here]'), (('show', 'inshop', '--out', str(tmp_path/'s.png')), 'query: 3 images, 2 classes')):

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from diml_nb.check import check_set, look_at
+from diml_nb.learning.dataset_check import check_dataset, read_image_facts
 from diml_nb.cli import app
-from diml_nb.core import data_dir
-from diml_nb.core import as_labels
-from diml_nb.data import ImageSet, first_half, get_dataset, load_csv, load_folder, shared_classes, verify
-from diml_nb.download import locked, obtain, replacing
-from diml_nb.embedding import balanced_batch, check_splits, evaluate, hold_out
+from diml_nb._internal.core import data_dir
+from diml_nb._internal.core import as_labels
+from diml_nb.datasets.dataset import ImageDataset, split_first_half, get_dataset, load_csv, load_folder, shared_classes, verify_dataset
+from diml_nb.datasets.download import file_lock, fetch_file, atomic_directory
+from diml_nb.learning.embedding import sample_balanced_batch, check_splits, evaluate_retrieval, split_classes
 
 
 def save(path: Path, colour="tan", size=(20, 10)) -> Path:
@@ -36,7 +36,7 @@ def tree(top: Path, *names: str) -> Path:
     return top
 
 
-def labels(images: ImageSet) -> dict[str, str]:
+def labels(images: ImageDataset) -> dict[str, str]:
     "File -> class."
     return {"/".join(p.parts[-2:]): images.classes[i] for p, i in zip(images.paths, images.label_n.tolist())}
 
@@ -207,7 +207,7 @@ def both_sides(tmp_path) -> Path:
         shared_classes,
         lambda x: check_splits(x, batch_size=4, validation=0),
         lambda x: check_splits(x, "evaluate"),
-        lambda x: verify(x.paths[0].parents[2]),
+        lambda x: verify_dataset(x.paths[0].parents[2]),
     ],
 )
 def test_shared_classes_are_said(tmp_path, call):
@@ -219,7 +219,7 @@ def test_shared_classes_are_said(tmp_path, call):
 def test_no_word_where_none_is_shared(four):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert shared_classes(load_folder(four)) == () and verify(four) == 4
+        assert shared_classes(load_folder(four)) == () and verify_dataset(four) == 4
 
 
 # names that are paths, paths that are none
@@ -246,7 +246,7 @@ def test_a_missing_set_whose_name_is_a_folder(tmp_path, monkeypatch):
 
 def test_home(four, monkeypatch):
     monkeypatch.setenv("HOME", str(four.parent))
-    assert len(get_dataset("~/photos")) == len(load_folder("~/photos")) == verify("~/photos") == 4
+    assert len(get_dataset("~/photos")) == len(load_folder("~/photos")) == verify_dataset("~/photos") == 4
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/1.png,b\n")
     assert len(get_dataset("~/photos/t.csv")) == len(load_csv("~/photos/t.csv")) == 2
     shutil.copytree(data_dir() / "emoji", four.parent / "data" / "emoji")
@@ -259,7 +259,7 @@ def test_a_pattern(tmp_path):
     assert load_folder(top, only={str(top / "train"), str(top / "test")}).classes == ("a", "b")
     images = get_dataset(str(top / "*" / "*" / "1.png"))
     assert len(images) == 2 and sorted(images.split_n) == ["test", "train"]
-    assert len(get_dataset(str(top / "t*"))) == verify(str(top / "**" / "[ab]")) == 4
+    assert len(get_dataset(str(top / "t*"))) == verify_dataset(str(top / "**" / "[ab]")) == 4
     with pytest.raises(ValueError, match="no file and no folder matches '.*x.png'"):
         get_dataset(str(top / "*" / "x.png"))
 
@@ -290,7 +290,7 @@ def test_separators_and_encodings(tmp_path, separator, encoding):
     (tmp_path / "t.csv").write_text("\r\n".join(separator.join(row) for row in rows), encoding=encoding)
     images = load_csv(tmp_path / "t.csv")
     assert images.classes == ("auk; great", "émeu") and images.split_n == ("train", "test")
-    assert images.extra["seen by"] == ("me", "you") and images.paths[0].name == "ä, 1.png"
+    assert images.metadata["seen by"] == ("me", "you") and images.paths[0].name == "ä, 1.png"
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_a_table_of_open_metric_learning(tmp_path):
     text = "label,path,split,is_query,is_gallery,category\n1,1.png,train,,,x\n1,2.png,train,,,x\n2,3.png,validation,True,True,y\n2,4.png,validation,True,True,y\n"
     (tmp_path / "df.csv").write_text(text)
     images = load_csv(tmp_path / "df.csv")
-    assert images.split_n == ("train", "train", "test", "test") and images.extra["is_query"] == ("", "", "True", "True")
+    assert images.split_n == ("train", "train", "test", "test") and images.metadata["is_query"] == ("", "", "True", "True")
     (tmp_path / "df.csv").write_text(text.replace("2,3.png,validation", "2,3.png,test"))
     assert load_csv(tmp_path / "df.csv").split_n == ("train", "train", "test", "val")
 
@@ -341,12 +341,12 @@ def test_labels_are_texts(tmp_path):
 
 
 def test_scenes_keep_a_class_called_na(tmp_path):
-    from diml_nb.scenes import make_emoji_scenes
+    from diml_nb.datasets.scenes import build_emoji_scenes
 
     for name in ("NA", "owl"):
         shutil.copytree(data_dir() / "emoji" / "owl", tmp_path / "emoji" / name)
     (tmp_path / "emoji" / "classes.csv").write_text("class,split\nNA,train\nowl,test\n")
-    rows = make_emoji_scenes({}, tmp_path / "new", tmp_path, each=1, per_split=1)
+    rows = build_emoji_scenes({}, tmp_path / "new", tmp_path, each=1, per_split=1)
     assert [*rows.label] == ["NA", "owl"]
 
 
@@ -363,16 +363,16 @@ def test_the_wrong_slash_is_said(tmp_path):
 def test_labels_of_any_make(made):
     numbers = [0, 0, 1, 1, 2, 2]
     assert torch.equal(as_labels(made(numbers), "label_n"), torch.tensor(numbers))
-    assert first_half(made(numbers)) == first_half(torch.tensor(numbers))
-    assert [x.tolist() for x in hold_out(made(numbers), 0.7)] == [x.tolist() for x in hold_out(torch.tensor(numbers), 0.7)]
-    images = ImageSet("x", tuple(map(Path, "abcdef")), made(numbers), ("p", "q", "r"), ["train"] * 6)
-    assert images.label_n.dtype == torch.int64 and images.counts == {"train": (6, 3)} and len(images.take(np.array([True] * 2 + [False] * 4))) == 2
-    assert images[np.int64(4)].label == 2 and images.take(np.array([5, 0])).paths == (Path("f"), Path("a"))
+    assert split_first_half(made(numbers)) == split_first_half(torch.tensor(numbers))
+    assert [x.tolist() for x in split_classes(made(numbers), 0.7)] == [x.tolist() for x in split_classes(torch.tensor(numbers), 0.7)]
+    images = ImageDataset("x", tuple(map(Path, "abcdef")), made(numbers), ("p", "q", "r"), ["train"] * 6)
+    assert images.label_n.dtype == torch.int64 and images.counts == {"train": (6, 3)} and len(images.select(np.array([True] * 2 + [False] * 4))) == 2
+    assert images[np.int64(4)].label == 2 and images.select(np.array([5, 0])).paths == (Path("f"), Path("a"))
 
 
 def test_a_kept_label_does_not_change_with_the_array():
     array = np.array([0, 1])
-    images = ImageSet("x", (Path("a"), Path("b")), array, ("p", "q"), ("train", "test"))
+    images = ImageDataset("x", (Path("a"), Path("b")), array, ("p", "q"), ("train", "test"))
     array[0] = 1
     assert images.label_n.tolist() == [0, 1]
 
@@ -387,21 +387,21 @@ def test_a_kept_label_does_not_change_with_the_array():
         (dict(label_n=[-1, 0]), "got -1 to 0"),
         (dict(label_n=[0]), "label_n: expected one value for each of 2 images, got 1"),
         (dict(split_n=("train",)), "split_n: expected one value for each of 2 images, got 1"),
-        (dict(extra={"box": torch.zeros(3, 4)}), "box: expected one value for each of 2 images, got 3"),
+        (dict(metadata={"box": torch.zeros(3, 4)}), "box: expected one value for each of 2 images, got 3"),
         (dict(paths=(1, 2)), "paths: expected files"),
     ],
 )
 def test_an_image_set_holds_together(change, message):
     fields = dict(name="x", paths=(Path("a"), Path("b")), label_n=[0, 1], classes=("p", "q"), split_n=("train", "test"))
     with pytest.raises(ValueError, match=message):
-        ImageSet(**fields | change)
+        ImageDataset(**fields | change)
 
 
 def test_a_mask_of_another_length_is_refused():
     images = get_dataset()
     for n, message in ((torch.ones(5, dtype=torch.bool), "mask of 592 values"), (torch.tensor([0.5]), "expected positions or a mask, got torch.float32")):
         with pytest.raises(ValueError, match=message):
-            images.take(n)
+            images.select(n)
 
 
 def test_names_of_bytes_have_a_hash(tmp_path):
@@ -413,32 +413,32 @@ def test_names_of_bytes_have_a_hash(tmp_path):
     save(tmp_path / "b" / "1.png")
     assert len(load_folder(tmp_path).hash) == 64
     (tmp_path / "a" / name).write_bytes(b"")
-    assert "\\udcff.png" in str(check_set(tmp_path)) and "\udcff" not in str(check_set(tmp_path))
+    assert "\\udcff.png" in str(check_dataset(tmp_path)) and "\udcff" not in str(check_dataset(tmp_path))
     with pytest.raises(ValueError, match="x has no image"):
-        replace(load_folder(tmp_path, check=False).take([]), name="x").hash
+        replace(load_folder(tmp_path, check=False).select([]), name="x").hash
 
 
 def test_the_class_that_is_too_small_is_named():
-    images = get_dataset().take(torch.arange(7))
+    images = get_dataset().select(torch.arange(7))
     name = images.classes[int(images.label_n[6])]
     with pytest.raises(ValueError, match=f"per_class: 2 images of each class are drawn, 1 of 2 classes have fewer: {name}; leave .* --batch-size 2 --set per_class=1"):
         check_splits(images, split="all", batch_size=4, validation=0)
     with pytest.raises(ValueError, match="per_class: expected at most 1, .* number 1 has 1"):
-        balanced_batch([np.array([0, 1]), np.array([2])], 4, 2, 0)
-    assert sorted(balanced_batch([np.array([0, 1]), np.array([2, 3])], 4, 2, 0).tolist()) == [0, 1, 2, 3]
+        sample_balanced_batch([np.array([0, 1]), np.array([2])], 4, 2, 0)
+    assert sorted(sample_balanced_batch([np.array([0, 1]), np.array([2, 3])], 4, 2, 0).tolist()) == [0, 1, 2, 3]
 
 
 def test_evaluate_takes_labels_of_numpy():
-    from diml_nb.features import pool
+    from diml_nb.features.grid import grid_features
 
-    features, numbers = pool(torch.rand(6, 4, 4, 4)), [0, 0, 1, 1, 2, 2]
-    assert evaluate(features, np.array(numbers), structural=False).means == evaluate(features, torch.tensor(numbers), structural=False).means
+    features, numbers = grid_features(torch.rand(6, 4, 4, 4)), [0, 0, 1, 1, 2, 2]
+    assert evaluate_retrieval(features, np.array(numbers), structural=False).means == evaluate_retrieval(features, torch.tensor(numbers), structural=False).means
 
 
 # before a training
 
 
-def small(tmp_path, classes, images=6) -> ImageSet:
+def small(tmp_path, classes, images=6) -> ImageDataset:
     "Classes of drawings, as many in train as in test."
     names = sorted({p.parent.name for p in get_dataset().paths})
     for i, name in enumerate(names[: 2 * classes]):
@@ -471,19 +471,19 @@ def test_what_is_proposed_is_accepted(tmp_path, classes, images, settings):
         settings = settings | proposed
     facts = check_splits(x, **settings)
     train = x.subset("train")
-    learn, held = hold_out(train.label_n, settings.get("validation", 0.2))
+    learn, held = split_classes(train.label_n, settings.get("validation", 0.2))
     assert facts["images to learn from"] == len(learn) and facts["images held out"] == len(held)
     label_n = train.label_n[learn].unique(return_inverse=True)[1]
     images_of = [(label_n == i).nonzero().flatten() for i in range(facts["classes to learn"])]
     size, per = settings.get("batch_size", 64), settings.get("per_class", 2)
-    assert len(balanced_batch(images_of, size, per, 0)) == size and size >= 2 * per
+    assert len(sample_balanced_batch(images_of, size, per, 0)) == size and size >= 2 * per
 
 
 @pytest.mark.parametrize(
     "change,message",
     [
         (lambda x: x.subset("train"), "has no split 'test' to test on, only train"),
-        (lambda x: x.take(torch.isin(x.label_n, x.subset("test").label_n.unique()[:1])), "1 classes have a query with another image"),
+        (lambda x: x.select(torch.isin(x.label_n, x.subset("test").label_n.unique()[:1])), "1 classes have a query with another image"),
         (lambda x: replace(x, label_n=torch.arange(len(x)), classes=tuple(map(str, range(len(x))))), "0 classes have a query"),
     ],
 )
@@ -505,7 +505,7 @@ def test_queries_and_gallery(tmp_path):
 
 def test_a_test_that_will_be_refused_is_said_before_the_training(tmp_path):
     x = small(tmp_path, 6)
-    one = x.take(torch.tensor([s == "train" for s in x.split_n]) | (x.label_n == x.subset("test").label_n[0]))
+    one = x.select(torch.tensor([s == "train" for s in x.split_n]) | (x.label_n == x.subset("test").label_n[0]))
     with pytest.warns(UserWarning, match="the test after this training will be refused: small, test: 1 classes"):
         check_splits(one, batch_size=8, validation=0)
     with pytest.raises(ValueError, match="use: expected train or evaluate, got 'test'"):
@@ -518,7 +518,7 @@ def test_a_test_that_will_be_refused_is_said_before_the_training(tmp_path):
 def test_check_of_a_good_set():
     status, output = diml("data", "check")
     assert status == 0 and "training and evaluation can begin" in output and "odd" not in output
-    assert check_set().training["MB of maps, on the disk"] == 37 and check_set().ok
+    assert check_dataset().training["MB of maps, on the disk"] == 37 and check_dataset().ok
 
 
 def faulty(tmp_path) -> Path:
@@ -556,7 +556,7 @@ def test_check_computes_no_network_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("DIML_CACHE", str(tmp_path / "cache"))
     top = faulty(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    check_set(top)
+    check_dataset(top)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -587,30 +587,30 @@ def test_a_broken_mask_is_refused_first(tmp_path):
     (tmp_path / "m" / "2.png").write_bytes(b"")
     with pytest.raises(ValueError, match="1 of 4 images cannot be used:.*\n.*m/2.png"):
         load_csv(tmp_path / "t.csv")
-    assert "mask 2.png" in str(check_set(tmp_path / "t.csv"))
+    assert "mask 2.png" in str(check_dataset(tmp_path / "t.csv"))
 
 
 def test_check_refuses_what_loading_refuses(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
-    assert "stand there twice, by links" in check_set(four / "t.csv").refused[0]
+    assert "stand there twice, by links" in check_dataset(four / "t.csv").refused[0]
     (four / "t.csv").rename(four / "images.csv")
-    assert "stand there twice, by links" in check_set(four).refused[0]
+    assert "stand there twice, by links" in check_dataset(four).refused[0]
 
 
 def test_check_of_tables_and_named_sets(tmp_path):
     tree(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "t.csv").write_text("path;label\na/1.png;1\na/2.png;01\nb/1.png;b\n")
-    report = check_set(tmp_path / "t.csv")
+    report = check_dataset(tmp_path / "t.csv")
     assert any("1 = 01" in line for line in report.odd) and not report.ok
     (tmp_path / "t.csv").write_bytes("path,label\nü.png,a\n".encode("latin-1"))
-    assert "iconv" in str(check_set(tmp_path / "t.csv"))
+    assert "iconv" in str(check_dataset(tmp_path / "t.csv"))
 
 
 def test_a_huge_picture_is_said_or_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     save(tmp_path / "x.png", size=(100, 30))
-    assert "decompression bomb" in look_at(tmp_path / "x.png").fault
+    assert "decompression bomb" in read_image_facts(tmp_path / "x.png").fault
 
 
 # disks
@@ -620,7 +620,7 @@ def test_locks_without_a_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with locked(tmp_path / "a"), locked(tmp_path / "b"):
+    with file_lock(tmp_path / "a"), file_lock(tmp_path / "b"):
         assert len(list(tmp_path.glob("diml_nb-*/locks/*"))) == 2
 
 
@@ -631,18 +631,18 @@ def test_locks_that_the_disk_does_not_have(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with locked(tmp_path / "a"):
+    with file_lock(tmp_path / "a"):
         pass
 
 
 def test_locked_passes_errors_of_its_block_on(tmp_path):
     with pytest.raises(OSError, match="disk full"):
-        with locked(tmp_path / "a"):
+        with file_lock(tmp_path / "a"):
             raise OSError("disk full")
 
 
 def test_two_processes_without_a_cache_wait_for_each_other(tmp_path):
-    code = "import sys, time; from diml_nb.download import locked\nwith locked(sys.argv[1]): print('in', flush=True); time.sleep(.4); print('out', flush=True)"
+    code = "import sys, time; from diml_nb.datasets.download import file_lock\nwith file_lock(sys.argv[1]): print('in', flush=True); time.sleep(.4); print('out', flush=True)"
     environment = os.environ | {"DIML_CACHE": "/dev/null/x", "TMPDIR": str(tmp_path)}
     with (tmp_path / "said").open("w") as said:
         both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x")], stdout=said, env=environment) for _ in range(2)]
@@ -660,7 +660,7 @@ def test_a_folder_that_cannot_be_renamed_is_copied(tmp_path, monkeypatch):
         return rename(self, target)
 
     for n in (1, 2):
-        with replacing(tmp_path / "set") as new:
+        with atomic_directory(tmp_path / "set") as new:
             (new / str(n)).write_text("")
         monkeypatch.setattr(Path, "rename", layered)
     assert [p.name for p in (tmp_path / "set").iterdir()] == ["2"] and [p.name for p in tmp_path.iterdir()] == ["set"]
@@ -672,23 +672,23 @@ def test_a_disk_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
     with pytest.raises(OSError, match=f"{tmp_path} cannot be written .*Read-only file system.*--root"):
-        with replacing(tmp_path / "set"):
+        with atomic_directory(tmp_path / "set"):
             pass
 
 
 def test_archives_without_a_cache(monkeypatch):
-    from diml_nb.data import File
+    from diml_nb.datasets.dataset import RemoteFile
 
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     with pytest.raises(OSError, match="x.zip: there is no folder to look for it .*--archives"):
-        obtain(File("x.zip"))
+        fetch_file(RemoteFile("x.zip"))
 
 
 def test_a_set_that_is_there_needs_no_disk_to_write_on(tmp_path, monkeypatch):
-    from diml_nb.fetch import fetch
+    from diml_nb.datasets.preprocess import prepare_dataset
 
     shutil.copytree(data_dir() / "emoji", tmp_path / "emoji")
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     monkeypatch.setattr("tempfile.TemporaryDirectory", lambda **options: pytest.fail("it was made again"))
     before = sorted(tmp_path.rglob("*"))
-    assert fetch("emoji", root=tmp_path) == tmp_path / "emoji" and sorted(tmp_path.rglob("*")) == before
+    assert prepare_dataset("emoji", root=tmp_path) == tmp_path / "emoji" and sorted(tmp_path.rglob("*")) == before

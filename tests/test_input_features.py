@@ -16,15 +16,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diml_nb import backbone as backbone_module
-from diml_nb import bank, core, download, features, kernels, training
-from diml_nb.backbone import as_map, computation, same_computation, weights_hash
-from diml_nb.core import REPOSITORY, data_dir
-from diml_nb.data import check_images, get_dataset
-from diml_nb.embedding import Inputs
-from diml_nb.explorer import PairExplorer, look
-from diml_nb.features import Backbone, feature_maps, get_backbone, load_image, mapped_maps, pool, prune_maps
-from diml_nb.training import ON_MAPS, TrainConfig, fit, load_trained
+from diml_nb.features.grid import backbones as backbone_module
+from diml_nb.features.grid import store, grid
+from diml_nb._internal import core
+from diml_nb.datasets import download
+from diml_nb.ot import native
+from diml_nb.learning import trainer
+from diml_nb.features.backbones import to_feature_map, computation, same_computation, weights_hash
+from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.datasets.dataset import check_images, get_dataset
+from diml_nb.learning.embedding import EmbeddingInputs
+from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
+from diml_nb.features.backbones import Backbone, load_image
+from diml_nb.features.grid import extract_feature_maps, get_backbone, memmap_feature_maps, grid_features, prune_cached_maps
+from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train, load_trained
 
 PATHS = [data_dir() / "emoji" / name / "noto.png" for name in ("penguin", "airplane", "bus")]
 
@@ -54,8 +59,8 @@ class Functional(nn.Module):
 
 
 class Grey(Backbone):
-    def prepare(self, image, *, margin=1.0):
-        return super().prepare(image.convert("L"), margin=margin)
+    def preprocess(self, image, *, margin=1.0):
+        return super().preprocess(image.convert("L"), margin=margin)
 
 
 def changed():
@@ -63,7 +68,7 @@ def changed():
     half = wrapped().to(torch.bfloat16)
     double = wrapped().double()
     patched = wrapped()
-    patched.prepare = lambda image, margin=1.0: Backbone.prepare(patched, image, margin=1.2)
+    patched.preprocess = lambda image, margin=1.0: Backbone.preprocess(patched, image, margin=1.2)
     heavier = wrapped()
     with torch.no_grad():
         heavier.network[0].bias += 0.1
@@ -84,19 +89,19 @@ def changed():
 
 
 def test_each_ingredient_alone_gives_another_key(tmp_path):
-    shelves = {"plain": features._shelf(tmp_path, wrapped())}
+    shelves = {"plain": grid._cache_folder(tmp_path, wrapped())}
     for name, net in changed().items():
-        shelves[name] = features._shelf(tmp_path, net)
+        shelves[name] = grid._cache_folder(tmp_path, net)
     assert len(set(shelves.values())) == len(shelves), shelves
-    assert features._shelf(tmp_path, wrapped()) == shelves["plain"]
+    assert grid._cache_folder(tmp_path, wrapped()) == shelves["plain"]
 
 
-@pytest.mark.parametrize("make", [feature_maps, mapped_maps])
+@pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
 def test_a_cache_never_gives_the_maps_of_another_network(tmp_path, make):
     "What each network gets from a cache that all of them share is what it computes alone."
     for name, net in (dict(plain=wrapped()) | changed()).items():
         with torch.no_grad():
-            alone = net(torch.stack([net.prepare(load_image(path)) for path in PATHS])).half()
+            alone = net(torch.stack([net.preprocess(load_image(path)) for path in PATHS])).half()
         assert torch.equal(make(PATHS, net, cache=tmp_path), alone), name
         assert torch.equal(make(PATHS, net, cache=tmp_path), alone), name
 
@@ -104,7 +109,7 @@ def test_a_cache_never_gives_the_maps_of_another_network(tmp_path, make):
 def test_code_alone_gives_another_key(tmp_path):
     nets = [Backbone(Functional(f), image_size=32) for f in (torch.relu, torch.tanh, nn.functional.gelu)]
     assert len({weights_hash(net) for net in nets}) == 1
-    assert len({features._shelf(tmp_path, net) for net in nets}) == 3
+    assert len({grid._cache_folder(tmp_path, net) for net in nets}) == 3
 
 
 def test_output_stride_gives_other_maps(tmp_path):
@@ -115,16 +120,16 @@ def test_output_stride_gives_other_maps(tmp_path):
         torch.manual_seed(0)
         nets.append(Backbone(timm.create_model("resnet18", pretrained=False, output_stride=stride), image_size=64))
     assert weights_hash(nets[0]) == weights_hash(nets[1])
-    shapes = [feature_maps(PATHS[:1], net, cache=tmp_path).shape[2:] for net in nets]
+    shapes = [extract_feature_maps(PATHS[:1], net, cache=tmp_path).shape[2:] for net in nets]
     assert shapes == [(2, 2), (4, 4)]
 
 
 def test_ambient_precision_is_in_the_key(tmp_path):
     net = wrapped()
-    exact = feature_maps(PATHS, net, cache=tmp_path)
+    exact = extract_feature_maps(PATHS, net, cache=tmp_path)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = feature_maps(PATHS, net, cache=tmp_path)
-    assert not torch.equal(exact, rough) and torch.equal(feature_maps(PATHS, net, cache=tmp_path), exact)
+        rough = extract_feature_maps(PATHS, net, cache=tmp_path)
+    assert not torch.equal(exact, rough) and torch.equal(extract_feature_maps(PATHS, net, cache=tmp_path), exact)
 
 
 def test_threads_share_what_they_keep(tmp_path):
@@ -134,7 +139,7 @@ def test_threads_share_what_they_keep(tmp_path):
         shelves = set()
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            shelves.add(features._shelf(tmp_path, net))
+            shelves.add(grid._cache_folder(tmp_path, net))
     finally:
         torch.set_num_threads(kept)
     assert len(shelves) == 1
@@ -142,37 +147,37 @@ def test_threads_share_what_they_keep(tmp_path):
 
 def test_inputs_of_training_are_those_of_their_backbone(tmp_path, monkeypatch):
     monkeypatch.setenv("DIML_CACHE", str(tmp_path))
-    images = get_dataset().take(range(4))
-    maps = [Inputs(images, wrapped(last()), True).maps for last in (nn.ReLU, nn.Tanh)]
+    images = get_dataset().select(range(4))
+    maps = [EmbeddingInputs(images, wrapped(last()), True).maps for last in (nn.ReLU, nn.Tanh)]
     assert maps[0].min() >= 0 > maps[1].min()
 
 
 def test_a_run_is_not_continued_by_another_network(tmp_path, monkeypatch):
     "Equal settings, data and weights; the backbone that made the maps computes something else."
-    images = get_dataset().take(get_dataset().label_n < 12)
-    config = TrainConfig(**ON_MAPS | dict(epochs=1, batch_size=8, embedding_dim=4, grid=2, structural=False))
+    images = get_dataset().select(get_dataset().label_n < 12)
+    config = TrainConfig(**CACHED_MAPS_CONFIG | dict(epochs=1, batch_size=8, embedding_dim=4, grid=2, structural=False))
 
     def named(last):
-        monkeypatch.setattr(training, "get_backbone", lambda name, pretrained: wrapped(last))
+        monkeypatch.setattr(trainer, "get_backbone", lambda name, pretrained: wrapped(last))
 
     named(nn.ReLU())
-    fit(config, tmp_path, images=images)
+    train(config, tmp_path, images=images)
     named(nn.Tanh())
     with pytest.raises(ValueError, match="belongs to another run.*network computes"):
-        fit(config, tmp_path, images=images)
+        train(config, tmp_path, images=images)
     with pytest.raises(ValueError, match="another computation"):
         load_trained(tmp_path)
     named(nn.ReLU())
     with pytest.raises(ValueError, match="belongs to another run.*network computes"):
-        fit(config, tmp_path, images=images, inputs=Inputs(images, wrapped(nn.Tanh()), True, pooled=True))
-    fit(config, tmp_path, images=images)
+        train(config, tmp_path, images=images, inputs=EmbeddingInputs(images, wrapped(nn.Tanh()), True, pooled=True))
+    train(config, tmp_path, images=images)
     assert load_trained(tmp_path).config == config
 
 
 def made(shift):
     def make(start, stop):
         draw = [torch.randn(8, 2, 2, generator=torch.Generator().manual_seed(i)) + shift for i in range(start, stop)]
-        return pool(torch.stack(draw), grid=2)
+        return grid_features(torch.stack(draw), grid=2)
     return make
 
 
@@ -186,21 +191,21 @@ def test_a_bank_is_not_continued_with_other_features(tmp_path):
         return made(0.2)(start, stop)
 
     with pytest.raises(KeyboardInterrupt):
-        bank.write_bank(tmp_path, stopped, 16, block=4)
+        store.write_store(tmp_path, stopped, 16, block=4)
     with pytest.raises(ValueError, match="a bank of other features was begun here"):
-        bank.write_bank(tmp_path, made(2.0), 16, block=4)
-    whole = bank.open_bank(bank.write_bank(tmp_path, made(0.2), 16, block=4, precision="float16"))
+        store.write_store(tmp_path, made(2.0), 16, block=4)
+    whole = store.open_store(store.write_store(tmp_path, made(0.2), 16, block=4, precision="float16"))
     assert torch.equal(whole.global_bc, made(0.2)(0, 16).global_bc)
 
 
 def test_probes_of_other_random_weights_do_not_share_inputs(monkeypatch, tmp_path):
-    from diml_nb import probe
+    from diml_nb.learning import linear_probe
 
-    monkeypatch.setattr(probe, "Inputs", lambda images, backbone, *rest, **more: weights_hash(backbone))
-    monkeypatch.setattr(probe, "_INPUTS", {})
-    images = get_dataset().take(range(4))
+    monkeypatch.setattr(linear_probe, "EmbeddingInputs", lambda images, backbone, *rest, **more: weights_hash(backbone))
+    monkeypatch.setattr(linear_probe, "_INPUTS", {})
+    images = get_dataset().select(range(4))
     settings = [dict(pretrained=False, seed=1), dict(pretrained=False, seed=2), dict(), dict(image_size=64)]
-    found = [probe._shared_inputs(TrainConfig(**ON_MAPS | given), images) for given in settings]
+    found = [linear_probe._shared_inputs(TrainConfig(**CACHED_MAPS_CONFIG | given), images) for given in settings]
     assert len(set(found)) == 4
 
 
@@ -235,18 +240,18 @@ def others(folder):
     (folder / ("." + "8" * 64 + ".npy." + "d" * 12 + ".partial")).write_bytes(b"being written just now")
     (folder / "model.safetensors").write_bytes(b"mine")
     (folder / ("9" * 64 + ".npy")).symlink_to(folder / ("b" * 64 + ".npy"))
-    feature_maps(PATHS, wrapped(), cache=folder)
+    extract_feature_maps(PATHS, wrapped(), cache=folder)
 
 
 def test_prune_removes_what_older_editions_wrote_and_nothing_else(tmp_path):
     old = old_entries(tmp_path)
     others(tmp_path)
     before = {p.relative_to(tmp_path) for p in tmp_path.rglob("*")}
-    bill = prune_maps(tmp_path)
+    bill = prune_cached_maps(tmp_path)
     assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*")} == before
     assert [files for files, _ in bill.values()] == [1, 1, 1]
     assert sum(size for _, size in bill.values()) == sum((tmp_path / name).stat().st_size for name in old)
-    assert prune_maps(tmp_path, remove=True) == bill
+    assert prune_cached_maps(tmp_path, remove=True) == bill
     assert {str(p) for p in before} - {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")} == old
 
 
@@ -255,10 +260,10 @@ def test_diml_cache_prune_shows_a_bill_first(tmp_path):
     old = old_entries(tmp_path / "maps")
     diml = [sys.executable, "-m", "diml_nb", "cache", "prune"]
     environment = os.environ | {"DIML_CACHE": str(tmp_path)}
-    shown = subprocess.run(diml, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
+    shown = subprocess.run(diml, capture_output=True, text=True, env=environment, cwd=REPO_ROOT)
     assert shown.returncode == 0 and "3 files" in shown.stdout and "nothing is removed; --yes" in shown.stdout
     assert {p.name for p in (tmp_path / "maps").iterdir()} == old
-    done = subprocess.run([*diml, "--yes"], capture_output=True, text=True, env=environment, cwd=REPOSITORY)
+    done = subprocess.run([*diml, "--yes"], capture_output=True, text=True, env=environment, cwd=REPO_ROOT)
     assert done.returncode == 0 and "3 files removed" in done.stdout and not list((tmp_path / "maps").iterdir())
 
 
@@ -458,9 +463,9 @@ def test_a_picture_in_memory_takes_the_steps_of_its_file(tmp_path):
         mode, size = opened.mode, opened.size
         right = load_image(path)
         assert load_image(opened).tobytes() == right.tobytes() and (opened.mode, opened.size) == (mode, size), path
-        assert torch.equal(net.prepare(Image.open(path)), net.prepare(right)), path
-        assert torch.equal(look(Image.open(path), net).ready_chw, look(path, net).ready_chw), path
-        assert torch.equal(feature_maps([Image.open(path)], net, cache=tmp_path / "a"), feature_maps([path], net, cache=tmp_path / "b")), path
+        assert torch.equal(net.preprocess(Image.open(path)), net.preprocess(right)), path
+        assert torch.equal(prepare_image(Image.open(path), net).ready_chw, prepare_image(path, net).ready_chw), path
+        assert torch.equal(extract_feature_maps([Image.open(path)], net, cache=tmp_path / "a"), extract_feature_maps([path], net, cache=tmp_path / "b")), path
     assert load_image(Image.open(tmp_path / "turned.jpg")).size == (10, 20)
     assert load_image(Image.open(tmp_path / "deep.png")).getpixel((0, 0)) == (78, 78, 78)
     draws = [(torch.manual_seed(3), net.augment(x))[1] for x in (Image.open(made[0]), load_image(made[0]))]
@@ -527,9 +532,9 @@ def test_huge_pictures(tmp_path, monkeypatch):
     net = wrapped(image_size=224, stride=32)
     ribbon = Image.new("RGB", (60_000, 2), "white")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert net.prepare(ribbon).shape == (3, 224, 224)          # resized as a whole it would take 4.5 GB
+    assert net.preprocess(ribbon).shape == (3, 224, 224)          # resized as a whole it would take 4.5 GB
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
-    assert torch.equal(net.prepare(ribbon.rotate(90, expand=True)), net.prepare(ribbon))
+    assert torch.equal(net.preprocess(ribbon.rotate(90, expand=True)), net.preprocess(ribbon))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     Image.new("L", (50, 50)).save(tmp_path / "huge.png")
     with pytest.raises(ValueError, match="huge.png.*exceeds limit"):
@@ -543,11 +548,11 @@ def test_ribbons_keep_their_middle():
     from torchvision.transforms.v2 import functional as T
 
     whole = T.center_crop(T.resize(wide, 32, interpolation=T.InterpolationMode.BICUBIC, antialias=True), [32, 32])
-    seen = net.prepare(wide) * torch.tensor(net.std).view(3, 1, 1) + torch.tensor(net.mean).view(3, 1, 1)
+    seen = net.preprocess(wide) * torch.tensor(net.std).view(3, 1, 1) + torch.tensor(net.mean).view(3, 1, 1)
     assert (seen - T.to_dtype(T.to_image(whole), torch.float32, scale=True)).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("make", [feature_maps, mapped_maps])
+@pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
 def test_what_people_hand_over(tmp_path, monkeypatch, make):
     "One path, a pattern, one's home, one picture, an array, several of them, names in numpy."
     net = wrapped()
@@ -575,29 +580,29 @@ def test_what_people_hand_over(tmp_path, monkeypatch, make):
 @pytest.mark.parametrize("tokens, side, prefix", [(196, 14, 0), (197, 14, 1), (198, 14, 2), (200, 14, 4), (201, 14, 5), (17, 4, 1)])
 def test_usual_tokens(tokens, side, prefix):
     x = torch.randn(2, tokens, 3)
-    assert torch.equal(as_map(x), x[:, prefix:].transpose(1, 2).unflatten(2, (side, side)))
+    assert torch.equal(to_feature_map(x), x[:, prefix:].transpose(1, 2).unflatten(2, (side, side)))
 
 
 @pytest.mark.parametrize("tokens", [110, 199, 202, 204, 61, 393])
 def test_unusual_tokens_are_not_guessed(tokens):
     with pytest.raises(ValueError, match=rf"{tokens} tokens are not a square of patches behind 0 or 1 or 2 or 4 or 5.*grid=\(rows, columns\), prefix="):
-        as_map(torch.zeros(1, tokens, 3))
+        to_feature_map(torch.zeros(1, tokens, 3))
 
 
 def test_tokens_that_somebody_explains():
-    assert as_map(torch.zeros(1, 393, 3), grid=(14, 28)).shape == (1, 3, 14, 28)
-    assert as_map(torch.zeros(1, 203, 3), prefix=7).shape == (1, 3, 14, 14)
-    assert as_map(torch.zeros(1, 121, 3), grid=(10, 12), prefix=1).shape == (1, 3, 10, 12)
+    assert to_feature_map(torch.zeros(1, 393, 3), grid=(14, 28)).shape == (1, 3, 14, 28)
+    assert to_feature_map(torch.zeros(1, 203, 3), prefix=7).shape == (1, 3, 14, 14)
+    assert to_feature_map(torch.zeros(1, 121, 3), grid=(10, 12), prefix=1).shape == (1, 3, 10, 12)
     for told in (dict(prefix=2), dict(grid=(10, 10)), dict(grid=(10, 12), prefix=0)):
         with pytest.raises(ValueError, match="121 tokens are not"):
-            as_map(torch.zeros(1, 121, 3), **told)
+            to_feature_map(torch.zeros(1, 121, 3), **told)
 
 
 def test_one_cell_is_a_map():
-    assert as_map(torch.zeros(1, 512, 1, 1)).shape == (1, 512, 1, 1)
+    assert to_feature_map(torch.zeros(1, 512, 1, 1)).shape == (1, 512, 1, 1)
     net = get_backbone("torchvision/resnet18", pretrained=False)
     net.image_size = 32
-    assert feature_maps(PATHS[:1], net, cache=None).shape == (1, 512, 1, 1)
+    assert extract_feature_maps(PATHS[:1], net, cache=None).shape == (1, 512, 1, 1)
 
 
 class Returns(nn.Module):
@@ -642,12 +647,12 @@ def test_another_image_size_is_refused_in_a_sentence(name, tmp_path):
     net = get_backbone(name, pretrained=False)
     net.image_size = 160
     with pytest.raises(ValueError, match=rf"{name}.*does not take images of shape \(1, 3, 160, 160\).*image_size"):
-        feature_maps(PATHS, net, cache=tmp_path)
+        extract_feature_maps(PATHS, net, cache=tmp_path)
 
 
 def test_diml_says_it_too(tmp_path):
     words = ["train", "--set", "backbone=timm/vit_tiny_patch16_224", "--set", "pretrained=false", "--set", "image_size=160", "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-m", "diml_nb", *words], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run([sys.executable, "-m", "diml_nb", *words], capture_output=True, text=True, cwd=REPO_ROOT)
     assert done.returncode == 2 and "does not take images of shape" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -660,26 +665,26 @@ def test_a_network_for_other_channels_is_refused_by_name(channels, tmp_path):
         Backbone(own, name="grey", image_size=32)
     net = Backbone(timm.create_model("resnet10t", pretrained=False, in_chans=channels), name="grey", image_size=64)
     with pytest.raises(ValueError, match="grey.*does not take images of shape.*RGB"):
-        feature_maps(PATHS, net, cache=tmp_path)
+        extract_feature_maps(PATHS, net, cache=tmp_path)
 
 
 # ---- without a cache, without hard links, at the same time
 
 WORK = """
 import sys, warnings, torch
-from diml_nb.data import get_dataset
-from diml_nb.features import Backbone, feature_maps, get_backbone, mapped_maps, pool
-from diml_nb.losses import make_loss
-from diml_nb.retrieval import rerank, search
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.grid.grid.grid.grid.grid import Backbone, extract_feature_maps, get_backbone, memmap_feature_maps, grid_features
+from diml_nb.learning.losses import make_loss
+from diml_nb.retrieval.search.search.search.search.search import rerank, search
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     paths = get_dataset().paths[:6]
     net = get_backbone(pretrained=False)
-    maps = feature_maps(paths, net)
-    assert torch.equal(maps, mapped_maps(paths, net))
+    maps = extract_feature_maps(paths, net)
+    assert torch.equal(maps, memmap_feature_maps(paths, net))
     for grid in (4, 7):
-        x = pool(maps.float(), grid=grid)
+        x = grid_features(maps.float(), grid=grid)
         found = rerank(search(x, x, exclude_self=True), x, x, top_k=3)
         leaf = maps[:, :8].float().requires_grad_()
         make_loss("multi_similarity", structural=True, num_classes=3, embedding_dim=8, grid=grid)(leaf, torch.arange(6) // 2).backward()
@@ -689,7 +694,7 @@ print(len(ours), *ours, sep="\\n")
 
 
 def run_work(**environment):
-    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=os.environ | environment, cwd=REPOSITORY)
+    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=os.environ | environment, cwd=REPO_ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -708,14 +713,14 @@ def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
     "As root nothing is read-only, so the system's answer is put on here."
     monkeypatch.setenv("DIML_CACHE", str(tmp_path))
     monkeypatch.setattr(core, "_SAID", {})
-    net, right = wrapped(), feature_maps(PATHS, wrapped(), cache=tmp_path / "other")
+    net, right = wrapped(), extract_feature_maps(PATHS, wrapped(), cache=tmp_path / "other")
 
     def read_only(*_):
         raise PermissionError(30, "Read-only file system")
 
     monkeypatch.setattr(os, "replace", read_only)
     with pytest.warns(UserWarning, match="Read-only file system") as said:
-        assert torch.equal(feature_maps(PATHS, net), right) and torch.equal(mapped_maps(PATHS, net), right)
+        assert torch.equal(extract_feature_maps(PATHS, net), right) and torch.equal(memmap_feature_maps(PATHS, net), right)
     assert len(said) == 1
 
 
@@ -725,17 +730,17 @@ def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
     def full(file, parts, images):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features, "_write_maps", full)
+    monkeypatch.setattr(grid, "_write_maps", full)
     with pytest.warns(UserWarning, match="No space left"):
-        found = mapped_maps(PATHS, wrapped(), cache=tmp_path)
-    assert torch.equal(found, feature_maps(PATHS, wrapped(), cache=tmp_path)) and not list(tmp_path.rglob("*.partial"))
+        found = memmap_feature_maps(PATHS, wrapped(), cache=tmp_path)
+    assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path)) and not list(tmp_path.rglob("*.partial"))
 
 
 def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
     "data/cache of the repository cannot be written: one's own cache is used."
     monkeypatch.delenv("DIML_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(core, "REPOSITORY", tmp_path / "installed")
+    monkeypatch.setattr(core, "REPO_ROOT", tmp_path / "installed")
     (tmp_path / "installed" / "data" / "cache").mkdir(parents=True)
     monkeypatch.setattr(os, "access", lambda path, mode: "installed" not in str(path))
     assert core.cache_dir() == tmp_path / ".cache" / "diml_nb"
@@ -743,41 +748,41 @@ def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
 
 def test_kernels_of_six_threads_that_start_at_once(tmp_path, monkeypatch):
     "A new shape: each compiles or finds the program, nobody falls back to plain torch."
-    if kernels._pair_program(4, 4, 128) is None:
+    if native._pair_program(4, 4, 128) is None:
         pytest.skip("no C compiler on this machine")
     monkeypatch.setenv("DIML_CACHE", str(tmp_path))
-    kernels._compiled.cache_clear()
+    native.compiled_library.cache_clear()
     start = threading.Barrier(6)
 
     def work(_):
         start.wait()
-        return kernels._compiled("int two(void) { return 2; }", X="1")
+        return native.compiled_library("int two(void) { return 2; }", X="1")
 
     try:
         with ThreadPoolExecutor(6) as threads:
             libraries = list(threads.map(work, range(6)))
     finally:
-        kernels._compiled.cache_clear()
+        native.compiled_library.cache_clear()
     assert all(library is not None and library.two() == 2 for library in libraries)
     assert len(list((tmp_path / "kernels").iterdir())) == 1
 
 
 def test_what_another_has_made_is_used(tmp_path, monkeypatch):
     "On some systems a file that is in use cannot be replaced; then it is there already."
-    if kernels._pair_program(4, 4, 128) is None:
+    if native._pair_program(4, 4, 128) is None:
         pytest.skip("no C compiler on this machine")
     made = tmp_path / "made.so"
     made.write_bytes(b"by another")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
-    kernels._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", made)
+    native._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", made)
     with pytest.raises(PermissionError):
-        kernels._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", tmp_path / "not.so")
+        native._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", tmp_path / "not.so")
 
 
-@pytest.mark.parametrize("make", [feature_maps, mapped_maps])
+@pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
 def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
     net, start = wrapped(), threading.Barrier(6)
-    right = feature_maps(PATHS, net, cache=tmp_path / "alone")
+    right = extract_feature_maps(PATHS, net, cache=tmp_path / "alone")
 
     def work(_):
         start.wait()
@@ -790,13 +795,13 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 
 def test_two_processes_that_start_at_once(tmp_path):
     code = (
-        "import sys, torch\nfrom diml_nb.data import get_dataset\nfrom diml_nb.features import feature_maps, get_backbone, pool\n"
-        "from diml_nb.kernels import match_pairs\ntorch.manual_seed(0)\n"
+        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom diml_nb.features.grid.grid.grid.grid.grid import extract_feature_maps, get_backbone, grid_features\n"
+        "from diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\n"
         "x = pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(), grid=3)\n"
         "print(match_pairs(x, x, torch.arange(4), torch.arange(4)).similarity_p.sum().item())"
     )
     environment = os.environ | {"DIML_CACHE": str(tmp_path)}
-    both = [subprocess.Popen([sys.executable, "-W", "error::UserWarning:diml_nb", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, "-W", "error::UserWarning:diml_nb", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPO_ROOT) for _ in range(2)]
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert told[0][0] == told[1][0] and not any("plain torch" in words for _, words in told)
@@ -812,13 +817,13 @@ def test_a_bank_without_hard_links(tmp_path, monkeypatch, threads):
 
     def work(rank):
         start.wait()
-        bank.write_bank(tmp_path / "bank", made(0.2), 24, block=4, part=(rank, threads))
+        store.write_store(tmp_path / "bank", made(0.2), 24, block=4, part=(rank, threads))
 
     with ThreadPoolExecutor(threads) as pool_of:
         list(pool_of.map(work, range(threads)))
-    whole = bank.open_bank(tmp_path / "bank")
+    whole = store.open_store(tmp_path / "bank")
     assert torch.equal(whole.global_bc, made(0.2)(0, 24).global_bc)
-    assert {p.name for p in (tmp_path / "bank").iterdir()} == {"manifest.json", "done.npy", *bank.FILES.values()}
+    assert {p.name for p in (tmp_path / "bank").iterdir()} == {"manifest.json", "done.npy", *store.ARRAY_FILES.values()}
 
 
 def test_a_bank_of_six_threads_that_start_at_once(tmp_path):
@@ -826,11 +831,11 @@ def test_a_bank_of_six_threads_that_start_at_once(tmp_path):
 
     def work(rank):
         start.wait()
-        bank.write_bank(tmp_path / "bank", made(0.2), 24, block=4, part=(rank, 6))
+        store.write_store(tmp_path / "bank", made(0.2), 24, block=4, part=(rank, 6))
 
     with ThreadPoolExecutor(6) as pool_of:
         list(pool_of.map(work, range(6)))
-    assert torch.equal(bank.open_bank(tmp_path / "bank").global_bc, made(0.2)(0, 24).global_bc)
+    assert torch.equal(store.open_store(tmp_path / "bank").global_bc, made(0.2)(0, 24).global_bc)
 
 
 def test_two_threads_write_under_names_of_their_own(tmp_path):
@@ -842,23 +847,23 @@ def test_two_threads_write_under_names_of_their_own(tmp_path):
         barrier.wait()
 
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(lambda _: bank._first_wins(tmp_path / "x", write), range(2)))
+        list(threads.map(lambda _: store._create_once(tmp_path / "x", write), range(2)))
     assert len(names) == 2 and (tmp_path / "x").read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_claim_that_was_left_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(bank.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
     (tmp_path / ".x.claim").mkdir()
     (tmp_path / "partial").write_text("x")
     with pytest.raises(OSError, match=".x.claim: a process seems to have been killed"):
-        bank._claim(tmp_path / "partial", tmp_path / "x")
+        store._claim(tmp_path / "partial", tmp_path / "x")
 
 
 def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     "Nobody waits then, so each fetches under a name of its own, and leaves nothing but the file."
     import fcntl
 
-    from diml_nb.data import File
+    from diml_nb.datasets.dataset import RemoteFile
 
     def no_locks(*_):
         raise OSError(37, "No locks available")
@@ -867,29 +872,29 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     source.write_bytes(b"content" * 1000)
     monkeypatch.setattr(fcntl, "flock", no_locks)
     place = source.as_uri()
-    file = File("there.bin", "sha256:" + core.sha256(source), (place,))
+    file = RemoteFile("there.bin", "sha256:" + core.sha256(source), (place,))
     start = threading.Barrier(4)
 
     def work(_):
         start.wait()
-        return download.obtain(file, tmp_path / "archives")
+        return download.fetch_file(file, tmp_path / "archives")
 
     with ThreadPoolExecutor(4) as threads:
         assert {path.read_bytes() for path in threads.map(work, range(4))} == {b"content" * 1000}
     assert [p.name for p in (tmp_path / "archives").iterdir()] == ["there.bin"]
     with pytest.raises(OSError, match="place it at"):
-        download.obtain(File("wrong.bin", "sha256:" + "0" * 64, (place,)), tmp_path / "archives", pause=0)
+        download.fetch_file(RemoteFile("wrong.bin", "sha256:" + "0" * 64, (place,)), tmp_path / "archives", pause=0)
     assert [p.name for p in (tmp_path / "archives").iterdir()] == ["there.bin"]
 
 
 def test_downloads_need_no_cache(tmp_path, monkeypatch):
-    from diml_nb.data import File
+    from diml_nb.datasets.dataset import RemoteFile
 
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     (tmp_path / "by hand.bin").write_bytes(b"x")
-    assert download.obtain(File("by hand.bin"), tmp_path) == Path(tmp_path / "by hand.bin")
+    assert download.fetch_file(RemoteFile("by hand.bin"), tmp_path) == Path(tmp_path / "by hand.bin")
     with pytest.raises(OSError, match="no cache at /dev/null/x.*set DIML_CACHE"):
-        download.obtain(File("by hand.bin"))
+        download.fetch_file(RemoteFile("by hand.bin"))
 
 
 def test_same_computation_is_about_relative_distance():

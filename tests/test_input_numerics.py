@@ -9,34 +9,22 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diml_nb import losses as our_losses
-from diml_nb.core import HALF, seed_everything
-from diml_nb.cost import cosine_cost, cosine_similarity, euclidean_cost
-from diml_nb.embedding import Network, balanced_batch, evaluate, hold_out
-from diml_nb.explain import hide, pooled_cosine, receptive_field, trace, what_if
-from diml_nb.features import Backbone, Features, pool
-from diml_nb.kernels import flow_pairs, match_pairs, pull_pairs
-from diml_nb.losses import RECIPES, StructuralLpDistance, StructuralSimilarity, make_loss
-from diml_nb.marginals import MARGINALS, marginals
-from diml_nb.matching import PLANS, match, similarity_matrix
-from diml_nb.metrics import Ranking, class_interval, metric_intervals, retrieval_metrics
-from diml_nb.probe import pool_blocks
-from diml_nb.retrieval import (
-    best_places,
-    global_scores,
-    reorder,
-    rerank,
-    search,
-    shortlist_similarity,
-)
-from diml_nb.siblings import (
-    cosegmentation as coseg,
-    grouping,
-    journeys,
-    labels as keywords,
-    two_sided,
-)
-from diml_nb.sinkhorn import sinkhorn
+from diml_nb.learning import losses as our_losses
+from diml_nb._internal.core import HALF_PRECISION, seed_everything
+from diml_nb.ot.cost import cosine_cost, pairwise_cosine, euclidean_cost
+from diml_nb.learning.embedding import EmbeddingNet, sample_balanced_batch, evaluate_retrieval, split_classes
+from diml_nb.explain.decomposition import occlude, cosine_decomposition, effective_receptive_field, sinkhorn_trace, match_reweighted
+from diml_nb.features.backbones import Backbone
+from diml_nb.features.grid import Features, grid_features
+from diml_nb.ot.native import plan_pairs, score_pairs, scatter_pair_gradients
+from diml_nb.learning.losses import LOSSES, StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
+from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
+from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
+from diml_nb.learning.linear_probe import grid_features_batched
+from diml_nb.retrieval.search import streaming_topk, inner_products, rerank_by, rerank, search, score_shortlist
+from diml_nb.related import cosegmentation as coseg, dgml, attribution, label_autoencoder as keywords, two_sided
+from diml_nb.ot.sinkhorn import sinkhorn
 
 
 def lot(*shape) -> torch.Tensor:
@@ -52,8 +40,8 @@ def some_features(images: int = 6, cells: int = 9) -> Features:
     return Features(unit(images, 8, cells), lot(images, cells), unit(images, 8), 3)
 
 
-def some_groups() -> grouping.Groups:
-    return grouping.Groups(
+def some_groups() -> dgml.GroupEmbeddings:
+    return dgml.GroupEmbeddings(
         unit(4, 3, 5).transpose(1, 2).contiguous(), lot(4, 5), lot(4, 5, 9).softmax(2), lot(4, 3, 9)
     )
 
@@ -70,9 +58,9 @@ def masses(*shape) -> torch.Tensor:
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 PLACES = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
 PROFILES = two_sided.sample_profiles(5, 3, 3, lot=torch.Generator().manual_seed(0))
-JOURNEYS, CONVERTED = journeys.simulate(journeys.World(), 20)
+JOURNEYS, CONVERTED = attribution.simulate(attribution.ConversionModel(), 20)
 MASKS = lot(4, 6, 6) > 0.5
-SCALES = lot(6, 4 * coseg.FINE + 8, 4, 4)
+SCALES = lot(6, 4 * coseg.FINE_CHANNELS + 8, 4, 4)
 
 
 def autoencoder() -> keywords.LabelAutoencoder:
@@ -95,7 +83,7 @@ def metric_loss(name: str, structural: bool, maps: torch.Tensor):
 
 
 def mined(kind: str, vectors: torch.Tensor):
-    return our_losses.OneTripletMiner(kind)(vectors, LABELS)
+    return our_losses.OneTripletPerAnchorMiner(kind)(vectors, LABELS)
 
 
 def with_gradient(function):
@@ -110,14 +98,14 @@ def with_gradient(function):
 
 # name in its module: what is called, and with what. Every floating tensor inside is cast in turn.
 CASES = {
-    "features.pool": (pool, lot(3, 8, 7, 7)),
-    "probe.pool_blocks": (pool_blocks, lot(3, 8, 7, 7)),
-    "cost.cosine_similarity": (cosine_similarity, unit(2, 8, 9), unit(2, 8, 6)),
-    "cost.cosine_cost": (cosine_cost, unit(2, 8, 9), unit(2, 8, 6)),
-    "cost.euclidean_cost": (euclidean_cost, unit(2, 8, 9), unit(2, 8, 6)),
+    "features.grid.grid_features": (grid_features, lot(3, 8, 7, 7)),
+    "learning.linear_probe.grid_features_batched": (grid_features_batched, lot(3, 8, 7, 7)),
+    "ot.cost.pairwise_cosine": (pairwise_cosine, unit(2, 8, 9), unit(2, 8, 6)),
+    "ot.cost.cosine_cost": (cosine_cost, unit(2, 8, 9), unit(2, 8, 6)),
+    "ot.cost.euclidean_cost": (euclidean_cost, unit(2, 8, 9), unit(2, 8, 6)),
     **{
-        f"marginals.marginals {rule}": (marginals, some_features(), some_features(), rule)
-        for rule in MARGINALS
+        f"marginals.marginals {rule}": (compute_marginals, some_features(), some_features(), rule)
+        for rule in MARGINAL_RULES
     },
     **{
         f"sinkhorn.sinkhorn {eps}": (
@@ -140,7 +128,7 @@ CASES = {
             some_features(),
             some_features(),
         )
-        for plan in PLANS
+        for plan in PLAN_KINDS
     },
     "matching.match shared_stop": (
         lambda a, b: match(a, b, shared_stop=True),
@@ -148,76 +136,76 @@ CASES = {
         some_features(),
     ),
     "matching.match gradient": (
-        with_gradient(lambda maps: match(pool(maps), pool(maps.flip(0))).similarity_b),
+        with_gradient(lambda maps: match(grid_features(maps), grid_features(maps.flip(0))).similarity_b),
         lot(4, 8, 4, 4),
     ),
-    "matching.similarity_matrix": (similarity_matrix, some_features(), some_features()),
-    "kernels.match_pairs": (match_pairs, some_features(), some_features(), *PLACES),
-    "kernels.flow_pairs": (flow_pairs, some_features(), some_features(), *PLACES),
-    "kernels.pull_pairs": (pull_pairs, unit(6, 8, 9), unit(6, 8, 9), *PLACES, lot(3), lot(3, 9, 9)),
-    "retrieval.global_scores": (global_scores, unit(5, 8), unit(7, 8)),
-    "retrieval.best_places": (lambda x: best_places(x.split(300, 1), 4), lot(5, 1000)),
-    "retrieval.search": (lambda x: search(x, x, exclude_self=True), some_features()),
-    "retrieval.shortlist_similarity": (
-        shortlist_similarity,
+    "ot.matching.similarity_matrix": (similarity_matrix, some_features(), some_features()),
+    "ot.native.score_pairs": (score_pairs, some_features(), some_features(), *PLACES),
+    "ot.native.plan_pairs": (plan_pairs, some_features(), some_features(), *PLACES),
+    "ot.native.scatter_pair_gradients": (scatter_pair_gradients, unit(6, 8, 9), unit(6, 8, 9), *PLACES, lot(3), lot(3, 9, 9)),
+    "retrieval.search.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
+    "retrieval.search.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
+    "retrieval.search.search": (lambda x: search(x, x, exclude_self=True), some_features()),
+    "retrieval.search.score_shortlist": (
+        score_shortlist,
         some_ranking(),
         some_features(),
         some_features(),
     ),
-    "retrieval.rerank": (rerank, some_ranking(), some_features(), some_features()),
-    "retrieval.reorder": (reorder, some_ranking(), lot(6, 3)),
-    "metrics.retrieval_metrics": (
+    "retrieval.search.rerank": (rerank, some_ranking(), some_features(), some_features()),
+    "retrieval.search.rerank_by": (rerank_by, some_ranking(), lot(6, 3)),
+    "retrieval.metrics.retrieval_metrics": (
         lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
         some_ranking(),
     ),
-    "metrics.class_interval": (lambda x: torch.tensor(class_interval(x, LABELS)), lot(6)),
-    "metrics.metric_intervals": (
+    "retrieval.metrics.class_bootstrap_ci": (lambda x: torch.tensor(class_bootstrap_ci(x, LABELS)), lot(6)),
+    "retrieval.metrics.metric_cis": (
         lambda x: torch.tensor(
-            list(metric_intervals(*[dict.fromkeys(our_metrics(), x)] * 2, LABELS).values())
+            list(metric_cis(*[dict.fromkeys(our_metrics(), x)] * 2, LABELS).values())
         ),
         lot(6),
     ),
-    "embedding.evaluate": (lambda x: evaluate(x, LABELS).per_query, some_features()),
+    "learning.embedding.evaluate_retrieval": (lambda x: evaluate_retrieval(x, LABELS).per_query, some_features()),
     **{
         f"losses.make_loss {name} {structural}": (
             lambda maps, n=name, s=structural: metric_loss(n, s, maps),
             lot(6, 8, 3, 3),
         )
-        for name, recipe in RECIPES.items()
+        for name, recipe in LOSSES.items()
         for structural in (False, True)
         if not (structural and isinstance(recipe.structural, str))
     },
-    "losses.StructuralSimilarity": (lambda x: StructuralSimilarity(grid=3)(x), lot(6, 8, 3, 3)),
-    "losses.StructuralLpDistance": (
-        lambda x, y: StructuralLpDistance(grid=3)(x, y),
+    "learning.losses.StructuralSimilarity": (lambda x: StructuralSimilarity(grid=3)(x), lot(6, 8, 3, 3)),
+    "learning.losses.StructuralEuclideanDistance": (
+        lambda x, y: StructuralEuclideanDistance(grid=3)(x, y),
         lot(6, 8, 3, 3),
         lot(4, 8, 3, 3),
     ),
-    "losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
+    "learning.losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
     **{
-        f"losses.OneTripletMiner {kind}": (mined, kind, lot(6, 8))
+        f"losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
         for kind in ("random", "softhard")
     },
-    "explain.what_if": (
-        lambda a, b, w: what_if(a, b, weight_n=w),
+    "explain.decomposition.match_reweighted": (
+        lambda a, b, w: match_reweighted(a, b, weight_n=w),
         some_features(),
         some_features(),
         lot(9),
     ),
-    "explain.pooled_cosine": (pooled_cosine, some_features(), some_features()),
-    "explain.trace": (trace, match(some_features(), some_features())),
-    "explain.hide": (lambda x: hide(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
-    "explain.receptive_field": (
-        lambda x: receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
+    "explain.decomposition.cosine_decomposition": (cosine_decomposition, some_features(), some_features()),
+    "explain.decomposition.sinkhorn_trace": (sinkhorn_trace, match(some_features(), some_features())),
+    "explain.decomposition.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
+    "explain.decomposition.effective_receptive_field": (
+        lambda x: effective_receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
         lot(2, 3, 32, 32),
     ),
-    "grouping.Grouping": (lambda x: vars(seeded(grouping.Grouping, 8, 6, 3)(x)), lot(3, 8, 5, 5)),
-    "grouping.group_all": (
-        lambda x: vars(grouping.group_all(seeded(grouping.Grouping, 8, 6, 3), x)),
+    "related.dgml.AttentiveGrouping": (lambda x: vars(seeded(dgml.AttentiveGrouping, 8, 6, 3)(x)), lot(3, 8, 5, 5)),
+    "related.dgml.embed_groups": (
+        lambda x: vars(dgml.embed_groups(seeded(dgml.AttentiveGrouping, 8, 6, 3), x)),
         lot(3, 8, 5, 5),
     ),
-    "grouping.fit_groups": (
-        lambda x: grouping.fit_groups(
+    "related.dgml.train_grouping": (
+        lambda x: dgml.train_grouping(
             x,
             LABELS.repeat_interleave(2),
             embedding_dim=4,
@@ -228,169 +216,169 @@ CASES = {
         )[0].query_kc.detach(),
         lot(12, 8, 3, 3),
     ),
-    "grouping.as_features": (grouping.as_features, some_groups()),
-    "grouping.attention_overlap": (grouping.attention_overlap, lot(4, 3, 9)),
-    "grouping.diversity": (grouping.diversity, unit(4, 3, 5)),
-    "grouping.match_groups": (grouping.match_groups, some_groups(), some_groups()),
-    "grouping.match_cells": (grouping.match_cells, some_groups(), some_groups()),
-    "cosegmentation.scales": (coseg.scales, SCALES),
-    "cosegmentation.mean_flow": (coseg.mean_flow, some_features(), torch.stack(PLACES)),
-    "cosegmentation.mask_scores": (coseg.mask_scores, lot(4, 3, 3) - 0.5, MASKS),
-    "cosegmentation.PixelDecoder": (
-        lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE + 8)(x),
+    "related.dgml.as_features": (dgml.as_features, some_groups()),
+    "related.dgml.attention_overlap": (dgml.attention_overlap, lot(4, 3, 9)),
+    "related.dgml.diversity_loss": (dgml.diversity_loss, unit(4, 3, 5)),
+    "related.dgml.group_matching": (dgml.group_matching, some_groups(), some_groups()),
+    "related.dgml.cell_matching": (dgml.cell_matching, some_groups(), some_groups()),
+    "related.cosegmentation.split_scales": (coseg.split_scales, SCALES),
+    "related.cosegmentation.mean_contribution": (coseg.mean_contribution, some_features(), torch.stack(PLACES)),
+    "related.cosegmentation.mask_metrics": (coseg.mask_metrics, lot(4, 3, 3) - 0.5, MASKS),
+    "related.cosegmentation.PixelDecoder": (
+        lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
         SCALES,
     ),
-    "cosegmentation.decode": (
-        lambda x: coseg.decode(seeded(coseg.PixelDecoder, 4 * coseg.FINE + 8), x),
+    "related.cosegmentation.decode_batched": (
+        lambda x: coseg.decode_batched(seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8), x),
         SCALES,
     ),
     **{
         f"cosegmentation.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
         for f in (coseg.cross_entropy, coseg.jaccard_loss, coseg.dice_loss)
     },
-    "cosegmentation.is_triplet": (
-        coseg.is_triplet,
+    "related.cosegmentation.is_triplet_loss": (
+        coseg.is_triplet_loss,
         unit(4, 5, 6, 6),
         MASKS,
         torch.tensor([0, 0, 1, 1]),
     ),
-    "cosegmentation.fit_decoder": (
-        lambda x: coseg.fit_decoder(
+    "related.cosegmentation.train_decoder": (
+        lambda x: coseg.train_decoder(
             x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, weight=1.0
         ).logit.weight.detach(),
         SCALES,
     ),
-    "cosegmentation.with_flow": (coseg.with_flow, lot(3, 8, 4, 4), lot(3, 2, 2)),
-    "cosegmentation.pixel_colors": (coseg.pixel_colors, unit(4, 5, 6, 6)),
-    "two_sided.deferred_acceptance": (two_sided.deferred_acceptance, *PROFILES),
-    "two_sided.either_asks": (two_sided.either_asks, *PROFILES),
-    "two_sided.turned": (two_sided.turned(two_sided.deferred_acceptance), *PROFILES),
-    "two_sided.top_trading_cycles": (two_sided.top_trading_cycles, *PROFILES),
-    "two_sided.serial_dictatorship": (two_sided.serial_dictatorship, *PROFILES),
-    "two_sided.stability_violation": (two_sided.stability_violation, lot(5, 3, 3) / 3, *PROFILES),
-    "two_sided.ask": (lambda p, q: two_sided.ask(two_sided.either_asks, p, q), *PROFILES),
-    "two_sided.gains": (lambda p, q: two_sided.gains(answers(), p, q), *PROFILES),
-    "two_sided.strategy_violation": (
-        lambda p, q: two_sided.strategy_violation(answers(), p, q),
+    "related.cosegmentation.append_channel": (coseg.append_channel, lot(3, 8, 4, 4), lot(3, 2, 2)),
+    "related.cosegmentation.pca_colors": (coseg.pca_colors, unit(4, 5, 6, 6)),
+    "related.two_sided.deferred_acceptance": (two_sided.deferred_acceptance, *PROFILES),
+    "related.two_sided.random_side_deferred_acceptance": (two_sided.random_side_deferred_acceptance, *PROFILES),
+    "related.two_sided.swap_sides": (two_sided.swap_sides(two_sided.deferred_acceptance), *PROFILES),
+    "related.two_sided.top_trading_cycles": (two_sided.top_trading_cycles, *PROFILES),
+    "related.two_sided.random_serial_dictatorship": (two_sided.random_serial_dictatorship, *PROFILES),
+    "related.two_sided.stability_violation": (two_sided.stability_violation, lot(5, 3, 3) / 3, *PROFILES),
+    "related.two_sided.evaluate_deviations": (lambda p, q: two_sided.evaluate_deviations(two_sided.random_side_deferred_acceptance, p, q), *PROFILES),
+    "related.two_sided.manipulation_gains": (lambda p, q: two_sided.manipulation_gains(answers(), p, q), *PROFILES),
+    "related.two_sided.strategyproofness_violation": (
+        lambda p, q: two_sided.strategyproofness_violation(answers(), p, q),
         *PROFILES,
     ),
-    "two_sided.mix": (lambda: two_sided.mix(answers(), answers(), 0.3),),
-    "two_sided.on_trees": (
-        lambda p, q: two_sided.on_trees(p, q, open_tnm=two_sided.paths(3)),
+    "related.two_sided.convex_combination": (lambda: two_sided.convex_combination(answers(), answers(), 0.3),),
+    "related.two_sided.deferred_acceptance_on_random_trees": (
+        lambda p, q: two_sided.deferred_acceptance_on_random_trees(p, q, open_tnm=two_sided.bipartite_paths(3)),
         *PROFILES,
     ),
-    "two_sided.MatchingNetwork": (
+    "related.two_sided.MatchingNetwork": (
         lambda p, q: seeded(two_sided.MatchingNetwork)(p, q).detach(),
         *PROFILES,
     ),
-    "two_sided.train": (
-        lambda: two_sided.train(
+    "related.two_sided.train_mechanism": (
+        lambda: two_sided.train_mechanism(
             seeded(two_sided.MatchingNetwork), 2, 2, steps=2, batch=4
         ).pair.weight.detach(),
     ),
-    "two_sided.sinkhorn_matching": (two_sided.sinkhorn_matching, *PROFILES),
-    "two_sided.as_lottery": (two_sided.as_lottery, masses(3, 3) / 3),
-    "labels.class_means": (lambda x: keywords.class_means(x, LABELS), lot(6, 5)),
-    "labels.propensity": (lambda x: keywords.propensity(x, 9), lot(4)),
-    "labels.label_metrics": (
+    "related.two_sided.sinkhorn_matching": (two_sided.sinkhorn_matching, *PROFILES),
+    "related.two_sided.birkhoff_decomposition": (two_sided.birkhoff_decomposition, masses(3, 3) / 3),
+    "related.label_autoencoder.class_means": (lambda x: keywords.class_means(x, LABELS), lot(6, 5)),
+    "related.label_autoencoder.propensity": (lambda x: keywords.propensity(x, 9), lot(4)),
+    "related.label_autoencoder.label_metrics": (
         lambda x: keywords.label_metrics(x, torch.ones(4, 6), torch.ones(6)),
         lot(4, 6),
     ),
-    "labels.LabelAutoencoder": (
+    "related.label_autoencoder.LabelAutoencoder": (
         lambda x: (autoencoder()(x).detach(), autoencoder().weight_lu.detach()),
         lot(4, 7),
     ),
-    "labels.fit_autoencoder": (
+    "related.label_autoencoder.fit_autoencoder": (
         lambda: keywords.fit_autoencoder((lot(9, 7) > 0.5).float(), epochs=2).weight_lu,
     ),
-    "labels.hierarchy": (
+    "related.label_autoencoder.label_hierarchy": (
         lambda x: torch.tensor(
-            [b.share for b in keywords.hierarchy(autoencoder(), x, list("abcdefg"))]
+            [b.share for b in keywords.label_hierarchy(autoencoder(), x, list("abcdefg"))]
         ),
         lot(5, 4),
     ),
-    "labels.dependency": (keywords.dependency, lot(7, 4)),
-    "journeys.World": (lambda: journeys.World()(JOURNEYS),),
-    "journeys.shapley": (lambda w: journeys.shapley(lambda mask: mask.to(w) @ w, 4), lot(4)),
-    "journeys.attribute": (
-        lambda: journeys.attribute(journeys.World(), JOURNEYS[int(JOURNEYS.length_b.argmax())]),
+    "related.label_autoencoder.label_similarity": (keywords.label_similarity, lot(7, 4)),
+    "related.attribution.ConversionModel": (lambda: attribution.ConversionModel()(JOURNEYS),),
+    "related.attribution.shapley_values": (lambda w: attribution.shapley_values(lambda mask: mask.to(w) @ w, 4), lot(4)),
+    "related.attribution.attribute": (
+        lambda: attribution.attribute(attribution.ConversionModel(), JOURNEYS[int(JOURNEYS.length_b.argmax())]),
     ),
-    "journeys.time_decay": (lambda: journeys.time_decay(JOURNEYS, half_life=2.0),),
-    "journeys.Markov": (
+    "related.attribution.time_decay_shares": (lambda: attribution.time_decay_shares(JOURNEYS, half_life=2.0),),
+    "related.attribution.MarkovAttribution": (
         lambda: (lambda m: (m(JOURNEYS), m.shares(JOURNEYS)))(
-            journeys.Markov(JOURNEYS, CONVERTED, channels=6)
+            attribution.MarkovAttribution(JOURNEYS, CONVERTED, channels=6)
         ),
     ),
-    "journeys.time_gate": (lambda: journeys.time_gate(lot(4), lot(3), lot(3), open_ratio=0.5),),
-    "journeys.JourneyNetwork": (lambda: seeded(journeys.JourneyNetwork, 6)(JOURNEYS).detach(),),
-    "journeys.log_loss": (
-        lambda: torch.tensor(journeys.log_loss(journeys.World(), JOURNEYS, CONVERTED)),
+    "related.attribution.phased_gate": (lambda: attribution.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),),
+    "related.attribution.JourneyLSTM": (lambda: seeded(attribution.JourneyLSTM, 6)(JOURNEYS).detach(),),
+    "related.attribution.log_loss": (
+        lambda: torch.tensor(attribution.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)),
     ),
-    "journeys.fit_network": (
+    "related.attribution.fit_network": (
         lambda: (
-            journeys.fit_network(
+            attribution.fit_network(
                 (JOURNEYS, CONVERTED), (JOURNEYS, CONVERTED), channels=6, epochs=1
             ).head.weight
         ),
     ),
-    "journeys.calibration": (lambda p: journeys.calibration(p, CONVERTED), lot(20)),
+    "related.attribution.calibration": (lambda p: attribution.calibration(p, CONVERTED), lot(20)),
 }
 
 # of these modules: public names that are not in `CASES`, and why
 OTHERS = {
-    "cost": set(),
-    "marginals": {"MARGINALS", "Marginals"},
-    "sinkhorn": {"SAFE_EXPONENT", "FLOOR", "LOOK", "OFFICIAL_STOP", "Plan", "check_solver"},
-    "matching": {"PLANS", "Match", "check_features"},
-    "kernels": {"SOURCE", "Pairs", "Flows"},
-    "metrics": {"METRICS", "Ranking", "Metrics", "Interval"},
-    "retrieval": {"Bill", "memory_bill", "Shortlist"},
-    "losses": {
-        "READS_ONLY_MINED",
-        "RECIPES",
-        "Recipe",
-        "MetricLoss",
-    },  # MetricLoss: all cases of make_loss
-    "explain": {  # in float64, by SciPy, or what the caller's own `score` says
-        "PARTS",
-        "FILLS",
+    "ot.cost": set(),
+    "ot.marginals": {"MARGINAL_RULES", "Marginals"},
+    "ot.sinkhorn": {"LOG_DOMAIN_RANGE", "MIN_MASS", "CHECK_EVERY", "OFFICIAL_STOP", "SinkhornResult", "check_solver_options"},
+    "ot.matching": {"PLAN_KINDS", "Match", "check_features"},
+    "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
+    "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
+    "retrieval.search": {"MemoryEstimate", "estimate_memory", "ShortlistScores"},
+    "learning.losses": {
+        "USES_MINED_PAIRS_ONLY",
+        "LOSSES",
+        "LossSpec",
+        "MapLoss",
+    },  # MapLoss: all cases of make_loss
+    "explain.decomposition": {  # in float64, by SciPy, or what the caller's own `score` says
+        "DECOMPOSITION_KINDS",
+        "OCCLUSION_FILLS",
         "cell_name",
-        "flows",
-        "caveats",
+        "flow_table",
+        "match_warnings",
         "Decomposition",
         "decompose",
-        "Difference",
-        "difference",
-        "exact",
-        "Trace",
+        "ScoreDifference",
+        "score_difference",
+        "exact_match",
+        "SinkhornTrace",
         "deletion_curves",
-        "Curves",
+        "DeletionCurves",
         "faithfulness",
         "FlowAccuracy",
         "flow_accuracy",
     },
-    "siblings.grouping": {"Groups", "plot_attention"},
-    "siblings.cosegmentation": {
-        "FINE",
+    "related.dgml": {"GroupEmbeddings", "plot_attention"},
+    "related.cosegmentation": {
+        "FINE_CHANNELS",
         "LOSSES",
         "with_distractor",
-        "masks",
-        "TwoScales",
-        "two_scales",
+        "load_masks",
+        "MultiScaleEncoder",
+        "multiscale_backbone",
         "pairs_within",
         "pairs_across",
-        "Pixels",
+        "PixelOutput",
     },
-    "siblings.two_sided": {"Mechanism", "orders", "sample_profiles", "Answers", "paths"},
-    "siblings.labels": {  # scikit-learn, in NumPy
+    "related.two_sided": {"Mechanism", "preference_lists", "sample_profiles", "DeviationOutcomes", "bipartite_paths"},
+    "related.label_autoencoder": {  # scikit-learn, in NumPy
         "KEYWORDS",
         "read_keywords",
         "keyword_matrix",
-        "one_against_all",
-        "code_learner",
-        "Branch",
+        "one_vs_rest",
+        "fit_code_regressor",
+        "TreeNode",
     },
-    "siblings.journeys": {
+    "related.attribution": {
         "CHANNELS",
         "Journeys",
         "Channel",
@@ -403,13 +391,13 @@ OTHERS = {
 
 
 def our_metrics():
-    from diml_nb.metrics import METRICS
+    from diml_nb.retrieval.metrics import METRIC_NAMES
 
-    return METRICS
+    return METRIC_NAMES
 
 
-def answers() -> two_sided.Answers:
-    return two_sided.ask(two_sided.either_asks, *PROFILES)
+def answers() -> two_sided.DeviationOutcomes:
+    return two_sided.evaluate_deviations(two_sided.random_side_deferred_acceptance, *PROFILES)
 
 
 def seeded(make, *args):
@@ -456,7 +444,7 @@ def run(
     return found
 
 
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_autocast_changes_nothing(name, dtype):
     right = run(name)
@@ -471,7 +459,7 @@ def test_autocast_changes_nothing(name, dtype):
         )
 
 
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_half_precision_is_computed_in_float32_or_refused(name, dtype):
     "Refused by a sentence of ours, not by an error from inside torch."
@@ -482,7 +470,7 @@ def test_half_precision_is_computed_in_float32_or_refused(name, dtype):
         return
     for x, y in zip(found, run(name, dtype, torch.float32), strict=True):
         close = (
-            2 * torch.finfo(x.dtype).eps if x.dtype in HALF else 1e-5
+            2 * torch.finfo(x.dtype).eps if x.dtype in HALF_PRECISION else 1e-5
         )  # a gradient has the precision of its input
         assert torch.allclose(x.to(y.dtype), y, rtol=close, atol=1e-6, equal_nan=True), (
             (x - y).abs().max()
@@ -493,38 +481,37 @@ def test_half_precision_is_computed_in_float32_or_refused(name, dtype):
 def test_every_public_name_is_looked_at(module):
     "A new function belongs into `CASES`, or beside those that do not compute."
     public = set(importlib.import_module(f"diml_nb.{module}").__all__)
-    short = module.removeprefix("siblings.")
-    tested = {name.split()[0].partition(".")[2] for name in CASES if name.startswith(f"{short}.")}
+    tested = {name.split()[0].removeprefix(f"{module}.") for name in CASES if name.startswith(f"{module}.")}
     assert public == tested | OTHERS[module] and not tested & OTHERS[module]
 
 
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
 def test_evidence_of_a_plan_is_true_under_autocast(dtype):
     "The case of the report: NaN in float16, a total of 1.0008 with an error of 0 in bfloat16."
-    x = pool(torch.randn(12, 64, 7, 7) + 0.3, grid=7)
+    x = grid_features(torch.randn(12, 64, 7, 7) + 0.3, grid=7)
     with torch.autocast("cpu", dtype=dtype):
         found = match(x[:6], x[6:])
     assert found.plan_bnm.dtype == torch.float32 and torch.isfinite(found.plan_bnm).all()
     assert (found.plan_bnm.sum((1, 2)) - 1).abs().max() < 1e-5
     wrong_b = (found.plan_bnm.sum(1) - found.mass_b_bm).abs().sum(1)
-    assert (wrong_b - found.err_b).abs().max() < 1e-5 and (found.err_b > 0).all()
+    assert (wrong_b - found.marginal_error_b).abs().max() < 1e-5 and (found.marginal_error_b > 0).all()
 
 
 def test_embed_pools_in_full_precision():
     "A network may run in mixed precision; what is made of its maps may not."
-    from diml_nb.embedding import embed
+    from diml_nb.learning.embedding import extract_features
 
     class Pictures:
         def __getitems__(self, keys):
             return lot(len(keys), 3, 8, 8)
 
-    network = Network(None, 3, 8)
+    network = EmbeddingNet(None, 3, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        (found,) = embed(network, Pictures(), torch.arange(4), grid=4)
+        (found,) = extract_features(network, Pictures(), torch.arange(4), grid=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         maps = network(lot(4, 3, 8, 8)).detach()
     assert maps.dtype == torch.bfloat16 and torch.equal(
-        found.local_bcn, pool(maps.float()).local_bcn
+        found.local_bcn, grid_features(maps.float()).local_bcn
     )
 
 
@@ -550,11 +537,11 @@ def test_labels_of_numpy_and_lists():
     right = retrieval_metrics(ranking, LABELS, LABELS, recall_at=(1,)).means
     for labels in (LABELS.numpy(), LABELS.numpy().astype("uint8"), LABELS.tolist(), LABELS.int()):
         assert retrieval_metrics(ranking, labels, labels, recall_at=(1,)).means == right
-        assert evaluate(x, labels).means == evaluate(x, LABELS).means
+        assert evaluate_retrieval(x, labels).means == evaluate_retrieval(x, LABELS).means
         assert (
-            class_interval(lot(6), labels)
-            == class_interval(lot(6), LABELS)
-            == class_interval(lot(6).numpy(), labels)
+            class_bootstrap_ci(lot(6), labels)
+            == class_bootstrap_ci(lot(6), LABELS)
+            == class_bootstrap_ci(lot(6).numpy(), labels)
         )
         assert make_loss("triplet_semihard")(lot(6, 8, 3, 3), labels) == make_loss(
             "triplet_semihard"
@@ -568,9 +555,9 @@ def test_labels_of_numpy_and_lists():
 
 def test_a_query_of_an_unknown_class_is_left_out_and_counted():
     ranking = Ranking(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.zeros(3, 2), True)
-    for count_query in (False, True):
+    for count_query_in_r in (False, True):
         found = retrieval_metrics(
-            ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query=count_query
+            ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query_in_r=count_query_in_r
         )
         assert found.excluded == 1 and found["precision_at_1"] == 1
         assert all(x.isnan().tolist() == [False, False, True] for x in found.per_query.values())
@@ -600,17 +587,17 @@ def test_an_interval_without_values_says_why():
         ValueError,
         match="expected at least two classes with a value, got none: each of the 6 values is NaN",
     ):
-        class_interval(torch.full((6,), torch.nan), LABELS)
+        class_bootstrap_ci(torch.full((6,), torch.nan), LABELS)
     with pytest.raises(ValueError, match="expected at least two classes with a value, got 1"):
-        class_interval(lot(6), [0] * 6)
+        class_bootstrap_ci(lot(6), [0] * 6)
     with pytest.raises(ValueError, match="labels_q: expected 6, one for each value, got 5"):
-        class_interval(lot(6), LABELS[:5])
+        class_bootstrap_ci(lot(6), LABELS[:5])
 
 
 def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
     x = some_features()
     monkeypatch.setattr(
-        "diml_nb.embedding.search", lambda *given, **options: pytest.fail("searched")
+        "diml_nb.learning.embedding.search", lambda *given, **options: pytest.fail("searched")
     )
     for labels, options, said in (
         (torch.arange(6), {}, "each of the 6 images is the only one of its class"),
@@ -620,7 +607,7 @@ def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
         (LABELS, dict(top_k=0), "top_k: expected at least 1"),
     ):
         with pytest.raises(ValueError, match=said):
-            evaluate(x, labels, **options)
+            evaluate_retrieval(x, labels, **options)
 
 
 def test_totals_are_compared_relatively():
@@ -653,7 +640,7 @@ def test_tol_that_is_all_of_the_mass_is_refused():
 def test_lists_of_distances_are_refused():
     x, ranking = some_features(), some_ranking()
     distances = ranking._replace(score_qk=(2 - 2 * ranking.score_qk).sqrt())
-    for call in (lambda: rerank(distances, x, x), lambda: reorder(distances, torch.zeros(6, 5))):
+    for call in (lambda: rerank(distances, x, x), lambda: rerank_by(distances, torch.zeros(6, 5))):
         with pytest.raises(
             ValueError,
             match=r"ranking.score_qk: expected similarities, .* got scores that rise \(distances\?\)",
@@ -662,9 +649,9 @@ def test_lists_of_distances_are_refused():
     turned = ranking._replace(score_qk=-distances.score_qk)
     assert rerank(turned, x, x).index_qk.shape == ranking.index_qk.shape
     with pytest.raises(ValueError, match="scores are NaN"):
-        reorder(ranking._replace(score_qk=ranking.score_qk * torch.nan), torch.zeros(6, 5))
+        rerank_by(ranking._replace(score_qk=ranking.score_qk * torch.nan), torch.zeros(6, 5))
     with pytest.raises(ValueError, match="similarity_qk: expected .* 6 lists"):
-        reorder(ranking, torch.zeros(4, 5))
+        rerank_by(ranking, torch.zeros(4, 5))
 
 
 def test_a_list_in_another_order_than_its_scores_is_taken():
@@ -683,7 +670,7 @@ def test_scores_behind_the_head_are_told_apart():
     x = some_features(40)
     ranking = search(x, x, exclude_self=True)
     found = rerank(ranking, x, x, top_k=10)
-    similarity_qk = shortlist_similarity(found, x, x, top_k=10).similarity_qk
+    similarity_qk = score_shortlist(found, x, x, top_k=10).similarity_qk
     assert torch.allclose(found.score_qk[:, :10], found.cosine_qk + similarity_qk, atol=1e-6)
     cosine_qk = torch.cat([found.cosine_qk, found.score_qk[:, 10:]], 1)
     assert torch.equal(cosine_qk.sort(1, descending=True).values, ranking.score_qk)
@@ -702,7 +689,7 @@ def test_reranking_twice_is_reranking_once():
 def test_a_cascade_orders_the_head_by_its_last_step(first, then):
     "3 x 3 cells, then one: each step adds its own S to the cosine, never to the sum of the step before."
     maps = lot(40, 8, 3, 3)
-    coarse, fine = pool(maps, grid=1), pool(maps, grid=3)
+    coarse, fine = grid_features(maps, grid=1), grid_features(maps, grid=3)
     ranking = search(coarse, coarse, exclude_self=True)
     step = rerank(ranking, coarse, coarse, top_k=first)
     both = rerank(step, fine, fine, top_k=then)
@@ -738,10 +725,10 @@ def test_siblings_take_labels_of_numpy_too():
     assert torch.equal(
         keywords.class_means(lot(6, 5), labels), keywords.class_means(lot(6, 5), LABELS)
     )
-    assert torch.equal(hold_out(labels, 0.7)[0], hold_out(LABELS, 0.7)[0])
+    assert torch.equal(split_classes(labels, 0.7)[0], split_classes(LABELS, 0.7)[0])
 
 
 def test_a_class_that_is_too_small_is_named():
     said = "per_class: expected at most 1, the size of the smallest class, got 2; of the classes number 1 has 1"
     with pytest.raises(ValueError, match=said):
-        balanced_batch([torch.tensor([0, 1]), torch.tensor([7])], 4, 2, seed=0)
+        sample_balanced_batch([torch.tensor([0, 1]), torch.tensor([7])], 4, 2, seed=0)

@@ -15,28 +15,28 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import diml_nb.trained as tested
-import diml_nb.training as training
+import diml_nb.learning.trained as tested
+import diml_nb.learning.trainer as training
 from diml_nb.cli import app
-from diml_nb.core import REPOSITORY, check_writable, data_dir
-from diml_nb.data import ImageSet, get_dataset
-from diml_nb.embedding import LAUNCHED, Inputs, embed, join, processes
-from diml_nb.explorer import PairExplorer, look
-from diml_nb.gallery import RetrievalExplorer
-from diml_nb.metrics import metric_intervals, retrieval_metrics
-from diml_nb.probe import best_probe
-from diml_nb.retrieval import rerank, search
-from diml_nb.steps import SinkhornExplorer, StepByStep
-from diml_nb.trained import TrainedBackbone, evaluate_once
-from diml_nb.training import ON_MAPS, TrainConfig, fit, load_trained
+from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir
+from diml_nb.datasets.dataset import ImageDataset, get_dataset
+from diml_nb.learning.embedding import LAUNCHER_VARIABLES, EmbeddingInputs, extract_features, concatenate_features, rank_and_world_size
+from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
+from diml_nb.viz.widgets.ranking import RetrievalExplorer
+from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
+from diml_nb.learning.linear_probe import tune_probe
+from diml_nb.retrieval.search import rerank, search
+from diml_nb.viz.widgets.steps import SinkhornExplorer, StepByStep
+from diml_nb.learning.trained import TrainedBackbone, evaluate_once
+from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train, load_trained
 
-SMALL = ON_MAPS | dict(embedding_dim=16, epochs=2, evaluate_every=1, batch_size=8, lr=1e-3, validation=0.34)
+SMALL = CACHED_MAPS_CONFIG | dict(embedding_dim=16, epochs=2, evaluate_every=1, batch_size=8, lr=1e-3, validation=0.34)
 PAIR = [str(data_dir() / "emoji" / "pineapple" / f"{design}.png") for design in ("emojione", "noto")]
 
 
 def few(split="train", classes=6):
     images = get_dataset("emoji").subset(split)
-    return images.take(torch.isin(images.label_n, images.label_n.unique()[:classes]))
+    return images.select(torch.isin(images.label_n, images.label_n.unique()[:classes]))
 
 
 def diml(*words):
@@ -52,17 +52,17 @@ def nothing_computed(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr(training, "Inputs", refuse)
-    monkeypatch.setattr(training, "backbone_of", refuse)
+    monkeypatch.setattr(training, "EmbeddingInputs", refuse)
+    monkeypatch.setattr(training, "build_backbone", refuse)
     monkeypatch.setattr(tested, "load_trained", refuse)
-    monkeypatch.setattr(tested, "Inputs", refuse)
+    monkeypatch.setattr(tested, "EmbeddingInputs", refuse)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     "A short run on cached maps; tests do not write into it."
     folder = tmp_path_factory.mktemp("run") / "mine"
-    fit(TrainConfig(**SMALL), folder, images=few())
+    train(TrainConfig(**SMALL), folder, images=few())
     return folder
 
 
@@ -96,14 +96,14 @@ def table(tmp_path):
 )
 def test_what_does_not_fit_is_refused_before_anything_is_made(tmp_path, nothing_computed, settings, message):
     with pytest.raises(ValueError, match=message):
-        fit(TrainConfig(**SMALL | settings), tmp_path / "run", images=few())
+        train(TrainConfig(**SMALL | settings), tmp_path / "run", images=few())
     assert not list(tmp_path.iterdir())
 
 
 def test_the_settings_that_are_proposed_train(tmp_path):
     "A set of ten classes: one try, one sentence, and its options work."
     some = get_dataset("emoji")
-    some = some.take(torch.isin(some.label_n, some.label_n.unique()[:10]))
+    some = some.select(torch.isin(some.label_n, some.label_n.unique()[:10]))
     half = ["train" if n < 5 else "test" for n in some.label_n.unique(return_inverse=True)[1].tolist()]
     lines = [f"{p},{p.parent.name},{s}" for p, s in zip(some.paths, half)]
     (tmp_path / "ten.csv").write_text("path,label,split\n" + "\n".join(lines))
@@ -120,49 +120,49 @@ def test_a_class_of_one_image_is_named(tmp_path, nothing_computed):
     alone = some.label_n[0]
     keep = (some.label_n != alone) | (torch.arange(len(some)) == 0)
     with pytest.raises(ValueError, match=f"per_class: .*1 of 6 classes have fewer: {some.classes[alone]}; leave these classes out"):
-        fit(TrainConfig(**SMALL | dict(validation=0.0)), tmp_path / "run", images=some.take(keep))
+        train(TrainConfig(**SMALL | dict(validation=0.0)), tmp_path / "run", images=some.select(keep))
 
 
 def test_a_refused_run_does_not_stand_in_the_way(tmp_path):
     "The corrected run goes into the same folder."
     with pytest.raises(ValueError, match="batch_size"):
-        fit(TrainConfig(**SMALL | dict(batch_size=80)), tmp_path / "run", images=few())
-    fit(TrainConfig(**SMALL | dict(epochs=1)), tmp_path / "run", images=few())
+        train(TrainConfig(**SMALL | dict(batch_size=80)), tmp_path / "run", images=few())
+    train(TrainConfig(**SMALL | dict(epochs=1)), tmp_path / "run", images=few())
 
 
 def test_no_images_are_not_the_default_ones(tmp_path, nothing_computed):
     "An empty set is false in Python; it was taken for no set, and emoji for it."
-    none = few().take([])
-    with pytest.raises(ValueError, match="images: expected at least one"): fit(TrainConfig(**SMALL), tmp_path / "run", images=none)
+    none = few().select([])
+    with pytest.raises(ValueError, match="images: expected at least one"): train(TrainConfig(**SMALL), tmp_path / "run", images=none)
     assert not list(tmp_path.iterdir())
 
 
 def test_maps_of_other_images_are_refused(tmp_path):
     some = few(classes=4)
-    inputs = Inputs(some, training.backbone_of(TrainConfig(**SMALL)), True)
+    inputs = EmbeddingInputs(some, training.build_backbone(TrainConfig(**SMALL)), True)
     with pytest.raises(ValueError, match=f"inputs: expected those of {len(few())} images, got {len(some)}"):
-        fit(TrainConfig(**SMALL), tmp_path / "run", images=few(), inputs=inputs)
+        train(TrainConfig(**SMALL), tmp_path / "run", images=few(), inputs=inputs)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options", (dict(workers=-1), dict(fresh=True, extend=True), dict(extend=True)), ids=str)
 def test_wrong_options_of_fit(tmp_path, nothing_computed, options):
     with pytest.raises(ValueError, match="workers|--fresh and --resume|--resume: there is no run"):
-        fit(TrainConfig(**SMALL), tmp_path / "run", images=few(), **options)
+        train(TrainConfig(**SMALL), tmp_path / "run", images=few(), **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_another_run_is_refused_before_its_maps(run, nothing_computed):
     before = {path: path.read_bytes() for path in run.iterdir()}
     with pytest.raises(ValueError, match=r"belongs to another run \(lr: 0.001 there, 0.5 now\).*--out.*--fresh"):
-        fit(TrainConfig(**SMALL | dict(lr=0.5)), run, images=few())
+        train(TrainConfig(**SMALL | dict(lr=0.5)), run, images=few())
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_tensorboard_is_asked_for_first(tmp_path, nothing_computed, monkeypatch):
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
-        fit(TrainConfig(**SMALL), tmp_path / "run", images=few(), tensorboard=True)
+        train(TrainConfig(**SMALL), tmp_path / "run", images=few(), tensorboard=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -170,7 +170,7 @@ def test_a_test_set_without_positives_is_refused_first(run, nothing_computed):
     some = few("test")
     first = [int((some.label_n == c).nonzero()[0]) for c in some.label_n.unique()]
     with pytest.raises(ValueError, match="0 of 6 queries have another image of their class .*--split, --dataset"):
-        evaluate_once(run, images=some.take(first))
+        evaluate_once(run, images=some.select(first))
     assert not list(run.glob("test*"))
 
 
@@ -185,7 +185,7 @@ def test_single_images_among_others_are_evaluated(run, tmp_path):
     some = few("test")
     alone = (some.label_n != some.label_n[0]) | (torch.arange(len(some)) == 0)
     folder = copy_of(run, tmp_path)
-    record = evaluate_once(folder, images=some.take(alone), resamples=50)
+    record = evaluate_once(folder, images=some.select(alone), resamples=50)
     values = record.rows[0]["result"]["per_query"]["precision_at_1"]
     assert values[0] is None and None not in values[1:]
     assert json.loads((folder / "test.json").read_text())["finished"]
@@ -202,17 +202,17 @@ def copy_of(run, folder):
 
 
 def test_all_rates_of_a_probe_are_checked_before_the_first(tmp_path, monkeypatch):
-    import diml_nb.probe as probe
+    import diml_nb.learning.linear_probe as probe
 
-    monkeypatch.setattr(probe, "fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(probe, "train_mechanism", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="lr: expected"):
-        best_probe(tmp_path, few(), [1e-3, float("nan")])
+        tune_probe(tmp_path, few(), [1e-3, float("nan")])
 
 
 def test_explorers_check_before_they_rank(monkeypatch):
-    import diml_nb.gallery as gallery
+    import diml_nb.viz.widgets.ranking as gallery
 
-    monkeypatch.setattr(gallery, "feature_maps", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr(gallery, "extract_feature_maps", lambda *_, **__: pytest.fail("computed"))
     for wrong in (dict(marginals="attention"), dict(eps=0), dict(grid=0), dict(top_k=0), dict(places=0)):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RetrievalExplorer(few("test"), **wrong)
@@ -224,8 +224,8 @@ def test_explorers_check_before_they_rank(monkeypatch):
 def test_a_run_is_a_backbone(run):
     "Its maps are those that are evaluated, but for the float16 of the cache."
     own, trained = TrainedBackbone(run), load_trained(run)
-    seen = look(PAIR[0], own)
-    maps = Inputs(ImageSet("one", (Path(PAIR[0]),), torch.tensor([0]), ("a",), ("test",)), trained.backbone, True).maps.float()
+    seen = prepare_image(PAIR[0], own)
+    maps = EmbeddingInputs(ImageDataset("one", (Path(PAIR[0]),), torch.tensor([0]), ("a",), ("test",)), trained.backbone, True).maps.float()
     assert torch.allclose(seen.map_bchw, trained.network(maps), atol=0.02)
     assert "efficientnet_lite0, trained on emoji by multi_similarity + DIML" in own.name and "run mine" in own.name
 
@@ -233,15 +233,15 @@ def test_a_run_is_a_backbone(run):
 def test_an_end_to_end_run_is_explained_as_it_is_evaluated(tmp_path):
     "The published test keeps the centre; so does the explanation, and training pictures are cropped once."
     config = TrainConfig(backbone="efficientnet_lite0", pretrained=False, image_size=64, loss="multi_similarity", embedding_dim=8, epochs=1, batch_size=8, validation=0.0)
-    fit(config, tmp_path, images=few(classes=4))
+    train(config, tmp_path, images=few(classes=4))
     own, trained = TrainedBackbone(tmp_path), load_trained(tmp_path)
     images = few(classes=1)
-    inputs = Inputs(images, trained.backbone, cached=False).__getitems__([(None, 0), (7, 0)])
-    picture = look(images.paths[0], own)
+    inputs = EmbeddingInputs(images, trained.backbone, cached=False).__getitems__([(None, 0), (7, 0)])
+    picture = prepare_image(images.paths[0], own)
     assert torch.equal(picture.ready_chw, inputs[0])
     assert torch.equal(picture.map_bchw, trained.network(inputs[:1]))
     torch.manual_seed(7)
-    from diml_nb.features import load_image
+    from diml_nb.features.backbones import load_image
 
     assert torch.equal(own.augment(load_image(images.paths[0])), inputs[1])
 
@@ -263,12 +263,12 @@ def test_the_installed_network_is_named_too(tmp_path):
 
 
 def test_diml_explain_takes_a_run(run, tmp_path):
-    from diml_nb.features import pool
-    from diml_nb.matching import match
+    from diml_nb.features.grid import grid_features
+    from diml_nb.ot.matching import match
 
     status, said = diml("explain", *PAIR, "--run", run, "-o", tmp_path / "pair.Html")
     own = TrainedBackbone(run)
-    found = match(*(pool(look(path, own).map_bchw, grid=4) for path in PAIR))
+    found = match(*(grid_features(prepare_image(path, own).map_bchw, grid=4) for path in PAIR))
     assert status == 0 and f"network: {own.name}" in said and f"{found.similarity_b.item():.4f}" in said
     assert "run mine" in (tmp_path / "pair.Html").read_text()
 
@@ -279,11 +279,11 @@ def test_diml_explain_takes_a_run(run, tmp_path):
 def metrics_of(run, queries, gallery, own_q=None, top_k=100):
     "By the library alone."
     trained = load_trained(run)
-    q, g = (join(embed(trained.network, Inputs(x, trained.backbone, True), torch.arange(len(x)), grid=4)) for x in (queries, gallery))
+    q, g = (concatenate_features(extract_features(trained.network, EmbeddingInputs(x, trained.backbone, True), torch.arange(len(x)), grid=4)) for x in (queries, gallery))
     lists = search(q, g, positions=own_q)
     both = lists, rerank(lists, q, g, top_k=top_k)
     found = [retrieval_metrics(x, queries.label_n, gallery.label_n) for x in both]
-    return [metric_intervals(x.per_query, found[0].per_query, queries.label_n, resamples=50, seed=0) for x in found]
+    return [metric_cis(x.per_query, found[0].per_query, queries.label_n, resamples=50, seed=0) for x in found]
 
 
 def intervals_of(record):
@@ -321,7 +321,7 @@ def test_a_split_by_name(run, tmp_path, table):
 
 def halves(some):
     first = torch.tensor([n % 2 == 0 for n in range(len(some))])
-    return some.take(first), some.take(~first)
+    return some.select(first), some.select(~first)
 
 
 @pytest.mark.parametrize("split", (None, "query:gallery", "gallery:query"))
@@ -353,10 +353,10 @@ def test_queries_and_gallery_by_columns(run, tmp_path, table):
     marks = lambda n: ("True" if n % 3 else "False", "false" if n % 4 == 1 else "1")
     own = get_dataset(str(table(("validation", some), marks=marks)))      # as neighbouring libraries name it; it is the test
     val = own.subset("test")
-    asked = torch.tensor([t == "True" for t in val.extra["is_query"]]).nonzero().flatten()
-    shown = torch.tensor([t == "1" for t in val.extra["is_gallery"]]).nonzero().flatten()
+    asked = torch.tensor([t == "True" for t in val.metadata["is_query"]]).nonzero().flatten()
+    shown = torch.tensor([t == "1" for t in val.metadata["is_gallery"]]).nonzero().flatten()
     trained, record = load_trained(run), evaluate_once(copy_of(run, tmp_path), images=own, resamples=50)
-    x = join(embed(trained.network, Inputs(val, trained.backbone, True), torch.arange(len(val)), grid=4))
+    x = concatenate_features(extract_features(trained.network, EmbeddingInputs(val, trained.backbone, True), torch.arange(len(val)), grid=4))
     expected = []
     for n in asked.tolist():
         others = shown[shown != n]                     # the gallery of this query, without itself
@@ -391,15 +391,15 @@ def test_a_longer_run_is_the_long_run(tmp_path, changes):
     short = TrainConfig(**SMALL | changes)
     long = replace(short, epochs=2 * short.epochs)
     images = few()
-    fit(long, tmp_path / "long", images=images)
-    fit(short, tmp_path / "longer", images=images)
+    train(long, tmp_path / "long", images=images)
+    train(short, tmp_path / "longer", images=images)
     ended = json.loads((tmp_path / "longer" / "log.jsonl").read_text().splitlines()[-1])["step"]
     off_beat = short.epochs % short.evaluate_every and load_trained(tmp_path / "longer").best["step"] == ended
     if off_beat:
-        with pytest.raises(ValueError, match="chose its last epoch"): fit(long, tmp_path / "longer", images=images, extend=True)
+        with pytest.raises(ValueError, match="chose its last epoch"): train(long, tmp_path / "longer", images=images, extend=True)
         return
-    with pytest.raises(ValueError, match=f"epochs: {short.epochs} there, {long.epochs} now.; to go on to more epochs, add --resume"): fit(long, tmp_path / "longer", images=images)
-    fit(long, tmp_path / "longer", images=images, extend=True)
+    with pytest.raises(ValueError, match=f"epochs: {short.epochs} there, {long.epochs} now.; to go on to more epochs, add --resume"): train(long, tmp_path / "longer", images=images)
+    train(long, tmp_path / "longer", images=images, extend=True)
     for name in ("checkpoint", "model"):
         one, two = (bits(tmp_path / run, name) for run in ("long", "longer"))
         assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
@@ -411,8 +411,8 @@ def test_a_longer_run_can_be_killed(tmp_path, monkeypatch):
     "Killed on the way to more epochs, the same command goes on; the shorter run it is no more."
     short, images, kept = TrainConfig(**SMALL), few(), training._step
     long = replace(short, epochs=5)
-    fit(long, tmp_path / "long", images=images)
-    fit(short, tmp_path / "longer", images=images)
+    train(long, tmp_path / "long", images=images)
+    train(short, tmp_path / "longer", images=images)
     steps = json.loads((tmp_path / "longer" / "log.jsonl").read_text().splitlines()[-1])["step"]
 
     def stop(state, *batch):
@@ -420,11 +420,11 @@ def test_a_longer_run_can_be_killed(tmp_path, monkeypatch):
         return kept(state, *batch)
 
     monkeypatch.setattr(training, "_step", stop)
-    with pytest.raises(KeyboardInterrupt): fit(long, tmp_path / "longer", images=images, extend=True)
+    with pytest.raises(KeyboardInterrupt): train(long, tmp_path / "longer", images=images, extend=True)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="stopped at step"): evaluate_once(tmp_path / "longer", images=few("test"))
-    with pytest.raises(ValueError, match="epochs: this run has 5, expected more, got 3"): fit(replace(short, epochs=3), tmp_path / "longer", images=images, extend=True)
-    fit(long, tmp_path / "longer", images=images, extend=True)
+    with pytest.raises(ValueError, match="epochs: this run has 5, expected more, got 3"): train(replace(short, epochs=3), tmp_path / "longer", images=images, extend=True)
+    train(long, tmp_path / "longer", images=images, extend=True)
     assert all(torch.equal(x, bits(tmp_path / "longer", "checkpoint")[k]) for k, x in bits(tmp_path / "long", "checkpoint").items())
 
 
@@ -448,14 +448,14 @@ def test_the_command_goes_on_with_the_settings_of_the_run(tmp_path, table):
 @pytest.mark.parametrize("left", (dict(RANK="3"), dict(RANK="1", WORLD_SIZE="4"), dict(WORLD_SIZE="4", MASTER_ADDR="node7"), dict(SLURM_PROCID="3", SLURM_NTASKS="8")), ids=str)
 def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_path):
     "All queries, one process, the same weights; what is missing is said where something would be lost."
-    for name in LAUNCHED: monkeypatch.delenv(name, raising=False)
+    for name in LAUNCHER_VARIABLES: monkeypatch.delenv(name, raising=False)
     for name, value in left.items(): monkeypatch.setenv(name, value)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        assert processes() == (0, 1)
-    if left.keys() & {"RANK", "WORLD_SIZE"}: assert all(name in str(said[0].message) for name in LAUNCHED)
+        assert rank_and_world_size() == (0, 1)
+    if left.keys() & {"RANK", "WORLD_SIZE"}: assert all(name in str(said[0].message) for name in LAUNCHER_VARIABLES)
     warnings.simplefilter("ignore")
-    fit(TrainConfig(**SMALL), tmp_path / "run", images=few())
+    train(TrainConfig(**SMALL), tmp_path / "run", images=few())
     assert all(torch.equal(x, bits(tmp_path / "run", "model")[k]) for k, x in bits(run, "model").items())
     record = evaluate_once(tmp_path / "run", images=few("test"), resamples=50)
     assert len(record.rows[0]["result"]["per_query"]["precision_at_1"]) == len(few("test"))
@@ -464,7 +464,7 @@ def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_p
 @pytest.mark.parametrize("left", (dict(LOCAL_RANK="2"), dict(OMPI_COMM_WORLD_SIZE="4")), ids=str)
 def test_accelerate_does_not_read_what_is_left(tmp_path, left):
     "In a process of its own, for it is read once."
-    code = ("import sys; from diml_nb.training import ON_MAPS, TrainConfig, _accelerator\n"
+    code = ("import sys; from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, _accelerator\n"
             "print(_accelerator(TrainConfig(**ON_MAPS)).num_processes)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | left, timeout=100)
     assert done.stdout == "1\n", done.stderr[-2000:]
@@ -479,14 +479,14 @@ def test_the_command_speaks_where_a_rank_is_left(monkeypatch, tmp_path, table):
 
 @pytest.mark.parametrize("ranks", (dict(RANK="4", WORLD_SIZE="4"), dict(RANK="x", WORLD_SIZE="4"), dict(RANK="-1", WORLD_SIZE="4")), ids=str)
 def test_ranks_that_contradict_each_other_are_refused(monkeypatch, ranks):
-    for name, value in (dict.fromkeys(LAUNCHED, "0") | ranks).items(): monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="RANK=.*expected whole numbers with RANK below WORLD_SIZE"): processes()
+    for name, value in (dict.fromkeys(LAUNCHER_VARIABLES, "0") | ranks).items(): monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="RANK=.*expected whole numbers with RANK below WORLD_SIZE"): rank_and_world_size()
 
 
 def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_path, run):
     "Eight accumulated steps would be an eighth of each gradient."
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
-    fit(TrainConfig(**SMALL), tmp_path / "run", images=few())
+    train(TrainConfig(**SMALL), tmp_path / "run", images=few())
     assert all(torch.equal(x, bits(tmp_path / "run", "model")[k]) for k, x in bits(run, "model").items())
 
 
@@ -536,9 +536,9 @@ def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_pat
     ids=lambda x: " ".join(x[:4]) if isinstance(x, list) else "",
 )
 def test_one_sentence_status_two_and_no_file(tmp_path, monkeypatch, words, message):
-    import diml_nb.explorer as explorer
+    import diml_nb.viz.widgets.pair as explorer
 
-    for module, name in ((training, "Inputs"), (explorer, "maps_of")): monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed"))
+    for module, name in ((training, "EmbeddingInputs"), (explorer, "compute_map")): monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     if words[0] == "train" and "--out" not in words: words = [*words, "--out", tmp_path / "run"]
@@ -573,19 +573,19 @@ def test_paths_arrive_whole(tmp_path, table, monkeypatch, where):
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on(tmp_path):
     "The checkpoint before stays, no half file is left, and with room the run ends as if nothing had been."
     config, images = TrainConfig(**SMALL | dict(embedding_dim=128)), few()
-    fit(config, tmp_path / "whole", images=images)
-    fit(replace(config, epochs=1), tmp_path / "run", images=images)
+    train(config, tmp_path / "whole", images=images)
+    train(replace(config, epochs=1), tmp_path / "run", images=images)
     before = bits(tmp_path / "run", "checkpoint")
     size = (tmp_path / "run" / "checkpoint.safetensors").stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, limits[1]))
     try:
         with pytest.raises(OSError, match="checkpoint.safetensors could not be written .*what was there before is untouched"):
-            fit(config, tmp_path / "run", images=images, extend=True)
+            train(config, tmp_path / "run", images=images, extend=True)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert all(torch.equal(x, before[k]) for k, x in bits(tmp_path / "run", "checkpoint").items())
     assert not list((tmp_path / "run").glob(".*"))
-    fit(config, tmp_path / "run", images=images, extend=True)
+    train(config, tmp_path / "run", images=images, extend=True)
     assert all(torch.equal(x, bits(tmp_path / "run", "checkpoint")[k]) for k, x in bits(tmp_path / "whole", "checkpoint").items())
 
 
@@ -600,7 +600,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_step", full)
     try:
         with pytest.raises(OSError, match="log.jsonl could not be written .*the same command goes on"):
-            fit(TrainConfig(**SMALL), tmp_path, images=few())
+            train(TrainConfig(**SMALL), tmp_path, images=few())
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
@@ -613,7 +613,7 @@ def test_a_place_that_is_not_there_yet_can_be_written(tmp_path):
                                            (["--threads", "0"], "--threads"), (["--folder", "/tmp", "--only", "training"], "--folder: the bank alone")), ids=str)
 def test_the_benchmark_refuses_first(words, message, monkeypatch, capsys):
     if "cuda" in words and torch.cuda.is_available(): pytest.skip("there is a GPU")
-    monkeypatch.syspath_prepend(str(REPOSITORY / "bench"))
+    monkeypatch.syspath_prepend(str(REPO_ROOT / "bench"))
     monkeypatch.setattr(sys, "argv", ["bench.py", "--preset", "smoke", *words])
     import bench
 
@@ -633,10 +633,10 @@ def test_images_are_read_after_their_labels_are_checked(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(training, "check_images", lambda paths: read.extend(paths))
     with pytest.raises(ValueError, match="batch_size"):
-        fit(TrainConfig(**ON_MAPS | dict(dataset=str(photos))), tmp_path / "run")
+        train(TrainConfig(**CACHED_MAPS_CONFIG | dict(dataset=str(photos))), tmp_path / "run")
     assert not read and not (tmp_path / "run").exists()
     monkeypatch.undo()
     possible = dict(dataset=str(photos), batch_size=4, validation=0.0)
     with pytest.raises(ValueError, match="0.png"):
-        fit(TrainConfig(**ON_MAPS | possible), tmp_path / "run")
+        train(TrainConfig(**CACHED_MAPS_CONFIG | possible), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -7,12 +7,12 @@ import pytest
 import torch
 from test_emoji import NETWORK
 
-from diml_nb.core import data_dir
-from diml_nb.data import get_dataset
-from diml_nb.download import check_file, obtain
-from diml_nb.experiments.record import unpack
-from diml_nb.seeds import Pooled
-from diml_nb.siblings.labels import KEYWORDS, LabelAutoencoder, code_learner, dependency, fit_autoencoder, hierarchy, keyword_matrix, label_metrics, one_against_all, propensity, read_keywords
+from diml_nb._internal.core import data_dir
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.download import verify_checksum, fetch_file
+from diml_nb.records.record import decode_fixed_point
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.related.label_autoencoder import KEYWORDS, LabelAutoencoder, fit_code_regressor, label_similarity, fit_autoencoder, label_hierarchy, keyword_matrix, label_metrics, one_vs_rest, propensity, read_keywords
 
 CODED = ("free weights", "non-negative", "NMF")
 EMBEDDED = data_dir() / "keywords" / "emoji.json"
@@ -31,11 +31,11 @@ def smoke(two_seeds, archive): return two_seeds("14_labels")
 def test_every_row_is_there(smoke):
     assert len(smoke[2]) == 1 + 4 + 6 + 2 + 2 + 1 + 1 + 1
     for result in smoke[2].values():
-        for text in result.get("by_class", {}).values(): assert ((x := unpack(text)) >= 0).all() and (x <= 1).all()
+        for text in result.get("by_class", {}).values(): assert ((x := decode_fixed_point(text)) >= 0).all() and (x <= 1).all()
 
 
 def test_laws_of_the_rows(smoke):
-    pooled = Pooled(smoke[1])
+    pooled = PooledRecords(smoke[1])
     rows = [dict(method=name) for name in ("how common", "one against all")] + [dict(method=name, code=4) for name in CODED]
     for metric in ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5"):
         for row in rows: assert (pooled.values(row, metric) <= pooled.values(dict(method="all that is known"), metric)).all()      # nobody says what has no example
@@ -58,8 +58,8 @@ def test_the_package_is_what_the_issue_counted(archive):
 
 def test_a_damaged_archive_is_refused(archive, tmp_path):
     (tmp_path / KEYWORDS.name).write_bytes(archive.read_bytes()[:-100] + bytes(100))
-    with pytest.raises(ValueError, match="delete it and call this again"): obtain(KEYWORDS, tmp_path)
-    assert check_file(archive, KEYWORDS.checksum) == archive
+    with pytest.raises(ValueError, match="delete it and call this again"): fetch_file(KEYWORDS, tmp_path)
+    assert verify_checksum(archive, KEYWORDS.checksum) == archive
 
 
 def packed(path, text, member="package/dist/emoji-en-US.json"):
@@ -100,10 +100,10 @@ def test_more_of_a_unit_never_makes_a_label_less_likely():
     network, code_nu = fit_autoencoder(labels(), code=6, hidden=12, epochs=20, batch_size=8), torch.rand(9, 6)
     for u in range(6): assert (network.decode(code_nu + torch.eye(6)[u]) >= network.decode(code_nu)).all()
     assert torch.allclose(network.decode(code_nu), network.to_labels.bias + code_nu @ network.weight_lu.T, atol=1e-5)
-    tree = hierarchy(network, network.encode(labels()), [str(l) for l in range(20)], units=99, hidden=99, labels=99)
+    tree = label_hierarchy(network, network.encode(labels()), [str(l) for l in range(20)], units=99, hidden=99, labels=99)
     for parts in (tree, *(unit.parts for unit in tree), *(twig.parts for unit in tree for twig in unit.parts)):
         assert abs(sum(x.share for x in parts) - 1) < 1e-4 and all(0 < x.share <= 1.0001 for x in parts)
-    assert dependency(network.weight_lu).min() >= 0
+    assert label_similarity(network.weight_lu).min() >= 0
 
 
 def test_the_same_seed_gives_the_same_network():
@@ -114,9 +114,9 @@ def test_the_same_seed_gives_the_same_network():
 def test_labels_without_an_example_are_never_said():
     label_nl, feature_nc = labels(), torch.randn(40, 7)
     label_nl[:, 3], label_nl[:, 5] = 0, 1
-    score_nl = one_against_all(feature_nc, label_nl)(feature_nc)
+    score_nl = one_vs_rest(feature_nc, label_nl)(feature_nc)
     assert (score_nl[:, 3] == -torch.inf).all() and (score_nl[:, 5] == torch.inf).all() and score_nl[:, [l for l in range(20) if l not in (3, 5)]].isfinite().all()
-    assert code_learner(feature_nc, torch.rand(40, 2))(100 * torch.randn(50, 7)).min() == 0
+    assert fit_code_regressor(feature_nc, torch.rand(40, 2))(100 * torch.randn(50, 7)).min() == 0
 
 
 def test_propensities_lie_between_0_and_1_and_rise_with_the_examples():

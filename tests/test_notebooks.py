@@ -5,9 +5,9 @@ import subprocess
 import pytest
 from nbdev.test import test_nb as run_notebook
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
-NOTEBOOKS = sorted([*(REPOSITORY / "nbs").glob("[!_]*.ipynb"), *(REPOSITORY / "nbs" / "howto").glob("*.ipynb")])
+NOTEBOOKS = sorted([*(REPO_ROOT / "nbs").glob("[!_]*.ipynb"), *(REPO_ROOT / "nbs" / "howto").glob("*.ipynb")])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -24,7 +24,7 @@ def test_all_are_found():
 def test_a_new_chapter(tmp_path):
     "`make new` starts a notebook that runs as it is, and never takes the place of one."
     (tmp_path / "nbs").mkdir()
-    for name in ("Makefile", "nbs/_template.ipynb"): shutil.copy(REPOSITORY / name, tmp_path / name)
+    for name in ("Makefile", "nbs/_template.ipynb"): shutil.copy(REPO_ROOT / name, tmp_path / name)
     make = lambda name: subprocess.run(["make", "--silent", "new", f"NAME={name}"], cwd=tmp_path, capture_output=True, text=True)
     assert "expected two digits" in make("thing").stdout and "there already" not in make("47_new_thing").stdout
     path = tmp_path / "nbs" / "47_new_thing.ipynb"

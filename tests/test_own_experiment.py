@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from diml_nb import reproduce
-from diml_nb.answers import Claim, _one
-from diml_nb.core import REPOSITORY, data_dir
-from diml_nb.seeds import Pooled
+from diml_nb.experiments import runner
+from diml_nb.experiments.claims import Claim, _one
+from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.experiments.pooling import PooledRecords
 
 NAME = "16_thing"
 
@@ -27,10 +27,10 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
     for name in ("Makefile", "nbs/reproduce/_template.ipynb", "nbs/reproduce/VERSIONS.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, folder / name)
+        shutil.copy(REPO_ROOT / name, folder / name)
     (folder / "data").mkdir()
     (folder / "data" / "emoji").symlink_to(data_dir() / "emoji")
-    (folder / "diml_nb").symlink_to(REPOSITORY / "diml_nb")
+    (folder / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
     status, said = make(folder, NAME)
     assert status == 0
     assert f"diml verify {NAME} --pin" in said
@@ -42,7 +42,7 @@ def inside(home, monkeypatch):
     "This process and those that it starts take that repository for theirs."
     monkeypatch.setenv("PYTHONPATH", str(home))
     monkeypatch.setenv("DIML_DATA", str(home / "data"))
-    monkeypatch.setattr(reproduce, "REPOSITORY", home)
+    monkeypatch.setattr(runner, "REPO_ROOT", home)
     return home
 
 
@@ -65,11 +65,11 @@ def test_an_experiment_that_is_there_stays(home):
 
 
 def test_it_is_an_experiment_of_version_1(inside):
-    assert list(reproduce.experiments()) == [NAME]      # the template itself is none
-    assert reproduce.declared_version(NAME) == 1
+    assert list(runner.experiments()) == [NAME]      # the template itself is none
+    assert runner.declared_version(NAME) == 1
     versions = (inside / "nbs" / "reproduce" / "VERSIONS.md").read_text()
     assert versions.count(f"| {NAME} | 1 | first version |\n") == 1
-    given = reproduce.parameters(NAME)
+    given = runner.notebook_parameters(NAME)
     assert {"preset", "dataset", "seed", "fresh", "results", "figures"} < set(given)
     assert given["eps"] == given["classes"] == ""
     assert "NAME" not in (inside / "nbs" / "reproduce" / f"{NAME}.ipynb").read_text()
@@ -85,17 +85,17 @@ def commented_claim(path):
 
 def test_it_runs_as_it_is(inside, tmp_path):
     "Papermill runs the smoke preset; a record, an answer and a figure are there, and its claim finds its rows."
-    executed = reproduce.reproduce(NAME, "smoke", out=tmp_path, quiet=True)
-    record = reproduce.find_record(NAME, "smoke", results=tmp_path / "results")
+    executed = runner.run_experiment(NAME, "smoke", out=tmp_path, quiet=True)
+    record = runner.find_record(NAME, "smoke", results=tmp_path / "results")
     assert record.version == 1
     assert {row["kind"] for row in record.rows} == {"computed", "timed"}
     (path,) = (tmp_path / "results" / "answers").glob(f"{NAME}-*.json")
     answer = json.loads(path.read_text())
-    assert answer["question"] == reproduce.question(NAME)
+    assert answer["question"] == runner.lead_question(NAME)
     assert re.search(r"-?\d\.\d \([+-]\d+\.\d to [+-]\d+\.\d\) points with eps 0\.05 .* over 6 classes", answer["answer"])
     assert (tmp_path / "figures" / f"{NAME}-emoji.png").samefile(answer["figure"])
     claim = eval(commented_claim(executed), dict(Claim=Claim, _one=_one))
     assert claim.experiment == NAME
     ((better, worse),) = claim.differences(None)
-    mean, low, high = Pooled([record]).interval(better, claim.metric, minus=worse)
+    mean, low, high = PooledRecords([record]).interval(better, claim.metric, minus=worse)
     assert low <= mean <= high

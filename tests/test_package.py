@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
 
 def closure(requirements):
@@ -32,7 +32,7 @@ def clean(tmp_path_factory):
     """Python of a fresh environment with the wheel. The declared requirements, and only those, are linked from this environment, since
     installing PyTorch a second time would take minutes and six gigabytes."""
     folder = tmp_path_factory.mktemp("package")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPO_ROOT)], check=True)
     (wheel,) = folder.glob("diml_nb-*.whl")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
     python = folder / "env" / "bin" / "python"
@@ -57,11 +57,11 @@ def run(program, *words):
 def test_contents(clean):
     with zipfile.ZipFile(clean[1]) as z:
         names = z.namelist()
-    assert "diml_nb/matching.py" in names and not any(n.startswith(("nbs/", "tests/", "data/")) for n in names)
+    assert "diml_nb/ot/matching.py" in names and not any(n.startswith(("nbs/", "tests/", "data/")) for n in names)
 
 
 def test_every_module_imports_without_development_packages(clean):
-    modules = sorted(".".join(p.relative_to(REPOSITORY).with_suffix("").parts) for p in (REPOSITORY / "diml_nb").rglob("[a-z]*.py"))
+    modules = sorted(".".join(p.relative_to(REPO_ROOT).with_suffix("").parts) for p in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py"))
     absent = ["nbdev", "fastcore", "execnb", "papermill", "jupyterlab", "pytest", "ot", "resvg_py"]
     code = (
         f"import importlib, importlib.util\nfor m in {modules}: importlib.import_module(m)\n"
@@ -91,7 +91,7 @@ def test_the_library_works_there(clean, tmp_path):
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (80, 60), color).save(tmp_path / f"{name}.png")
     code = (
-        "from diml_nb.features import feature_maps, get_backbone, pool\nfrom diml_nb.matching import match\n"
+        "from diml_nb.features.grid.grid.grid.grid.grid import extract_feature_maps, get_backbone, grid_features\nfrom diml_nb.ot.matching import match\n"
         f"x = pool(feature_maps([{str(tmp_path / 'a.png')!r}, {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r}))\n"
         "m = match(x[0], x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )

@@ -4,15 +4,15 @@ import ot
 import pytest
 import torch
 
-from diml_nb.core import data_dir
-from diml_nb.cost import cosine_cost
-from diml_nb.features import pool
-from diml_nb.losses import StructuralLpDistance, StructuralSimilarity, make_loss
-from diml_nb.marginals import marginals
-from diml_nb.matching import match, similarity_matrix
-from diml_nb.metrics import retrieval_metrics
-from diml_nb.retrieval import rerank, search
-from diml_nb.sinkhorn import sinkhorn
+from diml_nb._internal.core import data_dir
+from diml_nb.ot.cost import cosine_cost
+from diml_nb.features.grid import grid_features
+from diml_nb.learning.losses import StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.ot.marginals import compute_marginals
+from diml_nb.ot.matching import match, similarity_matrix
+from diml_nb.retrieval.metrics import retrieval_metrics
+from diml_nb.retrieval.search import rerank, search
+from diml_nb.ot.sinkhorn import sinkhorn
 
 GOLDEN = np.load(data_dir() / "golden" / "official_diml.npz")
 MAPS = torch.tensor(GOLDEN["maps_nchw"]).float()
@@ -21,7 +21,7 @@ CASES = [(grid, rule) for grid in (4, 7) for rule in ("cross_correlation", "unif
 
 
 def test_resize():
-    x = pool(MAPS)
+    x = grid_features(MAPS)
     assert (x.local_bcn * x.norm_bn[:, None] - torch.tensor(GOLDEN["grid4_nchw"]).flatten(2)).abs().max() < 1e-6
 
 
@@ -33,13 +33,13 @@ def test_similarity_with_the_official_stop(grid, rule):
     The iteration at which the rule fires then depends on the order of a summation, thus on the machine. Such a query must agree to 1e-5 with
     the plan one iteration earlier or later, and there must be at most six of 120.
     """
-    x, official = pool(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])
+    x, official = grid_features(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])
     ours = similarity_matrix(x, x, marginals=rule, shared_stop=True)
     off = ((ours - official).abs().amax(1) >= 1e-5).nonzero().flatten().tolist()
     assert len(off) <= (6 if rule == "uniform" else 0), off
     for q in off:
         local = x.local_bcn[q].T @ x.local_bcn
-        masses = marginals(x[q], x, rule, leak=1e-5)
+        masses = compute_marginals(x[q], x, rule, leak=1e-5)
         fired = sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, shared_stop=True).iterations
         plans = [sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, tol=0, max_iter=fired + step).plan_bnm for step in (-1, 1)]
         assert min(((p * local).sum((1, 2)) - official[q]).abs().max() for p in plans) < 1e-5, f"query {q}"
@@ -49,7 +49,7 @@ def test_similarity_with_the_official_stop(grid, rule):
 @pytest.mark.parametrize("top_k", (0, 20))
 def test_ranking(grid, top_k):
     "The official order, except between images whose scores are closer than 1e-6."
-    x = pool(MAPS, grid=grid)
+    x = grid_features(MAPS, grid=grid)
     ours = search(x, x, exclude_self=True)
     if top_k:
         ours = rerank(ours, x, x, top_k=top_k, shared_stop=True)
@@ -63,18 +63,18 @@ def test_ranking(grid, top_k):
 @pytest.mark.parametrize("grid", (4, 7))
 @pytest.mark.parametrize("top_k", (0, 20))
 def test_official_metrics(grid, top_k):
-    x = pool(MAPS, grid=grid)
+    x = grid_features(MAPS, grid=grid)
     ranking = search(x, x, exclude_self=True)
     if top_k:
         ranking = rerank(ranking, x, x, top_k=top_k, shared_stop=True)
-    found = retrieval_metrics(ranking, LABELS, LABELS, count_query=True)
+    found = retrieval_metrics(ranking, LABELS, LABELS, count_query_in_r=True)
     ours = [100 * found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision_at_r")]
     assert np.allclose(ours, GOLDEN[f"official_metrics_grid{grid}_top{top_k}"], atol=1e-4)
 
 
 @pytest.mark.parametrize("grid,rule", CASES)
 def test_our_stop_is_nearer_to_convergence(grid, rule):
-    x, official = pool(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4]
+    x, official = grid_features(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4]
     exact = similarity_matrix(x[:4], x, marginals=rule, tol=1e-6, max_iter=3000)
     ours = similarity_matrix(x[:4], x, marginals=rule)
     assert (ours - exact).abs().max() < min(3e-4, (official - exact).abs().max())
@@ -84,9 +84,9 @@ def test_our_stop_is_nearer_to_convergence(grid, rule):
 @pytest.mark.parametrize("rule", ("cross_correlation", "cross_correlation2_norm2"))
 def test_pot(eps, rule):
     "Plans in float64, in the kernel domain (.05) and in the log domain (.01)."
-    x = pool(MAPS.double(), grid=7)
+    x = grid_features(MAPS.double(), grid=7)
     a, b = x[:6], x[60:66]
-    cost, masses = cosine_cost(a.local_bcn, b.local_bcn), marginals(a, b, rule)
+    cost, masses = cosine_cost(a.local_bcn, b.local_bcn), compute_marginals(a, b, rule)
     plan = sinkhorn(cost, masses.mass_a_bn, masses.mass_b_bm, eps=eps, tol=1e-13, max_iter=50000)
     for i in range(6):
         arguments = (masses.mass_a_bn[i].numpy(), masses.mass_b_bm[i].numpy(), cost[i].numpy(), eps)
@@ -95,10 +95,10 @@ def test_pot(eps, rule):
 
 
 def test_exact_transport_is_the_limit():
-    x = pool(MAPS.double())
+    x = grid_features(MAPS.double())
     found = match(x[:3], x[3:6], marginals="uniform", eps=1e-3, tol=1e-8, max_iter=20000)
     for i in range(3):
-        bill = ot.emd2(found.mass_a_bn[i].numpy(), found.mass_b_bm[i].numpy(), 1 - found.local_bnm[i].numpy())
+        bill = ot.emd2(found.mass_a_bn[i].numpy(), found.mass_b_bm[i].numpy(), 1 - found.cosine_bnm[i].numpy())
         assert 0 <= (1 - bill) - found.similarity_b[i].item() + 1e-9 < 1e-3 * np.log(256)
 
 
@@ -107,7 +107,7 @@ def test_accuracy_calculator():
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
     from pytorch_metric_learning.utils.inference import CustomKNN
 
-    x = pool(MAPS)
+    x = grid_features(MAPS)
     names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
     calculator = AccuracyCalculator(include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity()))
     theirs = calculator.get_accuracy(x.global_bc, LABELS)
@@ -120,7 +120,7 @@ def test_separate_gallery():
     "Queries and gallery of different images, classes of different sizes, one query without a positive."
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-    x, names = pool(MAPS), ("r_precision", "mean_average_precision_at_r")
+    x, names = grid_features(MAPS), ("r_precision", "mean_average_precision_at_r")
     q, g = torch.arange(0, 60, 3), torch.arange(5, 120)
     ours = retrieval_metrics(search(x[q], x[g]), LABELS[q], LABELS[g])
     lonely = ~torch.isin(LABELS[q], LABELS[g])
@@ -161,7 +161,7 @@ def test_training_matrices(rule):
     "The similarities inside the official Multi-Similarity + DIML, the distances inside Margin + DIML."
     s_bb = StructuralSimilarity(marginals=rule, **OFFICIAL)(BATCH)
     assert (s_bb - torch.tensor(GOLDEN[f"training_similarity_{rule}_swapped_bb"])).abs().max() < 1e-5
-    distance = StructuralLpDistance(marginals=rule, **OFFICIAL)
+    distance = StructuralEuclideanDistance(marginals=rule, **OFFICIAL)
     distance.wanted = TRIPLETS
     d_bb, (a, p, n) = distance(BATCH), TRIPLETS
     assert (torch.stack([d_bb[a, p], d_bb[a, n]], 1) - torch.tensor(GOLDEN[f"training_distance_{rule}_swapped_t"])).abs().max() < 1e-5
@@ -197,5 +197,5 @@ def test_plain_losses_and_gradients():
 def test_the_corrected_marginals_are_the_default_and_differ():
     ours, swapped = (StructuralSimilarity(swap_marginals=swap)(BATCH) for swap in (False, True))
     assert torch.equal(ours, StructuralSimilarity()(BATCH)) and (ours - swapped).abs().max() > 0.1
-    gap = ours - (similarity_matrix(pool(BATCH), pool(BATCH)) + pool(BATCH).global_bc @ pool(BATCH).global_bc.T) / 2
+    gap = ours - (similarity_matrix(grid_features(BATCH), grid_features(BATCH)) + grid_features(BATCH).global_bc @ grid_features(BATCH).global_bc.T) / 2
     assert gap.abs().max() < 5e-4           # the similarity of the evaluation, to the solver's tolerance

@@ -6,28 +6,21 @@ import numpy as np
 import ot
 import pytest
 import torch
-from pytorch_metric_learning import distances, losses, miners
+from pytorch_metric_learning import distances, miners
+from pytorch_metric_learning import losses
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
-from diml_nb.core import seed_everything
-from diml_nb.losses import (
-    RECIPES,
-    MetricLoss,
-    OneTripletMiner,
-    QuadrupletLoss,
-    StructuralLpDistance,
-    StructuralSimilarity,
-    make_loss,
-)
-from diml_nb.metrics import METRICS, retrieval_metrics
-from diml_nb.features import Features
-from diml_nb.retrieval import search
-from diml_nb.sinkhorn import sinkhorn
+from diml_nb._internal.core import seed_everything
+from diml_nb.learning.losses import LOSSES, MapLoss, OneTripletPerAnchorMiner, QuadrupletLoss, StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.retrieval.metrics import METRIC_NAMES, retrieval_metrics
+from diml_nb.features.grid import Features
+from diml_nb.retrieval.search import search
+from diml_nb.ot.sinkhorn import sinkhorn
 
 LABELS = torch.arange(6).repeat_interleave(3)
-ON_MAPS = [name for name, recipe in RECIPES.items() if callable(recipe.structural)]
+ON_MAPS = [name for name, recipe in LOSSES.items() if callable(recipe.structural)]
 
 
 @pytest.fixture
@@ -42,7 +35,7 @@ def maps(x: torch.Tensor) -> torch.Tensor:
 
 def theirs(name: str) -> tuple[torch.nn.Module, torch.nn.Module | None]:
     "The loss and miner of a recipe with the distance of pytorch-metric-learning that its structural one stands for."
-    recipe = RECIPES[name]
+    recipe = LOSSES[name]
     kind = recipe.structural(grid=1)
     plain = (
         distances.CosineSimilarity() if kind.is_inverted else distances.LpDistance(power=kind.power)
@@ -82,7 +75,7 @@ def test_a_recipe_on_one_cell_is_the_loss_of_pytorch_metric_learning(name, vecto
     "ours,right",
     [
         (StructuralSimilarity, distances.CosineSimilarity()),
-        (StructuralLpDistance, distances.LpDistance()),
+        (StructuralEuclideanDistance, distances.LpDistance()),
     ],
 )
 def test_a_distance_of_single_cells_is_theirs(ours, right, vectors):
@@ -96,7 +89,7 @@ def test_a_distance_of_single_cells_is_theirs(ours, right, vectors):
     )
 
 
-@pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralLpDistance])
+@pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralEuclideanDistance])
 def test_a_centre_is_no_unit_vector_and_refused(kind, vectors):
     "It was made one: .765 for .707."
     centre = (vectors[:4] + vectors[4:8]) / 2
@@ -120,7 +113,7 @@ def test_a_centre_is_no_unit_vector_and_refused(kind, vectors):
         (dict(marginals="attention"), "marginals: expected one of"),
     ],
 )
-@pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralLpDistance])
+@pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralEuclideanDistance])
 def test_options_without_effect_are_refused(kind, options, said):
     with pytest.raises(ValueError, match=said):
         kind(**options)
@@ -140,8 +133,8 @@ def several_cells(images: int = 18) -> torch.Tensor:
 @pytest.mark.parametrize("structural_loss", [True, False])
 def test_a_miner_may_have_its_own_structural_distance(structural_loss):
     x = several_cells()
-    distance = lambda: StructuralLpDistance(grid=3)
-    metric = MetricLoss(
+    distance = lambda: StructuralEuclideanDistance(grid=3)
+    metric = MapLoss(
         triplet(distance() if structural_loss else None),
         miners.TripletMarginMiner(0.2, distance=distance()),
     )
@@ -158,22 +151,22 @@ def test_a_miner_may_have_its_own_structural_distance(structural_loss):
 def test_several_losses_are_their_weighted_sum():
     x = several_cells()
     first, second = (
-        triplet(StructuralLpDistance(grid=3)),
+        triplet(StructuralEuclideanDistance(grid=3)),
         losses.MultiSimilarityLoss(distance=StructuralSimilarity(grid=3)),
     )
-    found = MetricLoss(losses.MultipleLosses([first, second], weights=[1, 3]))(x, LABELS)
+    found = MapLoss(losses.MultipleLosses([first, second], weights=[1, 3]))(x, LABELS)
     assert torch.allclose(found, first(x, LABELS) + 3 * second(x, LABELS))
     mining = losses.MultipleLosses(
-        [first], miners=[miners.TripletMarginMiner(0.2, distance=StructuralLpDistance(grid=3))]
+        [first], miners=[miners.TripletMarginMiner(0.2, distance=StructuralEuclideanDistance(grid=3))]
     )
-    assert torch.isfinite(MetricLoss(mining)(x, LABELS))
+    assert torch.isfinite(MapLoss(mining)(x, LABELS))
 
 
 def test_a_memory_on_one_cell_is_that_of_vectors(vectors):
     make = lambda distance: losses.CrossBatchMemory(
         losses.ContrastiveLoss(0, 1, distance=distance), 8, memory_size=10
     )
-    ours, right = MetricLoss(make(StructuralLpDistance(grid=1))), make(distances.LpDistance())
+    ours, right = MapLoss(make(StructuralEuclideanDistance(grid=1))), make(distances.LpDistance())
     for part in torch.randperm(18).split(6):  # more than the memory holds
         found = value_and_gradient(lambda x: ours(maps(x), LABELS[part]), vectors[part])
         expected = value_and_gradient(lambda x: right(x, LABELS[part]), vectors[part])
@@ -184,16 +177,16 @@ def test_a_memory_on_one_cell_is_that_of_vectors(vectors):
 
 
 def test_a_memory_says_what_does_not_fit():
-    metric = MetricLoss(
-        losses.CrossBatchMemory(triplet(StructuralLpDistance(grid=3)), 5, memory_size=40)
+    metric = MapLoss(
+        losses.CrossBatchMemory(triplet(StructuralEuclideanDistance(grid=3)), 5, memory_size=40)
     )
     with pytest.raises(
         ValueError,
         match="CrossBatchMemory: expected embedding_size=8, the channels of the maps, got 5",
     ):
         metric(several_cells(), LABELS)
-    metric = MetricLoss(
-        losses.CrossBatchMemory(triplet(StructuralLpDistance(grid=3)), 8, memory_size=40)
+    metric = MapLoss(
+        losses.CrossBatchMemory(triplet(StructuralEuclideanDistance(grid=3)), 8, memory_size=40)
     )
     metric(several_cells(), LABELS)
     with pytest.raises(
@@ -203,9 +196,9 @@ def test_a_memory_says_what_does_not_fit():
 
 
 def test_two_views_are_one_batch_of_pairs():
-    "SelfSupervisedLoss on maps, without MetricLoss, which has class numbers to give."
+    "SelfSupervisedLoss on maps, without MapLoss, which has class numbers to give."
     x, y = several_cells(6), several_cells(12)[6:]
-    loss = triplet(StructuralLpDistance(grid=3))
+    loss = triplet(StructuralEuclideanDistance(grid=3))
     both, one = losses.SelfSupervisedLoss(loss), losses.SelfSupervisedLoss(loss, symmetric=False)
     numbers = torch.arange(6)
     assert torch.allclose(both(x, y), loss(torch.cat([x, y]), numbers.repeat(2)))
@@ -213,7 +206,7 @@ def test_two_views_are_one_batch_of_pairs():
     with pytest.raises(
         ValueError, match="SelfSupervisedLoss takes two batches of maps and no class numbers"
     ):
-        MetricLoss(both)
+        MapLoss(both)
 
 
 def test_a_matrix_in_batches_is_the_matrix():
@@ -230,39 +223,39 @@ def test_a_matrix_in_batches_is_the_matrix():
     "make,said",
     [
         (
-            lambda d: MetricLoss(losses.MultipleLosses([triplet(d), triplet()])),
+            lambda d: MapLoss(losses.MultipleLosses([triplet(d), triplet()])),
             "TripletMarginLoss compares vectors by LpDistance beside parts of MultipleLosses",
         ),
         (
-            lambda d: MetricLoss(
+            lambda d: MapLoss(
                 losses.CrossBatchMemory(triplet(d), 8, miner=miners.TripletMarginMiner())
             ),
             "TripletMarginMiner compares vectors",
         ),
         (
-            lambda d: MetricLoss(
+            lambda d: MapLoss(
                 losses.MultipleLosses([triplet(d)], miners=[miners.TripletMarginMiner()])
             ),
             "TripletMarginMiner compares vectors",
         ),
         (
-            lambda d: MetricLoss(triplet(d), miners.AngularMiner(distance=d)),
+            lambda d: MapLoss(triplet(d), miners.AngularMiner(distance=d)),
             "AngularMiner measures angles",
         ),
         (
-            lambda d: MetricLoss(losses.SelfSupervisedLoss(triplet())),
+            lambda d: MapLoss(losses.SelfSupervisedLoss(triplet())),
             "SelfSupervisedLoss takes two batches",
         ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_when_it_is_made(make, said):
     with pytest.raises(ValueError, match=said):
-        make(StructuralLpDistance(grid=3))
+        make(StructuralEuclideanDistance(grid=3))
 
 
 def test_an_angular_miner_by_itself_is_refused(vectors):
     with pytest.raises(ValueError, match="expected maps of unit vectors"):
-        miners.AngularMiner(distance=StructuralLpDistance(grid=1))(maps(vectors), LABELS)
+        miners.AngularMiner(distance=StructuralEuclideanDistance(grid=1))(maps(vectors), LABELS)
 
 
 def test_a_silent_loss_inside_a_wrapper_is_noticed():
@@ -271,16 +264,16 @@ def test_a_silent_loss_inside_a_wrapper_is_noticed():
         [losses.ThresholdConsistentMarginLoss(distance=StructuralSimilarity(grid=3))]
     )
     with pytest.raises((TypeError, RuntimeError)):
-        MetricLoss(wrapped)(several_cells(), LABELS)
+        MapLoss(wrapped)(several_cells(), LABELS)
 
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 def test_our_own_loss_and_miner_in_half_precision(dtype, vectors):
     x = vectors.to(dtype)
     seed_everything(0)
-    found = QuadrupletLoss()(x, LABELS, OneTripletMiner("random")(x, LABELS))
+    found = QuadrupletLoss()(x, LABELS, OneTripletPerAnchorMiner("random")(x, LABELS))
     seed_everything(0)
-    right = QuadrupletLoss()(x.float(), LABELS, OneTripletMiner("random")(x.float(), LABELS))
+    right = QuadrupletLoss()(x.float(), LABELS, OneTripletPerAnchorMiner("random")(x.float(), LABELS))
     assert found.dtype == torch.float32 and torch.equal(found, right)
 
 
@@ -306,7 +299,7 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
         for query, number in enumerate(some.tolist()):
             left = gallery[gallery != number]
             asked = AccuracyCalculator(
-                include=tuple(METRICS),
+                include=tuple(METRIC_NAMES),
                 k="max_bin_count",
                 knn_func=CustomKNN(distances.CosineSimilarity()),
                 device=torch.device("cpu"),
@@ -314,7 +307,7 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
             right = asked.get_accuracy(
                 vectors[[number]], labels[[number]], vectors[left], labels[left]
             )
-            for name in METRICS:
+            for name in METRIC_NAMES:
                 assert abs(found.per_query[name][query].item() - right[name]) < 1e-6, name
 
 

@@ -3,13 +3,13 @@ import json
 
 import pytest
 
-from diml_nb.core import REPOSITORY, data_dir
-from diml_nb.experiments.evidence import TWO_WAYS_OUT, compare_with_pinned, ledger, note_agreement, pinned_path
-from diml_nb.experiments.record import load_record, row_key
-from diml_nb.reproduce import declared_version, experiments
-from diml_nb.sweep import GRIDS, status
+from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.records.comparison import TWO_WAYS_OUT, compare_with_pinned, ledger, note_agreement, pinned_path
+from diml_nb.records.record import load_record, row_key
+from diml_nb.experiments.runner import declared_version, experiments
+from diml_nb.experiments.grid import GRIDS, status
 
-VERSIONS = (REPOSITORY / "nbs" / "reproduce" / "VERSIONS.md").read_text(encoding="utf-8")
+VERSIONS = (REPO_ROOT / "nbs" / "reproduce" / "VERSIONS.md").read_text(encoding="utf-8")
 
 
 def kinds(record): return {row_key(row["config"]): row["kind"] for row in record.rows}
@@ -52,7 +52,7 @@ def test_no_committed_record_is_stale(preset):
 def test_the_ledger_knows_each_experiment(name):
     "Rows of one of its committed records have been made again, and the last time they agreed."
     entries = [entry for entry in ledger() if entry["experiment"] == name]
-    committed = {path.stem for path in (REPOSITORY / "data" / "results" / name).glob("*.json")}
+    committed = {path.stem for path in (REPO_ROOT / "data" / "results" / name).glob("*.json")}
     assert any(entry["record"] in committed for entry in entries), f"diml verify {name}"
     assert entries[-1]["agrees"], entries[-1]["mismatches"]
     assert all(entry["rows"] >= 1 and entry["packages"]["torch"] and entry["commit"] for entry in entries)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from diml_nb.features import Features, pool
-from diml_nb.kernels import match_pairs
-from diml_nb.marginals import MARGINALS
-from diml_nb.matching import PLANS, match, similarity_matrix
-from diml_nb.metrics import Ranking, retrieval_metrics
-from diml_nb.retrieval import best_places, reorder, rerank, search
-from diml_nb.sinkhorn import sinkhorn
+from diml_nb.features.grid import Features, grid_features
+from diml_nb.ot.native import score_pairs
+from diml_nb.ot.marginals import MARGINAL_RULES
+from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
+from diml_nb.retrieval.metrics import Ranking, retrieval_metrics
+from diml_nb.retrieval.search import streaming_topk, rerank_by, rerank, search
+from diml_nb.ot.sinkhorn import sinkhorn
 
 # no example of an earlier run, no clock: a test that fails here fails everywhere
 some = settings(
@@ -40,7 +40,7 @@ def problem(seed: int, n: int, m: int, pairs: int = 1, dtype=torch.float64, empt
 
 
 def some_features(seed: int, images: int, grid: int, channels: int = 6) -> Features:
-    return pool(
+    return grid_features(
         torch.rand(images, channels, grid, grid, generator=torch.Generator().manual_seed(seed)),
         grid=grid,
     )
@@ -117,7 +117,7 @@ def test_a_single_heavy_cell_has_a_closed_form(seed, n, m, eps):
     assert torch.allclose(found.plan_bnm, one[:, :, None] * b[:, None], atol=1e-12)
     assert (
         torch.allclose((found.plan_bnm * cost).sum(), (b[0] * cost[0, seed % n]).sum())
-        and found.err_b < 1e-10
+        and found.marginal_error_b < 1e-10
     )
 
 
@@ -135,8 +135,8 @@ def test_err_b_never_lies(seed, n, m, eps, max_iter, empty, factor):
     "In float32, converged or not, in both domains, with empty cells: the columns are as wrong as it says, the rows exact."
     cost, a, b = problem(seed, n, m, 4, torch.float32, empty)
     found = sinkhorn(factor * cost, a, b, eps=eps, max_iter=max_iter)
-    assert torch.isfinite(found.plan_bnm).all() and torch.isfinite(found.err_b).all()
-    assert ((found.plan_bnm.sum(1) - b).abs().sum(1) - found.err_b).abs().max() < 1e-4
+    assert torch.isfinite(found.plan_bnm).all() and torch.isfinite(found.marginal_error_b).all()
+    assert ((found.plan_bnm.sum(1) - b).abs().sum(1) - found.marginal_error_b).abs().max() < 1e-4
     assert (found.plan_bnm.sum(2) - a).abs().max() < 1e-5
 
 
@@ -162,7 +162,7 @@ def test_a_pair_does_not_depend_on_its_company(seed, n, m, pairs):
     for i in range(pairs):
         alone = sinkhorn(cost[i : i + 1], a[i : i + 1], b[i : i + 1], **options)
         assert torch.allclose(together.plan_bnm[i], alone.plan_bnm[0], atol=1e-12)
-        assert torch.allclose(together.err_b[i], alone.err_b[0], atol=1e-12)
+        assert torch.allclose(together.marginal_error_b[i], alone.marginal_error_b[0], atol=1e-12)
 
 
 @some
@@ -188,25 +188,25 @@ def test_the_gradient_by_the_masses_is_that_of_differences(seed, n, m):
     SEEDS,
     st.integers(1, 3),
     st.integers(1, 3),
-    st.sampled_from(PLANS),
-    st.sampled_from(list(MARGINALS)),
+    st.sampled_from(PLAN_KINDS),
+    st.sampled_from(list(MARGINAL_RULES)),
 )
 def test_contributions_sum_to_the_similarity(seed, grid_a, grid_b, plan, rule):
     a, b = some_features(seed, 3, grid_a), some_features(seed + 1, 3, grid_b)
     found = match(a, b, plan=plan, marginals=rule)
     assert torch.allclose(found.contribution_bnm.sum((1, 2)), found.similarity_b, atol=1e-6)
     assert torch.allclose(found.plan_bnm.sum((1, 2)), torch.ones(3), atol=1e-5)
-    best = (found.mass_a_bn * found.local_bnm.amax(2)).sum(1)
+    best = (found.mass_a_bn * found.cosine_bnm.amax(2)).sum(1)
     if plan == "transport":
         assert (found.similarity_b <= best + 1e-5).all()
 
 
 @some
-@given(SEEDS, st.integers(1, 3), st.sampled_from(list(MARGINALS)), st.integers(1, 40))
+@given(SEEDS, st.integers(1, 3), st.sampled_from(list(MARGINAL_RULES)), st.integers(1, 40))
 def test_pairs_in_any_order_are_those_of_match(seed, grid, rule, pairs):
     x = some_features(seed, 5, grid)
     i, j = torch.randint(5, (2, pairs), generator=torch.Generator().manual_seed(seed))
-    found = match_pairs(x, x, i, j, marginals=rule)
+    found = score_pairs(x, x, i, j, marginals=rule)
     right = match(x[i], x[j], marginals=rule)
     assert torch.allclose(found.similarity_p, right.similarity_b, atol=1e-4)
     assert (found.err_p < 1e-3 + 1e-5).all()
@@ -223,7 +223,7 @@ def test_tiles_of_any_size_are_one_sort(seed, queries, images, data):
     )
     width, places = data.draw(st.integers(1, images)), data.draw(st.integers(1, images))
     right = scores.sort(dim=1, descending=True, stable=True)
-    index, score = best_places(scores.split(width, 1), places)
+    index, score = streaming_topk(scores.split(width, 1), places)
     assert torch.equal(index, right.indices[:, :places]) and torch.equal(
         score, right.values[:, :places]
     )
@@ -239,12 +239,12 @@ def test_reranking_permutes_the_head_and_twice_is_once(seed, images, data):
         top_k = data.draw(st.integers(1, images - 1))
         similarity = torch.rand(images, images, generator=draw)
         head = similarity.gather(1, ranking.index_qk[:, :top_k])
-        found = reorder(ranking, head)
+        found = rerank_by(ranking, head)
         assert torch.equal(
             found.index_qk[:, :top_k].sort(1).values, ranking.index_qk[:, :top_k].sort(1).values
         )
         assert torch.equal(found.index_qk[:, top_k:], ranking.index_qk[:, top_k:])
-        again = reorder(found, similarity.gather(1, found.index_qk[:, :top_k]))
+        again = rerank_by(found, similarity.gather(1, found.index_qk[:, :top_k]))
         assert torch.equal(again.index_qk, found.index_qk) and torch.equal(
             again.score_qk, found.score_qk
         )
@@ -263,17 +263,17 @@ def test_the_whole_gallery_re_ranked_is_the_matrix_sorted(seed, images, grid):
 
 @some
 @given(SEEDS, st.integers(2, 25), st.integers(1, 6), st.booleans())
-def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(seed, images, classes, count_query):
+def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(seed, images, classes, count_query_in_r):
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (images,), generator=draw)
     x = some_features(seed, images, 1)
     ranking = search(x, x, exclude_self=True)
-    found = retrieval_metrics(ranking, labels, labels, recall_at=(1,), count_query=count_query)
+    found = retrieval_metrics(ranking, labels, labels, recall_at=(1,), count_query_in_r=count_query_in_r)
     other = torch.randperm(classes, generator=draw)[labels] * 1000 - 7
     assert all(
         torch.equal(y.nan_to_num(-1), found.per_query[name].nan_to_num(-1))
         for name, y in retrieval_metrics(
-            ranking, other, other, recall_at=(1,), count_query=count_query
+            ranking, other, other, recall_at=(1,), count_query_in_r=count_query_in_r
         ).per_query.items()
     )
     assert found.excluded == int((labels.bincount()[labels] == 1).sum())

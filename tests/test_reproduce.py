@@ -11,12 +11,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from diml_nb.core import REPOSITORY
-from diml_nb.data import SOURCES
-from diml_nb.experiments.record import load_record
-from diml_nb.experiments.tables import readme_table, tables
-from diml_nb.metrics import METRICS
-from diml_nb.reproduce import experiments, find_record, parameters, read_cells, reproduce
+from diml_nb._internal.core import REPO_ROOT
+from diml_nb.datasets.dataset import DATASETS
+from diml_nb.records.record import load_record
+from diml_nb.experiments.tables import readme_table, result_tables
+from diml_nb.retrieval.metrics import METRIC_NAMES
+from diml_nb.experiments.runner import experiments, find_record, notebook_parameters, read_cells, run_experiment
 
 
 DIML = str(Path(sys.executable).with_name("diml"))
@@ -27,7 +27,7 @@ SCOPES = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, 
 def test_one_parameters_cell_of_plain_values(name):
     cells = nbformat.read(experiments()[name], 4).cells
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
-    values = parameters(name)
+    values = notebook_parameters(name)
     assert all(isinstance(value, (str, int, float, bool)) for value in values.values())
     assert {"preset", "fresh", "results", "figures"} <= set(values)
 
@@ -38,9 +38,9 @@ def test_each_parameter_has_an_effect_and_keeps_its_value(name):
     cells = [cell for cell in read_cells(name) if cell["cell_type"] == "code" and "parameters" not in cell["tags"]]
     trees = [ast.parse(cell["source"]) for cell in cells]
     names = [x for tree in trees for x in ast.walk(tree) if isinstance(x, ast.Name)]
-    assert set(parameters(name)) <= {x.id for x in names if isinstance(x.ctx, ast.Load)}
+    assert set(notebook_parameters(name)) <= {x.id for x in names if isinstance(x.ctx, ast.Load)}
     inner = {x for tree in trees for f in ast.walk(tree) if isinstance(f, SCOPES) for x in ast.walk(f)}
-    assert not set(parameters(name)) & {x.id for x in names if isinstance(x.ctx, ast.Store) and x not in inner}
+    assert not set(notebook_parameters(name)) & {x.id for x in names if isinstance(x.ctx, ast.Store) and x not in inner}
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +59,10 @@ def test_smoke(smoke):
     assert record.finished and "transport" in printed and "best_cell" in printed
     for word in ("01_test_time: Does", "  answer", "  picture: ", "no committed record to compare with", "  notebook: "):
         assert word in printed
-    rows = [r for r in record.rows if set(METRICS) <= set(r["result"])]
+    rows = [r for r in record.rows if set(METRIC_NAMES) <= set(r["result"])]
     assert len(rows) == 30
     for row in rows:
-        for name in METRICS:
+        for name in METRIC_NAMES:
             mean, low, high = row["result"][name]
             values = row["result"]["per_query"][name]
             assert low <= mean <= high and abs(mean - sum(values) / len(values)) < 1e-5
@@ -81,14 +81,14 @@ def test_record_names_its_inputs(smoke):
     record = find_record("01_test_time", "smoke", results=smoke[0] / "results")
     assert set(record.inputs) == {"data", "weights"} and all(len(x) == 64 for x in record.inputs.values())
     assert {"torch", "pillow", "timm", "safetensors", "diml_nb"} <= set(record.environment["packages"])
-    assert record.environment["processor"] and "retrieval.search" in record.provenance["source"]
+    assert record.environment["processor"] and "retrieval.search.search" in record.provenance["source"]
     assert record.config["seed"] == 0 and record.version == 1
 
 
 def test_the_same_rows_to_the_last_digit(smoke, tmp_path, monkeypatch):
     "A run elsewhere, into a folder named relatively, gives the same record."
     monkeypatch.chdir(tmp_path)
-    reproduce("01_test_time", "smoke", out="here")
+    run_experiment("01_test_time", "smoke", out="here")
     first, second = (find_record("01_test_time", "smoke", results=x / "results") for x in (smoke[0], tmp_path / "here"))
     assert first.hash == second.hash
     assert [(r["config"], r["result"]) for r in first.rows] == [(r["config"], r["result"]) for r in second.rows]
@@ -105,7 +105,7 @@ def test_killed_run_goes_on(tmp_path):
     process.wait()
     kept = load_record(partial())
     assert not kept.finished and 3 <= len(kept.rows) < 31
-    reproduce("01_test_time", "smoke", out=tmp_path)
+    run_experiment("01_test_time", "smoke", out=tmp_path)
     record = find_record("01_test_time", "smoke", results=tmp_path / "results")
     assert record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 31          # seconds included: not measured again
 
@@ -116,22 +116,22 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_code_cell("preset = ''", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("1 / 0")]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
     nbformat.write(notebook, source / "02_broken.ipynb")
-    monkeypatch.setattr("diml_nb.reproduce.REPOSITORY", tmp_path)
+    monkeypatch.setattr("diml_nb.experiments.runner.REPO_ROOT", tmp_path)
     with pytest.raises(RuntimeError, match="02_broken.smoke.ipynb"):
-        reproduce("02_broken", "smoke", out=tmp_path / "out")
+        run_experiment("02_broken", "smoke", out=tmp_path / "out")
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
 
 
 def test_readme_shows_the_committed_records():
-    assert readme_table(find_record("01_test_time", "quick")) in (REPOSITORY / "README.md").read_text()
+    assert readme_table(find_record("01_test_time", "quick")) in (REPO_ROOT / "README.md").read_text()
 
 
 def test_the_record_of_the_data_sets():
     "All that packages hold, as published, and the table of README is made from it."
     record = find_record("03_data_sets", "full")
-    assert record.inputs["data"] == {name: SOURCES[name].hash for name in ("emoji", "emoji_vendors", "emoji_scenes", "stamp_scenes")}
+    assert record.inputs["data"] == {name: DATASETS[name].hash for name in ("emoji", "emoji_vendors", "emoji_scenes", "stamp_scenes")}
     assert all(row["result"]["as_published"] for row in record.rows if "facts" in row["config"])
-    assert readme_table(record) in (REPOSITORY / "README.md").read_text()
+    assert readme_table(record) in (REPO_ROOT / "README.md").read_text()
 
 
 def test_data_sets_smoke_run(smoke_of):
@@ -144,7 +144,7 @@ def test_explanations_smoke_run(smoke_of):
     "Every flow and every order is measured, and the truth bounds them: no plan is right everywhere, hiding everything leaves the same for all."
     out, record = smoke_of("04_explanations")
     flows, orders = ([row for row in record.rows if kind in row["config"]] for kind in ("flow", "order"))
-    assert len(flows) == 12 and len(orders) == 8 * 3 * 2 and [list(t)[2] for t in tables(record)] == ["flow", "order"]
+    assert len(flows) == 12 and len(orders) == 8 * 3 * 2 and [list(t)[2] for t in result_tables(record)] == ["flow", "order"]
     nearest = next(r["result"] for r in flows if r["config"]["flow"] == "nearest cell")
     assert nearest["right_mass"] == nearest["right_partner"] and nearest["gain_over_nearest_right_mass"] == [0, 0, 0]
     for score, fill in {(row["config"]["score"], row["config"]["fill"]) for row in orders}:
@@ -176,14 +176,14 @@ def test_training_smoke_run(tmp_path):
 
 def test_the_tables_of_explanations_are_of_their_record():
     record = find_record("04_explanations", "full")
-    assert record.inputs["data"] == {name: SOURCES[name].hash for name in ("emoji_scenes", "stamp_scenes")}
-    flows, _ = tables(record)
+    assert record.inputs["data"] == {name: DATASETS[name].hash for name in ("emoji_scenes", "stamp_scenes")}
+    flows, _ = result_tables(record)
     rows = [" | ".join(line) for line in flows[["right_mass", "right_partner", "on_object"]].values.tolist()]
-    assert all(row in (REPOSITORY / "README.md").read_text() for row in rows)
+    assert all(row in (REPO_ROOT / "README.md").read_text() for row in rows)
 
 
 def test_record_is_small_and_json():
-    for path in (REPOSITORY / "data" / "results").rglob("*.json"):
+    for path in (REPO_ROOT / "data" / "results").rglob("*.json"):
         assert path.stat().st_size < 1_000_000, path
         assert path.name == "verified.json" or json.loads(path.read_text())["finished"], path
 
@@ -209,7 +209,7 @@ def test_plain_papermill_leaves_the_repository_as_it_is(tmp_path):
     "Without folders for results and figures, everything goes below data/runs."
     data = tmp_path / "data"
     data.mkdir()
-    (data / "emoji").symlink_to(REPOSITORY / "data" / "emoji")
+    (data / "emoji").symlink_to(REPO_ROOT / "data" / "emoji")
     (data / "results").mkdir()
     environment = os.environ | {"DIML_DATA": str(data)}
     status, said = papermill(experiments()["05_losses"], tmp_path / "x.ipynb", "-p", "preset", "smoke", cwd=tmp_path, env=environment)
@@ -224,9 +224,9 @@ def test_a_value_is_no_file_name(tmp_path):
     mine = tmp_path / "birds.ipynb"
     mine.write_text("mine")
     with pytest.raises(ValueError, match="unknown data set '../../../birds'"):
-        reproduce("02_training", "smoke", out=out, params=dict(dataset="../../../birds"))
+        run_experiment("02_training", "smoke", out=out, params=dict(dataset="../../../birds"))
     with pytest.raises(RuntimeError):
-        reproduce("02_training", "smoke", out=out, params=dict(dataset=str(mine)), quiet=True)
+        run_experiment("02_training", "smoke", out=out, params=dict(dataset=str(mine)), quiet=True)
     assert mine.read_text() == "mine" and [path.parent for path in out.glob("*.ipynb")] == [out]
 
 
@@ -240,13 +240,13 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
             path = Path("2024") / f"c{label}" / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (12 * label, 60 * i, 255 - 12 * label)).save(path)
-    reproduce("05_losses", "smoke", out="out", params=dict(dataset="2024"), quiet=True, threads=1)
+    run_experiment("05_losses", "smoke", out="out", params=dict(dataset="2024"), quiet=True, threads=1)
     record = find_record("05_losses", "smoke", results="out/results")
     assert record.config["dataset"] == str(tmp_path / "2024")
 
 
 def test_changed_settings_take_no_record_s_place(tmp_path):
-    reproduce("05_losses", "smoke", out=tmp_path, quiet=True, threads=1)
+    run_experiment("05_losses", "smoke", out=tmp_path, quiet=True, threads=1)
     before = find_record("05_losses", "smoke", results=tmp_path / "results")
     done = subprocess.run([DIML, "reproduce", "05_losses", "--preset", "smoke", "--param", "evaluate_every=1", "--param", "top_k=5", "--out", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -8,14 +8,14 @@ import time
 import nbformat
 import pytest
 
-from diml_nb import reproduce, sweep
-from diml_nb.core import REPOSITORY
-from diml_nb.experiments.record import load_record
+from diml_nb.experiments import runner, grid
+from diml_nb._internal.core import REPO_ROOT
+from diml_nb.records.record import load_record
 
 COMPUTE = """
 import time
-from diml_nb.reproduce import Run
-run = Run(NAME, dict(preset=preset, dataset=dataset, seed=seed), {}, version=1, results=results, figures=figures, fresh=fresh)
+from diml_nb.experiments.runner import ExperimentRun
+run = ExperimentRun(NAME, dict(preset=preset, dataset=dataset, seed=seed), {}, version=1, results=results, figures=figures, fresh=fresh)
 for i in range(3): run.row(dict(i=i), lambda: (time.sleep(pause), dict(value=[float(seed), 0., 1.], made=time.time()))[1])
 """
 PARAMETERS = "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
@@ -34,10 +34,10 @@ def write(folder, name, compute=COMPUTE, pause=0):
 def small(tmp_path, monkeypatch):
     "A repository with the library and one experiment."
     (tmp_path / "nbs" / "reproduce").mkdir(parents=True), (tmp_path / "data").mkdir()
-    (tmp_path / "diml_nb").symlink_to(REPOSITORY / "diml_nb")
+    (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
     for name, value in dict(PYTHONPATH=tmp_path, DIML_DATA=tmp_path / "data").items(): monkeypatch.setenv(name, str(value))
-    for module in (reproduce, sweep): monkeypatch.setattr(module, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(sweep, "GRIDS", GRID)
+    for module in (runner, grid): monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
+    monkeypatch.setattr(grid, "GRIDS", GRID)
     write(tmp_path, "01_whole")
     return tmp_path
 
@@ -49,59 +49,59 @@ def records(folder): return {path: path.read_text() for path in (folder / RESULT
 
 
 def test_every_run_has_its_record_and_is_passed_over(small):
-    done = sweep.sweep("full", jobs=2)
+    done = grid.run_grid("full", jobs=2)
     assert done == [("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")]
-    assert sweep.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
-    assert sweep.sweep("full", resume=True) == [] and records(small) == before
-    assert sweep.sweep("full", dataset="emoji_vendors", seed=1) == [("01_whole", dict(dataset="emoji_vendors", seed=1))]           # without `resume` it is opened; its rows are found
+    assert grid.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
+    assert grid.run_grid("full", resume=True) == [] and records(small) == before
+    assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [("01_whole", dict(dataset="emoji_vendors", seed=1))]           # without `resume` it is opened; its rows are found
     assert records(small) == before
-    (found,) = sweep.show_tables(reproduce.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:])
+    (found,) = grid.show_pooled_tables(runner.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:])
     assert found.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
 
 
 def test_other_code_is_run_again(small):
     "Rows of other code are not continued, and a finished record of other code is not passed over."
     this = dict(dataset="emoji", seed=1)
-    sweep.sweep("full", **this)
+    grid.run_grid("full", **this)
     (before,) = records(small)
     write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
-    assert sweep.sweep("full", resume=True, **this) == [("01_whole", this)]
+    assert grid.run_grid("full", resume=True, **this) == [("01_whole", this)]
     (after,) = records(small)
     assert after == before  # the same name
     assert [row["result"]["value"][0] for row in load_record(after).rows] == [0.5] * 3
-    assert sweep.sweep("full", resume=True, **this) == []
+    assert grid.run_grid("full", resume=True, **this) == []
 
 
 def test_publishing_is_an_act_of_its_own(small):
     "What was measured becomes a committed record by `publish`; the next version of it makes it stale."
-    sweep.sweep("full", dataset="emoji", seed=0)
+    grid.run_grid("full", dataset="emoji", seed=0)
     assert not (small / "data" / "results").exists()
-    with pytest.raises(ValueError, match="no commit holds"): sweep.publish(["01_whole"], "full")
-    (published,) = sweep.publish(["01_whole"], "full", dirty=True)
+    with pytest.raises(ValueError, match="no commit holds"): grid.publish(["01_whole"], "full")
+    (published,) = grid.publish(["01_whole"], "full", dirty=True)
     assert published.parent == small / "data" / "results" / "01_whole"
-    assert sweep.status("full", dataset="emoji", seed=0).state.item().startswith("unverified since")
+    assert grid.status("full", dataset="emoji", seed=0).state.item().startswith("unverified since")
     write(small, "01_whole", COMPUTE.replace("version=1", "version=2"))
-    assert sweep.status("full", dataset="emoji", seed=0).state.item() == "stale"
+    assert grid.status("full", dataset="emoji", seed=0).state.item() == "stale"
 
 
 def test_two_runs_are_compared(small):
-    sweep.sweep("full", dataset="emoji", seed=0)
-    (record,) = reproduce.find_records("01_whole", "full", results=small / RESULTS)
-    assert sweep.compare_with_committed(record) == "no committed record to compare with"
-    sweep.publish(["01_whole"], "full", dirty=True)
-    assert sweep.compare_with_committed(record).startswith("equal to the last digit to the committed record")
+    grid.run_grid("full", dataset="emoji", seed=0)
+    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
+    assert grid.compare_with_committed(record) == "no committed record to compare with"
+    grid.publish(["01_whole"], "full", dirty=True)
+    assert grid.compare_with_committed(record).startswith("equal to the last digit to the committed record")
     write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
-    sweep.sweep("full", dataset="emoji", seed=0)
-    (record,) = reproduce.find_records("01_whole", "full", results=small / RESULTS)
-    said = sweep.compare_with_committed(record)
+    grid.run_grid("full", dataset="emoji", seed=0)
+    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
+    said = grid.compare_with_committed(record)
     assert "3 fields DIFFER" in said and 'row {"i": 0}, value' in said
 
 
 def test_one_that_fails_stops_nobody(small, monkeypatch):
     write(small, "02_broken", "1 / 0" + COMPUTE)
-    with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error: sweep.sweep("full", ["02_broken", "01_whole"], jobs=2)
+    with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error: grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
     assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value) and ".log" in str(error.value)
-    assert sweep.status("full").state.value_counts().to_dict() == {MEASURED: 4, "failed": 1}
+    assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 4, "failed": 1}
 
 
 def test_killed_it_goes_on(small):
@@ -114,17 +114,17 @@ def test_killed_it_goes_on(small):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = {path: load_record(path).rows for path in partial()}
-    states = sweep.status("full").state.tolist()
+    states = grid.status("full").state.tolist()
     assert any(kept.values()) and "interrupted" in states and "waiting" in states and not records(small)
-    assert len(sweep.sweep("full", jobs=2, resume=True)) == 4
-    assert sweep.status("full").state.tolist() == [MEASURED] * 4
+    assert len(grid.run_grid("full", jobs=2, resume=True)) == 4
+    assert grid.status("full").state.tolist() == [MEASURED] * 4
     for path, rows in kept.items(): assert load_record(path).rows[: len(rows)] == rows
 
 
 def test_a_value_reaches_the_notebook_or_is_refused(small):
     "An option without effect would be worse than none."
-    assert sweep.sweep("full", ["01_whole"], dataset="emoji", seed=7) == [("01_whole", dict(dataset="emoji", seed=7))]
-    (record,) = reproduce.find_records("01_whole", "full", results=small / RESULTS)
+    assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [("01_whole", dict(dataset="emoji", seed=7))]
+    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
     assert record.config["seed"] == 7
     for wrong, message in ((dict(colour="red"), "01_whole has no parameter colour; it has preset, dataset, seed, pause"), (dict(dataset="/no/such/set"), "unknown data set"), (dict(seed="one"), "parameter seed")):
-        with pytest.raises(ValueError, match=message): sweep.sweep("full", ["01_whole"], **wrong)
+        with pytest.raises(ValueError, match=message): grid.run_grid("full", ["01_whole"], **wrong)

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diml_nb.experiments.record import unpack
-from diml_nb.seeds import Pooled
-from diml_nb.sweep import GRIDS
+from diml_nb.records.record import decode_fixed_point
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.grid import GRIDS
 
 NETWORKS = ("untrained", "random head", "baseline", "DIML")
 ORDERS = ("DIML, paper's weights", "pooled cosine", "cell length")
@@ -20,7 +20,7 @@ def smoke(two_seeds):
 
 def of(records, measure):
     "The rows of one kind, pooled over seeds, as the end of the notebook does it."
-    return Pooled([replace(r, rows=[row for row in r.rows if row["config"]["measure"] == measure]) for r in records])
+    return PooledRecords([replace(r, rows=[row for row in r.rows if row["config"]["measure"] == measure]) for r in records])
 
 
 def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
@@ -98,4 +98,4 @@ def test_packed_numbers_come_back(smoke):
     "No NaN and nothing cut off: what the record holds are numbers of this experiment."
     for r in smoke[1]:
         for row in r.rows:
-            for text in row["result"].get("by_class", {}).values(): assert unpack(text).isfinite().all() and unpack(text).abs().max() < 3.2
+            for text in row["result"].get("by_class", {}).values(): assert decode_fixed_point(text).isfinite().all() and decode_fixed_point(text).abs().max() < 3.2

@@ -10,26 +10,26 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diml_nb.losses import RECIPES, make_loss
-from diml_nb.trained import evaluate_once
-from diml_nb.training import ON_MAPS, TrainConfig, fit, load_trained
+from diml_nb.learning.losses import LOSSES, make_loss
+from diml_nb.learning.trained import evaluate_once
+from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train, load_trained
 
 SCRIPT = '''
 import json, sys
-from diml_nb.training import ON_MAPS, TrainConfig, fit
+from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train
 from tests_training_images import few
 if __name__ == "__main__":
-    fit(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())
+    train(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())
 '''
 IMAGES = '''
 import torch
-from diml_nb.data import get_dataset
+from diml_nb.datasets.dataset import get_dataset
 def few(split="train", classes=10):
     images = get_dataset("emoji").subset(split)
     n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
     return images.take(n)
 '''
-SMALL = ON_MAPS | dict(embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3)
+SMALL = CACHED_MAPS_CONFIG | dict(embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3)
 namespace = {}
 exec(IMAGES, namespace)
 few = namespace["few"]
@@ -108,7 +108,7 @@ def test_two_processes_have_the_gradient_of_one(script, tmp_path):
 def test_it_learns_and_is_tested_once(tmp_path):
     "Trained classes get easier; the test is kept, and belongs to these weights."
     config = TrainConfig(**SMALL | dict(validation=0.0))
-    fit(config, tmp_path, images=few())
+    train(config, tmp_path, images=few())
     losses = [x["loss"] for x in log_of(tmp_path) if "loss" in x]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10]) and load_trained(tmp_path).best == dict(step=config.epochs * (len(few()) // 12))
     first = evaluate_once(tmp_path, images=few("test"), top_k=20, resamples=100)
@@ -125,7 +125,7 @@ def test_two_processes_evaluate_like_one(tmp_path):
         some = few(split, classes=12 if split == "train" else 60)
         lines += [f"{path},{label},{split}" for path, label in zip(some.paths, some.label_n.tolist())]
     (tmp_path / "own.csv").write_text("\n".join(lines))
-    fit(TrainConfig(**SMALL | dict(dataset=str(tmp_path / "own.csv"), epochs=1, validation=0.0)), tmp_path / "run")
+    train(TrainConfig(**SMALL | dict(dataset=str(tmp_path / "own.csv"), epochs=1, validation=0.0)), tmp_path / "run")
     found = []
     for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]):
         done = subprocess.run([sys.executable, *launcher, "-m", "diml_nb", "evaluate", str(tmp_path / "run"), "--top-k", "20"],
@@ -140,7 +140,7 @@ def test_two_processes_evaluate_like_one(tmp_path):
 
 def test_an_evaluation_keeps_within_memory(tmp_path):
     "With a limit the features wait in a bank, queries come in smaller tiles, and the numbers stay."
-    fit(TrainConfig(**SMALL | dict(epochs=1, validation=0.0)), tmp_path, images=few())
+    train(TrainConfig(**SMALL | dict(epochs=1, validation=0.0)), tmp_path, images=few())
     free = evaluate_once(tmp_path, images=few("test", 40), top_k=20, resamples=100)
     (tmp_path / "test.json").unlink()
     tight = evaluate_once(tmp_path, images=few("test", 40), top_k=20, resamples=100, memory=8 * 10**6)
@@ -150,18 +150,18 @@ def test_an_evaluation_keeps_within_memory(tmp_path):
 
 def test_an_unfinished_run_is_not_tested(tmp_path, monkeypatch):
     "The test classes are looked at when training is over, not before; and a fresh start forgets what was there."
-    import diml_nb.training as training
+    import diml_nb.learning.trainer as training
     kept, config = training._step, TrainConfig(**SMALL)
     def stop(state, *batch):
         if state.step == 9: raise KeyboardInterrupt
         return kept(state, *batch)
     monkeypatch.setattr(training, "_step", stop)
-    with pytest.raises(KeyboardInterrupt): fit(config, tmp_path, images=few())
+    with pytest.raises(KeyboardInterrupt): train(config, tmp_path, images=few())
     monkeypatch.undo()
     with pytest.raises(ValueError, match="stopped at step"): evaluate_once(tmp_path, images=few("test"))
     other = TrainConfig(**SMALL | dict(epochs=2))
-    with pytest.raises(ValueError, match="epochs: 20 there, 2 now"): fit(other, tmp_path, images=few())
-    fit(other, tmp_path, images=few(), fresh=True)
+    with pytest.raises(ValueError, match="epochs: 20 there, 2 now"): train(other, tmp_path, images=few())
+    train(other, tmp_path, images=few(), fresh=True)
     assert load_trained(tmp_path).config == other
 
 
@@ -169,7 +169,7 @@ def test_weights_of_somebody_else_are_not_overwritten(tmp_path):
     "A folder with a model.safetensors that this run did not write is refused, and left as it is."
     save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors")
     before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="holds files of other programs"): fit(TrainConfig(**SMALL), tmp_path, images=few())
+    with pytest.raises(ValueError, match="holds files of other programs"): train(TrainConfig(**SMALL), tmp_path, images=few())
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
@@ -190,13 +190,13 @@ def test_a_power_of_the_distance(name):
 
 def test_bf16_trains(tmp_path):
     "Mixed precision where the device has it; the loss itself stays in float32."
-    fit(TrainConfig(**SMALL | dict(precision="bf16", epochs=4)), tmp_path, images=few())
+    train(TrainConfig(**SMALL | dict(precision="bf16", epochs=4)), tmp_path, images=few())
     assert all(x["loss"] < 10 for x in log_of(tmp_path) if "loss" in x)
 
 
 def test_tensorboard_is_written_when_asked_for(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (it is optional)")
-    fit(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), tensorboard=True)
+    train(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), tensorboard=True)
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
@@ -219,7 +219,7 @@ def test_histogram_loss_by_hand():
     assert abs(make_loss("histogram")(x, label) - expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if not isinstance(recipe.structural, str)])
+@pytest.mark.parametrize("name", [name for name, recipe in LOSSES.items() if not isinstance(recipe.structural, str)])
 def test_a_structural_loss_is_the_vector_loss_on_a_single_cell(name):
     "On maps of one cell there is nothing to match: transport moves everything to the only partner, and the loss is that of the vectors."
     torch.manual_seed(0)
@@ -244,5 +244,5 @@ def test_files_of_other_programs_stay(tmp_path, fresh):
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="holds files of other programs under the names of a run"):
-        fit(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), fresh=fresh)
+        train(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), fresh=fresh)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

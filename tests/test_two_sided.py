@@ -4,29 +4,10 @@ import itertools
 import pytest
 import torch
 
-from diml_nb.experiments.record import unpack
-from diml_nb.seeds import Pooled
-from diml_nb.siblings import two_sided
-from diml_nb.siblings.two_sided import (
-    MatchingNetwork,
-    as_lottery,
-    ask,
-    deferred_acceptance,
-    either_asks,
-    gains,
-    mix,
-    on_trees,
-    orders,
-    paths,
-    sample_profiles,
-    serial_dictatorship,
-    sinkhorn_matching,
-    stability_violation,
-    strategy_violation,
-    top_trading_cycles,
-    train,
-    turned,
-)
+from diml_nb.records.record import decode_fixed_point
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.related import two_sided
+from diml_nb.related.two_sided import MatchingNetwork, birkhoff_decomposition, evaluate_deviations, deferred_acceptance, random_side_deferred_acceptance, manipulation_gains, convex_combination, deferred_acceptance_on_random_trees, preference_lists, bipartite_paths, sample_profiles, random_serial_dictatorship, sinkhorn_matching, stability_violation, strategyproofness_violation, top_trading_cycles, train_mechanism, swap_sides
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +23,11 @@ def test_every_row_is_there_and_the_seed_decides(smoke):
     assert list(first) == list(other) and first != other
     assert len(first) == 2 + 8 + 2 * 9 + 2 + 4 + 2 + 2 + 1 + 1
     for result in first.values():
-        for text in result.get("by_class", {}).values(): assert unpack(text).isfinite().all()
+        for text in result.get("by_class", {}).values(): assert decode_fixed_point(text).isfinite().all()
 
 
 def test_laws_of_the_rows(smoke):
-    pooled = Pooled(smoke[1])
+    pooled = PooledRecords(smoke[1])
     rule = lambda name, metric: pooled.values(dict(n=2, corr=.25, rule=name), metric)
     for name in ("deferred acceptance", "deferred, firms ask"): assert (rule(name, "stability") == 0).all()
     assert (rule("dictators", "strategy") == 0).all() and (rule("trees", "strategy") == 0).all() and (rule("dictators", "stability") > 0).any() and (rule("deferred acceptance", "strategy") > 0).any()
@@ -114,7 +95,7 @@ def slow_cycles(p_nm, q_nm):
 def slow_gain(mechanism, p_nm, q_nm, w):
     "Lie by lie, partner by partner."
     most, truth_m = 0., mechanism(p_nm[None], q_nm[None])[0, w]
-    for said_m in orders(p_nm.shape[1]).to(p_nm):
+    for said_m in preference_lists(p_nm.shape[1]).to(p_nm):
         lie_nm = p_nm.clone()
         lie_nm[w] = said_m
         more_m = mechanism(lie_nm[None], q_nm[None])[0, w] - truth_m
@@ -138,16 +119,16 @@ def test_rules_are_their_slow_twins(n, m):
     p, q = profiles(60, n, m, corr=.3)
     twins = lambda slow, few=60: torch.stack([slow(*x) for x in zip(p[:few], q[:few])])
     assert torch.equal(deferred_acceptance(p, q), twins(slow_deferred)) and torch.equal(top_trading_cycles(p, q), twins(slow_cycles))
-    assert torch.allclose(serial_dictatorship(p[:3], q[:3]), twins(slow_dictators, 3))
+    assert torch.allclose(random_serial_dictatorship(p[:3], q[:3]), twins(slow_dictators, 3))
     g = MatchingNetwork()(p, q).detach()
-    for g in (g, serial_dictatorship(p, q)): assert torch.allclose(stability_violation(g, p, q), torch.stack([slow_stability(*x) for x in zip(g, p, q)]))
+    for g in (g, random_serial_dictatorship(p, q)): assert torch.allclose(stability_violation(g, p, q), torch.stack([slow_stability(*x) for x in zip(g, p, q)]))
 
 
 def test_gains_are_their_slow_twin():
     p, q = profiles(6, 3, 2, corr=.3)
-    for rule in (turned(deferred_acceptance), MatchingNetwork().requires_grad_(False)):
+    for rule in (swap_sides(deferred_acceptance), MatchingNetwork().requires_grad_(False)):
         slow = [[slow_gain(rule, *x, w) for w in range(3)] for x in zip(p, q)]
-        assert torch.allclose(gains(ask(rule, p, q), p, q)[0], torch.tensor(slow).double(), atol=1e-6)      # a network answers in float32
+        assert torch.allclose(manipulation_gains(evaluate_deviations(rule, p, q), p, q)[0], torch.tensor(slow).double(), atol=1e-6)      # a network answers in float32
 
 
 def test_the_best_for_workers():
@@ -165,43 +146,43 @@ def test_the_best_for_workers():
 @pytest.mark.parametrize("n", [2, 3])
 def test_on_a_tree_nobody_can_gain(n):
     p, q = profiles(60, n, n, corr=.3)
-    for open_nm in paths(n)[::7]:
-        x = ask(lambda p, q: on_trees(p, q, open_tnm=open_nm[None]), p, q)
-        assert strategy_violation(x, p, q).max() == 0 and (x.g_bnm[:, ~open_nm] == 0).all()
-        assert torch.equal(x.g_bnm, turned(deferred_acceptance)(p.masked_fill(~open_nm, -1), q))
-    lot = ask(lambda p, q: on_trees(p, q, open_tnm=paths(n)), p, q)
-    assert strategy_violation(lot, p, q).max() < 1e-12 and (lot.g_bnm[(p < 0) | (q < 0)] == 0).all()
-    cycle = ask(lambda p, q: on_trees(p, q, open_tnm=(paths(n).sum(0)[None] > 0)), p, q)
-    assert strategy_violation(cycle, p, q).max() > .1                       # with all pairs open it is deferred acceptance
+    for open_nm in bipartite_paths(n)[::7]:
+        x = evaluate_deviations(lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=open_nm[None]), p, q)
+        assert strategyproofness_violation(x, p, q).max() == 0 and (x.g_bnm[:, ~open_nm] == 0).all()
+        assert torch.equal(x.g_bnm, swap_sides(deferred_acceptance)(p.masked_fill(~open_nm, -1), q))
+    lot = evaluate_deviations(lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=bipartite_paths(n)), p, q)
+    assert strategyproofness_violation(lot, p, q).max() < 1e-12 and (lot.g_bnm[(p < 0) | (q < 0)] == 0).all()
+    cycle = evaluate_deviations(lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=(bipartite_paths(n).sum(0)[None] > 0)), p, q)
+    assert strategyproofness_violation(cycle, p, q).max() > .1                       # with all pairs open it is deferred acceptance
 
 
 @pytest.mark.parametrize("n, m", [(3, 3), (4, 3)])
 def test_known_properties(n, m):
     p, q = profiles(80, n, m, corr=.3)
-    for rule, safe in ((deferred_acceptance, 0), (turned(deferred_acceptance), 1)):
-        x = ask(rule, p, q)
-        assert stability_violation(x.g_bnm, p, q).max() == 0 == gains(x, p, q)[safe].max() and gains(x, p, q)[1 - safe].max() == 1
-    dictators, cycles = ask(serial_dictatorship, p, q), ask(top_trading_cycles, p, q)
-    assert strategy_violation(dictators, p, q).max() < 1e-12 and (stability_violation(dictators.g_bnm, p, q) > 0).any()
-    assert gains(cycles, p, q)[0].max() == 0 and (cycles.g_bnm[(p < 0) | (q < 0)] == 0).all()
+    for rule, safe in ((deferred_acceptance, 0), (swap_sides(deferred_acceptance), 1)):
+        x = evaluate_deviations(rule, p, q)
+        assert stability_violation(x.g_bnm, p, q).max() == 0 == manipulation_gains(x, p, q)[safe].max() and manipulation_gains(x, p, q)[1 - safe].max() == 1
+    dictators, cycles = evaluate_deviations(random_serial_dictatorship, p, q), evaluate_deviations(top_trading_cycles, p, q)
+    assert strategyproofness_violation(dictators, p, q).max() < 1e-12 and (stability_violation(dictators.g_bnm, p, q) > 0).any()
+    assert manipulation_gains(cycles, p, q)[0].max() == 0 and (cycles.g_bnm[(p < 0) | (q < 0)] == 0).all()
 
 
 def test_all_lies_of_all_agents_are_asked():
     p, q = profiles(4, 3, 2)
     asked = []
-    x = ask(lambda p, q: asked.append((p, q)) or deferred_acceptance(p, q), p, q)
-    assert x.worker_bnkm.shape == (4, 3, len(orders(2)), 2) and x.firm_bmkn.shape == (4, 2, len(orders(3)), 3) and len(asked) == 1 + 3 + 2
-    truth = (p[:, :, None] == orders(2)).all(3).int().argmax(2)
+    x = evaluate_deviations(lambda p, q: asked.append((p, q)) or deferred_acceptance(p, q), p, q)
+    assert x.worker_bnkm.shape == (4, 3, len(preference_lists(2)), 2) and x.firm_bmkn.shape == (4, 2, len(preference_lists(3)), 3) and len(asked) == 1 + 3 + 2
+    truth = (p[:, :, None] == preference_lists(2)).all(3).int().argmax(2)
     assert torch.equal(x.worker_bnkm.take_along_dim(truth[..., None, None], 2)[:, :, 0], x.g_bnm)                       # the truth is one of them
 
 
 def test_swapping_the_sides_and_renaming_agents_moves_the_answer():
     p, q = profiles(30, 3, 4, corr=.2)
     w, f = torch.tensor([2, 0, 1]), torch.tensor([3, 1, 0, 2])
-    for rule in (deferred_acceptance, top_trading_cycles, serial_dictatorship, sinkhorn_matching, MatchingNetwork().requires_grad_(False)):
+    for rule in (deferred_acceptance, top_trading_cycles, random_serial_dictatorship, sinkhorn_matching, MatchingNetwork().requires_grad_(False)):
         assert torch.allclose(rule(p[:, w][:, :, f], q[:, w][:, :, f]), rule(p, q)[:, w][:, :, f], atol=2e-3 if rule is sinkhorn_matching else 1e-5)
-    g = serial_dictatorship(p, q)
-    assert torch.allclose(turned(serial_dictatorship)(p, q), g) and torch.allclose(stability_violation(g.mT, q.mT, p.mT), stability_violation(g, p, q))
+    g = random_serial_dictatorship(p, q)
+    assert torch.allclose(swap_sides(random_serial_dictatorship)(p, q), g) and torch.allclose(stability_violation(g.mT, q.mT, p.mT), stability_violation(g, p, q))
 
 
 def test_a_network_cannot_break_the_rules():
@@ -211,7 +192,7 @@ def test_a_network_cannot_break_the_rules():
         for weight in network.parameters(): weight.mul_(10)
         g = network(p, q)
     assert g.min() >= 0 and max(g.sum(1).max(), g.sum(2).max()) <= 1 + 1e-5 and (g[(p < 0) | (q < 0)] == 0).all() and g.isfinite().all()
-    weight_t, matching_tnm = as_lottery(g[0])
+    weight_t, matching_tnm = birkhoff_decomposition(g[0])
     assert torch.allclose(torch.einsum("t,tnm->nm", weight_t, matching_tnm), g[0].double(), atol=1e-4) and weight_t.sum() <= 1 + 1e-4
     assert set(matching_tnm.unique().tolist()) <= {0, 1} and matching_tnm.sum(1).max() <= 1 and matching_tnm.sum(2).max() <= 1 and (weight_t.diff() <= 0).all()
 
@@ -220,32 +201,32 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
     torch.manual_seed(0)
     begun = MatchingNetwork(width=16)
     before = [x.clone() for x in begun.parameters()]
-    one, same, other, true = (train(begun, 2, 2, weight=weight, corrs=(0,), steps=60, batch=64, guide=0, lr=1e-2, seed=seed) for weight, seed in ((1, 3), (1, 3), (1, 4), (0, 3)))
+    one, same, other, true = (train_mechanism(begun, 2, 2, weight=weight, corrs=(0,), steps=60, batch=64, guide=0, lr=1e-2, seed=seed) for weight, seed in ((1, 3), (1, 3), (1, 4), (0, 3)))
     weights = lambda network: torch.cat([x.flatten() for x in network.parameters()])
     assert torch.equal(weights(one), weights(same)) and not torch.equal(weights(one), weights(other)) and all(map(torch.equal, before, begun.parameters()))
     p, q = sample_profiles(400, 2, 2, lot=torch.Generator().manual_seed(9))
     assert stability_violation(one(p, q), p, q).mean() < stability_violation(begun(p, q), p, q).mean() / 3
-    assert strategy_violation(ask(true, p, q), p, q).mean() < strategy_violation(ask(one, p, q), p, q).mean() / 2
+    assert strategyproofness_violation(evaluate_deviations(true, p, q), p, q).mean() < strategyproofness_violation(evaluate_deviations(one, p, q), p, q).mean() / 2
 
 
 def test_a_coin_says_who_asks():
     p, q = profiles(300, 3, 4)
-    g = either_asks(p, q)
-    assert torch.equal(turned(either_asks)(p, q), g) and set(g.unique().tolist()) == {0, .5, 1} and torch.equal(g == 1, (deferred_acceptance(p, q) * turned(deferred_acceptance)(p, q)) == 1)
+    g = random_side_deferred_acceptance(p, q)
+    assert torch.equal(swap_sides(random_side_deferred_acceptance)(p, q), g) and set(g.unique().tolist()) == {0, .5, 1} and torch.equal(g == 1, (deferred_acceptance(p, q) * swap_sides(deferred_acceptance)(p, q)) == 1)
 
 
 def test_surprise_is_a_cross_entropy():
     certain = torch.eye(3)[None]
-    assert two_sided._surprise(certain, certain).abs() < 1e-5 and torch.allclose(two_sided._surprise(*[torch.full((1, 2, 2), .25)] * 2), torch.tensor([1.5]) * torch.tensor(2.).log())
+    assert two_sided._teacher_cross_entropy(certain, certain).abs() < 1e-5 and torch.allclose(two_sided._teacher_cross_entropy(*[torch.full((1, 2, 2), .25)] * 2), torch.tensor([1.5]) * torch.tensor(2.).log())
 
 
-@pytest.mark.parametrize("teacher", [either_asks, deferred_acceptance, turned(deferred_acceptance)])
+@pytest.mark.parametrize("teacher", [random_side_deferred_acceptance, deferred_acceptance, swap_sides(deferred_acceptance)])
 def test_a_pupil_repeats_its_teacher(teacher):
     "On profiles that it has not seen, if nothing else counts: with one stable matching, where these teachers agree, and with several, where no two do."
     p, q = profiles(3000, 2, 2)
-    several_b = (deferred_acceptance(p, q) != turned(deferred_acceptance)(p, q)).any(2).any(1)
+    several_b = (deferred_acceptance(p, q) != swap_sides(deferred_acceptance)(p, q)).any(2).any(1)
     torch.manual_seed(0)
-    pupil = train(MatchingNetwork(width=16, rounds=3), 2, 2, weight=0, teacher=teacher, guide=100, corrs=(0,), steps=150, batch=128, lr=1e-2)
+    pupil = train_mechanism(MatchingNetwork(width=16, rounds=3), 2, 2, weight=0, teacher=teacher, guide=100, corrs=(0,), steps=150, batch=128, lr=1e-2)
     off_b = (pupil(p, q) - teacher(p, q)).abs().mean((1, 2))
     assert 50 < several_b.sum() < 500 and off_b[~several_b].mean() < .02 and off_b[several_b].mean() < .1
 
@@ -254,15 +235,15 @@ def test_what_is_learnt_at_one_size_is_asked_at_another():
     "Three workers and four firms, never seen: better than before any training."
     torch.manual_seed(0)
     begun, (p, q) = MatchingNetwork(), profiles(200, 3, 4)
-    learned = train(begun, 2, 3, weight=.8, steps=100, batch=200)
+    learned = train_mechanism(begun, 2, 3, weight=.8, steps=100, batch=200)
     assert stability_violation(learned(p, q), p, q).mean() < stability_violation(begun(p, q).detach(), p, q).mean() / 2
 
 
 def test_a_block_is_profiles_with_their_probabilities():
     lot = torch.Generator().manual_seed(0)
     p, q, chance, w = two_sided._block(500, 3, 4, (0, .5), lot)
-    k, others = len(orders(4)), [i for i in range(3) if i != w]
-    assert p.shape == q.shape == (500, k, 3, 4) and (p[:, :1, others] == p[:, :, others]).all() and (q[:, :1] == q).all() and (p[:, :, w] == orders(4)).all()
+    k, others = len(preference_lists(4)), [i for i in range(3) if i != w]
+    assert p.shape == q.shape == (500, k, 3, 4) and (p[:, :1, others] == p[:, :, others]).all() and (q[:, :1] == q).all() and (p[:, :, w] == preference_lists(4)).all()
     assert torch.allclose(chance.sum(1), torch.ones(500))
     mean = (chance[..., None] * (p[:, :, w] > 0)).sum(1).mean(0)
     assert (mean - (sample_profiles(4000, 3, 4, lot=lot)[0] > 0).float().mean((0, 1))).abs().max() < .03        # as likely acceptable as where profiles are drawn
@@ -273,15 +254,15 @@ def test_sampled_orders_are_orders_and_corr_is_what_they_share():
     assert (p.argmax(2) == p[:, :1].argmax(2)).all() and (q.argmax(1) == q[:, :, :1].argmax(1)).all() and not (p == p[:1]).all()
     p, _ = profiles(4000, 2, 4)
     share_k = torch.stack([((p > 0).sum(2) == k).double().mean() for k in range(5)])
-    assert (share_k - torch.tensor([0, .125, .125, .125, .625])).abs().max() < .02 and torch.isclose(p[:, :, None], orders(4).double()).all(3).any(2).all()
+    assert (share_k - torch.tensor([0, .125, .125, .125, .625])).abs().max() < .02 and torch.isclose(p[:, :, None], preference_lists(4).double()).all(3).any(2).all()
     assert ((p == 1).double().mean((0, 1)) / share_k[4] - .25).abs().max() < .02
 
 
 def test_what_cannot_be_asked_or_carried_out_is_refused():
     p, q = profiles(4, 3, 3)
-    wrong = {"is no order of 3 partners": lambda: ask(deferred_acceptance, p * 2, q), "got a sum of 3": lambda: ask(lambda p, q: torch.ones_like(p), p, q), "got a sum of 1.5": lambda: as_lottery(torch.full((3, 3), .5)),
-             "got a probability|expected a probability, got 2": lambda: mix(ask(deferred_acceptance, p, q), ask(deferred_acceptance, p, q), 2), "corr: expected a probability, got 1.5": lambda: sample_profiles(3, 3, 3, corr=1.5, lot=torch.Generator()),
-             "at least 1 of each, got 3, 0, 3": lambda: sample_profiles(3, 0, 3, lot=torch.Generator()), "1 to 6, since all orders": lambda: orders(7), "weight: expected 0 to 1": lambda: train(MatchingNetwork(), 3, 3, weight=2), "1 to 4 a side": lambda: paths(5),
-             "at most 6 workers and 6 firms, got": lambda: MatchingNetwork()(torch.rand(2, 7, 3), torch.rand(2, 7, 3)), "at most 10 agents": lambda: serial_dictatorship(torch.rand(1, 6, 6), torch.rand(1, 6, 6)), "NaN": lambda: stability_violation(p * torch.nan, p, q)}
+    wrong = {"is no order of 3 partners": lambda: evaluate_deviations(deferred_acceptance, p * 2, q), "got a sum of 3": lambda: evaluate_deviations(lambda p, q: torch.ones_like(p), p, q), "got a sum of 1.5": lambda: birkhoff_decomposition(torch.full((3, 3), .5)),
+             "got a probability|expected a probability, got 2": lambda: convex_combination(evaluate_deviations(deferred_acceptance, p, q), evaluate_deviations(deferred_acceptance, p, q), 2), "corr: expected a probability, got 1.5": lambda: sample_profiles(3, 3, 3, corr=1.5, lot=torch.Generator()),
+             "at least 1 of each, got 3, 0, 3": lambda: sample_profiles(3, 0, 3, lot=torch.Generator()), "1 to 6, since all orders": lambda: preference_lists(7), "weight: expected 0 to 1": lambda: train_mechanism(MatchingNetwork(), 3, 3, weight=2), "1 to 4 a side": lambda: bipartite_paths(5),
+             "at most 6 workers and 6 firms, got": lambda: MatchingNetwork()(torch.rand(2, 7, 3), torch.rand(2, 7, 3)), "at most 10 agents": lambda: random_serial_dictatorship(torch.rand(1, 6, 6), torch.rand(1, 6, 6)), "NaN": lambda: stability_violation(p * torch.nan, p, q)}
     for message, call in wrong.items():
         with pytest.raises(ValueError, match=message): call()

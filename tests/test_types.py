@@ -3,7 +3,7 @@ import subprocess
 import sys
 import textwrap
 
-from diml_nb.core import REPOSITORY
+from diml_nb._internal.core import REPO_ROOT
 
 PROGRAM = """
     from typing import assert_type
@@ -11,15 +11,15 @@ PROGRAM = """
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from diml_nb.features import Backbone, Features, feature_maps, get_backbone, pool
-    from diml_nb.matching import Match, match
-    from diml_nb.metrics import Metrics, Ranking, retrieval_metrics
-    from diml_nb.plots import plot_flows
-    from diml_nb.retrieval import rerank, search
+    from diml_nb.features.grid.grid.grid.grid.grid import Backbone, Features, extract_feature_maps, get_backbone, grid_features
+    from diml_nb.ot.matching import Match, match
+    from diml_nb.retrieval.search.search.search.search.metrics import Metrics, Ranking, retrieval_metrics
+    from diml_nb.viz.figures import plot_flows
+    from diml_nb.retrieval.search.search.search.search.search import rerank, search
 
     backbone = get_backbone()
     assert_type(backbone, Backbone)
-    features = pool(feature_maps(["a.jpg", "b.jpg"], backbone), grid=7)
+    features = grid_features(extract_feature_maps(["a.jpg", "b.jpg"], backbone), grid=7)
     assert_type(features, Features)
     found = match(features[0], features[1], marginals="cross_correlation_norm2", eps=0.1)
     assert_type(found, Match)
@@ -40,6 +40,6 @@ def test_a_program_of_a_user(tmp_path):
     first = len(program.splitlines()) + 1
     (tmp_path / "program.py").write_text(program + "\n".join(MISTAKES) + "\n")
     command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", f"--cache-dir={tmp_path / 'cache'}", "--no-error-summary", "program.py"]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"MYPYPATH": str(REPOSITORY), "PATH": ""})
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"MYPYPATH": str(REPO_ROOT), "PATH": ""})
     errors = [line for line in said.stdout.splitlines() if ": error:" in line]
     assert [(int(e.split(":")[1]), e.rsplit("[", 1)[1].rstrip("]")) for e in errors] == [(first + i, kind) for i, kind in enumerate(MISTAKES.values())], said.stdout + said.stderr

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from diml_nb.core import REPOSITORY, data_dir
-from diml_nb.experiments.evidence import compare_rows
-from diml_nb.experiments.record import Record, load_record, save_record
+from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.records.comparison import compare_rows
+from diml_nb.records.record import Record, load_record, save_record
 from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
-from diml_nb.reproduce import find_record
+from diml_nb.experiments.runner import find_record
 
 DIML = str(Path(sys.executable).with_name("diml"))
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_verified_is_said(data, words, message):
 
 def test_a_set_that_is_not_here_is_asked_for(data):
     target = data / "results" / "02_training"
-    shutil.copytree(REPOSITORY / "data" / "results" / "02_training", target)
+    shutil.copytree(REPO_ROOT / "data" / "results" / "02_training", target)
     done = diml(data, "verify", "02_training", "--dataset", "stamp_scenes")
     assert done.returncode == 2 and "diml data fetch stamp_scenes" in done.stderr and "Traceback" not in done.stderr
 
@@ -118,9 +118,9 @@ def test_lines_are_told_apart(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "settings").write_text(f"[run]\nsource = diml_nb\nparallel = true\ndata_file = {folder / 'data'}\n")
-        program = f"import torch; from diml_nb import cost; x = torch.rand(1, 4, 3); {code}"
+        program = f"import torch; from diml_nb.ot import cost; x = torch.rand(1, 4, 3); {code}"
         subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"COVERAGE_PROCESS_START": str(folder / "settings")})
         found.append(executed_lines(folder))
     beyond = lines_beyond(*found)
-    assert beyond and {line.split(":")[0] for line in beyond} <= {"cost", "core"}
+    assert beyond and {line.split(":")[0] for line in beyond} <= {"ot.cost", "_internal.core"}
     assert lines_beyond(found[1], found[0]) == []

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diml_nb.features import pool
-from diml_nb.matching import match
-from diml_nb.view import VIEW_CSS, VIEW_JS, pair_data, picture_data, to_html
+from diml_nb.features.grid import grid_features
+from diml_nb.ot.matching import match
+from diml_nb.viz.html import VIEW_CSS, VIEW_JS, pair_payload, images_payload, export_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
@@ -21,7 +21,7 @@ SIDE = 7
 @pytest.fixture(scope="module")
 def m():
     maps = torch.rand(2, 8, 14, 14, generator=torch.Generator().manual_seed(3)) - 0.2
-    return match(pool(maps[:1], grid=SIDE), pool(maps[1:], grid=SIDE))
+    return match(grid_features(maps[:1], grid=SIDE), grid_features(maps[1:], grid=SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ for (const id of "xy") views[id] = pairView(document.getElementById(id), view =>
 def two(visit, m):
     "Two live views in one page, each of its own pair, whose owners only listen."
     page = visit(TWO_VIEWS % (VIEW_CSS, VIEW_JS))
-    swapped = m._replace(local_bnm=m.local_bnm.mT.contiguous(), plan_bnm=m.plan_bnm.mT.contiguous(), mass_a_bn=m.mass_b_bm, mass_b_bm=m.mass_a_bn)
+    swapped = m._replace(cosine_bnm=m.cosine_bnm.mT.contiguous(), plan_bnm=m.plan_bnm.mT.contiguous(), mass_a_bn=m.mass_b_bm, mass_b_bm=m.mass_a_bn)
     for name, pair in (("x", m), ("y", swapped)):
-        page.evaluate("([id, part]) => views[id].update(part)", [name, dict(pictures=picture_data(*IMAGES), data=pair_data(pair, live=True))])
+        page.evaluate("([id, part]) => views[id].update(part)", [name, dict(pictures=images_payload(*IMAGES), data=pair_payload(pair, live=True))])
     return page
 
 
@@ -110,18 +110,18 @@ def column(page, k):
 
 
 def test_the_page_shows_the_score_and_the_strongest_flows(visit, m, tmp_path):
-    page = visit(to_html(*IMAGES, m, tmp_path / "saved.html"))
+    page = visit(export_html(*IMAGES, m, tmp_path / "saved.html"))
     assert f"{m.similarity_b.item():.4f}" in page.locator(".diml-score").text_content()
     assert drawn(page) == top(m.contribution_bnm[0]) and page.locator(".diml-cell").count() == 98
     widest = max(float(x) for x in page.eval_on_selector_all(".diml-flow", "all => all.map(x => x.getAttribute('stroke-width'))"))
     flows = list(drawn(page))
     assert widest == pytest.approx(7 * max(m.plan_bnm[0, n, k].item() for n, k in flows) / m.plan_bnm.max().item(), abs=1e-5)
-    assert (tmp_path / "saved.html").read_text(encoding="utf-8") == to_html(*IMAGES, m)
+    assert (tmp_path / "saved.html").read_text(encoding="utf-8") == export_html(*IMAGES, m)
 
 
 @pytest.mark.parametrize("side, n", [("a", 0), ("a", 24), ("b", 48), ("b", 10)])
 def test_pointing_says_the_numbers_of_match(visit, m, side, n):
-    page = visit(to_html(*IMAGES, m))
+    page = visit(export_html(*IMAGES, m))
     before = says(page)
     cell(page, side, n).hover()
     assert says(page) == sentence(m, side, n) != before
@@ -135,7 +135,7 @@ def test_pointing_says_the_numbers_of_match(visit, m, side, n):
 
 
 def test_a_click_locks_and_escape_unlocks(visit, m):
-    page = visit(to_html(*IMAGES, m))
+    page = visit(export_html(*IMAGES, m))
     cell(page, "a", 17).click()
     cell(page, "b", 3).hover()
     assert says(page) == sentence(m, "a", 17) and cell(page, "a", 17).get_attribute("aria-selected") == "true"
@@ -149,7 +149,7 @@ def test_a_click_locks_and_escape_unlocks(visit, m):
 
 
 def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m):
-    page = visit(to_html(*IMAGES, m))
+    page = visit(export_html(*IMAGES, m))
     focus = lambda: page.evaluate("[document.activeElement.dataset.side, +document.activeElement.dataset.n]")
     n, k = divmod(m.contribution_bnm[0].argmax().item(), SIDE**2)
     page.keyboard.press("Tab")
@@ -169,8 +169,8 @@ def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m
 
 @pytest.mark.parametrize("key", ["mass", "cosine", "contribution"])
 def test_the_table_sorts_and_adds_up(visit, m, key):
-    page = visit(to_html(*IMAGES, m))
-    value = {"mass": m.plan_bnm, "cosine": m.local_bnm, "contribution": m.contribution_bnm}[key][0]
+    page = visit(export_html(*IMAGES, m))
+    value = {"mass": m.plan_bnm, "cosine": m.cosine_bnm, "contribution": m.contribution_bnm}[key][0]
     flows = sorted(top(m.contribution_bnm[0]), key=lambda f: -value[f])
     page.get_by_role("button", name=key, exact=True).click()
     assert column(page, {"mass": 3, "cosine": 4, "contribution": 5}[key]) == [round(value[f].item(), 4) for f in flows]
@@ -183,11 +183,11 @@ def test_the_table_sorts_and_adds_up(visit, m, key):
 
 
 def test_the_waterfall_ends_at_the_score(visit, m):
-    page = visit(to_html(*IMAGES, m))
+    page = visit(export_html(*IMAGES, m))
     numbers = page.locator(".diml-waterfall text").all_text_contents()
     labels, values = numbers[::2], [float(x) for x in numbers[1::2]]
     assert len(values) == 15 and labels[-1] == "score = cosine + S" and labels[-2] == "the other 2,389 flows"
-    score = (m.global_b + m.similarity_b).item()
+    score = (m.global_cosine_b + m.similarity_b).item()
     assert values[-1] == pytest.approx(score, abs=6e-5) and sum(values[:-1]) == pytest.approx(score, abs=14 * 6e-5)
     assert float(page.locator(".diml-check").text_content().split()[-1]) < 1e-6
     x, width = page.eval_on_selector(".diml-waterfall rect:nth-last-of-type(2)", "r => [parseFloat(r.getAttribute('x')), parseFloat(r.getAttribute('width'))]")
@@ -197,7 +197,7 @@ def test_the_waterfall_ends_at_the_score(visit, m):
 
 def test_labels_stay_labels(visit, m):
     hostile = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>"
-    page = visit(to_html(*IMAGES, m, labels=(hostile, "B"), title=hostile, notes=[hostile], beside=[(hostile, 0.5)]))
+    page = visit(export_html(*IMAGES, m, labels=(hostile, "B"), title=hostile, notes=[hostile], beside=[(hostile, 0.5)]))
     page.wait_for_timeout(100)
     assert page.title() == hostile and page.locator("img").count() == 0 and page.locator("script").count() == 2
     assert page.locator(".diml-label.diml-a").text_content() == hostile == page.locator(".diml-notes p").text_content()
@@ -231,7 +231,7 @@ def test_dropping_is_told_only_where_somebody_computes(two, visit, m):
     told = two.evaluate("told.x.map(view => [view.dropped_a, view.dropped_b])")
     assert told == [[[30], []], [[29, 30], []], [[29, 30], [5]], [[29], [5]]]
     assert x.locator(".diml-cross").count() == 2 and cell(x, "a", 29).get_attribute("aria-label").endswith("dropped")
-    page = visit(to_html(*IMAGES, m))
+    page = visit(export_html(*IMAGES, m))
     cell(page, "a", 30).focus()
     page.keyboard.press("x")
     assert page.locator(".diml-cross").count() == 0 and "drop" not in page.locator(".diml-hint").text_content()
@@ -245,7 +245,7 @@ def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
     product = product._replace(similarity_b=product.contribution_bnm.sum((1, 2)))
     seconds = two.evaluate(
         "data => [...Array(15)].map(() => { const start = performance.now(); views.x.update({data}); x.offsetHeight; return (performance.now() - start) / 1000; })",
-        pair_data(product),
+        pair_payload(product),
     )
     print(f"\nan update takes {1000 * statistics.median(seconds):.0f} ms, layout included")
     assert min(seconds) < 0.015
@@ -253,8 +253,8 @@ def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
     version = int(x.get_attribute("data-version"))
     two.evaluate("views.x.update({view: {locked: ['b', 2]}})")
     assert says(x) == sentence(product, "b", 2) and int(x.get_attribute("data-version")) > version and len(two.evaluate("told.x")) == 1
-    coarse = match(*(pool(torch.rand(1, 8, 4, 4), grid=2) for _ in "ab"))
-    two.evaluate("data => { views.x.update({view: {locked: ['b', 30]}}); views.x.update({data}); }", pair_data(coarse))
+    coarse = match(*(grid_features(torch.rand(1, 8, 4, 4), grid=2) for _ in "ab"))
+    two.evaluate("data => { views.x.update({view: {locked: ['b', 30]}}); views.x.update({data}); }", pair_payload(coarse))
     assert x.locator(".diml-cell").count() == 8 and x.locator(".diml-locked").count() == 0
 
 
@@ -269,7 +269,7 @@ def test_letters_can_be_read_in_light_and_dark(visit, m):
 
     papers = []
     for scheme in ("light", "dark"):
-        page = visit(to_html(*IMAGES, m), color_scheme=scheme, viewport={"width": 500, "height": 800})
+        page = visit(export_html(*IMAGES, m), color_scheme=scheme, viewport={"width": 500, "height": 800})
         for selector in (".diml-says", ".diml-hint", ".diml-table td", ".diml-check", ".diml-button"):
             ratio, paper = contrast(page, selector)
             assert ratio > 4.5, (scheme, selector)
@@ -281,14 +281,14 @@ def test_letters_can_be_read_in_light_and_dark(visit, m):
 
 
 def test_the_table_leaves_as_csv(visit, m):
-    page = visit(to_html(*IMAGES, m))
+    page = visit(export_html(*IMAGES, m))
     cell(page, "b", 20).click()
     with page.expect_download() as download: page.get_by_text("download CSV").click()
     rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
     assert len(rows) == 12 and {int(row["m"]) for row in rows} == {20}
     for row in rows:
         n = int(row["n"])
-        assert [float(row[k]) for k in ("mass", "cosine", "contribution")] == [x[0, n, 20].item() for x in (m.plan_bnm, m.local_bnm, m.contribution_bnm)]
+        assert [float(row[k]) for k in ("mass", "cosine", "contribution")] == [x[0, n, 20].item() for x in (m.plan_bnm, m.cosine_bnm, m.contribution_bnm)]
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined}); document.addEventListener('copy', () => { document.title = getSelection().toString(); })")
     page.get_by_text("copy as CSV").click()
     page.get_by_text("copied 12 rows").wait_for()
@@ -297,8 +297,8 @@ def test_the_table_leaves_as_csv(visit, m):
 
 def test_what_went_wrong_and_what_stands_beside(visit, m):
     maps = torch.rand(2, 8, 7, 7)
-    unfinished = match(pool(maps[:1], grid=7), pool(maps[1:], grid=7), eps=0.001, max_iter=1)
-    page = visit(to_html(*IMAGES, unfinished, beside=[("plain cosine", 0.25), ("opposite", -0.125)], error_k=[0.5, 0.05, 0.005], notes=["masses were swapped"]))
+    unfinished = match(grid_features(maps[:1], grid=7), grid_features(maps[1:], grid=7), eps=0.001, max_iter=1)
+    page = visit(export_html(*IMAGES, unfinished, beside=[("plain cosine", 0.25), ("opposite", -0.125)], error_k=[0.5, 0.05, 0.005], notes=["masses were swapped"]))
     assert "not converged" in page.locator(".diml-text").text_content() and page.locator(".diml-notes").text_content() == "masses were swapped"
     assert page.locator(".diml-beside text").all_text_contents() == ["plain cosine", "0.2500", "opposite", "-0.1250"]
     assert "5e-1 after 1 iteration, 5e-3 after 3" in page.locator(".diml-beside").text_content()
@@ -307,6 +307,6 @@ def test_what_went_wrong_and_what_stands_beside(visit, m):
 
 
 def test_without_scripts_it_still_says_something(visit, m):
-    page = visit(to_html(*IMAGES, m, title="Two plates"), java_script_enabled=False)
+    page = visit(export_html(*IMAGES, m, title="Two plates"), java_script_enabled=False)
     assert "Two plates" in page.locator("main").inner_text() and f"similarity {m.similarity_b.item():.4f}" in page.locator("main").inner_text()
     assert json.loads(page.locator("script").first.text_content())["data"]["top"] == 12

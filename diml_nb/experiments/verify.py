@@ -13,27 +13,18 @@ import random
 import tempfile
 from pathlib import Path
 
-from ..core import REPOSITORY, data_dir
-from diml_nb.experiments.evidence import (
-    VERIFIED,
-    Comparison,
-    append_to_ledger,
-    compare_rows,
-    compare_with_pinned,
-    ledger_entry,
-    note_agreement,
-    pinned_path,
-)
-from .record import Record, load_record, row_key, save_record
-from ..reproduce import declared_version, experiment_path, find_record, finishing_cell
-from ..reproduce import folder_params, papermill, parameters, reproduce
+from .._internal.core import REPO_ROOT, data_dir
+from ..records.comparison import VERIFIED, Comparison, append_to_ledger, compare_rows, compare_with_pinned, ledger_entry, note_agreement, pinned_path
+from ..records.record import Record, load_record, row_key, save_record
+from .runner import declared_version, experiment_path, find_record, finishing_cell
+from .runner import folder_params, run_notebook, notebook_parameters, run_experiment
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
 def smoke_run(
     name: str, out: str | Path, *, threads: int = 1, variables: dict | None = None
 ) -> Record:
     "The record of a smoke run of an experiment, made anew in a folder."
-    reproduce(name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables)
+    run_experiment(name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables)
     return find_record(name, "smoke", results=Path(out) / "results")
 
 
@@ -97,17 +88,17 @@ def _measuring_notebook(name: str, target: Path) -> Path:
 
 def _need_data(record: Record) -> None:
     "`FileNotFoundError` with a command, if a data set of the record is not here."
-    from diml_nb.data import SOURCES, get_dataset
+    from diml_nb.datasets.dataset import DATASETS, get_dataset
 
     named = record.config.get("dataset") or record.config.get("sets") or []
     for name in [named] if isinstance(named, str) else named:
-        if name in SOURCES:
+        if name in DATASETS:
             get_dataset(name)
 
 
 def _params_of(record: Record, folder: Path) -> dict:
     "The parameters with which a record was made; what is written goes to a folder."
-    known = parameters(record.experiment)
+    known = notebook_parameters(record.experiment)
     own = {key: record.config.get(key) for key in ("preset", "dataset", "seed") if key in known}
     given = {key: value for key, value in own.items() if value is not None}
     return folder_params("verify", folder) | given
@@ -142,7 +133,7 @@ def recompute(
     variables = {"DIML_VERIFY": str(task)} | (variables or {})
     options = dict(threads=_threads_of(kept), quiet=True, cwd=experiment_path(name).parent)
     try:
-        papermill(source, executed, _params_of(kept, folder), variables=variables, **options)
+        run_notebook(source, executed, _params_of(kept, folder), variables=variables, **options)
     except RuntimeError as error:
         raise ValueError(f"{name}, record {kept.hash}: {_last_error(executed) or error}") from error
     return load_record(out)
@@ -227,7 +218,7 @@ def lines_beyond(long: dict[str, set[int]], short: dict[str, set[int]]) -> list[
     run does not count."""
     found = []
     for file, lines in sorted(long.items()):
-        module = ".".join(Path(file).relative_to(REPOSITORY / "diml_nb").with_suffix("").parts)
+        module = ".".join(Path(file).relative_to(REPO_ROOT / "diml_nb").with_suffix("").parts)
         if module.startswith("experiments.") or module == "reproduce":
             continue
         text = Path(file).read_text(encoding="utf-8").splitlines()
