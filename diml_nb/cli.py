@@ -95,7 +95,7 @@ def data_fetch(
     "Make a data set from its verified files, unless it is there and whole; an old one is replaced only on success."
     with _sentences():
         from diml_nb.datasets.dataset import DATASETS
-        from diml_nb.datasets.preprocess import prepare_dataset
+        from diml_nb.datasets.prepare import prepare_dataset
         if name in DATASETS and not DATASETS[name].files: _without_effect(context, f"{name} is made without any archive", "archives")
         typer.echo(f"{name} is at {prepare_dataset(name, root=root, archives=archives, fresh=fresh)}")
 

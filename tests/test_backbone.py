@@ -83,7 +83,7 @@ def test_unknown_backbone(name):
 
 
 def test_tampered_weights(monkeypatch):
-    monkeypatch.setattr("diml_nb.features.grid.grid.grid.grid.EFFICIENTNET_LITE0_SHA256", "0" * 64)
+    monkeypatch.setattr("diml_nb.features.grid.EFFICIENTNET_LITE0_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="SHA-256.*expected 000"):
         get_backbone()
 
@@ -120,7 +120,7 @@ def test_a_broken_cache_file_is_made_again(tmp_path):
 EMBED = """
 import sys, torch
 from diml_nb.datasets.dataset import get_dataset
-from diml_nb.features.grid.grid.grid.grid.grid import extract_feature_maps, get_backbone
+from diml_nb.features.grid import extract_feature_maps, get_backbone
 print("started", flush=True)
 extract_feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])
 """

@@ -7,7 +7,7 @@ from diml_nb.datasets import emoji
 from diml_nb._internal.core import data_dir, sha256
 from diml_nb.datasets.dataset import EMOJI_FILES, DATASETS, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.emoji import NAME_FIXES, vendor_of, drop_near_duplicates, align_vendors, read_package, render_icon
-from diml_nb.datasets.preprocess import prepare_dataset
+from diml_nb.datasets.prepare import prepare_dataset
 
 FOLDER = data_dir()/'emoji'
 DESIGNS = [vendor_of(f) for f in EMOJI_FILES]

@@ -8,7 +8,7 @@ from test_training import few
 
 from diml_nb._internal.core import sha256
 from diml_nb.datasets.dataset import DATASETS
-from diml_nb.datasets.preprocess import prepare_dataset
+from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.retrieval.metrics import METRIC_NAMES
 from diml_nb.experiments.runner import find_record, run_experiment
 from diml_nb.experiments.pooling import PooledRecords

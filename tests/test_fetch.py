@@ -6,7 +6,7 @@ from PIL import Image
 from scipy.io import savemat
 from diml_nb._internal.core import data_dir, sha256
 from diml_nb.datasets.dataset import DATASETS, RemoteFile, get_dataset, verify_dataset
-from diml_nb.datasets.preprocess import BUILDERS, prepare_dataset
+from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
 from diml_nb.datasets.scenes import true_correspondences
 
 

@@ -685,7 +685,7 @@ def test_archives_without_a_cache(monkeypatch):
 
 
 def test_a_set_that_is_there_needs_no_disk_to_write_on(tmp_path, monkeypatch):
-    from diml_nb.datasets.preprocess import prepare_dataset
+    from diml_nb.datasets.prepare import prepare_dataset
 
     shutil.copytree(data_dir() / "emoji", tmp_path / "emoji")
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")

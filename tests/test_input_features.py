@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diml_nb.features.grid import backbones as backbone_module
-from diml_nb.features.grid import store, grid
+from diml_nb.features import backbones as backbone_module
+from diml_nb.features import grid, store
 from diml_nb._internal import core
 from diml_nb.datasets import download
 from diml_nb.ot import native
@@ -673,9 +673,10 @@ def test_a_network_for_other_channels_is_refused_by_name(channels, tmp_path):
 WORK = """
 import sys, warnings, torch
 from diml_nb.datasets.dataset import get_dataset
-from diml_nb.features.grid.grid.grid.grid.grid import Backbone, extract_feature_maps, get_backbone, memmap_feature_maps, grid_features
+from diml_nb.features.backbones import Backbone
+from diml_nb.features.grid import extract_feature_maps, get_backbone, memmap_feature_maps, grid_features
 from diml_nb.learning.losses import make_loss
-from diml_nb.retrieval.search.search.search.search.search import rerank, search
+from diml_nb.retrieval.search import rerank, search
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
@@ -795,7 +796,7 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 
 def test_two_processes_that_start_at_once(tmp_path):
     code = (
-        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom diml_nb.features.grid.grid.grid.grid.grid import extract_feature_maps, get_backbone, grid_features\n"
+        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\n"
         "from diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\n"
         "x = pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(), grid=3)\n"
         "print(match_pairs(x, x, torch.arange(4), torch.arange(4)).similarity_p.sum().item())"

@@ -140,9 +140,9 @@ def test_without_a_compiler_it_says_so_once(tmp_path):
     "In a process of its own: one warning, the same numbers, no failure."
     script = """if True:
         import torch
-        from diml_nb.features.grid.grid.grid.grid.grid import grid_features
+        from diml_nb.features.grid import grid_features
         from diml_nb.ot.matching import match
-        from diml_nb.retrieval.search.search.search.search.search import rerank, search
+        from diml_nb.retrieval.search import rerank, search
         x = grid_features(torch.rand(30, 8, 4, 4))
         ranking = search(x, x, exclude_self=True)
         for _ in range(2): found = rerank(ranking, x, x, top_k=5)

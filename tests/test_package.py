@@ -91,7 +91,7 @@ def test_the_library_works_there(clean, tmp_path):
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (80, 60), color).save(tmp_path / f"{name}.png")
     code = (
-        "from diml_nb.features.grid.grid.grid.grid.grid import extract_feature_maps, get_backbone, grid_features\nfrom diml_nb.ot.matching import match\n"
+        "from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom diml_nb.ot.matching import match\n"
         f"x = pool(feature_maps([{str(tmp_path / 'a.png')!r}, {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r}))\n"
         "m = match(x[0], x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )

@@ -5,7 +5,7 @@ import pandas as pd, pytest, torch
 from PIL import Image
 from diml_nb._internal.core import data_dir
 from diml_nb.datasets.dataset import DATASETS, STAMP_FILES, Sample, get_dataset, verify_dataset
-from diml_nb.datasets.preprocess import prepare_dataset
+from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.features.grid import get_backbone
 from diml_nb.features.backbones import load_image
 from diml_nb.datasets.scenes import SCENE_SIZE, cloud_background, compose_scene, true_correspondences, crop_to_alpha

@@ -107,7 +107,7 @@ def test_one_that_fails_stops_nobody(small, monkeypatch):
 def test_killed_it_goes_on(small):
     "SIGKILL to all processes while two runs are at work; finished rows are kept to the microsecond they were made in."
     write(small, "01_whole", pause=1.5)
-    command = [sys.executable, "-c", f"from diml_nb import sweep; sweep.GRIDS = {GRID}; sweep.sweep('full', jobs=2)"]
+    command = [sys.executable, "-c", f"from diml_nb.experiments import grid; grid.GRIDS = {GRID}; grid.run_grid('full', jobs=2)"]
     process = subprocess.Popen(command, cwd=small, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial, deadline = lambda: sorted((small / RESULTS / "runs" / "01_whole").glob("*.json")), time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not any(load_record(path).rows for path in partial()): time.sleep(0.05)

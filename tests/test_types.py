@@ -11,11 +11,11 @@ PROGRAM = """
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from diml_nb.features.grid.grid.grid.grid.grid import Backbone, Features, extract_feature_maps, get_backbone, grid_features
+    from diml_nb.features.grid import Backbone, Features, extract_feature_maps, get_backbone, grid_features
     from diml_nb.ot.matching import Match, match
-    from diml_nb.retrieval.search.search.search.search.metrics import Metrics, Ranking, retrieval_metrics
+    from diml_nb.retrieval.metrics import Metrics, Ranking, retrieval_metrics
     from diml_nb.viz.figures import plot_flows
-    from diml_nb.retrieval.search.search.search.search.search import rerank, search
+    from diml_nb.retrieval.search import rerank, search
 
     backbone = get_backbone()
     assert_type(backbone, Backbone)

@@ -40,7 +40,9 @@ def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor,
     return (~held_n).nonzero().flatten(), held_n.nonzero().flatten()
 
 # %% ../../nbs/31_embedding.ipynb #cfbae03f
-def derive_seed(*parts) -> int: return int(sha256(repr(parts))[:8], 16)
+def derive_seed(*parts) -> int:
+    "A seed below 2**32 from anything that has a `repr`: the same parts give the same seed."
+    return int(sha256(repr(parts))[:8], 16)
 
 
 def sample_balanced_batch(images_of: list[Tensor], batch_size: int, per_class: int, seed: int) -> Tensor:

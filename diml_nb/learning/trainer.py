@@ -146,7 +146,7 @@ def _setup(config: TrainConfig, images: ImageDataset, folder: Path, inputs: Embe
     optimizer = torch.optim.Adam(_param_groups(config, network, metric))
     if inputs is not None and len(inputs) != len(images): raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
     with accelerator.main_process_first(): inputs = inputs if inputs is not None else EmbeddingInputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
-    network, optimizer = accelerator.preprocess(network, optimizer)
+    network, optimizer = accelerator.prepare(network, optimizer)
     return _TrainState(config, folder, identity, accelerator, network, metric, optimizer, images, learn, held, inputs)
 
 # %% ../../nbs/32_training.ipynb #37e50038
