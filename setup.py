@@ -1,4 +1,5 @@
 """Everything about the package stands in settings.ini; this file only passes it on."""
+
 from configparser import ConfigParser
 from pathlib import Path
 

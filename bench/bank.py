@@ -3,6 +3,7 @@
 `python bench/bank.py build|answer|ivf --folder F` prints one line of JSON; each is meant for a process of its own, so that its memory can be told.
 Queries are noisy copies of some images, so that the right answer is known.
 """
+
 import argparse
 import json
 import shutil
@@ -12,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from diml_nb.features.store import FeatureStore, open_store, write_store
-from diml_nb.features.grid import Features, grid_features
-from diml_nb.retrieval.search import rerank, search
-
 from measure import fresh, peak_mb, seconds, threads
 from synthetic import Synthetic
+
+from diml_nb.features.grid import Features, grid_features
+from diml_nb.features.store import FeatureStore, open_store, write_store
+from diml_nb.retrieval.search import rerank, search
 
 TOP_K, LIMIT_MB, BYTES, NOISE = 100, 2000, 2**28, 2.0
 PROBES, NEAREST = (8, 32, 128), 100
@@ -33,8 +33,11 @@ def needed_bytes(images: int, grid: int, channels: int) -> int:
 def check_disk(folder: Path, images: int, grid: int, channels: int) -> None:
     "`OSError` that says how much is missing unless a bank fits, with a tenth to spare."
     needed, free = 1.1 * needed_bytes(images, grid, channels), shutil.disk_usage(folder).free
-    if free < needed: raise OSError(f"a bank of {images} images needs {needed / 1e9:.1f} GB, its folder has {free / 1e9:.1f} GB free; "
-                                    "name a folder on another disk by --folder")
+    if free < needed:
+        raise OSError(
+            f"a bank of {images} images needs {needed / 1e9:.1f} GB, its folder has"
+            f" {free / 1e9:.1f} GB free; name a folder on another disk by --folder"
+        )
 
 
 def build(folder: Path, made: Synthetic, queries: int) -> dict:
@@ -42,20 +45,42 @@ def build(folder: Path, made: Synthetic, queries: int) -> dict:
     check_disk(folder, made.images, made.grid, made.channels)
     start = time.perf_counter()
     write_store(folder / "bank", made.features, made.images, identity=repr(made))
-    found = dict(seconds=time.perf_counter() - start, gb=sum(p.stat().st_size for p in (folder / "bank").rglob("*") if p.is_file()) / 1e9)
-    write_store(folder / "queries", lambda start, stop: copies(made, asked(made.images, queries)[start:stop]), queries, precision="float32", identity=repr(made))
+    found = dict(
+        seconds=time.perf_counter() - start,
+        gb=sum(p.stat().st_size for p in (folder / "bank").rglob("*") if p.is_file()) / 1e9,
+    )
+    write_store(
+        folder / "queries",
+        lambda start, stop: copies(made, asked(made.images, queries)[start:stop]),
+        queries,
+        precision="float32",
+        identity=repr(made),
+    )
     return found
 
 
 def asked(images: int, queries: int) -> torch.Tensor:
     "The images that are asked for."
-    return torch.randperm(images, generator=torch.Generator().manual_seed(1))[:queries].sort().values
+    return (
+        torch.randperm(images, generator=torch.Generator().manual_seed(1))[:queries].sort().values
+    )
 
 
 def copies(made: Synthetic, image_q: torch.Tensor) -> Features:
     "These images with noise, which is the same at every call."
-    noise_qchw = torch.stack([torch.randn(made.channels, made.grid, made.grid, generator=torch.Generator().manual_seed(2 + i)) for i in image_q.tolist()])
-    return grid_features(torch.cat([made.maps(i, i + 1) for i in image_q.tolist()]) + NOISE * made.scale_c11 * noise_qchw, grid=made.grid)
+    noise_qchw = torch.stack(
+        [
+            torch.randn(
+                made.channels, made.grid, made.grid, generator=torch.Generator().manual_seed(2 + i)
+            )
+            for i in image_q.tolist()
+        ]
+    )
+    return grid_features(
+        torch.cat([made.maps(i, i + 1) for i in image_q.tolist()])
+        + NOISE * made.scale_c11 * noise_qchw,
+        grid=made.grid,
+    )
 
 
 def opened(folder: Path) -> tuple[Features, torch.Tensor, FeatureStore]:
@@ -71,11 +96,22 @@ def answer(folder: Path) -> dict:
     def work():
         q, original_q, bank = opened(folder)
         start = time.perf_counter()
-        found["seconds_search"] = seconds(lambda: found.update(ranking=search(q, bank, top_k=TOP_K, memory=BYTES)))
-        found["seconds_rerank"] = seconds(lambda: found.update(reranked=rerank(found["ranking"], q, bank, top_k=TOP_K, memory=BYTES)))
+        found["seconds_search"] = seconds(
+            lambda: found.update(ranking=search(q, bank, top_k=TOP_K, memory=BYTES))
+        )
+        found["seconds_rerank"] = seconds(
+            lambda: found.update(
+                reranked=rerank(found["ranking"], q, bank, top_k=TOP_K, memory=BYTES)
+            )
+        )
         found["seconds"] = time.perf_counter() - start
-        first = {name: (found.pop(key).index_qk[:, 0] == original_q).double().mean().item() for name, key in (("search", "ranking"), ("rerank", "reranked"))}
-        found.update(queries=len(q), original_first_search=first["search"], original_first=first["rerank"])
+        first = {
+            name: (found.pop(key).index_qk[:, 0] == original_q).double().mean().item()
+            for name, key in (("search", "ranking"), ("rerank", "reranked"))
+        }
+        found.update(
+            queries=len(q), original_first_search=first["search"], original_first=first["rerank"]
+        )
 
     memory = peak_mb(work)
     below = memory["peak_mb"] and memory["peak_mb"] < LIMIT_MB
@@ -83,42 +119,81 @@ def answer(folder: Path) -> dict:
 
 
 def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
-    "An inverted file of faiss instead of the whole score product: share of the exact shortlist that it finds, and milliseconds a query."
-    try: import faiss
-    except ImportError as error: return dict(unable=f"not measured: {error}")
+    """An inverted file of faiss instead of the whole score product: share of the exact shortlist
+    that it finds, and milliseconds a query."""
+    try:
+        import faiss
+    except ImportError as error:
+        return dict(unable=f"not measured: {error}")
     q, _, bank = opened(folder)
     faiss.omp_set_num_threads(torch.get_num_threads())
     exact_qk = search(q, bank, top_k=NEAREST, memory=BYTES).index_qk
     lists = min(round(4 * len(bank) ** 0.5), len(bank) // 40)
     quantizer = faiss.IndexFlatIP(q.global_bc.shape[1])
-    index, blocks = faiss.IndexIVFFlat(quantizer, q.global_bc.shape[1], lists, faiss.METRIC_INNER_PRODUCT), range(0, len(bank), 65536)
+    index, blocks = (
+        faiss.IndexIVFFlat(quantizer, q.global_bc.shape[1], lists, faiss.METRIC_INNER_PRODUCT),
+        range(0, len(bank), 65536),
+    )
     index.cp.seed = seed
-    read = lambda rows: np.ascontiguousarray(bank.global_bc[rows])
+
+    def read(rows):
+        return np.ascontiguousarray(bank.global_bc[rows])
+
     sample = np.sort(np.random.default_rng(seed).permutation(len(bank))[: 64 * lists])
     trained = seconds(lambda: index.train(read(sample)))
     added = seconds(lambda: [index.add(read(slice(start, start + 65536))) for start in blocks])
-    vectors, found = q.global_bc.numpy(), dict(faiss=faiss.__version__, lists=lists, seconds_train=trained, seconds_add=added)
-    took_exact = [seconds(lambda: search(q, bank, top_k=NEAREST, memory=BYTES)) for _ in range(rounds)]
+    vectors, found = (
+        q.global_bc.numpy(),
+        dict(faiss=faiss.__version__, lists=lists, seconds_train=trained, seconds_add=added),
+    )
+    took_exact = [
+        seconds(lambda: search(q, bank, top_k=NEAREST, memory=BYTES)) for _ in range(rounds)
+    ]
     found["exact_ms"] = 1e3 * statistics.median(took_exact) / len(q)
     for index.nprobe in PROBES:
-        if index.nprobe > lists: break
+        if index.nprobe > lists:
+            break
         took = [seconds(index.search, vectors, NEAREST) for _ in range(rounds + 1)][1:]
         near_qk = torch.from_numpy(index.search(vectors, NEAREST)[1])
         there_qk = (near_qk.unsqueeze(2) == exact_qk.unsqueeze(1)).any(1).double()
-        found[f"nprobe_{index.nprobe}"] = dict(recall=there_qk.mean().item(), recall_10=there_qk[:, :10].mean().item(), ms=1e3 * statistics.median(took) / len(q))
+        found[f"nprobe_{index.nprobe}"] = dict(
+            recall=there_qk.mean().item(),
+            recall_10=there_qk[:, :10].mean().item(),
+            ms=1e3 * statistics.median(took) / len(q),
+        )
     return found
 
 
-def measure(folder: Path, images: int, grid: int, channels: int, per_class: int, queries: int, rounds: int, count: int) -> dict:
+def measure(
+    folder: Path,
+    images: int,
+    grid: int,
+    channels: int,
+    per_class: int,
+    queries: int,
+    rounds: int,
+    count: int,
+) -> dict:
     "Build, answer and approximate, each in a fresh process."
     check_disk(folder, images, grid, channels)
-    options = dict(folder=folder, images=images, grid=grid, channels=channels, per_class=per_class, queries=queries, rounds=rounds, threads=count)
+    options = dict(
+        folder=folder,
+        images=images,
+        grid=grid,
+        channels=channels,
+        per_class=per_class,
+        queries=queries,
+        rounds=rounds,
+        threads=count,
+    )
     options = [part for name, x in options.items() for part in (f"--{name.replace('_', '-')}", x)]
     return {what: fresh("bank.py", what, *options) for what in ("build", "answer", "ivf")}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("build", "answer", "ivf"))
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--images", type=int, default=1_000_000)
@@ -132,5 +207,9 @@ if __name__ == "__main__":
     made = Synthetic(given.images, given.grid, given.channels, given.per_class)
     given.folder.mkdir(parents=True, exist_ok=True)
     with threads(given.threads):
-        work = dict(build=lambda: build(given.folder, made, given.queries), answer=lambda: answer(given.folder), ivf=lambda: ivf(given.folder, given.rounds))
+        work = dict(
+            build=lambda: build(given.folder, made, given.queries),
+            answer=lambda: answer(given.folder),
+            ivf=lambda: ivf(given.folder, given.rounds),
+        )
         print(json.dumps(work[given.what]()))

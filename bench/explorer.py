@@ -4,6 +4,7 @@
 one line of JSON a server: median and 95th percentile, in milliseconds, from the browser's time of the key to the first frame with the new
 picture. `--screenshots FOLDER` saves pictures of the explorers there, which is how those in figures/ are made.
 """
+
 import argparse
 import json
 import statistics
@@ -33,11 +34,15 @@ SLIDERS = {  # explorer, name of the slider, what is drawn anew, the attribute t
 }
 
 
-def waits(page, explorer: str, slider: str, drawn: str, attribute: str | None, moves: int) -> list[float]:
+def waits(
+    page, explorer: str, slider: str, drawn: str, attribute: str | None, moves: int
+) -> list[float]:
     "Milliseconds from key to picture for each of some moves of a slider, there and back."
     box = page.locator(explorer).first
     box.scroll_into_view_if_needed()
-    handle = box.locator(".widget-slider", has=page.get_by_text(slider, exact=True)).first.locator(".noUi-handle")
+    handle = box.locator(".widget-slider", has=page.get_by_text(slider, exact=True)).first.locator(
+        ".noUi-handle"
+    )
     page.evaluate(WATCH, [page.locator(drawn).first.element_handle(), attribute])
     handle.focus()
     for move in range(moves):
@@ -45,15 +50,20 @@ def waits(page, explorer: str, slider: str, drawn: str, attribute: str | None, m
         page.keyboard.press("ArrowRight" if move % 8 < 4 else "ArrowLeft")
         page.wait_for_function("n => window.waits.length > n", arg=before, timeout=10_000)
         page.wait_for_timeout(250)
-    return page.evaluate("window.waits")[2:]       # the first moves find cold caches
+    return page.evaluate("window.waits")[2:]  # the first moves find cold caches
 
 
 def measure(page, moves: int) -> dict:
     found = {}
     for name, where in SLIDERS.items():
-        if "compared" in name: compare(page)
+        if "compared" in name:
+            compare(page)
         times = sorted(waits(page, *where, moves))
-        found[name] = dict(median_ms=round(statistics.median(times)), p95_ms=round(times[int(0.95 * (len(times) - 1))]), moves=len(times))
+        found[name] = dict(
+            median_ms=round(statistics.median(times)),
+            p95_ms=round(times[int(0.95 * (len(times) - 1))]),
+            moves=len(times),
+        )
     return found
 
 
@@ -65,19 +75,32 @@ def compare(page) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--moves", type=int, default=26)
     options.add_argument("--screenshots", type=Path)
     chosen = options.parse_args()
-    if chosen.moves < 4: options.error(f"--moves: expected at least 4, got {chosen.moves}")      # the first two are left out
-    if chosen.screenshots and not chosen.screenshots.is_dir(): options.error(f"--screenshots: there is no folder {chosen.screenshots}")
+    if chosen.moves < 4:
+        options.error(
+            f"--moves: expected at least 4, got {chosen.moves}"
+        )  # the first two are left out
+    if chosen.screenshots and not chosen.screenshots.is_dir():
+        options.error(f"--screenshots: there is no folder {chosen.screenshots}")
     for name, server in (("JupyterLab", lab), ("Voila", voila)):
-        with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as address, browser_page() as page:
-            if server is lab: run_in_lab(page, address, "explore/explorers.ipynb")
-            else: page.goto(f"{address}/?token=abc", timeout=120_000)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            server(Path(folder)) as address,
+            browser_page() as page,
+        ):
+            if server is lab:
+                run_in_lab(page, address, "explore/explorers.ipynb")
+            else:
+                page.goto(f"{address}/?token=abc", timeout=120_000)
             page.locator(".RetrievalExplorer .diml-pair").wait_for(timeout=120_000)
             print(json.dumps({"server": name} | measure(page, chosen.moves)), flush=True)
-            if chosen.screenshots and server is voila: screenshots(page, chosen.screenshots)
+            if chosen.screenshots and server is voila:
+                screenshots(page, chosen.screenshots)
 
 
 def screenshots(page, folder: Path) -> None:
@@ -87,8 +110,11 @@ def screenshots(page, folder: Path) -> None:
     page.locator('.PairExplorer rect.diml-cell[data-side="a"][data-n="17"]').first.click()
     compare(page)
     for name in ("Pair", "Sinkhorn", "Retrieval"):
-        page.locator(f".{name}Explorer").first.screenshot(path=folder / f"explorer-{name.lower()}.png")
+        page.locator(f".{name}Explorer").first.screenshot(
+            path=folder / f"explorer-{name.lower()}.png"
+        )
     page.locator(".StepByStep").screenshot(path=folder / "explorer-steps.png")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 """What all measurements share: interleaved timing, ratios of pairs, memory of a fresh process, and what the machine can do at best."""
+
 import argparse
 import json
 import os
@@ -30,8 +31,10 @@ def threads(count: int):
     "So many threads for torch, then as many as before."
     kept = torch.get_num_threads()
     torch.set_num_threads(count)
-    try: yield
-    finally: torch.set_num_threads(kept)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(kept)
 
 
 def seconds(work: Callable, *arguments) -> float:
@@ -45,21 +48,31 @@ def seconds(work: Callable, *arguments) -> float:
 
 
 def interleaved(works: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
-    "Seconds of each work in each round. Every round runs all of them, so that a slow minute of the machine hits all; round 0 warms up."
+    """Seconds of each work in each round. Every round runs all of them, so that a slow minute of
+    the machine hits all; round 0 warms up."""
     found = {name: [] for name in works}
     for i in range(rounds + 1):
         for name, work in works.items():
             took = seconds(work, i)
-            if i: found[name].append(took)
+            if i:
+                found[name].append(took)
     return found
 
 
 @contextmanager
 def others():
-    "A dictionary that tells afterwards, on Linux, which share of the cores' time other processes took meanwhile: the noise of a shared machine."
+    """A dictionary that tells afterwards, on Linux, which share of the cores' time other processes
+    took meanwhile: the noise of a shared machine."""
+
     def clock():
-        ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]     # user nice system idle iowait irq softirq steal
-        return sum(ticks) / os.sysconf("SC_CLK_TCK"), sum(ticks[:3] + ticks[5:]) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+        ticks = [
+            int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        ]  # user nice system idle iowait irq softirq steal
+        return (
+            sum(ticks) / os.sysconf("SC_CLK_TCK"),
+            sum(ticks[:3] + ticks[5:]) / os.sysconf("SC_CLK_TCK"),
+            sum(os.times()[:4]),
+        )
 
     found = {}
     if not Path("/proc/stat").exists():
@@ -72,17 +85,21 @@ def others():
 
 
 def quietest(measure: Callable[[], dict], tries: int, most: float = 0.05) -> dict:
-    "The first result during which other processes took at most this share of the cores, else of so many tries the least disturbed."
+    """The first result during which other processes took at most this share of the cores, else of
+    so many tries the least disturbed."""
     found = []
     for _ in range(tries):
         found.append(measure())
-        if found[-1].get("others", 0) <= most: break
+        if found[-1].get("others", 0) <= most:
+            break
     return min(found, key=lambda x: x.get("others", 0))
 
 
 def spread(values: list[float]) -> list[float]:
     "Median, then the first and the last decile."
-    low, *_, high = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else 2 * values
+    low, *_, high = (
+        statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else 2 * values
+    )
     return [statistics.median(values), low, high]
 
 
@@ -98,16 +115,23 @@ def _status(key: str) -> float:
 
 
 def peak_mb(work: Callable, device: str = "cpu") -> dict:
-    "Megabytes that `work` adds to this process (on cuda: to the device) at its peak, and the peak of the whole. To be asked of a fresh process."
+    """Megabytes that `work` adds to this process (on cuda: to the device) at its peak, and the peak
+    of the whole. To be asked of a fresh process."""
     if torch.device(device).type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
-        return dict(extra_mb=(torch.cuda.max_memory_allocated() - before) / 1e6, peak_mb=torch.cuda.max_memory_allocated() / 1e6)
-    try: Path("/proc/self/clear_refs").write_text("5")        # forget the peak so far
+        return dict(
+            extra_mb=(torch.cuda.max_memory_allocated() - before) / 1e6,
+            peak_mb=torch.cuda.max_memory_allocated() / 1e6,
+        )
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     except OSError as error:
         work()
-        return dict(extra_mb=None, peak_mb=None, reason=f"no /proc/self/clear_refs here: {error.strerror}")
+        return dict(
+            extra_mb=None, peak_mb=None, reason=f"no /proc/self/clear_refs here: {error.strerror}"
+        )
     before = _status("VmRSS")
     work()
     return dict(extra_mb=_status("VmHWM") - before, peak_mb=_status("VmHWM"))
@@ -117,21 +141,31 @@ def fresh(script: str, *arguments) -> dict:
     "The JSON that a script of this folder prints as its last line in a process of its own."
     command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"{script} {' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}")
+    if done.returncode:
+        raise RuntimeError(
+            f"{script} {' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def roofline(size: int = 2048, repeats: int = 5, device: str = "cpu") -> dict:
-    "Best GFLOP/s of a float32 product of two matrices, by torch's BLAS and by oneDNN, and GB/s of reading 400 MB once."
-    a, b, x = torch.randn(size, size, device=device), torch.randn(size, size, device=device), torch.ones(10**8, device=device)
+    """Best GFLOP/s of a float32 product of two matrices, by torch's BLAS and by oneDNN, and GB/s of
+    reading 400 MB once."""
+    a, b, x = (
+        torch.randn(size, size, device=device),
+        torch.randn(size, size, device=device),
+        torch.ones(10**8, device=device),
+    )
     products = {"mm": lambda: a @ b}
     if a.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        am, bm = a.to_mkldnn(), b.to_mkldnn()                 # MKL leaves AVX-512 unused on AMD, oneDNN does not
+        am, bm = a.to_mkldnn(), b.to_mkldnn()  # MKL leaves AVX-512 unused on AMD, oneDNN does not
         products["mkldnn"] = lambda: torch.nn.functional.linear(am, bm)
     gflops = {}
     with others() as busy:
         for name, product in products.items():
-            try: gflops[name] = 2e-9 * size**3 / min(seconds(product) for _ in range(repeats))
-            except RuntimeError: pass                         # a torch without this path
+            try:
+                gflops[name] = 2e-9 * size**3 / min(seconds(product) for _ in range(repeats))
+            except RuntimeError:
+                pass  # a torch without this path
         gbs = x.numel() * 4e-9 / min(seconds(x.sum) for _ in range(repeats))
     return busy | dict(gflops=max(gflops.values()), best=max(gflops, key=gflops.get), gbs=gbs)

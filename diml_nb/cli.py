@@ -15,18 +15,27 @@ import typer
 
 from . import __version__
 
-app = typer.Typer(help="Interpretable deep metric learning by structural matching.", no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    help="Interpretable deep metric learning by structural matching.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 data = typer.Typer(help="The data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
-cache = typer.Typer(help="What is kept because it takes time to make.", no_args_is_help=True, rich_markup_mode=None)
+cache = typer.Typer(
+    help="What is kept because it takes time to make.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(cache, name="cache")
 
 # %% ../nbs/62_cli.ipynb #757761ec
 @contextmanager
 def _sentences():
-    "Errors that explain themselves become one sentence, with exit status 2 for what was asked wrongly, 1 for what went wrong; faults of the program keep their traceback."
-    try: yield
+    """Errors that explain themselves become one sentence, with exit status 2 for what was asked
+    wrongly, 1 for what went wrong; faults of the program keep their traceback."""
+    try:
+        yield
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         typer.echo(f"diml: {error}", err=True)
         raise typer.Exit(1 if isinstance(error, RuntimeError) else 2) from error
@@ -45,18 +54,28 @@ def _home(path: Path | None) -> Path | None:
 
 
 def _own(name: str) -> str:
-    "The name of a data set as it is, else the whole path of one's own, which is found again from any folder."
+    """The name of a data set as it is, else the whole path of one's own, which is found again from
+    any folder."""
     from diml_nb.datasets.dataset import DATASETS
+
     path = Path(name).expanduser()
     return str(path.resolve()) if name not in DATASETS and path.exists() else name
 
 # %% ../nbs/62_cli.ipynb #8c195bb0
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version: typer.echo(__version__)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
 
 
-Root = Annotated[Path | None, typer.Option(callback=_home, help="Folder that holds the data sets; default: data/ of the repository.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_home, help="Folder that holds the data sets; default: data/ of the repository."
+    ),
+]
 NAMED = "it holds the sets of `diml data list`; this one is a path of your own"
 
 
@@ -66,88 +85,160 @@ def data_list(root: Root = None) -> None:
     with _sentences():
         from diml_nb._internal.core import data_dir
         from diml_nb.datasets.dataset import DATASETS
+
         for name, source in DATASETS.items():
             here = (data_dir(root) / name / "images.csv").exists()
-            get = "here" if here else f"diml data fetch {name}" + " (files by hand)" * any(not f.places for f in source.files)
-            typer.echo(f"{name:<14}{sum(n for n, _ in source.counts.values()):>7} images  {source.title}  [{get}]")
+            get = (
+                "here"
+                if here
+                else f"diml data fetch {name}"
+                + " (files by hand)" * any(not f.places for f in source.files)
+            )
+            typer.echo(
+                f"{name:<14}{sum(n for n, _ in source.counts.values()):>7} images  {source.title} "
+                f" [{get}]"
+            )
 
 # %% ../nbs/62_cli.ipynb #e2f478cd
 @data.command("verify")
 def data_verify(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A data set, or the path of a folder or CSV file of your own.")] = "emoji", root: Root = None,
+    name: Annotated[
+        str, typer.Argument(help="A data set, or the path of a folder or CSV file of your own.")
+    ] = "emoji",
+    root: Root = None,
 ) -> None:
-    "Compare every image with its checksum; read images of your own to the last byte and list all that cannot be used."
+    """Compare every image with its checksum; read images of your own to the last byte and list all
+    that cannot be used."""
     with _sentences():
         from diml_nb.datasets.dataset import DATASETS, verify_dataset
+
         name = _own(name)
-        if name not in DATASETS and Path(name).exists(): _without_effect(context, NAMED, "root")
+        if name not in DATASETS and Path(name).exists():
+            _without_effect(context, NAMED, "root")
         typer.echo(f"{name}: {verify_dataset(name, root=root)} images verified")
 
 
 @data.command("fetch")
 def data_fetch(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A name of `diml data list`.")] = "emoji", root: Root = None,
-    archives: Annotated[Path | None, typer.Option(callback=_home, help="Folder with archives placed by hand, into which others are fetched; default: data/cache/archives.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make it again though it is there and whole.")] = False,
+    name: Annotated[str, typer.Argument(help="A name of `diml data list`.")] = "emoji",
+    root: Root = None,
+    archives: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_home,
+            help=(
+                "Folder with archives placed by hand, into which others are fetched; default:"
+                " data/cache/archives."
+            ),
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make it again though it is there and whole.")
+    ] = False,
 ) -> None:
-    "Make a data set from its verified files, unless it is there and whole; an old one is replaced only on success."
+    """Make a data set from its verified files, unless it is there and whole; an old one is replaced
+    only on success."""
     with _sentences():
         from diml_nb.datasets.dataset import DATASETS
         from diml_nb.datasets.prepare import prepare_dataset
-        if name in DATASETS and not DATASETS[name].files: _without_effect(context, f"{name} is made without any archive", "archives")
-        typer.echo(f"{name} is at {prepare_dataset(name, root=root, archives=archives, fresh=fresh)}")
+
+        if name in DATASETS and not DATASETS[name].files:
+            _without_effect(context, f"{name} is made without any archive", "archives")
+        typer.echo(
+            f"{name} is at {prepare_dataset(name, root=root, archives=archives, fresh=fresh)}"
+        )
 
 # %% ../nbs/62_cli.ipynb #199edc8a
 @data.command("show")
 def data_show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A data set, or the path of a folder or CSV file of your own.")] = "emoji", root: Root = None,
-    out: Annotated[Path | None, typer.Option(callback=_home, help="Where to save the sheet of pictures, .png or .jpg; default: NAME.png in data/cache.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="A data set, or the path of a folder or CSV file of your own.")
+    ] = "emoji",
+    root: Root = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_home,
+            help=(
+                "Where to save the sheet of pictures, .png or .jpg; default: NAME.png in"
+                " data/cache."
+            ),
+        ),
+    ] = None,
 ) -> None:
     "Say what is known of a data set, and save a sheet of its pictures, one row a class."
     with _sentences():
         from diml_nb._internal.core import atomic_write, cache_dir, check_writable
-        from diml_nb.datasets.dataset import DATASETS, get_dataset, contact_sheet
+        from diml_nb.datasets.dataset import DATASETS, contact_sheet, get_dataset
+
         name, target = _own(name), out or cache_dir() / f"{Path(name).stem}.png"
-        if name not in DATASETS and Path(name).exists(): _without_effect(context, NAMED, "root")
+        if name not in DATASETS and Path(name).exists():
+            _without_effect(context, NAMED, "root")
         kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower())
-        if kind is None: raise ValueError(f"--out: expected a file .png or .jpg, got {target}")
+        if kind is None:
+            raise ValueError(f"--out: expected a file .png or .jpg, got {target}")
         check_writable(target.parent)
         if source := DATASETS.get(name):
             typer.echo(f"{source.title}\nlicence: {source.licence}\nsplit: {source.split}")
-            for split, (images, classes) in source.counts.items(): typer.echo(f"  {split}: {images} images, {classes} classes")
-            for file in source.files: typer.echo(f"  {file.name}  {file.checksum or 'no checksum published'}  {' or '.join(file.places) or 'by hand'}")
+            for split, (images, classes) in source.counts.items():
+                typer.echo(f"  {split}: {images} images, {classes} classes")
+            for file in source.files:
+                typer.echo(
+                    f"  {file.name}  {file.checksum or 'no checksum published'} "
+                    f" {' or '.join(file.places) or 'by hand'}"
+                )
         images = get_dataset(name, root=root)
-        with atomic_write(target) as partial: contact_sheet(images).save(partial, kind)
+        with atomic_write(target) as partial:
+            contact_sheet(images).save(partial, kind)
         typer.echo(f"{images}\nsheet: {target}")
 
 # %% ../nbs/62_cli.ipynb #9a9bcfc1
 @data.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="A data set, or a folder, a CSV file or a pattern ('photos/*/*.jpg') of your own.")] = "emoji",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A data set, or a folder, a CSV file or a pattern ('photos/*/*.jpg') of your own."
+        ),
+    ] = "emoji",
     root: Root = None,
     batch_size: Annotated[int, typer.Option(help="Images a step, as in `diml train`.")] = 64,
     per_class: Annotated[int, typer.Option(help="Images of each class in a batch.")] = 2,
-    validation: Annotated[float, typer.Option(help="Share of the training classes held out; 0: none.")] = 0.2,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training classes held out; 0: none.")
+    ] = 0.2,
 ) -> None:
-    "Say what a data set holds, what is odd, and what training and evaluation will make of it; no network is computed. Exit status 1 if one of them would be refused."
+    """Say what a data set holds, what is odd, and what training and evaluation will make of it; no
+    network is computed. Exit status 1 if one of them would be refused."""
     with _sentences():
         from diml_nb.learning.dataset_check import check_dataset
-        report = check_dataset(name, root=root, batch_size=batch_size, per_class=per_class, validation=validation)
+
+        report = check_dataset(
+            name, root=root, batch_size=batch_size, per_class=per_class, validation=validation
+        )
         typer.echo(report)
-    if not report.ok: raise typer.Exit(1)
+    if not report.ok:
+        raise typer.Exit(1)
 
 # %% ../nbs/62_cli.ipynb #80386bcd
 @cache.command("prune")
 def cache_prune(
-    folder: Annotated[Path | None, typer.Option(help="Folder that was given as `cache`.  [default: maps/ in the cache]")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them; else only the bill is shown.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder that was given as `cache`.  [default: maps/ in the cache]"),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; else only the bill is shown.")
+    ] = False,
 ) -> None:
-    "Show, and with --yes remove, feature maps that older editions kept under keys of their own. Nothing else is touched."
+    """Show, and with --yes remove, feature maps that older editions kept under keys of their own.
+    Nothing else is touched."""
     with _sentences():
         from diml_nb.features.grid import prune_cached_maps
+
         bill = prune_cached_maps(folder)
         for kind, (files, size) in bill.items():
             typer.echo(f"{files:>7} files  {size / 1e6:>10.1f} MB  {kind}")
@@ -155,28 +246,74 @@ def cache_prune(
         typer.echo(f"{files:>7} files  {size / 1e6:>10.1f} MB  in all")
         if yes:
             files = sum(count for count, _ in prune_cached_maps(folder, remove=True).values())
-        typer.echo(f"{files} files removed" if yes else "nothing is removed; --yes removes these files")
+        typer.echo(
+            f"{files} files removed" if yes else "nothing is removed; --yes removes these files"
+        )
 
 # %% ../nbs/62_cli.ipynb #3c8015a3
 @app.command("reproduce")
 def run(
-    names: Annotated[list[str] | None, typer.Argument(help="Notebooks under nbs/reproduce, e.g. 01_test_time; default: all of them.")] = None,
-    preset: Annotated[str, typer.Option(help="smoke (seconds), quick (minutes), full (hours) or paper (a GPU machine).")] = "quick",
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time, which share the cores.  [default: one for each core]")] = None,
-    dataset: Annotated[str | None, typer.Option(help="This data set instead of those of the grid.")] = None,
-    seed: Annotated[int | None, typer.Option(help="This seed instead of those of the grid.")] = None,
-    param: Annotated[list[str], typer.Option("--param", metavar="NAME=VALUE", help="Any other parameter of the notebook, e.g. --param epochs=4; may be repeated.")] = [],
-    out: Annotated[Path | None, typer.Option(callback=_home, help="Folder for all that is written; default: data/runs/PRESET.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Pass over runs that have a finished record of this code.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows of a run that was killed; else it goes on where it was.")] = False,
-    show_tables: Annotated[bool, typer.Option("--tables", help="Print the tables of all records, too.")] = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Notebooks under nbs/reproduce, e.g. 01_test_time; default: all of them."
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="smoke (seconds), quick (minutes), full (hours) or paper (a GPU machine)."
+        ),
+    ] = "quick",
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Runs at a time, which share the cores.  [default: one for each core]"),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="This data set instead of those of the grid.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="This seed instead of those of the grid.")
+    ] = None,
+    param: Annotated[
+        list[str],
+        typer.Option(
+            "--param",
+            metavar="NAME=VALUE",
+            help="Any other parameter of the notebook, e.g. --param epochs=4; may be repeated.",
+        ),
+    ] = [],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_home, help="Folder for all that is written; default: data/runs/PRESET."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Pass over runs that have a finished record of this code."),
+    ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Forget the rows of a run that was killed; else it goes on where it was.",
+        ),
+    ] = False,
+    show_tables: Annotated[
+        bool, typer.Option("--tables", help="Print the tables of all records, too.")
+    ] = False,
 ) -> None:
-    "Run reproduction notebooks, each run in a process of its own, and say what came out. One that fails is named at the end and stops no other."
+    """Run reproduction notebooks, each run in a process of its own, and say what came out. One that
+    fails is named at the end and stops no other."""
     with _sentences():
         from diml_nb.experiments import grid
+
         given = dict(dataset=dataset, seed=seed) | _named_values(param, "--param")
         if own := [name for name in ("preset", "fresh", "results", "figures") if name in given]:
-            raise ValueError(f"--param: {own[0]} has an option of its own (--preset, --fresh, --out)")
+            raise ValueError(
+                f"--param: {own[0]} has an option of its own (--preset, --fresh, --out)"
+            )
         done = grid.run_grid(preset, names, jobs=jobs, resume=resume, fresh=fresh, out=out, **given)
         if not done:
             typer.echo("all of these runs have a finished record of this code (--resume)")
@@ -200,76 +337,171 @@ def _named_values(words: list[str], option: str) -> dict[str, str]:
 # %% ../nbs/62_cli.ipynb #ecdd4904
 @app.command("publish")
 def publish(
-    names: Annotated[list[str], typer.Argument(help="Experiments whose finished records are published.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Experiments whose finished records are published.")
+    ],
     preset: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "quick",
-    out: Annotated[Path | None, typer.Option(callback=_home, help="Folder of the runs; default: data/runs/PRESET.")] = None,
-    dirty: Annotated[bool, typer.Option("--dirty", help="Also records of code that differs from its commit.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="Folder of the runs; default: data/runs/PRESET."),
+    ] = None,
+    dirty: Annotated[
+        bool, typer.Option("--dirty", help="Also records of code that differs from its commit.")
+    ] = False,
 ) -> None:
     "Copy finished records and their figures to data/results and figures, where git keeps them."
     with _sentences():
         from diml_nb.experiments import grid
-        for path in grid.publish(names, preset, out=out, dirty=dirty): typer.echo(path)
+
+        for path in grid.publish(names, preset, out=out, dirty=dirty):
+            typer.echo(path)
 
 # %% ../nbs/62_cli.ipynb #7707e9a6
 @app.command("verify")
 def verify(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(help="Experiments; default: all of them.")] = None,
-    rows: Annotated[int, typer.Option(help="Rows of one record of each, drawn by the seed; 0: all.")] = 3,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Experiments; default: all of them.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(help="Rows of one record of each, drawn by the seed; 0: all.")
+    ] = 3,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     dataset: Annotated[str | None, typer.Option(help="Only records on this data set.")] = None,
-    lines: Annotated[bool, typer.Option("--lines", help="Also note which lines of the library these rows execute and the smoke run does not.")] = False,
-    pinned: Annotated[bool, typer.Option("--pinned", help="Instead: run the smoke presets and compare them with their pinned rows.")] = False,
-    pin: Annotated[bool, typer.Option("--pin", help="Instead: make the rows of the smoke presets the pinned ones.")] = False,
+    lines: Annotated[
+        bool,
+        typer.Option(
+            "--lines",
+            help=(
+                "Also note which lines of the library these rows execute and the smoke run does"
+                " not."
+            ),
+        ),
+    ] = False,
+    pinned: Annotated[
+        bool,
+        typer.Option(
+            "--pinned",
+            help="Instead: run the smoke presets and compare them with their pinned rows.",
+        ),
+    ] = False,
+    pin: Annotated[
+        bool,
+        typer.Option("--pin", help="Instead: make the rows of the smoke presets the pinned ones."),
+    ] = False,
 ) -> None:
-    "Compute some rows of committed records anew, compare, and append what came out to data/results/verified.json."
+    """Compute some rows of committed records anew, compare, and append what came out to
+    data/results/verified.json."""
     with _sentences():
         from diml_nb.experiments.runner import experiments
-        if pin and pinned: raise ValueError("--pin and --pinned: the one makes rows the pinned ones, the other compares with them; choose")
-        if pin or pinned: _without_effect(context, "it draws rows of committed records; --pinned and --pin run the whole smoke preset", "rows", "seed", "dataset", "lines")
-        failed = [name for name in names or experiments() if not _verify_one(name, pinned, pin, rows=rows, seed=seed, dataset=dataset, lines=lines)]
-        if failed: raise RuntimeError(f"{', '.join(failed)}: not what is kept; see above")
+
+        if pin and pinned:
+            raise ValueError(
+                "--pin and --pinned: the one makes rows the pinned ones, the other compares with"
+                " them; choose"
+            )
+        if pin or pinned:
+            _without_effect(
+                context,
+                "it draws rows of committed records; --pinned and --pin run the whole smoke preset",
+                "rows",
+                "seed",
+                "dataset",
+                "lines",
+            )
+        failed = [
+            name
+            for name in names or experiments()
+            if not _verify_one(
+                name, pinned, pin, rows=rows, seed=seed, dataset=dataset, lines=lines
+            )
+        ]
+        if failed:
+            raise RuntimeError(f"{', '.join(failed)}: not what is kept; see above")
 
 
 def _verify_one(name: str, pinned: bool, pin: bool, **options) -> bool:
     "Verify, compare or pin one experiment, and say what came out; did it agree?"
+    from diml_nb.experiments.verify import check_pinned, pin as pin_rows, verify
     from diml_nb.records.comparison import TWO_WAYS_OUT
-    from diml_nb.experiments.verify import check_pinned, verify
-    from diml_nb.experiments.verify import pin as pin_rows
+
     if pin:
         typer.echo(f"{name}: pinned in {pin_rows(name)}")
         return True
     if pinned:
         compared = check_pinned(name)
-        for mismatch in compared.mismatches: typer.echo(f"  {mismatch}")
-        typer.echo(f"{name}: {compared.equal} of {compared.rows} pinned rows equal to the last digit" + (f". {TWO_WAYS_OUT}" if compared.mismatches else ", all within their tolerance"))
+        for mismatch in compared.mismatches:
+            typer.echo(f"  {mismatch}")
+        typer.echo(
+            f"{name}: {compared.equal} of {compared.rows} pinned rows equal to the last digit"
+            + (f". {TWO_WAYS_OUT}" if compared.mismatches else ", all within their tolerance")
+        )
         return not compared.mismatches
     entry = verify(name, **options)
-    for mismatch in entry["mismatches"]: typer.echo(f"  {mismatch}")
-    largest = ", ".join(f"{value:g} in {kind} rows" for kind, value in entry["largest_difference"].items()) or "none compared"
-    typer.echo(f"{name}, record {entry['record']}: {entry['rows']} of {entry['of']} rows made again, {entry['equal']} equal to the last digit; largest difference: {largest}; {'agrees' if entry['agrees'] else 'DIFFERS'}")
+    for mismatch in entry["mismatches"]:
+        typer.echo(f"  {mismatch}")
+    largest = (
+        ", ".join(
+            f"{value:g} in {kind} rows" for kind, value in entry["largest_difference"].items()
+        )
+        or "none compared"
+    )
+    typer.echo(
+        f"{name}, record {entry['record']}: {entry['rows']} of {entry['of']} rows made again,"
+        f" {entry['equal']} equal to the last digit; largest difference: {largest};"
+        f" {'agrees' if entry['agrees'] else 'DIFFERS'}"
+    )
     return entry["agrees"]
 
 # %% ../nbs/62_cli.ipynb #b80d5e3a
 @app.command("report")
 def report(
-    names: Annotated[list[str] | None, typer.Argument(help="Notebooks under nbs/reproduce; default: all of them.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Notebooks under nbs/reproduce; default: all of them."),
+    ] = None,
     preset: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "full",
-    out: Annotated[Path | None, typer.Option(callback=_home, help="Folder of the runs; default: the repository.")] = None,
-    changed: Annotated[bool, typer.Option("--changed", help="Also name the definitions whose source has changed since the records were made.")] = False,
-    make: Annotated[bool, typer.Option("--make", help="Also run the report, which makes every table and figure from the records.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=_home, help="Folder of the runs; default: the repository."),
+    ] = None,
+    changed: Annotated[
+        bool,
+        typer.Option(
+            "--changed",
+            help="Also name the definitions whose source has changed since the records were made.",
+        ),
+    ] = False,
+    make: Annotated[
+        bool,
+        typer.Option(
+            "--make",
+            help="Also run the report, which makes every table and figure from the records.",
+        ),
+    ] = False,
 ) -> None:
-    "Show how far a grid of runs is: what is known of each record, what is running, failed, was interrupted or waits."
+    """Show how far a grid of runs is: what is known of each record, what is running, failed, was
+    interrupted or waits."""
     with _sentences():
         from diml_nb.experiments import grid
+
         lines = grid.status(preset, names, out=out)
         typer.echo(lines.to_string(index=False))
-        typer.echo(", ".join(f"{count} {state}" for state, count in lines.state.value_counts().items()) + f" of {len(lines)} runs")
-        if changed: typer.echo(grid.changed_since(preset, names, out=out))
-        if make: typer.echo(f"report: {grid.make_report(preset, out=out)}")
+        typer.echo(
+            ", ".join(f"{count} {state}" for state, count in lines.state.value_counts().items())
+            + f" of {len(lines)} runs"
+        )
+        if changed:
+            typer.echo(grid.changed_since(preset, names, out=out))
+        if make:
+            typer.echo(f"report: {grid.make_report(preset, out=out)}")
 
 # %% ../nbs/62_cli.ipynb #c3d70555
-_SWITCHES = {"batch_size": "--batch-size ", "structural": "--diml or --plain: ", **{name: f"--{name} " for name in ("loss", "dataset", "epochs", "lr", "seed")}}
+_SWITCHES = {
+    "batch_size": "--batch-size ",
+    "structural": "--diml or --plain: ",
+    **{name: f"--{name} " for name in ("loss", "dataset", "epochs", "lr", "seed")},
+}
 
 
 def _switch(field: str) -> str:
@@ -278,70 +510,185 @@ def _switch(field: str) -> str:
 
 # %% ../nbs/62_cli.ipynb #0a56313b
 def _config(options: dict, settings: list[str], base: dict):
-    "A `TrainConfig` of what was given, beside `base`; `name=value` settings are read as JSON, texts as they are. `ValueError` names the option."
+    """A `TrainConfig` of what was given, beside `base`; `name=value` settings are read as JSON,
+    texts as they are. `ValueError` names the option."""
     import json
 
     from diml_nb.learning.trainer import TrainConfig
+
     fields = TrainConfig.__dataclass_fields__
     given = {k: v for k, v in options.items() if v is not None}
     for name, value in _named_values(settings, "--set").items():
-        if name not in fields: raise ValueError(f"--set: expected NAME=VALUE with one of {', '.join(fields)}, got {name!r}")
-        if name in given: raise ValueError(f"--set {name}: it is given twice, the other time by {_switch(name).strip()}")
-        try: given[name] = value if fields[name].type is str else json.loads(value)
-        except json.JSONDecodeError: given[name] = value
-    if "dataset" in given: given["dataset"] = _own(given["dataset"])
-    try: config = TrainConfig(**base | given)
+        if name not in fields:
+            raise ValueError(
+                f"--set: expected NAME=VALUE with one of {', '.join(fields)}, got {name!r}"
+            )
+        if name in given:
+            raise ValueError(
+                f"--set {name}: it is given twice, the other time by {_switch(name).strip()}"
+            )
+        try:
+            given[name] = value if fields[name].type is str else json.loads(value)
+        except json.JSONDecodeError:
+            given[name] = value
+    if "dataset" in given:
+        given["dataset"] = _own(given["dataset"])
+    try:
+        config = TrainConfig(**base | given)
     except ValueError as error:
         name, _, words = str(error).partition(": ")
-        raise ValueError(f"{_switch(name)}{given[name]}: {words}" if name in given else str(error)) from error
+        raise ValueError(
+            f"{_switch(name)}{given[name]}: {words}" if name in given else str(error)
+        ) from error
     _check_useful(config, given)
     return config
 
 
 def _check_useful(config, given: dict) -> None:
     "`ValueError` for a setting that this loss does not have."
-    from diml_nb.learning.losses import LOSSES, make_loss
     import inspect
-    if "proxies" in given and not (config.structural and "embedding_size" in inspect.signature(LOSSES[config.loss].loss).parameters):
-        raise ValueError(f"--set proxies={config.proxies}: only a structural loss with proxies has them, not {config.loss} with {'--diml' if config.structural else '--plain'}")
-    if "loss_lr" in given and not list(make_loss(config.loss, num_classes=2, embedding_dim=2).parameters()):
-        raise ValueError(f"--set loss_lr={config.loss_lr}: {config.loss} has no betas or proxies to learn")
+
+    from diml_nb.learning.losses import LOSSES, make_loss
+
+    if "proxies" in given and not (
+        config.structural
+        and "embedding_size" in inspect.signature(LOSSES[config.loss].loss).parameters
+    ):
+        raise ValueError(
+            f"--set proxies={config.proxies}: only a structural loss with proxies has them, not"
+            f" {config.loss} with {'--diml' if config.structural else '--plain'}"
+        )
+    if "loss_lr" in given and not list(
+        make_loss(config.loss, num_classes=2, embedding_dim=2).parameters()
+    ):
+        raise ValueError(
+            f"--set loss_lr={config.loss_lr}: {config.loss} has no betas or proxies to learn"
+        )
 
 # %% ../nbs/62_cli.ipynb #d3599903
 @app.command("train")
 def train(
     context: typer.Context,
-    loss: Annotated[str | None, typer.Option(help="margin, proxy_anchor, ...; a wrong name lists all.  [default: multi_similarity, end to end margin]")] = None,
-    structural: Annotated[bool | None, typer.Option("--diml/--plain", help="Train on matchings, or on the mean of the cells.  [default: diml]")] = None,
-    dataset: Annotated[str | None, typer.Option(help="A name of `diml data list`, or the path of a folder or CSV file of your own; its training split is used.  [default: emoji]")] = None,
-    end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Train the whole network with the published settings (a GPU, or patience); else only a head, on cached maps of EfficientNet-Lite0.")] = False,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 18, end to end 150]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step, over all processes.  [default: 64, end to end 112]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate of the network.  [default: 3e-4, end to end 1e-5]")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "margin, proxy_anchor, ...; a wrong name lists all.  [default: multi_similarity,"
+                " end to end margin]"
+            )
+        ),
+    ] = None,
+    structural: Annotated[
+        bool | None,
+        typer.Option(
+            "--diml/--plain",
+            help="Train on matchings, or on the mean of the cells.  [default: diml]",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "A name of `diml data list`, or the path of a folder or CSV file of your own; its"
+                " training split is used.  [default: emoji]"
+            )
+        ),
+    ] = None,
+    end_to_end: Annotated[
+        bool,
+        typer.Option(
+            "--end-to-end",
+            help=(
+                "Train the whole network with the published settings (a GPU, or patience); else"
+                " only a head, on cached maps of EfficientNet-Lite0."
+            ),
+        ),
+    ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the training images.  [default: 18, end to end 150]"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images a step, over all processes.  [default: 64, end to end 112]"),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate of the network.  [default: 3e-4, end to end 1e-5]"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn.  [default: 0]")] = None,
-    settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Any other field of TrainConfig, e.g. --set grid=7 --set embedding_dim=64; may be repeated.")] = [],
-    out: Annotated[Path | None, typer.Option(callback=_home, help="Folder of the run; one that was killed goes on.  [default: one for each setting under data/runs/train]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its settings, to more --epochs.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget a run that is in this folder.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images (end to end).")] = 0,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=(
+                "Any other field of TrainConfig, e.g. --set grid=7 --set embedding_dim=64; may be"
+                " repeated."
+            ),
+        ),
+    ] = [],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_home,
+            help=(
+                "Folder of the run; one that was killed goes on.  [default: one for each setting"
+                " under data/runs/train]"
+            ),
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out, with its settings, to more --epochs."
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget a run that is in this folder.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that load images (end to end).")
+    ] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")
+    ] = False,
 ) -> None:
-    "Train a network and keep the epoch that is best on held-out training classes. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."
+    """Train a network and keep the epoch that is best on held-out training classes. Two processes:
+    python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."""
     with _sentences():
         from diml_nb.learning.trainer import CACHED_MAPS_CONFIG
-        if resume: _without_effect(context, "a run that goes on keeps its settings", "end_to_end")
+
+        if resume:
+            _without_effect(context, "a run that goes on keeps its settings", "end_to_end")
         base = _settings_of(out) if resume else {} if end_to_end else CACHED_MAPS_CONFIG
-        options = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
+        options = dict(
+            loss=loss,
+            structural=structural,
+            dataset=dataset,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+        )
         config = _config(options, settings, base)
-        if config.cached: _without_effect(context, "a head on cached maps loads no images; it means something with --end-to-end", "workers")
+        if config.cached:
+            _without_effect(
+                context,
+                "a head on cached maps loads no images; it means something with --end-to-end",
+                "workers",
+            )
         _train(config, out, extend=resume, fresh=fresh, workers=workers, tensorboard=tensorboard)
 
 
 def _settings_of(folder: Path | None) -> dict:
     "The configuration of the run in this folder."
     from diml_nb.learning.trainer import read_run
-    if folder is None: raise ValueError("--resume: expected the folder of a run as --out, got none")
-    if not (path := folder / "checkpoint.safetensors").exists(): raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
+
+    if folder is None:
+        raise ValueError("--resume: expected the folder of a run as --out, got none")
+    if not (path := folder / "checkpoint.safetensors").exists():
+        raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
     return read_run(path, tensors=False)[0]["identity"]["config"]
 
 # %% ../nbs/62_cli.ipynb #1bacf29f
@@ -349,35 +696,81 @@ def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
     from diml_nb._internal.core import data_dir, sha256
     from diml_nb.learning.embedding import is_launched
-    from diml_nb.learning.trainer import train, load_trained
+    from diml_nb.learning.trainer import load_trained, train
+
     name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
     folder, first = out or data_dir() / "runs" / "train" / name, is_launched()[0] == 0
     train(config, folder, **options)
-    if not first: return
+    if not first:
+        return
     best = load_trained(folder).best
-    chosen = f", MAP@R {100 * best['validation_mean_average_precision_at_r']:.1f} % on held-out training classes" if len(best) > 1 else ""
+    chosen = (
+        f", MAP@R {100 * best['validation_mean_average_precision_at_r']:.1f} % on held-out training"
+        " classes"
+        if len(best) > 1
+        else ""
+    )
     typer.echo(f"step {best['step']}{chosen}: {folder / 'model.safetensors'}")
     typer.echo(f"on the test classes, once: diml evaluate {folder}")
 
 # %% ../nbs/62_cli.ipynb #68aed850
 @app.command("evaluate")
 def evaluate(
-    folder: Annotated[Path, typer.Argument(callback=_home, help="Folder of a finished `diml train`.")],
-    dataset: Annotated[str | None, typer.Option(help="Another data set: a name of `diml data list`, or the path of a folder or CSV file of your own.  [default: the one it was trained on]")] = None,
-    split: Annotated[str | None, typer.Option(help="Another split, or QUERY:GALLERY for the images of one split among those of another. Columns is_query and is_gallery of a CSV file divide a split.  [default: test, or query:gallery]")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Images of each list that DIML re-ranks.")] = 100,
-    memory: Annotated[int | None, typer.Option(min=1, help="Megabytes for features and search; what does not fit waits on the disk.  [default: no limit]")] = None,
+    folder: Annotated[
+        Path, typer.Argument(callback=_home, help="Folder of a finished `diml train`.")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Another data set: a name of `diml data list`, or the path of a folder or CSV file"
+                " of your own.  [default: the one it was trained on]"
+            )
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Another split, or QUERY:GALLERY for the images of one split among those of"
+                " another. Columns is_query and is_gallery of a CSV file divide a split.  [default:"
+                " test, or query:gallery]"
+            )
+        ),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Images of each list that DIML re-ranks.")
+    ] = 100,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=(
+                "Megabytes for features and search; what does not fit waits on the disk.  [default:"
+                " no limit]"
+            ),
+        ),
+    ] = None,
 ) -> None:
-    "Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML, with 95 % intervals over classes. Kept in FOLDER/test.json, of another set or split in FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb evaluate FOLDER"
+    """Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML,
+    with 95 % intervals over classes. Kept in FOLDER/test.json, of another set or split in
+    FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone
+    --nproc_per_node=2 -m diml_nb evaluate FOLDER"""
     with _sentences():
+        from diml_nb.datasets.dataset import get_dataset
         from diml_nb.experiments.tables import metrics_table
         from diml_nb.learning.embedding import rank_and_world_size
-        from diml_nb.datasets.dataset import get_dataset
         from diml_nb.learning.trained import evaluate_once
+
         images = get_dataset(_own(dataset), check=False) if dataset else None
-        record = evaluate_once(folder, images=images, split=split, top_k=top_k, memory=memory and memory * 10**6)
-        if rank_and_world_size()[0]: return
-        on = record.config.get("protocol", f"{Path(record.config['trained']['dataset']).name}, test")
+        record = evaluate_once(
+            folder, images=images, split=split, top_k=top_k, memory=memory and memory * 10**6
+        )
+        if rank_and_world_size()[0]:
+            return
+        on = record.config.get(
+            "protocol", f"{Path(record.config['trained']['dataset']).name}, test"
+        )
         typer.echo(f"{on}: {len(record.rows[0]['result']['per_query']['precision_at_1'])} queries")
         typer.echo(metrics_table(record).to_string(index=False))
 
@@ -385,74 +778,154 @@ def evaluate(
 @app.command("explain")
 def explain(
     context: typer.Context,
-    a: Annotated[Path, typer.Argument(callback=_home, help="An image.")], b: Annotated[Path, typer.Argument(callback=_home, help="Another image.")],
-    out: Annotated[Path, typer.Option("--out", "-o", callback=_home, help="The figure: .svg, .pdf, .png, or .html for a page that answers.")] = Path("flows.svg"),
-    run: Annotated[Path | None, typer.Option(callback=_home, help="Folder of a `diml train`: explain its network.  [default: EfficientNet-Lite0 as it is]")] = None,
-    grid: Annotated[int | None, typer.Option(help="Cells a side.  [default: 7, or as in --run]")] = None,
-    marginals: Annotated[str | None, typer.Option(help="How much each cell counts; a wrong name lists all.  [default: cross_correlation, or as in --run]")] = None,
-    eps: Annotated[float | None, typer.Option(help="Weight of the entropy; small is sharp.  [default: 0.05, or as in --run]")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many flows are drawn, the largest contributions first.")] = 12,
-    backbone: Annotated[str, typer.Option(help="Or timm/NAME, torchvision/NAME.")] = "efficientnet_lite0",
+    a: Annotated[Path, typer.Argument(callback=_home, help="An image.")],
+    b: Annotated[Path, typer.Argument(callback=_home, help="Another image.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=_home,
+            help="The figure: .svg, .pdf, .png, or .html for a page that answers.",
+        ),
+    ] = Path("flows.svg"),
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_home,
+            help=(
+                "Folder of a `diml train`: explain its network.  [default: EfficientNet-Lite0 as"
+                " it is]"
+            ),
+        ),
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option(help="Cells a side.  [default: 7, or as in --run]")
+    ] = None,
+    marginals: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "How much each cell counts; a wrong name lists all.  [default: cross_correlation,"
+                " or as in --run]"
+            )
+        ),
+    ] = None,
+    eps: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of the entropy; small is sharp.  [default: 0.05, or as in --run]"
+        ),
+    ] = None,
+    top: Annotated[
+        int, typer.Option(min=1, help="How many flows are drawn, the largest contributions first.")
+    ] = 12,
+    backbone: Annotated[
+        str, typer.Option(help="Or timm/NAME, torchvision/NAME.")
+    ] = "efficientnet_lite0",
     dark: Annotated[bool, typer.Option("--dark", help="A figure on dark.")] = False,
 ) -> None:
-    "Draw why two images are similar, part by part, and say what the drawing shows, and of which network."
+    """Draw why two images are similar, part by part, and say what the drawing shows, and of which
+    network."""
     with _sentences():
-        from diml_nb.viz.widgets.pair import matching_rule
-        from diml_nb.features.grid import get_backbone
         from diml_nb.features.backbones import load_image
+        from diml_nb.features.grid import get_backbone
         from diml_nb.learning.trained import TrainedBackbone
-        if run: _without_effect(context, "the network is that of --run; give one of the two", "backbone")
-        if _check_out(out, a, b) == ".html": _without_effect(context, "a page is light or dark as its reader's system; this is for .svg, .pdf and .png", "dark")
+        from diml_nb.viz.widgets.pair import matching_rule
+
+        if run:
+            _without_effect(
+                context, "the network is that of --run; give one of the two", "backbone"
+            )
+        if _check_out(out, a, b) == ".html":
+            _without_effect(
+                context,
+                "a page is light or dark as its reader's system; this is for .svg, .pdf and .png",
+                "dark",
+            )
         asked = dict(grid=grid, marginals=marginals, eps=eps)
         matching_rule(None, **asked)
-        for path in (a, b): load_image(path)
+        for path in (a, b):
+            load_image(path)
         network = TrainedBackbone(run) if run else get_backbone(backbone)
         typer.echo(_draw_flows(network, a, b, matching_rule(network, **asked), top, out, dark))
 
 
 def _check_out(out: Path, *images: Path) -> str:
-    "The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be written."
+    """The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be
+    written."""
     from diml_nb._internal.core import check_writable
     from diml_nb.viz.figures import check_format
+
     suffix = check_format(out, ".html")
-    if out.is_dir(): raise IsADirectoryError(f"{out} is a folder, expected a file")
-    if out.resolve() in [path.resolve() for path in images]: raise ValueError(f"--out: {out} is one of the two images; choose another name")
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder, expected a file")
+    if out.resolve() in [path.resolve() for path in images]:
+        raise ValueError(f"--out: {out} is one of the two images; choose another name")
     check_writable(out.parent)
     return suffix
 
 # %% ../nbs/62_cli.ipynb #da18b77f
 def _draw_flows(network, a: Path, b: Path, rule: dict, top: int, out: Path, dark: bool) -> str:
     "Write the figure or the page of a pair; what it shows, in words."
-    from diml_nb.viz.widgets.pair import prepare_image
     from diml_nb.features.grid import grid_features
     from diml_nb.ot.matching import match
     from diml_nb.viz.figures import flow_caption, plot_flows, save_figure, theme
     from diml_nb.viz.html import export_html
+    from diml_nb.viz.widgets.pair import prepare_image
+
     x, y = (prepare_image(path, network) for path in (a, b))
     cells = [grid_features(image.map_bchw, grid=rule["grid"]) for image in (x, y)]
     found = match(*cells, marginals=rule["marginals"], eps=rule["eps"])
     labels, note = (a.stem, b.stem), f"network: {network.name}"
-    if out.suffix.lower() == ".html": export_html(x.image, y.image, found, out, top=top, labels=labels, notes=[note])
+    if out.suffix.lower() == ".html":
+        export_html(x.image, y.image, found, out, top=top, labels=labels, notes=[note])
     else:
-        with theme(dark): save_figure(plot_flows(x.image, y.image, found, top=top, labels=labels, note=note), out.name, out.parent)
+        with theme(dark):
+            save_figure(
+                plot_flows(x.image, y.image, found, top=top, labels=labels, note=note),
+                out.name,
+                out.parent,
+            )
     return f"{flow_caption(found, top=top)}\n{note}\n{out}"
 
 # %% ../nbs/62_cli.ipynb #ef9cd595
 @app.command("explore")
 def explore(
-    run: Annotated[Path | None, typer.Option(callback=_home, help="Folder of a `diml train`: ask its network.  [default: EfficientNet-Lite0 as it is]")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_home,
+            help=(
+                "Folder of a `diml train`: ask its network.  [default: EfficientNet-Lite0 as it is]"
+            ),
+        ),
+    ] = None,
 ) -> None:
-    "Open the explorers in a browser, by Voila, for this machine only. It needs a clone of the repository."
+    """Open the explorers in a browser, by Voila, for this machine only. It needs a clone of the
+    repository."""
     with _sentences():
         import os
         import subprocess
         import sys
+
         from diml_nb._internal.core import REPO_ROOT
         from diml_nb.learning.trainer import load_trained
+
         folder = REPO_ROOT / "nbs" / "explore"
-        if not folder.is_dir(): raise FileNotFoundError(f"no explorers at {folder}: they are in the repository, not in the package; clone it")
-        if run: load_trained(run)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"no explorers at {folder}: they are in the repository, not in the package;"
+                " clone it"
+            )
+        if run:
+            load_trained(run)
         environment = os.environ | ({"DIML_RUN": str(run.resolve())} if run else {})
-        try: done = subprocess.run([sys.executable, "-m", "voila", "explorers.ipynb"], cwd=folder, env=environment)
-        except KeyboardInterrupt: return
-        if done.returncode: raise RuntimeError("Voila ended with an error; see above")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "voila", "explorers.ipynb"], cwd=folder, env=environment
+            )
+        except KeyboardInterrupt:
+            return
+        if done.returncode:
+            raise RuntimeError("Voila ended with an error; see above")

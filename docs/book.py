@@ -2,6 +2,7 @@
 
 `python docs/book.py _docs` makes the folder _docs anew. It replaces a folder only if that is empty or was made by it.
 """
+
 import argparse
 import ast
 import json
@@ -19,24 +20,49 @@ from nbclient import NotebookClient
 from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from sphinx.cmd.build import build_main
+from walk import minutes, walked
 
 from diml_nb._internal.core import atomic_write, sha256
 from diml_nb.records.provenance import digest, source_of
-from walk import minutes, walked
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "build" / "docs"
-NOTEBOOKS = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("*.ipynb")) if not {".ipynb_checkpoints", "_template.ipynb"} & set(path.parts)}
-PAGES = {path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("[!.]*.md"))}  # as they are
-EXPERIMENTS = {name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)}      # minutes to hours: shown with the figures that they have saved
-PARTS = {"Begin": "0(?!9)", "One pair": "09|1(?!9_files)", "Many images": "19_files|2", "Learning": "3", "Seeing": "4|explore/", "Siblings": "5[0-8]", "Reproduction": "59|6", "Experiments": "reproduce/",
-         "Practice": "howto/|9|glossary", "Reference": "(?!)"}
-MORE = {"Practice": ["solutions"], "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"]}
+NOTEBOOKS = {
+    path.relative_to(NBS).with_suffix("").as_posix(): path
+    for path in sorted(NBS.rglob("*.ipynb"))
+    if not {".ipynb_checkpoints", "_template.ipynb"} & set(path.parts)
+}
+PAGES = {
+    path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("[!.]*.md"))
+}  # as they are
+EXPERIMENTS = {
+    name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)
+}  # minutes to hours: shown with the figures that they have saved
+PARTS = {
+    "Begin": "0(?!9)",
+    "One pair": "09|1(?!9_files)",
+    "Many images": "19_files|2",
+    "Learning": "3",
+    "Seeing": "4|explore/",
+    "Siblings": "5[0-8]",
+    "Reproduction": "59|6",
+    "Experiments": "reproduce/",
+    "Practice": "howto/|9|glossary",
+    "Reference": "(?!)",
+}
+MORE = {
+    "Practice": ["solutions"],
+    "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"],
+}
 READS_THE_REPOSITORY = re.compile(
-    r"REPOSITORY|find_record|load_record|answers|status\(|ledger|subprocess|CliRunner|inspect\.|import diml_nb\b"
+    r"REPOSITORY|find_record|load_record|answers|status\(|ledger|subprocess|CliRunner|inspect\.|import"
+    r" diml_nb\b"
 )
 WALKED = walked()
-FIGURES_STAY = "import diml_nb.viz.figures; diml_nb.viz.figures.figure_path = lambda name, folder=None: __import__('pathlib').Path(folder or '.') / name"
+FIGURES_STAY = (
+    "import diml_nb.viz.figures; diml_nb.viz.figures.figure_path = lambda name, folder=None:"
+    " __import__('pathlib').Path(folder or '.') / name"
+)
 
 
 MARK = ".diml_nb-site"
@@ -59,31 +85,82 @@ class Module:
         self.public = [name for name in everything if name in self.nodes]  # not what it hands on
         self.anchors = {name: anchor(name, self.public[:i]) for i, name in enumerate(self.public)}
 
-    def code(self, first: int, last: int) -> str: return "\n".join(self.lines[first - 1 : last])
+    def code(self, first: int, last: int) -> str:
+        return "\n".join(self.lines[first - 1 : last])
 
     def head(self, node) -> str:
-        "What stands before the body, decorators included; of a class also its fields and how it is made."
+        """What stands before the body, decorators included; of a class also its fields and how it
+        is made."""
         first, body = min([node, *node.decorator_list], key=lambda n: n.lineno).lineno, node.body[0]
-        head = "\n".join([*self.lines[first - 1 : body.lineno - 1], self.lines[body.lineno - 1][: body.col_offset]]).rstrip()
-        if not isinstance(node, ast.ClassDef): return head
-        fields = {self.code(n.lineno, n.end_lineno): None for n in node.body if isinstance(n, ast.AnnAssign)}
-        return "\n".join([head, *fields, *(self.head(n) for n in node.body if getattr(n, "name", "") == "__init__")])
+        head = "\n".join(
+            [
+                *self.lines[first - 1 : body.lineno - 1],
+                self.lines[body.lineno - 1][: body.col_offset],
+            ]
+        ).rstrip()
+        if not isinstance(node, ast.ClassDef):
+            return head
+        fields = {
+            self.code(n.lineno, n.end_lineno): None
+            for n in node.body
+            if isinstance(n, ast.AnnAssign)
+        }
+        return "\n".join(
+            [
+                head,
+                *fields,
+                *(self.head(n) for n in node.body if getattr(n, "name", "") == "__init__"),
+            ]
+        )
 
     def entry(self, node) -> str:
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             lines = self.code(node.lineno, node.end_lineno).split("\n")
             return fenced("\n".join(lines[:8] + ["..."] * (len(lines) > 8)))
-        methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_") and ast.get_docstring(n)]
-        return "\n\n".join([fenced(self.head(node)), ast.get_docstring(node) or "", *(self.entry(m) for m in methods if isinstance(node, ast.ClassDef))])
+        methods = [
+            n
+            for n in node.body
+            if isinstance(n, ast.FunctionDef)
+            and not n.name.startswith("_")
+            and ast.get_docstring(n)
+        ]
+        return "\n\n".join(
+            [
+                fenced(self.head(node)),
+                ast.get_docstring(node) or "",
+                *(self.entry(m) for m in methods if isinstance(node, ast.ClassDef)),
+            ]
+        )
 
     def page(self) -> str:
-        opening = f"# diml_nb.{self.name}\n\n> {ast.get_docstring(self.tree)}\n\nWritten, explained and tested in [{self.notebook}](/{self.notebook}.ipynb)."
-        return "\n\n".join([opening, *(f"## `{name}`\n\n{linked(self.entry(self.nodes[name]), but={name})}" for name in self.public)]) + "\n"
+        opening = (
+            f"# diml_nb.{self.name}\n\n> {ast.get_docstring(self.tree)}\n\nWritten, explained and"
+            f" tested in [{self.notebook}](/{self.notebook}.ipynb)."
+        )
+        return (
+            "\n\n".join(
+                [
+                    opening,
+                    *(
+                        f"## `{name}`\n\n{linked(self.entry(self.nodes[name]), but={name})}"
+                        for name in self.public
+                    ),
+                ]
+            )
+            + "\n"
+        )
 
 
 def names_of(node) -> list[str]:
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AnnAssign)
+        else []
+    )
     return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
 
 
@@ -98,24 +175,37 @@ def fenced(code: str) -> str:
     return "```python\n" + "\n".join(line[margin:] for line in code.split("\n")) + "\n```"
 
 
-MODULES = {m[1]: Module(name, m[1]) for name, path in NOTEBOOKS.items() if (m := re.search(r'"#\| default_exp ([\w.]+)"', path.read_text()))}
+MODULES = {
+    m[1]: Module(name, m[1])
+    for name, path in NOTEBOOKS.items()
+    if (m := re.search(r'"#\| default_exp ([\w.]+)"', path.read_text()))
+}
 OWNERS = {}
 for module in MODULES.values():
-    for name in module.public: OWNERS.setdefault(name, []).append(module)
+    for name in module.public:
+        OWNERS.setdefault(name, []).append(module)
 
 
 def linked(text: str, but: set[str] = frozenset()) -> str:
-    "Names in backticks that one module exports become links to its page; the words of the command are too common for that."
+    """Names in backticks that one module exports become links to its page; the words of the command
+    are too common for that."""
+
     def link(found):
         owners = OWNERS.get(found[1], [])
-        if len(owners) != 1 or owners[0].name == "cli" or found[1] in but: return found[0]
+        if len(owners) != 1 or owners[0].name == "cli" or found[1] in but:
+            return found[0]
         return f"[{found[0]}](/api/{owners[0].name}.md#{owners[0].anchors[found[1]]})"
+
     outside = re.split(r"(```.*?```|\[[^\]]*\]\([^)]*\))", text, flags=re.S)
-    return "".join(part if i % 2 else re.sub(r"(?<!`)`(\w+)`(?!`)", link, part) for i, part in enumerate(outside))
+    return "".join(
+        part if i % 2 else re.sub(r"(?<!`)`(\w+)`(?!`)", link, part)
+        for i, part in enumerate(outside)
+    )
 
 
 def own_words(name: str, code: list[str]) -> set[str]:
-    "Names that a notebook gives to things of its own: where it speaks of them, it does not mean what a module exports."
+    """Names that a notebook gives to things of its own: where it speaks of them, it does not mean
+    what a module exports."""
     given, imported = set(), set()
     for node in (node for cell in code for node in ast.walk(ast.parse(cell))):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -126,23 +216,29 @@ def own_words(name: str, code: list[str]) -> set[str]:
             given.add(node.id)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diml_nb"):
             imported |= {alias.asname or alias.name for alias in node.names}
-    exported = {word for module in MODULES.values() if module.notebook == name for word in module.public}
+    exported = {
+        word for module in MODULES.values() if module.notebook == name for word in module.public
+    }
     return given - imported - exported
 
 
 def stage_links(text: str, book: Path) -> str:
     "Files beside nbs/ are copied into the book, and links to them start at its root."
+
     def link(found):
-        if found[1] == "README.md": return "](/index.ipynb)"
+        if found[1] == "README.md":
+            return "](/index.ipynb)"
         (book / found[1]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / found[1], book / found[1])
         return f"](/{found[1]})"
+
     text = re.sub(r"\]\((?:\.\./)+((?:figures|data|diml_nb|tests)/[^)]+|README\.md)\)", link, text)
     return text.replace("](solutions)", "](solutions.md)")
 
 
 def processed(name: str, book: Path):
-    "A notebook without nbdev's directives: what they said is shown as a link to the module and as a mark at exported cells."
+    """A notebook without nbdev's directives: what they said is shown as a link to the module and as
+    a mark at exported cells."""
     notebook = NBProcessor(NOTEBOOKS[name]).nb
     own = own_words(name, [cell.source for cell in notebook.cells if cell.cell_type == "code"])
     cells = []
@@ -150,16 +246,35 @@ def processed(name: str, book: Path):
         tags = [tag.replace("_", "-") for tag in cell.metadata.get("tags", [])]
         if "default_exp" in cell.directives_:
             (module,) = cell.directives_["default_exp"]
-            cells.append(new_markdown_cell(f"Makes the module [`diml_nb.{module}`](/api/{module}.md); cells marked *exported* are its code."))
-        elif cell.cell_type == "markdown": cells.append(new_markdown_cell(linked(stage_links(cell.source, book), own)))
+            cells.append(
+                new_markdown_cell(
+                    f"Makes the module [`diml_nb.{module}`](/api/{module}.md); cells marked"
+                    " *exported* are its code."
+                )
+            )
+        elif cell.cell_type == "markdown":
+            cells.append(new_markdown_cell(linked(stage_links(cell.source, book), own)))
         else:
-            tags += [tag for directive, tag in dict(export="exported", hide="remove-cell").items() if directive in cell.directives_]
+            tags += [
+                tag
+                for directive, tag in dict(export="exported", hide="remove-cell").items()
+                if directive in cell.directives_
+            ]
             cells.append(new_code_cell(cell.source, metadata=dict(tags=tags)))
     cells.insert(1, new_markdown_cell(times(name)))
-    if name in EXPERIMENTS: cells[1:1], cells[len(cells):] = around_an_experiment(Path(name).stem)
-    if name == "index": cells.append(new_markdown_cell(contents()))
-    for i, cell in enumerate(cells): cell["id"] = f"cell-{i}"
-    return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"), language_info=dict(name="python")))
+    if name in EXPERIMENTS:
+        cells[1:1], cells[len(cells) :] = around_an_experiment(Path(name).stem)
+    if name == "index":
+        cells.append(new_markdown_cell(contents()))
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"
+    return nbformat.v4.new_notebook(
+        cells=cells,
+        metadata=dict(
+            kernelspec=dict(name="python3", display_name="Python 3", language="python"),
+            language_info=dict(name="python"),
+        ),
+    )
 
 
 def times(name: str) -> str:
@@ -168,10 +283,18 @@ def times(name: str) -> str:
 
 
 def around_an_experiment(name: str):
-    figures = [f"![{path.stem}](/figures/{path.name})" for path in sorted((REPOSITORY / "figures").glob(f"{name}-*.png"))]
+    figures = [
+        f"![{path.stem}](/figures/{path.name})"
+        for path in sorted((REPOSITORY / "figures").glob(f"{name}-*.png"))
+    ]
     below = " The figures that it has saved are [below](#figures)." if figures else ""
-    note = f":::{{admonition}} Not run for this page\nThis notebook takes minutes to hours and stands here without outputs. What it found is in the [report](report.ipynb).{below}\n:::"
-    return [new_markdown_cell(note)], [new_markdown_cell("\n\n".join(["## Figures", *figures]))] if figures else []
+    note = (
+        ":::{admonition} Not run for this page\nThis notebook takes minutes to hours and stands"
+        f" here without outputs. What it found is in the [report](report.ipynb).{below}\n:::"
+    )
+    return [new_markdown_cell(note)], (
+        [new_markdown_cell("\n\n".join(["## Figures", *figures]))] if figures else []
+    )
 
 
 def contents() -> str:
@@ -179,18 +302,29 @@ def contents() -> str:
     trees = []
     for part, belongs in PARTS.items():
         pages = [name for name in NOTEBOOKS if re.match(belongs, name)]
-        entries = [f"{n} {title(NOTEBOOKS[name])} <{name}>" if (n := Path(name).stem.split("_")[0]).isdigit() else name for name in pages] + MORE.get(part, [])
+        entries = [
+            (
+                f"{n} {title(NOTEBOOKS[name])} <{name}>"
+                if (n := Path(name).stem.split("_")[0]).isdigit()
+                else name
+            )
+            for name in pages
+        ] + MORE.get(part, [])
         entries += [page for page in PAGES if re.match(belongs, page)]
-        if entries: trees.append("\n".join([f"```{{toctree}}\n:hidden:\n:caption: {part}\n", *entries, "```"]))
+        if entries:
+            trees.append(
+                "\n".join([f"```{{toctree}}\n:hidden:\n:caption: {part}\n", *entries, "```"])
+            )
     return "\n\n".join(trees)
 
 
-def title(path: Path) -> str: return re.search(r'"# ([^"\\]+)', path.read_text())[1]
+def title(path: Path) -> str:
+    return re.search(r'"# ([^"\\]+)', path.read_text())[1]
 
 
 def made_of(code: list[str]) -> dict[str, str]:
-    """What decides about the outputs of code cells: fingerprints of the code, of what it reaches, of
-    versions, and of all that it may read."""
+    """What decides about the outputs of code cells: fingerprints of the code, of what it reaches,
+    of versions, and of all that it may read."""
     parts = source_of(code) | {"text": sha256(json.dumps(code))}
     paths = [REPOSITORY / "requirements.txt"]
     if READS_THE_REPOSITORY.search("\n".join(code)):
@@ -204,28 +338,46 @@ def made_of(code: list[str]) -> dict[str, str]:
 
 
 def run(notebook, name: str) -> list:
-    "Outputs of the code cells, executed unless they are kept: those of the same code, library, versions and records."
+    """Outputs of the code cells, executed unless they are kept: those of the same code, library,
+    versions and records."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     kept = BUILD / "outputs" / f"{name.replace('/', '-')}-{digest(made_of(code))}.json"
     if not kept.exists():
         print(f"running {name}", flush=True)
         with TemporaryDirectory() as folder:
-            trial = nbformat.v4.new_notebook(cells=[new_code_cell(source) for source in (FIGURES_STAY, *code)])
-            NotebookClient(trial, timeout=900, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=40"]).execute()
+            trial = nbformat.v4.new_notebook(
+                cells=[new_code_cell(source) for source in (FIGURES_STAY, *code)]
+            )
+            NotebookClient(
+                trial,
+                timeout=900,
+                kernel_name="python3",
+                coalesce_streams=True,
+                resources={"metadata": {"path": folder}},
+                extra_arguments=["--log-level=40"],
+            ).execute()
         with atomic_write(kept) as partial:
             partial.write_text(json.dumps([cell.outputs for cell in trial.cells[1:]]))
     return json.loads(kept.read_text())
 
 
 def still(outputs: list) -> list:
-    "Outputs that need no kernel: a widget has left its picture beside it; progress and warnings stay away."
-    return [o for o in outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {}) and o.get("name") != "stderr"]
+    """Outputs that need no kernel: a widget has left its picture beside it; progress and warnings
+    stay away."""
+    return [
+        o
+        for o in outputs
+        if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
+        and o.get("name") != "stderr"
+    ]
 
 
 def stage(name: str, book: Path, execute: bool) -> None:
     notebook = processed(name, book)
     if execute:
-        for cell, outputs in zip([c for c in notebook.cells if c.cell_type == "code"], run(notebook, name), strict=True):
+        for cell, outputs in zip(
+            [c for c in notebook.cells if c.cell_type == "code"], run(notebook, name), strict=True
+        ):
             cell.outputs = [nbformat.from_dict(o) for o in still(outputs)]
     path = book / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,12 +395,22 @@ def stage_pages(book: Path) -> None:
 def stage_reference(book: Path) -> None:
     "A page for every module, and one for all solutions."
     (book / "api").mkdir()
-    for module in MODULES.values(): (book / "api" / f"{module.name}.md").write_text(module.page())
-    rows = [f"| [{m.name}](/api/{m.name}.md) | {ast.get_docstring(m.tree)} |" for m in MODULES.values()]
+    for module in MODULES.values():
+        (book / "api" / f"{module.name}.md").write_text(module.page())
+    rows = [
+        f"| [{m.name}](/api/{m.name}.md) | {ast.get_docstring(m.tree)} |" for m in MODULES.values()
+    ]
     tree = "\n".join(["```{toctree}\n:hidden:\n", *MODULES, "```"])
-    (book / "api" / "index.md").write_text("\n".join(["# Modules\n", "| module | question |\n| --- | --- |", *rows, "", tree, ""]))
-    solutions = [f"## {p.stem}\n\n```python\n{p.read_text()}```\n" for p in sorted((NBS / "solutions").glob("*.py"))]
-    (book / "solutions.md").write_text("\n".join(["# Solutions\n\nOf the [exercises](/90_exercises.ipynb).\n", *solutions]))
+    (book / "api" / "index.md").write_text(
+        "\n".join(["# Modules\n", "| module | question |\n| --- | --- |", *rows, "", tree, ""])
+    )
+    solutions = [
+        f"## {p.stem}\n\n```python\n{p.read_text()}```\n"
+        for p in sorted((NBS / "solutions").glob("*.py"))
+    ]
+    (book / "solutions.md").write_text(
+        "\n".join(["# Solutions\n\nOf the [exercises](/90_exercises.ipynb).\n", *solutions])
+    )
 
 
 def why_not(folder: Path) -> str:
@@ -259,7 +421,10 @@ def why_not(folder: Path) -> str:
         return f"{folder} is a file"
     if (folder / MARK).is_file() or not any(folder.iterdir()):
         return ""
-    return f"{folder} holds files and was not made by this program: name another folder, or move it away"
+    return (
+        f"{folder} holds files and was not made by this program: name another folder, or move it"
+        " away"
+    )
 
 
 def clear(folder: Path) -> None:
@@ -274,11 +439,15 @@ def clear(folder: Path) -> None:
 def mark(folder: Path) -> None:
     "Say in a folder that it was made here."
     folder.mkdir(exist_ok=True)
-    (folder / MARK).write_text("Made by docs/book.py of diml_nb. Its next run replaces this folder and all that is in it.\n")
+    (folder / MARK).write_text(
+        "Made by docs/book.py of diml_nb. Its next run replaces this folder and all that is in"
+        " it.\n"
+    )
 
 
 def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
-    "Stage the sources in one folder, make the site of them in another; 0 if Sphinx had nothing to say."
+    """Stage the sources in one folder, make the site of them in another; 0 if Sphinx had nothing to
+    say."""
     clear(book)
     mark(book)
     shutil.copytree(REPOSITORY / "figures", book / "figures")
@@ -286,13 +455,32 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
     stage_pages(book)
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         work = [pool.submit(stage, name, book, name in execute) for name in NOTEBOOKS]
-        try: [done.result() for done in as_completed(work)]
-        finally: pool.shutdown(cancel_futures=True)
-    with TemporaryDirectory(dir=book.parent, prefix="sphinx-") as place:    # what is no part of the site stays there
+        try:
+            [done.result() for done in as_completed(work)]
+        finally:
+            pool.shutdown(cancel_futures=True)
+    with TemporaryDirectory(
+        dir=book.parent, prefix="sphinx-"
+    ) as place:  # what is no part of the site stays there
         made, trees = Path(place) / "html", Path(place) / "doctrees"
-        failed = build_main(["-q", "-W", "--keep-going", "-E", "-j", "auto", "-c", str(REPOSITORY / "docs"), "-d", str(trees), str(book), str(made)])
+        failed = build_main(
+            [
+                "-q",
+                "-W",
+                "--keep-going",
+                "-E",
+                "-j",
+                "auto",
+                "-c",
+                str(REPOSITORY / "docs"),
+                "-d",
+                str(trees),
+                str(book),
+                str(made),
+            ]
+        )
         if not (made / "index.html").exists():
-            return failed or 1      # Sphinx has said why; the old site stays
+            return failed or 1  # Sphinx has said why; the old site stays
         mark(made)
         clear(site)
         shutil.move(made, site)
@@ -301,16 +489,30 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
 
 def options_of() -> argparse.Namespace:
     "The options of the command line; what cannot be done is said before anything is."
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("site", type=Path, help="the folder to make")
-    parser.add_argument("--execute", nargs="*", metavar="NOTEBOOK", default=[n for n in NOTEBOOKS if n not in EXPERIMENTS], help="only these; default: all but the experiments")
-    parser.add_argument("--book", type=Path, default=BUILD / "book", help="where the sources of the site are staged")
+    parser.add_argument(
+        "--execute",
+        nargs="*",
+        metavar="NOTEBOOK",
+        default=[n for n in NOTEBOOKS if n not in EXPERIMENTS],
+        help="only these; default: all but the experiments",
+    )
+    parser.add_argument(
+        "--book", type=Path, default=BUILD / "book", help="where the sources of the site are staged"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="notebooks that are executed at once")
     options = parser.parse_args()
-    options.site, options.book = (path.expanduser().resolve() for path in (options.site, options.book))
+    options.site, options.book = (
+        path.expanduser().resolve() for path in (options.site, options.book)
+    )
     reasons = [why_not(options.site), why_not(options.book)]
     if options.site.is_relative_to(options.book) or options.book.is_relative_to(options.site):
-        reasons.append(f"the site {options.site} and --book {options.book} must not lie in each other")
+        reasons.append(
+            f"the site {options.site} and --book {options.book} must not lie in each other"
+        )
     if unknown := [name for name in options.execute if name not in NOTEBOOKS]:
         reasons.append(f"--execute: there is no notebook {', '.join(unknown)}")
     if options.jobs < 1:

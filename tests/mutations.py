@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diml_nb._internal.core import REPO_ROOT, atomic_write, cache_dir, data_dir, progress_bar
+from diml_nb.experiments.runner import experiments
 from diml_nb.records.comparison import pinned_path
 from diml_nb.records.provenance import commit
 from diml_nb.records.record import load_record
-from diml_nb.experiments.runner import experiments
 
 
 class Mutant(NamedTuple):
-    "A change of the library: texts that are replaced wherever they stand in some files, and who computes with them."
+    """A change of the library: texts that are replaced wherever they stand in some files, and who
+    computes with them."""
 
     name: str
     edits: dict[str, list[tuple[str, str]]]  # file of diml_nb -> (old, new), ...
@@ -83,7 +84,10 @@ HARMLESS = [
     ),
     Mutant(
         "an error message",
-        {"retrieval/search.py": [("got {", "received {")], "ot/matching.py": [("got {", "received {")]},
+        {
+            "retrieval/search.py": [("got {", "received {")],
+            "ot/matching.py": [("got {", "received {")],
+        },
         None,
         "nobody",
     ),
@@ -107,7 +111,14 @@ HARMLESS = [
 ]
 TOGETHER = Mutant(", ".join(x.name for x in HARMLESS), {}, None, "nobody")
 LOOSER = [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")]
-WITH_TOLERANCE = ("explain/decomposition", "ot/native", "learning/losses", "ot/matching", "retrieval/search", "ot/sinkhorn")
+WITH_TOLERANCE = (
+    "explain/decomposition",
+    "ot/native",
+    "learning/losses",
+    "ot/matching",
+    "retrieval/search",
+    "ot/sinkhorn",
+)
 BUGS = [
     Mutant(
         "an off-by-one in R-precision",
@@ -276,7 +287,8 @@ def table(found: list[dict]) -> str:
     for x in found:
         failed = ", ".join(name[:2] for name in x["failed"]) or "none"
         lines.append(
-            f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} | {'yes' if x['as expected'] else 'NO, expected ' + (', '.join(n[:2] for n in x['expected']) or 'none')} |"
+            f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} |"
+            f" {'yes' if x['as expected'] else 'NO, expected ' + (', '.join(n[:2] for n in x['expected']) or 'none')} |"
         )
     return "\n".join(lines)
 

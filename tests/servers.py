@@ -1,4 +1,5 @@
 "JupyterLab and Voila as `make lab` and `make explore` start them, and Debian's Chromium: for tests/ and bench/."
+
 import os
 import shutil
 import socket
@@ -22,14 +23,22 @@ def serve(command: list[str], cwd: Path, ready: str, **environment: str):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", *command, f"--port={port}", "--no-browser"], cwd=cwd,
-                               env=os.environ | {"DIML_QUIET": "1"} | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, f"--port={port}", "--no-browser"],
+        cwd=cwd,
+        env=os.environ | {"DIML_QUIET": "1"} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
     try:
         while True:
-            try: urllib.request.urlopen(f"{address}/{ready}", timeout=2); break
+            try:
+                urllib.request.urlopen(f"{address}/{ready}", timeout=2)
+                break
             except OSError:
-                if process.poll() is not None or time.monotonic() > deadline: raise RuntimeError(f"{command[0]} did not start") from None
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{command[0]} did not start") from None
                 time.sleep(0.3)
         yield address
     finally:
@@ -45,35 +54,60 @@ def copy_of_the_book(folder: Path) -> Path:
 
 def lab(folder: Path, clone: Path | None = None):
     "A JupyterLab that shows a copy of the book, or a clone and its library; its token is abc."
-    for extension, setting in {"apputils-extension/notification": '{"fetchNews": "false"}',      # else it asks, over the page
-                               "notebook-extension/tracker": '{"recordTiming": true}'}.items():
+    for extension, setting in {
+        "apputils-extension/notification": '{"fetchNews": "false"}',  # else it asks, over the page
+        "notebook-extension/tracker": '{"recordTiming": true}',
+    }.items():
         path = folder / "settings" / "@jupyterlab" / f"{extension}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(setting)
-    options = [f"--ServerApp.root_dir={clone or copy_of_the_book(folder)}", "--ServerApp.token=abc", "--allow-root", f"--LabApp.user_settings_dir={folder / 'settings'}"]
-    return serve(["jupyterlab", *options], folder, "api?token=abc", **dict(PYTHONPATH=str(clone)) if clone else {})
+    options = [
+        f"--ServerApp.root_dir={clone or copy_of_the_book(folder)}",
+        "--ServerApp.token=abc",
+        "--allow-root",
+        f"--LabApp.user_settings_dir={folder / 'settings'}",
+    ]
+    return serve(
+        ["jupyterlab", *options],
+        folder,
+        "api?token=abc",
+        **dict(PYTHONPATH=str(clone)) if clone else {},
+    )
 
 
 def voila(folder: Path):
     "The explorers as a page; its token is abc, all else is as nbs/explore/voila.json says."
-    return serve(["voila", "explorers.ipynb", "--token=abc"], copy_of_the_book(folder) / "nbs" / "explore", "login")
+    return serve(
+        ["voila", "explorers.ipynb", "--token=abc"],
+        copy_of_the_book(folder) / "nbs" / "explore",
+        "login",
+    )
 
 
 @contextmanager
 def browser_page(**options):
-    "A page of a headless Chromium; `page.outside(address)` lists what it asked of others, `page.faults` its errors."
+    """A page of a headless Chromium; `page.outside(address)` lists what it asked of others,
+    `page.faults` its errors."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
+        browser = p.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
         page = browser.new_page(viewport={"width": 1400, "height": 1800}, **options)
         requests, page.faults = [], []
         page.on("request", lambda r: requests.append(r.url))
         page.on("websocket", lambda w: requests.append(w.url))
         page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.outside = lambda address: [u for u in requests if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))]
-        try: yield page
-        finally: browser.close()
+        page.outside = lambda address: [
+            u
+            for u in requests
+            if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))
+        ]
+        try:
+            yield page
+        finally:
+            browser.close()
 
 
 def run_in_lab(page, address: str, notebook: str, seconds: int = 240) -> None:
@@ -85,5 +119,7 @@ def run_in_lab(page, address: str, notebook: str, seconds: int = 240) -> None:
     idle.wait_for(timeout=90_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator(".jp-InputArea-prompt", has_text=re.compile(r"\[(\*|\d+)\]")).first.wait_for(state="attached", timeout=30_000)
+    page.locator(".jp-InputArea-prompt", has_text=re.compile(r"\[(\*|\d+)\]")).first.wait_for(
+        state="attached", timeout=30_000
+    )
     idle.wait_for(timeout=1000 * seconds)

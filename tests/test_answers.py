@@ -1,29 +1,45 @@
 "The claims find their rows in the records that are committed, and README shows what they say."
+
 import pytest
 
-from diml_nb.experiments.claims import CLAIMS, evaluate_claims, claims_by_dataset, pooled_records
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.datasets.dataset import DATASETS
-from diml_nb.retrieval.metrics import METRIC_NAMES
-from diml_nb.experiments.tables import to_markdown
-from diml_nb.experiments.runner import find_records, run_experiment
-from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.claims import CLAIMS, claims_by_dataset, evaluate_claims, pooled_records
 from diml_nb.experiments.grid import GRIDS, make_report
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.runner import find_records, run_experiment
+from diml_nb.experiments.tables import to_markdown
+from diml_nb.retrieval.metrics import METRIC_NAMES
 
 MEASURED = [name for name in GRIDS["full"] if pooled_records(name, "full")]
 
 
 def test_there_are_records():
     "Of all experiments that claims ask for, but for those that a processor needs an afternoon for."
-    assert {"02_training", "05_losses", "06_ablations", "07_beyond", "08_trained_explanations"} <= set(MEASURED)
+    assert {
+        "02_training",
+        "05_losses",
+        "06_ablations",
+        "07_beyond",
+        "08_trained_explanations",
+    } <= set(MEASURED)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
 def test_a_claim_finds_its_rows(claim):
     "A claim whose rows no longer exist would vanish from the table without a word."
-    if claim.experiment not in MEASURED: pytest.skip(f"no record of {claim.experiment} yet: diml reproduce {claim.experiment} --preset full")
-    found = [(pooled, claim.differences(pooled)) for pooled in pooled_records(claim.experiment, "full").values()]
-    assert any(pairs and all(a in pooled.rows and b in pooled.rows for a, b in pairs) for pooled, pairs in found)
+    if claim.experiment not in MEASURED:
+        pytest.skip(
+            f"no record of {claim.experiment} yet: diml reproduce {claim.experiment} --preset full"
+        )
+    found = [
+        (pooled, claim.differences(pooled))
+        for pooled in pooled_records(claim.experiment, "full").values()
+    ]
+    assert any(
+        pairs and all(a in pooled.rows and b in pooled.rows for a, b in pairs)
+        for pooled, pairs in found
+    )
 
 
 @pytest.mark.parametrize("experiment", MEASURED)
@@ -34,36 +50,55 @@ def test_records_are_of_these_images_and_seeds(experiment):
         assert record.config["seed"] in GRIDS["full"][experiment].get("seed", [0])
 
 
-def rankings(record): return [row for row in record.rows if "official" in row["result"]]
+def rankings(record):
+    return [row for row in record.rows if "official" in row["result"]]
 
 
-@pytest.mark.parametrize("experiment", [name for name in MEASURED if rankings(find_records(name, "full")[0])])
+@pytest.mark.parametrize(
+    "experiment", [name for name in MEASURED if rankings(find_records(name, "full")[0])]
+)
 def test_class_means_give_the_means(experiment):
-    "What is packed by class agrees with what the official convention must share: the first place is the same in both."
+    """What is packed by class agrees with what the official convention must share: the first place
+    is the same in both."""
     for record in find_records(experiment, "full"):
         pooled = PooledRecords([record])
         for row in rankings(record):
             official = row["result"]["official"]
-            assert abs(pooled.of_seeds(row["config"], "precision_at_1")[0] - official["precision_at_1"]) < 1e-4 and set(official) == set(METRIC_NAMES)
+            assert abs(
+                pooled.of_seeds(row["config"], "precision_at_1")[0] - official["precision_at_1"]
+            ) < 1e-4 and set(official) == set(METRIC_NAMES)
 
 
 def baselines(experiment):
-    "Class means of the untrained network and of the baselines that both notebooks train, of every data set and seed."
+    """Class means of the untrained network and of the baselines that both notebooks train, of every
+    data set and seed."""
     losses = ("(no head)", "margin", "multi_similarity", "contrastive")
-    return {(x.config["dataset"], x.config["seed"]): {(r["config"]["loss"], r["config"]["method"]): r["result"]["by_class"] for r in x.rows if r["config"].get("loss") in losses
-            and r["config"].get("width", 128) in (128, 1280) and r["config"].get("trained", "baseline") in ("baseline", "untrained")} for x in find_records(experiment, "full")}
+    return {
+        (x.config["dataset"], x.config["seed"]): {
+            (r["config"]["loss"], r["config"]["method"]): r["result"]["by_class"]
+            for r in x.rows
+            if r["config"].get("loss") in losses
+            and r["config"].get("width", 128) in (128, 1280)
+            and r["config"].get("trained", "baseline") in ("baseline", "untrained")
+        }
+        for x in find_records(experiment, "full")
+    }
 
 
 def test_two_notebooks_train_the_same_head():
-    "05_losses and 02_training train the same baselines by the same seeds: their records agree to the last digit."
+    """05_losses and 02_training train the same baselines by the same seeds: their records agree to
+    the last digit."""
     ours, theirs = baselines("05_losses"), baselines("02_training")
     shared = ours.keys() & theirs.keys()
     assert {name for name, _ in shared} == {"emoji_vendors", "stamp_scenes"}
-    for key in shared: assert len(ours[key]) == 8 and ours[key] == theirs[key]
+    for key in shared:
+        assert len(ours[key]) == 8 and ours[key] == theirs[key]
 
 
 def test_readme_shows_the_answers():
-    assert to_markdown(claims_by_dataset(evaluate_claims())) in (REPO_ROOT / "README.md").read_text()
+    assert (
+        to_markdown(claims_by_dataset(evaluate_claims())) in (REPO_ROOT / "README.md").read_text()
+    )
 
 
 def test_the_report_runs_on_what_there_is(tmp_path):

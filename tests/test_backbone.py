@@ -1,4 +1,5 @@
 "The backbone is really pretrained; embedding survives a kill; any network gives its map."
+
 import io
 import os
 import signal
@@ -24,21 +25,44 @@ def photographs():
     "The 20 labelled ImageNet photographs inside the foolbox wheel, read from the wheel."
     folder = cache_dir() / "wheels"
     if not (folder / FOOLBOX[1]).exists():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), FOOLBOX[0]]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            str(folder),
+            FOOLBOX[0],
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"the wheel {FOOLBOX[0]} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+            pytest.skip(
+                f"the wheel {FOOLBOX[0]} cannot be had: {done.stderr.strip().splitlines()[-1:]}"
+            )
     with zipfile.ZipFile(folder / FOOLBOX[1]) as wheel:
-        names = sorted(n for n in wheel.namelist() if "/imagenet_" in n and n.endswith((".jpg", ".png")))
-        return [(int(n.rsplit("_", 1)[1].split(".")[0]), Image.open(io.BytesIO(wheel.read(n))).convert("RGB")) for n in names]
+        names = sorted(
+            n for n in wheel.namelist() if "/imagenet_" in n and n.endswith((".jpg", ".png"))
+        )
+        return [
+            (
+                int(n.rsplit("_", 1)[1].split(".")[0]),
+                Image.open(io.BytesIO(wheel.read(n))).convert("RGB"),
+            )
+            for n in names
+        ]
 
 
 def test_weights_are_pretrained(photographs):
-    "Twenty photographs, a thousand classes: random weights would name none, these name at least sixteen."
+    """Twenty photographs, a thousand classes: random weights would name none, these name at least
+    sixteen."""
     assert len(photographs) == 20
     backbone = get_backbone()
     with torch.no_grad():
-        scores = backbone.network(torch.stack([backbone.preprocess(image) for _, image in photographs]))
+        scores = backbone.network(
+            torch.stack([backbone.preprocess(image) for _, image in photographs])
+        )
     right = (scores.argmax(1) == torch.tensor([label for label, _ in photographs])).sum().item()
     assert right >= 16, f"{right} of 20"
 
@@ -48,7 +72,11 @@ def test_map_comes_before_the_head():
     backbone = get_backbone()
     image = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
-        assert torch.allclose(backbone.network.classifier(backbone(image).mean((2, 3))), backbone.network(image), atol=1e-4)
+        assert torch.allclose(
+            backbone.network.classifier(backbone(image).mean((2, 3))),
+            backbone.network(image),
+            atol=1e-4,
+        )
 
 
 @pytest.mark.parametrize(
@@ -104,8 +132,16 @@ def test_broken_image_is_named(tmp_path, content):
 
 
 def test_transparency_greyscale_and_palette(tmp_path):
-    for mode, pixel, seen in (("RGBA", (0, 0, 0, 0), 255), ("LA", (0, 0), 255), ("L", 100, 100), ("1", 1, 255), ("CMYK", (0, 0, 0, 0), 255)):
-        Image.new(mode, (5, 4), pixel).save(path := tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}")
+    for mode, pixel, seen in (
+        ("RGBA", (0, 0, 0, 0), 255),
+        ("LA", (0, 0), 255),
+        ("L", 100, 100),
+        ("1", 1, 255),
+        ("CMYK", (0, 0, 0, 0), 255),
+    ):
+        Image.new(mode, (5, 4), pixel).save(
+            path := tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
+        )
         assert load_image(path).getpixel((2, 2)) == (seen,) * 3, mode
 
 
@@ -127,10 +163,18 @@ extract_feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sy
 
 
 def test_embedding_resumes_after_a_kill(tmp_path):
-    "SIGKILL when some chunks are there: the next run computes only the others, and the result is that of an undisturbed run."
-    process = subprocess.Popen([sys.executable, "-c", EMBED, str(tmp_path / "cache")], stdout=subprocess.PIPE, env=os.environ | {"DIML_QUIET": "1"})
+    """SIGKILL when some chunks are there: the next run computes only the others, and the result is
+    that of an undisturbed run."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", EMBED, str(tmp_path / "cache")],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"DIML_QUIET": "1"},
+    )
     deadline = time.monotonic() + 240
-    finished = lambda: [p for p in (tmp_path / "cache").glob("*/*.safetensors")]
+
+    def finished():
+        return [p for p in (tmp_path / "cache").glob("*/*.safetensors")]
+
     while len(finished()) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -139,22 +183,48 @@ def test_embedding_resumes_after_a_kill(tmp_path):
     assert 3 <= len(kept) < 10, f"killed too late to show anything: {len(kept)} chunks"
     backbone, passes = get_backbone(), []
     backbone.register_forward_hook(lambda net, given, out: passes.append(len(out)))
-    resumed = extract_feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "cache")
-    assert passes == [1] + [4] * (10 - len(kept))          # the fixed picture that tells the computation, then what was missing
+    resumed = extract_feature_maps(
+        get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "cache"
+    )
+    assert passes == [1] + [4] * (
+        10 - len(kept)
+    )  # the fixed picture that tells the computation, then what was missing
     assert {p: sha256(p) for p in kept} == kept
-    assert torch.allclose(resumed.float(), extract_feature_maps(get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean").float(), atol=1e-2)
+    assert torch.allclose(
+        resumed.float(),
+        extract_feature_maps(
+            get_dataset().paths[:40], backbone, chunk=4, cache=tmp_path / "clean"
+        ).float(),
+        atol=1e-2,
+    )
 
 
 def test_the_published_views_are_those_of_torchvision():
-    "Resize 256 and CenterCrop 224, RandomResizedCrop 224 and a flip, with the normalisation of the backbone."
+    """Resize 256 and CenterCrop 224, RandomResizedCrop 224 and a flip, with the normalisation of
+    the backbone."""
     from torchvision.transforms import v2
 
-    backbone, image = get_backbone(pretrained=False), load_image(get_dataset().paths[5]).resize((300, 200))
-    cubic, last = v2.InterpolationMode.BICUBIC, [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(backbone.mean, backbone.std)]
+    backbone, image = (
+        get_backbone(pretrained=False),
+        load_image(get_dataset().paths[5]).resize((300, 200)),
+    )
+    cubic, last = (
+        v2.InterpolationMode.BICUBIC,
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(backbone.mean, backbone.std),
+        ],
+    )
     test = v2.Compose([v2.Resize(256, interpolation=cubic), v2.CenterCrop(224), *last])
     assert torch.equal(backbone.preprocess(image, margin=PUBLISHED_RESIZE_RATIO), test(image))
-    train = v2.Compose([v2.RandomResizedCrop(224, interpolation=cubic), v2.RandomHorizontalFlip(), *last])
+    train = v2.Compose(
+        [v2.RandomResizedCrop(224, interpolation=cubic), v2.RandomHorizontalFlip(), *last]
+    )
     for seed in range(5):
         views = [(torch.manual_seed(seed), view(image))[1] for view in (backbone.augment, train)]
         assert torch.equal(*views)
-    assert backbone.mean == (0.5,) * 3 and get_backbone("timm/resnet18", pretrained=False).mean != backbone.mean
+    assert (
+        backbone.mean == (0.5,) * 3
+        and get_backbone("timm/resnet18", pretrained=False).mean != backbone.mean
+    )

@@ -1,4 +1,5 @@
 "The benchmark at tiny sizes: the same code as `make bench`, results checked before they are timed."
+
 import json
 import re
 import subprocess
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from diml_nb._internal.core import REPO_ROOT
+from diml_nb.experiments.runner import find_record
 from diml_nb.records.provenance import fingerprint
 from diml_nb.records.record import Record, load_record, save_record
-from diml_nb.experiments.runner import find_record
 
 BENCH = REPO_ROOT / "bench" / "bench.py"
 
@@ -28,7 +29,11 @@ def bench():
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
-    done = subprocess.run([sys.executable, BENCH, "--preset", "smoke", "--out", out, "--fresh"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, BENCH, "--preset", "smoke", "--out", out, "--fresh"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return out, done.stdout
 
@@ -41,7 +46,11 @@ def test_every_part_is_measured_and_the_same(smoke):
     assert set(checks) == {"evaluation", "training"} and checks["evaluation"]["similarity"] < 1e-6
     assert {config["part"] for config, _ in rows} == {"machine", "evaluation", "training", "bank"}
     for config, result in rows:
-        if "ms" in result: assert all(low <= middle <= high for middle, low, high in result["ms"].values()) and result["ratio"]["ours"][0] > 0
+        if "ms" in result:
+            assert (
+                all(low <= middle <= high for middle, low, high in result["ms"].values())
+                and result["ratio"]["ours"][0] > 0
+            )
     assert (out / "figures" / "bench.png").stat().st_size > 10_000
     assert len(re.findall(r"^\| (?:a query|a training step|a bank on disk) \|", printed, re.M)) == 3
 
@@ -59,18 +68,22 @@ def test_a_fresh_record_is_of_this_code(smoke, bench):
     assert "since then" not in smoke[1] and "--publish" not in smoke[1]
 
 
-@pytest.mark.parametrize("options, said", [
-    (["--only", "speed"], "got speed"),
-    (["--folder", "/no/such/place"], "no folder /no/such/place"),
-    (["--publish", "--preset", "smoke"], "only preset full"),
-    (["--dirty"], "with --publish only"),
-])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--only", "speed"], "got speed"),
+        (["--folder", "/no/such/place"], "no folder /no/such/place"),
+        (["--publish", "--preset", "smoke"], "only preset full"),
+        (["--dirty"], "with --publish only"),
+    ],
+)
 def test_wrong_words_are_named(options, said):
     done = subprocess.run([sys.executable, BENCH, *options], capture_output=True, text=True)
     assert done.returncode == 2 and said in done.stderr
 
 
 # the committed records
+
 
 @pytest.fixture(params=["cpu", "cuda"])
 def committed(request):
@@ -92,16 +105,29 @@ def test_the_tables_of_a_record_say_what_changed_since(committed, bench):
     assert bench.older_code(committed) == ""
     then = here | {"cells": "other", "bank.Bank": "other"}
     committed.provenance["source"] = then
-    said = "(measured at commit 15acd96f; since then 2 definitions that it reaches have changed: `store.FeatureStore`, `bench/*.py`)"
+    said = (
+        "(measured at commit 15acd96f; since then 2 definitions that it reaches have changed:"
+        " `store.FeatureStore`, `bench/*.py`)"
+    )
     assert bench.markdown(committed).endswith(f"\n\n{said}")
     committed.provenance["source"] = {name: "other" for name in here}
-    assert re.search(rf"since then {len(here)} definitions .*: (`[^`]+`, ){{6}}\.\.\.\)$", bench.older_code(committed))
+    assert re.search(
+        rf"since then {len(here)} definitions .*: (`[^`]+`, ){{6}}\.\.\.\)$",
+        bench.older_code(committed),
+    )
 
 
 def test_how_a_record_is_kept_is_not_what_is_measured(committed, bench):
     names = bench.source_here()
-    assert {"ot.matching.match", "ot.native.c", "learning.losses.make_loss", "features.store.write_store"} <= set(names)
-    assert not [name for name in names if name.startswith(("experiments.", "records.", "viz.figures."))]
+    assert {
+        "ot.matching.match",
+        "ot.native.c",
+        "learning.losses.make_loss",
+        "features.store.write_store",
+    } <= set(names)
+    assert not [
+        name for name in names if name.startswith(("experiments.", "records.", "viz.figures."))
+    ]
 
 
 def test_the_processor_is_named(committed, bench):
@@ -112,6 +138,7 @@ def test_the_processor_is_named(committed, bench):
 
 
 # publishing
+
 
 @pytest.fixture
 def run(tmp_path, bench, monkeypatch):
@@ -157,18 +184,25 @@ def changed(path: Path, **environment) -> None:
     save_record(record, path)
 
 
-@pytest.mark.parametrize("commit, said", [
-    (40 * "a" + " with changes", "no commit holds"),
-    ("", "no git"),
-    (40 * "b", "another benchmark"),
-])
-def test_code_that_no_commit_holds_is_published_on_demand_only(run, places, bench, monkeypatch, commit, said):
+@pytest.mark.parametrize(
+    "commit, said",
+    [
+        (40 * "a" + " with changes", "no commit holds"),
+        ("", "no git"),
+        (40 * "b", "another benchmark"),
+    ],
+)
+def test_code_that_no_commit_holds_is_published_on_demand_only(
+    run, places, bench, monkeypatch, commit, said
+):
     changed(run, commit=commit)
     monkeypatch.setattr(bench, "code_at", {40 * "b": ["x = 2"]}.get)
     before = {path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=said):
         bench.publish(run.parents[2], "cpu", *places)
-    assert before == {path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()
+    }
     assert bench.publish(run.parents[2], "cpu", *places, dirty=True)[0].exists()
 
 
@@ -179,7 +213,9 @@ def test_a_commit_that_is_not_here_is_said(bench):
 
 def test_there_is_nothing_to_publish(tmp_path, places, bench):
     empty = tmp_path / "empty"
-    done = subprocess.run([sys.executable, BENCH, "--publish", "--out", empty], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, BENCH, "--publish", "--out", empty], capture_output=True, text=True
+    )
     assert done.returncode == 2 and "`python bench/bench.py` makes one" in done.stderr
     with pytest.raises(ValueError, match="bench.py --device cuda` makes one"):
         bench.publish(empty, "cuda", *places)

@@ -1,4 +1,5 @@
 "JupyterLab as `make lab` starts it, in a real browser: notebooks of the book are opened and run."
+
 import json
 import sys
 
@@ -15,8 +16,15 @@ from walk import ORDER, walk, walked  # noqa: E402
 def test_a_notebook_runs_in_jupyterlab(tmp_path):
     with lab(tmp_path) as address, browser_page() as page:
         run_in_lab(page, address, "42_plots.ipynb")
-        page.wait_for_function("document.querySelectorAll('.jp-OutputArea-output img').length >= 3", timeout=60_000)
-        assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]', has_text="Traceback").count() == 0
+        page.wait_for_function(
+            "document.querySelectorAll('.jp-OutputArea-output img').length >= 3", timeout=60_000
+        )
+        assert (
+            page.locator(
+                '[data-mime-type="application/vnd.jupyter.stderr"]', has_text="Traceback"
+            ).count()
+            == 0
+        )
         page.screenshot(path=SCREENSHOTS / "jupyterlab.png")
         assert not page.outside(address), page.outside(address)[:3]
 
@@ -28,9 +36,12 @@ def test_a_walk_tells_how_long_it_took_and_stops_where_a_cell_fails(tmp_path):
         assert found["cells"] > 10 and 0 < found["slowest"] <= found["seconds"] < 240
         path = tmp_path / "nbs" / "00_core.ipynb"
         notebook = json.loads(path.read_text())
-        notebook["cells"][3] |= dict(cell_type="code", source=["1 / 0"], outputs=[], execution_count=None)
+        notebook["cells"][3] |= dict(
+            cell_type="code", source=["1 / 0"], outputs=[], execution_count=None
+        )
         path.write_text(json.dumps(notebook))
-        with pytest.raises(RuntimeError, match="00_core: ZeroDivisionError"): walk(page, address, tmp_path / "nbs", "00_core")
+        with pytest.raises(RuntimeError, match="00_core: ZeroDivisionError"):
+            walk(page, address, tmp_path / "nbs", "00_core")
 
 
 def test_the_record_is_of_a_whole_walk():

@@ -1,4 +1,5 @@
 "The diml command, as a shell runs it."
+
 import os
 import subprocess
 import sys
@@ -10,10 +11,21 @@ DIML = str(Path(sys.executable).with_name("diml"))
 
 
 def diml(*words, **environment):
-    return subprocess.run([DIML, *words], capture_output=True, text=True, env=os.environ | environment)
+    return subprocess.run(
+        [DIML, *words], capture_output=True, text=True, env=os.environ | environment
+    )
 
 
-@pytest.mark.parametrize("words", (["--help"], ["data", "--help"], ["reproduce", "--help"], ["data", "fetch", "--help"], ["data", "show", "--help"]))
+@pytest.mark.parametrize(
+    "words",
+    (
+        ["--help"],
+        ["data", "--help"],
+        ["reproduce", "--help"],
+        ["data", "fetch", "--help"],
+        ["data", "show", "--help"],
+    ),
+)
 def test_help(words):
     done = diml(*words)
     assert done.returncode == 0 and "Usage" in done.stdout and not done.stderr
@@ -21,7 +33,11 @@ def test_help(words):
 
 def test_help_loads_nothing_heavy():
     "Asking for help is quick: no torch, pandas, matplotlib."
-    code = "import sys; sys.argv=['diml','--help']\nfrom diml_nb.cli import app\ntry: app()\nexcept SystemExit: pass\nprint(sorted({'torch','pandas','matplotlib','timm'} & set(sys.modules)))"
+    code = (
+        "import sys; sys.argv=['diml','--help']\nfrom diml_nb.cli import app\ntry: app()\nexcept"
+        " SystemExit: pass\nprint(sorted({'torch','pandas','matplotlib','timm'} &"
+        " set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().endswith("[]"), done.stdout[-300:]
 
@@ -33,19 +49,40 @@ def test_data():
 
 def test_data_that_was_not_fetched(tmp_path):
     done = diml("data", "list", DIML_DATA=str(tmp_path))
-    assert done.returncode == 0 and "[diml data fetch emoji_vendors]" in done.stdout and "inshop (files by hand)" in done.stdout and not done.stderr
+    assert (
+        done.returncode == 0
+        and "[diml data fetch emoji_vendors]" in done.stdout
+        and "inshop (files by hand)" in done.stdout
+        and not done.stderr
+    )
     done = diml("data", "verify", "emoji_vendors", DIML_DATA=str(tmp_path))
-    assert done.returncode == 2 and "`diml data fetch emoji_vendors`" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "`diml data fetch emoji_vendors`" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
     "words,message",
     [
         (["reproduce", "99_nothing"], "expected one of 01_test_time"),
-        (["reproduce", "01_test_time", "--preset", "huge"], "preset: expected one of smoke, quick, full"),
-        (["reproduce", "05_losses", "--param", "epochs"], "--param: expected NAME=VALUE, got 'epochs'"),
-        (["reproduce", "05_losses", "--param", "preset=full"], "--param: preset has an option of its own"),
-        (["reproduce", "05_losses", "--param", "colour=red"], "05_losses has no parameter colour; it has preset"),
+        (
+            ["reproduce", "01_test_time", "--preset", "huge"],
+            "preset: expected one of smoke, quick, full",
+        ),
+        (
+            ["reproduce", "05_losses", "--param", "epochs"],
+            "--param: expected NAME=VALUE, got 'epochs'",
+        ),
+        (
+            ["reproduce", "05_losses", "--param", "preset=full"],
+            "--param: preset has an option of its own",
+        ),
+        (
+            ["reproduce", "05_losses", "--param", "colour=red"],
+            "05_losses has no parameter colour; it has preset",
+        ),
         (["data", "verify", "birds"], "unknown data set 'birds'; known: emoji"),
         (["data", "verify", "cub"], "`diml data fetch cub` makes the set"),
         (["data", "show", "nowhere.csv"], "unknown data set 'nowhere.csv'"),

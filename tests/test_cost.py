@@ -1,16 +1,21 @@
 "09_cost at tiny sizes: what is a law of retrieval holds in every row."
+
 import pytest
 import torch
 
 from diml_nb.datasets.dataset import get_dataset
-from diml_nb.learning.embedding import EmbeddingInputs, extract_features, evaluate_retrieval, concatenate_features
-from diml_nb.retrieval.metrics import METRIC_NAMES
-from diml_nb.experiments.runner import find_record
-from diml_nb.records.record import decode_fixed_point
+from diml_nb.experiments.grid import expand_grid, pooled_table
 from diml_nb.experiments.pooling import PooledRecords
-from diml_nb.retrieval.metrics import mean_by_class
-from diml_nb.experiments.grid import pooled_table, expand_grid
+from diml_nb.experiments.runner import find_record
+from diml_nb.learning.embedding import (
+    EmbeddingInputs,
+    concatenate_features,
+    evaluate_retrieval,
+    extract_features,
+)
 from diml_nb.learning.trainer import load_trained
+from diml_nb.records.record import decode_fixed_point
+from diml_nb.retrieval.metrics import METRIC_NAMES, mean_by_class
 
 MAP = "mean_average_precision_at_r"
 
@@ -24,16 +29,24 @@ def smoke(smoke_of):
 def rows(out, kind):
     "Settings and results of one kind of row."
     record = find_record("09_cost", "smoke", results=out / "results")
-    return [({k: x for k, x in r["config"].items() if k != kind}, r["result"]) for r in record.rows if kind in r["config"]]
+    return [
+        ({k: x for k, x in r["config"].items() if k != kind}, r["result"])
+        for r in record.rows
+        if kind in r["config"]
+    ]
 
 
 @pytest.fixture
 def of(smoke):
     "The result of the usual setting with other values, for one kind of row."
-    usual = next(r for r in [find_record("09_cost", "smoke", results=smoke / "results")]).config["usual"]
+    usual = next(r for r in [find_record("09_cost", "smoke", results=smoke / "results")]).config[
+        "usual"
+    ]
+
     def get(kind, **other):
         (found,) = [result for config, result in rows(smoke, kind) if config == usual | other]
         return found
+
     return get
 
 
@@ -44,7 +57,14 @@ def embedded(smoke):
     network, backbone, *_ = load_trained(folder)
     test = get_dataset("emoji").subset("test")
     test = test.select(torch.isin(test.label_n, test.label_n.unique()[:8]))
-    return lambda grid: (concatenate_features(extract_features(network, EmbeddingInputs(test, backbone, True), torch.arange(len(test)), grid=grid)), test.label_n)
+    return lambda grid: (
+        concatenate_features(
+            extract_features(
+                network, EmbeddingInputs(test, backbone, True), torch.arange(len(test)), grid=grid
+            )
+        ),
+        test.label_n,
+    )
 
 
 def test_every_setting_is_measured_in_three_ways(smoke):
@@ -55,7 +75,8 @@ def test_every_setting_is_measured_in_three_ways(smoke):
     assert places == [c for c, _ in rows(smoke, "time")] == [c for c, _ in rows(smoke, "memory")]
     assert all(places.count(p) == 1 and p | dict(K=0, grid=usual["grid"]) in places for p in places)
     assert all(sum(p[k] != usual[k] for k in usual if k != "K" or p["K"]) <= 1 for p in places)
-    for axis, values in record.config["axes"].items(): assert all(usual | {axis: value} in places for value in values)
+    for axis, values in record.config["axes"].items():
+        assert all(usual | {axis: value} in places for value in values)
     assert (smoke / "figures" / "09_cost-emoji.png").stat().st_size > 10_000
 
 
@@ -69,13 +90,21 @@ def test_rows_are_what_evaluate_finds(of, embedded):
 
 
 def test_one_cell_is_the_whole(of):
-    "The plan of two single cells has no choice, and their cosine is that of the images: no place changes."
-    assert of("accuracy", grid=1)["by_class"] == of("accuracy", K=0)["by_class"] != of("accuracy", grid=4)["by_class"]
+    """The plan of two single cells has no choice, and their cosine is that of the images: no place
+    changes."""
+    assert (
+        of("accuracy", grid=1)["by_class"]
+        == of("accuracy", K=0)["by_class"]
+        != of("accuracy", grid=4)["by_class"]
+    )
 
 
 def test_no_class_is_harder_among_fewer(of):
-    "Classes stay whole, so a smaller gallery only lacks wrong images; and every class is asked in it."
-    few, all_ = (decode_fixed_point(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1))
+    """Classes stay whole, so a smaller gallery only lacks wrong images; and every class is asked in
+    it."""
+    few, all_ = (
+        decode_fixed_point(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1)
+    )
     assert len(few) == len(all_) == 8 and (few >= all_).all() and (few > all_).any()
     few, all_ = (of("memory", parts=parts)["images"] for parts in (2, 1))
     assert few < all_ and abs(2 * few - all_) <= 8
@@ -84,17 +113,28 @@ def test_no_class_is_harder_among_fewer(of):
 def test_bytes_are_those_of_the_features(of, embedded):
     for grid in (1, 2, 4):
         x, label_n = embedded(grid)
-        found, size = of("memory", grid=grid), sum(t.nbytes for t in (x.local_bcn, x.norm_bn, x.global_bc))
-        assert found["images"] == len(x) == len(label_n) and found["gallery_bytes"] == size == len(x) * found["image_bytes"]
+        found, size = (
+            of("memory", grid=grid),
+            sum(t.nbytes for t in (x.local_bcn, x.norm_bn, x.global_bc)),
+        )
+        assert (
+            found["images"] == len(x) == len(label_n)
+            and found["gallery_bytes"] == size == len(x) * found["image_bytes"]
+        )
     assert of("memory", K=0)["gallery_bytes"] == x.global_bc.nbytes
 
 
 def test_times_are_of_what_they_say(smoke):
     "In order, and nothing is re-ranked where there is no shortlist."
     for config, result in rows(smoke, "time"):
-        for name in ("usual_ms", "search_ms", "rerank_ms", "times"): assert 0 <= result[name]["low"] <= result[name]["median"] <= result[name]["high"]
+        for name in ("usual_ms", "search_ms", "rerank_ms", "times"):
+            assert 0 <= result[name]["low"] <= result[name]["median"] <= result[name]["high"]
         assert result["usual_ms"]["low"] > 0 and result["search_ms"]["low"] > 0
-        assert result["rerank_ms"]["median"] > 1e-4 if config["K"] else result["rerank_ms"]["high"] < 1e-3
+        assert (
+            result["rerank_ms"]["median"] > 1e-4
+            if config["K"]
+            else result["rerank_ms"]["high"] < 1e-3
+        )
 
 
 def test_pooled_reads_it(smoke):
@@ -102,7 +142,9 @@ def test_pooled_reads_it(smoke):
     pooled = PooledRecords([find_record("09_cost", "smoke", results=smoke / "results")])
     measured = [config for config in pooled.rows if "accuracy" in config]
     assert len(measured) == len(rows(smoke, "accuracy"))
-    assert len(pooled.rows) == len(pooled_table(pooled)) == len(measured) + 1  # and the untrained network
+    assert (
+        len(pooled.rows) == len(pooled_table(pooled)) == len(measured) + 1
+    )  # and the untrained network
     for config in measured:
         base = config | dict(accuracy="cosine", K=0, grid=4)
         for name in METRIC_NAMES:
@@ -111,4 +153,6 @@ def test_pooled_reads_it(smoke):
 
 
 def test_the_sweep_runs_it_once_for_each_large_set():
-    assert expand_grid("full", ["09_cost"]) == [("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes")]
+    assert expand_grid("full", ["09_cost"]) == [
+        ("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes")
+    ]

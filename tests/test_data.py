@@ -1,319 +1,543 @@
 "The embedded images: counts, checksums, split; image sets, tables and folders of one's own, and what is wrong with them."
+
 import shutil
 from collections import Counter
 from dataclasses import replace
-import numpy as np, pandas as pd, pytest, torch
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
 from PIL import Image
+
 from diml_nb._internal.core import data_dir
-from diml_nb.datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset, load_csv, load_folder, contact_sheet, verify_dataset
+from diml_nb.datasets.dataset import (
+    DATASETS,
+    ImageDataset,
+    check_images,
+    contact_sheet,
+    get_dataset,
+    load_csv,
+    load_folder,
+    verify_dataset,
+)
 from diml_nb.features.backbones import load_image
 
-FOLDER = data_dir()/'emoji'
+FOLDER = data_dir() / "emoji"
 
 
 @pytest.fixture
 def copy(tmp_path):
     "A root folder of its own with a copy of the embedded set."
-    shutil.copytree(FOLDER, tmp_path/'root'/'emoji')
-    return tmp_path/'root'
+    shutil.copytree(FOLDER, tmp_path / "root" / "emoji")
+    return tmp_path / "root"
 
 
 # the set as it is committed
 
+
 def test_counts():
     emoji = get_dataset()
     assert (len(emoji), len(emoji.classes), len(set(emoji.paths))) == (592, 100, 592)
-    assert emoji.label_n.dtype == torch.int64 and set(emoji.label_n.bincount(minlength=100).tolist()) == {5, 6}
+    assert emoji.label_n.dtype == torch.int64 and set(
+        emoji.label_n.bincount(minlength=100).tolist()
+    ) == {5, 6}
     assert Counter(p.stem for p in emoji.paths) == {
-        'noto': 100, 'noto-v1': 99, 'fluent-emoji': 100, 'fxemoji': 95, 'twemoji': 100, 'emojione': 98}
-    assert all(emoji.classes[label] == p.parent.name for label, p in zip(emoji.label_n, emoji.paths))
+        "noto": 100,
+        "noto-v1": 99,
+        "fluent-emoji": 100,
+        "fxemoji": 95,
+        "twemoji": 100,
+        "emojione": 98,
+    }
+    assert all(
+        emoji.classes[label] == p.parent.name for label, p in zip(emoji.label_n, emoji.paths)
+    )
 
 
 def test_folder_holds_what_is_listed():
-    listed = set(pd.read_csv(FOLDER/'images.csv').path)
-    assert {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob('*.png')} == listed
-    assert sum(p.stat().st_size for p in FOLDER.rglob('*') if p.is_file()) < 2e6
+    listed = set(pd.read_csv(FOLDER / "images.csv").path)
+    assert {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.png")} == listed
+    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 2e6
 
 
 def test_images():
     pictures = []
     for path in get_dataset().paths:
-        image = Image.open(path).convert('RGBA')
-        low, high = image.getchannel('A').getextrema()
+        image = Image.open(path).convert("RGBA")
+        low, high = image.getchannel("A").getextrema()
         assert image.size == (128, 128) and high > 250, path
         pictures.append((low, image.tobytes()))
-    assert len({pixels for _, pixels in pictures}) == 592      # no picture twice
-    assert sum(low == 0 for low, _ in pictures) > 550          # alpha is kept; a few drawings fill their square
+    assert len({pixels for _, pixels in pictures}) == 592  # no picture twice
+    assert (
+        sum(low == 0 for low, _ in pictures) > 550
+    )  # alpha is kept; a few drawings fill their square
 
 
-def test_checksums(): assert verify_dataset() == 592 and get_dataset().hash == DATASETS['emoji'].hash
+def test_checksums():
+    assert verify_dataset() == 592 and get_dataset().hash == DATASETS["emoji"].hash
 
 
 def test_attribution():
-    rows = pd.read_csv(FOLDER/'images.csv', keep_default_na=False)
-    assert not (rows == '').any().any()
-    assert set(rows.licence) == {'Apache-2.0', 'MIT', 'CC-BY-4.0'}
-    readme = (FOLDER/'README.md').read_text()
+    rows = pd.read_csv(FOLDER / "images.csv", keep_default_na=False)
+    assert not (rows == "").any().any()
+    assert set(rows.licence) == {"Apache-2.0", "MIT", "CC-BY-4.0"}
+    readme = (FOLDER / "README.md").read_text()
     assert all(author in readme for author in rows.author.unique())
 
 
 def test_split_by_class():
     emoji = get_dataset()
-    train, test = emoji.subset('train'), emoji.subset('test')
+    train, test = emoji.subset("train"), emoji.subset("test")
     a, b = set(train.label_n.tolist()), set(test.label_n.tolist())
     assert not a & b and len(a) >= 45 and len(b) >= 45 and len(a | b) == 100
     assert len(train) + len(test) == len(emoji)
     assert all(test.classes[label] == p.parent.name for label, p in zip(test.label_n, test.paths))
-    halves = pd.read_csv(FOLDER/'classes.csv').groupby(['category', 'split']).size().unstack()
+    halves = pd.read_csv(FOLDER / "classes.csv").groupby(["category", "split"]).size().unstack()
     assert (halves.train == halves.test).all()
 
 
 def test_classes_are_single_emoji():
-    table = pd.read_csv(FOLDER/'classes.csv')
-    assert table['class'].is_unique and table.code_point.is_unique
-    assert table.code_point.str.fullmatch('U[+][0-9A-F]{4,5}').all()
+    table = pd.read_csv(FOLDER / "classes.csv")
+    assert table["class"].is_unique and table.code_point.is_unique
+    assert table.code_point.str.fullmatch("U[+][0-9A-F]{4,5}").all()
     number = table.code_point.str[2:].map(lambda digits: int(digits, 16))
-    assert not number.between(0x1F1E6, 0x1F1FF).any() and not number.between(0x1F3FB, 0x1F3FF).any()   # flags, skin tones
+    assert (
+        not number.between(0x1F1E6, 0x1F1FF).any() and not number.between(0x1F3FB, 0x1F3FF).any()
+    )  # flags, skin tones
 
 
 # ImageDataset
 
+
 def test_hash_does_not_depend_on_the_place(copy):
     assert get_dataset(root=copy).hash == get_dataset().hash
-    assert get_dataset(root=copy).subset('test').hash == get_dataset().subset('test').hash != get_dataset().hash
+    assert (
+        get_dataset(root=copy).subset("test").hash
+        == get_dataset().subset("test").hash
+        != get_dataset().hash
+    )
 
 
 def test_hash_sees_every_part(tmp_path):
-    def made(first=b'1', label=(0, 1), split=('train', 'test'), name='b'):
-        folder = tmp_path/f'{len(list(tmp_path.iterdir()))}'
+    def made(first=b"1", label=(0, 1), split=("train", "test"), name="b"):
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        for file, content in ((f'{name}.png', first), ('c.png', b'2')): (folder/file).write_bytes(content)
-        return ImageDataset('x', (folder/f'{name}.png', folder/'c.png'), torch.tensor(label), ('p', 'q'), split).hash
+        for file, content in ((f"{name}.png", first), ("c.png", b"2")):
+            (folder / file).write_bytes(content)
+        return ImageDataset(
+            "x", (folder / f"{name}.png", folder / "c.png"), torch.tensor(label), ("p", "q"), split
+        ).hash
+
     assert made() == made()
-    assert len({made(), made(first=b'3'), made(label=(1, 0)), made(split=('test', 'train')), made(name='d')}) == 5
+    assert (
+        len(
+            {
+                made(),
+                made(first=b"3"),
+                made(label=(1, 0)),
+                made(split=("test", "train")),
+                made(name="d"),
+            }
+        )
+        == 5
+    )
 
 
 def test_hash_sees_numbers_and_files_of_extra_but_no_texts(tmp_path):
     images = get_dataset().select([0, 1])
-    for n in (1, 2): (tmp_path/f'{n}.png').write_bytes(b'%d' % n)
-    masks = [replace(images, metadata={'mask': (tmp_path/f'{a}.png', tmp_path/f'{b}.png')}).hash for a, b in ((1, 2), (2, 1))]
-    boxes = [replace(images, metadata={'box': torch.full((2, 4), x)}).hash for x in (1., 2.)]
+    for n in (1, 2):
+        (tmp_path / f"{n}.png").write_bytes(b"%d" % n)
+    masks = [
+        replace(images, metadata={"mask": (tmp_path / f"{a}.png", tmp_path / f"{b}.png")}).hash
+        for a, b in ((1, 2), (2, 1))
+    ]
+    boxes = [replace(images, metadata={"box": torch.full((2, 4), x)}).hash for x in (1.0, 2.0)]
     assert len({images.hash, *masks, *boxes}) == 5
-    assert replace(images, metadata={'licence': ('MIT', 'MIT')}).hash == images.hash
+    assert replace(images, metadata={"licence": ("MIT", "MIT")}).hash == images.hash
 
 
 def test_take_keeps_all_in_step():
-    images = replace(get_dataset(), metadata={'row': torch.arange(592.), 'name': tuple(p.stem for p in get_dataset().paths)})
+    images = replace(
+        get_dataset(),
+        metadata={"row": torch.arange(592.0), "name": tuple(p.stem for p in get_dataset().paths)},
+    )
     some = images.select(torch.tensor([5, 300, 2]))
-    assert [some[i].path for i in range(3)] == [images.paths[n] for n in (5, 300, 2)] and some.classes == images.classes
-    assert [float(some[i].metadata['row']) for i in range(3)] == [5, 300, 2] and some[1].metadata['name'] == images.paths[300].stem
-    assert images.subset('test').metadata['row'].tolist() == [n for n, s in enumerate(images.split_n) if s == 'test']
+    assert [some[i].path for i in range(3)] == [
+        images.paths[n] for n in (5, 300, 2)
+    ] and some.classes == images.classes
+    assert [float(some[i].metadata["row"]) for i in range(3)] == [5, 300, 2] and some[1].metadata[
+        "name"
+    ] == images.paths[300].stem
+    assert images.subset("test").metadata["row"].tolist() == [
+        n for n, s in enumerate(images.split_n) if s == "test"
+    ]
 
 
 def test_take_a_mask():
     images = get_dataset()
     some = images.select(images.label_n == 3)
-    assert len(some) == len(some.label_n) == 6 and set(some.label_n.tolist()) == {3} and {p.parent.name for p in some.paths} == {images.classes[3]}
+    assert (
+        len(some) == len(some.label_n) == 6
+        and set(some.label_n.tolist()) == {3}
+        and {p.parent.name for p in some.paths} == {images.classes[3]}
+    )
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match="no split 'val'.*test.*train"): get_dataset().subset('val')
+    with pytest.raises(ValueError, match="no split 'val'.*test.*train"):
+        get_dataset().subset("val")
 
 
 # faults of a named set
 
+
 def test_unknown_name():
     for call in (get_dataset, verify_dataset):
-        with pytest.raises(ValueError, match='known: emoji.*your own images'): call('birds')
+        with pytest.raises(ValueError, match="known: emoji.*your own images"):
+            call("birds")
 
 
-@pytest.mark.parametrize('name', DATASETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_missing_set_says_how_to_get_it(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=f'{name}/images.csv.*is missing') as error: get_dataset(name, root=tmp_path)
-    assert ('git checkout' if name == 'emoji' else f'`diml data fetch {name}`') in str(error.value)
+    with pytest.raises(FileNotFoundError, match=f"{name}/images.csv.*is missing") as error:
+        get_dataset(name, root=tmp_path)
+    assert ("git checkout" if name == "emoji" else f"`diml data fetch {name}`") in str(error.value)
 
 
 def test_missing_image_is_named(copy):
-    (copy/'emoji'/'owl'/'noto.png').unlink()
+    (copy / "emoji" / "owl" / "noto.png").unlink()
     for call in (get_dataset, verify_dataset):
-        with pytest.raises(FileNotFoundError, match='1 of 592.*owl/noto.png'): call(root=copy)
+        with pytest.raises(FileNotFoundError, match="1 of 592.*owl/noto.png"):
+            call(root=copy)
 
 
 def test_tampered_image_is_named(copy):
-    path = copy/'emoji'/'bus'/'twemoji.png'
-    path.write_bytes(path.read_bytes()[:-1] + b'x')
-    with pytest.raises(ValueError, match='1 of 592.*bus/twemoji.png'): verify_dataset(root=copy)
+    path = copy / "emoji" / "bus" / "twemoji.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="1 of 592.*bus/twemoji.png"):
+        verify_dataset(root=copy)
 
 
 def test_a_shortened_or_relabelled_table_is_noticed(copy):
-    table = copy/'emoji'/'images.csv'
+    table = copy / "emoji" / "images.csv"
     rows = table.read_text().splitlines(keepends=True)
-    table.write_text(''.join(rows[:101]))
-    with pytest.raises(ValueError, match="emoji: expected .images, classes. .*296, 50.*got"): verify_dataset(root=copy)
-    first = rows[1].split(',')
-    table.write_text(''.join([rows[0], ','.join([first[0], 'bus', *first[2:]]), *rows[2:]]))   # an ant that is called a bus
-    with pytest.raises(ValueError, match='emoji differs from the set of the records .hash .*--fresh'): verify_dataset(root=copy)
+    table.write_text("".join(rows[:101]))
+    with pytest.raises(ValueError, match="emoji: expected .images, classes. .*296, 50.*got"):
+        verify_dataset(root=copy)
+    first = rows[1].split(",")
+    table.write_text(
+        "".join([rows[0], ",".join([first[0], "bus", *first[2:]]), *rows[2:]])
+    )  # an ant that is called a bus
+    with pytest.raises(
+        ValueError, match="emoji differs from the set of the records .hash .*--fresh"
+    ):
+        verify_dataset(root=copy)
 
 
 def test_sources_are_complete():
     for name, source in DATASETS.items():
         assert source.title and source.licence and source.split and source.counts, name
         for file in source.files:
-            assert '/' not in file.name and (file.checksum.startswith(('sha256:', 'md5:')) or not file.places), (name, file)
-    assert sum(n for n, _ in DATASETS['emoji_vendors'].counts.values()) >= 8000 and sum(c for _, c in DATASETS['emoji_vendors'].counts.values()) >= 1111
-    assert {name: s.counts for name, s in DATASETS.items() if name in ('cub', 'cars', 'sop', 'inshop')} == {
-        'cub': {'train': (5864, 100), 'test': (5924, 100)}, 'cars': {'train': (8054, 98), 'test': (8131, 98)},
-        'sop': {'train': (59551, 11318), 'test': (60502, 11316)}, 'inshop': {'train': (25882, 3997), 'query': (14218, 3985), 'gallery': (12612, 3985)}}
+            assert "/" not in file.name and (
+                file.checksum.startswith(("sha256:", "md5:")) or not file.places
+            ), (name, file)
+    assert (
+        sum(n for n, _ in DATASETS["emoji_vendors"].counts.values()) >= 8000
+        and sum(c for _, c in DATASETS["emoji_vendors"].counts.values()) >= 1111
+    )
+    assert {
+        name: s.counts for name, s in DATASETS.items() if name in ("cub", "cars", "sop", "inshop")
+    } == {
+        "cub": {"train": (5864, 100), "test": (5924, 100)},
+        "cars": {"train": (8054, 98), "test": (8131, 98)},
+        "sop": {"train": (59551, 11318), "test": (60502, 11316)},
+        "inshop": {"train": (25882, 3997), "query": (14218, 3985), "gallery": (12612, 3985)},
+    }
 
 
 # images of one's own
 
-def save(path, mode='RGB', size=(20, 10), colour=None, **options):
+
+def save(path, mode="RGB", size=(20, 10), colour=None, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour or 0).save(path, **options)
     return path
 
 
-@pytest.mark.parametrize('mode,colour,suffix,expected', [
-    ('L', 100, 'png', (100, 100, 100)), ('1', 1, 'png', (255, 255, 255)), ('LA', (50, 255), 'png', (50, 50, 50)), ('RGBA', (9, 9, 9, 0), 'png', (255, 255, 255)),
-    ('P', 0, 'gif', (0, 0, 0)), ('CMYK', (0, 0, 0, 255), 'jpg', (0, 0, 0)), ('I;16', 51400, 'png', (200, 200, 200)), ('I;16', 25700, 'tiff', (100, 100, 100)), ('I;16', 25700, 'pgm', (100, 100, 100))])
+@pytest.mark.parametrize(
+    "mode,colour,suffix,expected",
+    [
+        ("L", 100, "png", (100, 100, 100)),
+        ("1", 1, "png", (255, 255, 255)),
+        ("LA", (50, 255), "png", (50, 50, 50)),
+        ("RGBA", (9, 9, 9, 0), "png", (255, 255, 255)),
+        ("P", 0, "gif", (0, 0, 0)),
+        ("CMYK", (0, 0, 0, 255), "jpg", (0, 0, 0)),
+        ("I;16", 51400, "png", (200, 200, 200)),
+        ("I;16", 25700, "tiff", (100, 100, 100)),
+        ("I;16", 25700, "pgm", (100, 100, 100)),
+    ],
+)
 def test_modes_come_out_as_rgb(tmp_path, mode, colour, suffix, expected):
-    image = load_image(save(tmp_path/f'x.{suffix}', mode, colour=colour))
-    assert image.mode == 'RGB' and image.size == (20, 10) and image.getpixel((3, 3)) == pytest.approx(expected, abs=3)
+    image = load_image(save(tmp_path / f"x.{suffix}", mode, colour=colour))
+    assert (
+        image.mode == "RGB"
+        and image.size == (20, 10)
+        and image.getpixel((3, 3)) == pytest.approx(expected, abs=3)
+    )
 
 
-@pytest.mark.parametrize('orientation,size,corner', [(1, (20, 10), 'red'), (3, (20, 10), 'blue'), (6, (10, 20), 'red'), (8, (10, 20), 'blue')])
+@pytest.mark.parametrize(
+    "orientation,size,corner",
+    [(1, (20, 10), "red"), (3, (20, 10), "blue"), (6, (10, 20), "red"), (8, (10, 20), "blue")],
+)
 def test_exif_turns(tmp_path, orientation, size, corner):
-    "The left half of the file is red, the right half blue; which colour is at the top left once it is turned?"
-    image, exif = Image.new('RGB', (20, 10), 'blue'), Image.Exif()
-    image.paste('red', (0, 0, 10, 10))
+    """The left half of the file is red, the right half blue; which colour is at the top left once
+    it is turned?"""
+    image, exif = Image.new("RGB", (20, 10), "blue"), Image.Exif()
+    image.paste("red", (0, 0, 10, 10))
     exif[0x0112] = orientation
-    image.save(tmp_path/'x.png', exif=exif)
-    turned = load_image(tmp_path/'x.png')
+    image.save(tmp_path / "x.png", exif=exif)
+    turned = load_image(tmp_path / "x.png")
     r, _, b = turned.getpixel((0, 0))
-    assert turned.size == size and ('red' if r > b else 'blue') == corner
+    assert turned.size == size and ("red" if r > b else "blue") == corner
 
 
 def test_what_has_no_one_meaning_is_refused_by_name(tmp_path):
-    frames = [Image.new('L', (8, 8), c) for c in (0, 200)]
-    for name in ('film.gif', 'film.png', 'film.webp', 'pages.tiff'): frames[0].save(tmp_path/name, save_all=True, append_images=frames[1:])
-    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path/'float.tiff')
-    (tmp_path/'empty.jpg').write_bytes(b''), (tmp_path/'page.jpg').write_text('<html>log in</html>')
-    whole = save(tmp_path/'whole.png', size=(300, 300), colour='tan')
-    save(tmp_path/'cut.jpg', size=(300, 300)), (tmp_path/'cut.jpg').write_bytes((tmp_path/'cut.jpg').read_bytes()[:-400])
+    frames = [Image.new("L", (8, 8), c) for c in (0, 200)]
+    for name in ("film.gif", "film.png", "film.webp", "pages.tiff"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tiff")
+    (
+        (tmp_path / "empty.jpg").write_bytes(b""),
+        (tmp_path / "page.jpg").write_text("<html>log in</html>"),
+    )
+    whole = save(tmp_path / "whole.png", size=(300, 300), colour="tan")
+    (
+        save(tmp_path / "cut.jpg", size=(300, 300)),
+        (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-400]),
+    )
     bad = sorted(set(tmp_path.iterdir()) - {whole})
-    with pytest.raises(ValueError) as error: check_images([whole, *bad])
+    with pytest.raises(ValueError) as error:
+        check_images([whole, *bad])
     lines = str(error.value).splitlines()
-    assert lines[0] == '8 of 9 images cannot be used:' and len(lines) == 9 and all(str(p) in str(error.value) for p in bad)
-    assert 'film.gif: it has 2 frames' in str(error.value) and 'mode F' in str(error.value)
+    assert (
+        lines[0] == "8 of 9 images cannot be used:"
+        and len(lines) == 9
+        and all(str(p) in str(error.value) for p in bad)
+    )
+    assert "film.gif: it has 2 frames" in str(error.value) and "mode F" in str(error.value)
 
 
 def test_an_mpo_is_a_photograph(tmp_path):
-    Image.new('RGB', (8, 8), 'red').save(tmp_path/'x.mpo', save_all=True, append_images=[Image.new('RGB', (8, 8))])
-    assert load_image(tmp_path/'x.mpo').getpixel((4, 4))[0] > 250
+    Image.new("RGB", (8, 8), "red").save(
+        tmp_path / "x.mpo", save_all=True, append_images=[Image.new("RGB", (8, 8))]
+    )
+    assert load_image(tmp_path / "x.mpo").getpixel((4, 4))[0] > 250
 
 
 def test_folder_per_class(tmp_path):
-    for c in ('kite', 'auk', 'emu', 'jay'): [save(tmp_path/c/f'{n}.jpg') for n in (1, 2)]
-    (tmp_path/'auk'/'.hidden.jpg').write_text('x'), (tmp_path/'notes.txt').write_text('x'), (tmp_path/'jay'/'Thumbs.db').write_text('x')
+    for c in ("kite", "auk", "emu", "jay"):
+        [save(tmp_path / c / f"{n}.jpg") for n in (1, 2)]
+    (
+        (tmp_path / "auk" / ".hidden.jpg").write_text("x"),
+        (tmp_path / "notes.txt").write_text("x"),
+        (tmp_path / "jay" / "Thumbs.db").write_text("x"),
+    )
     images = get_dataset(str(tmp_path))
-    assert images.classes == ('auk', 'emu', 'jay', 'kite') and len(images) == 8 and images.name == tmp_path.name
-    assert [images.classes[c] for c in images.subset('train').label_n.unique()] == ['auk', 'emu']
+    assert (
+        images.classes == ("auk", "emu", "jay", "kite")
+        and len(images) == 8
+        and images.name == tmp_path.name
+    )
+    assert [images.classes[c] for c in images.subset("train").label_n.unique()] == ["auk", "emu"]
     assert verify_dataset(str(tmp_path)) == 8
 
 
 def test_folder_with_halves(tmp_path):
-    for path in ('train/auk/1.png', 'train/emu/deep/1.PNG', 'test/jay/1.png'): save(tmp_path/path, format='PNG')
+    for path in ("train/auk/1.png", "train/emu/deep/1.PNG", "test/jay/1.png"):
+        save(tmp_path / path, format="PNG")
     images = load_folder(tmp_path)
-    assert images.split_n == ('test', 'train', 'train') and images.classes == ('auk', 'emu', 'jay') and images.subset('test')[0].path.parent.name == 'jay'
+    assert (
+        images.split_n == ("test", "train", "train")
+        and images.classes == ("auk", "emu", "jay")
+        and images.subset("test")[0].path.parent.name == "jay"
+    )
 
 
 def test_folders_of_splits_and_links(tmp_path):
-    for path in ('Train/auk/1.png', 'val/emu/1.png', 'TEST/jay/1.png'): save(tmp_path/'own'/path, format='PNG')
-    save(tmp_path/'elsewhere'/'1.png')
-    (tmp_path/'own'/'val'/'kite').symlink_to(tmp_path/'elsewhere')
-    images = load_folder(tmp_path/'own')
-    assert sorted(images.split_n) == ['test', 'train', 'val', 'val'] and images.classes == ('auk', 'emu', 'jay', 'kite')
-    save(tmp_path/'own'/'more'/'owl'/'1.png')
-    with pytest.raises(ValueError, match='folders of splits .* beside others .more.'): load_folder(tmp_path/'own')
+    for path in ("Train/auk/1.png", "val/emu/1.png", "TEST/jay/1.png"):
+        save(tmp_path / "own" / path, format="PNG")
+    save(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "own" / "val" / "kite").symlink_to(tmp_path / "elsewhere")
+    images = load_folder(tmp_path / "own")
+    assert sorted(images.split_n) == ["test", "train", "val", "val"] and images.classes == (
+        "auk",
+        "emu",
+        "jay",
+        "kite",
+    )
+    save(tmp_path / "own" / "more" / "owl" / "1.png")
+    with pytest.raises(ValueError, match="folders of splits .* beside others .more."):
+        load_folder(tmp_path / "own")
 
 
 def test_a_folder_with_a_table_is_that_table(tmp_path):
-    save(tmp_path/'masks'/'1.png'), save(tmp_path/'a'/'1.png'), save(tmp_path/'b'/'1.png')
-    (tmp_path/'images.csv').write_text('path,label,split,mask\na/1.png,a,train,masks/1.png\nb/1.png,b,test,masks/1.png\n')
+    (
+        save(tmp_path / "masks" / "1.png"),
+        save(tmp_path / "a" / "1.png"),
+        save(tmp_path / "b" / "1.png"),
+    )
+    (tmp_path / "images.csv").write_text(
+        "path,label,split,mask\na/1.png,a,train,masks/1.png\nb/1.png,b,test,masks/1.png\n"
+    )
     images = load_folder(tmp_path)
-    assert images.classes == ('a', 'b') and images[1].metadata['mask'] == tmp_path/'masks'/'1.png'
-    (tmp_path/'masks'/'1.png').unlink()
-    with pytest.raises(FileNotFoundError, match='masks/1.png'): load_folder(tmp_path)
+    assert (
+        images.classes == ("a", "b") and images[1].metadata["mask"] == tmp_path / "masks" / "1.png"
+    )
+    (tmp_path / "masks" / "1.png").unlink()
+    with pytest.raises(FileNotFoundError, match="masks/1.png"):
+        load_folder(tmp_path)
 
 
-@pytest.mark.parametrize('files,message', [
-    ([], 'holds no image'), (['a.png', 'b/1.png'], '1 images in .* lie in no folder of a class: a.png'), (['a/1.png'], 'at least two classes'),
-    (['a/1.png', 'b/1.heic'], '1 of 2 images cannot be used.*1.heic')])
+@pytest.mark.parametrize(
+    "files,message",
+    [
+        ([], "holds no image"),
+        (["a.png", "b/1.png"], "1 images in .* lie in no folder of a class: a.png"),
+        (["a/1.png"], "at least two classes"),
+        (["a/1.png", "b/1.heic"], "1 of 2 images cannot be used.*1.heic"),
+    ],
+)
 def test_folder_faults(tmp_path, files, message):
-    for f in files: save(tmp_path/f, format='PNG') if f.endswith('png') else (save(tmp_path/f, format='PNG'), (tmp_path/f).write_bytes(b'ftypheic'))
-    with pytest.raises(ValueError, match='(?s)' + message): load_folder(tmp_path)
+    for f in files:
+        (
+            save(tmp_path / f, format="PNG")
+            if f.endswith("png")
+            else (
+                save(tmp_path / f, format="PNG"),
+                (tmp_path / f).write_bytes(b"ftypheic"),
+            )
+        )
+    with pytest.raises(ValueError, match="(?s)" + message):
+        load_folder(tmp_path)
 
 
-@pytest.mark.parametrize('text,message', [
-    ('', 'not a CSV table'), ('path,class\n1.png,a\n', 'no column label, only path, class'), ('path,label\n', 'lists no image'), ('path,label\n1.png,\n', 'label is empty in line 2'),
-    ('path,label,split\n1.png,a,train\n1.png,b,test\n', '1 paths stand there twice: 1.png'), ('path,label,box\n1.png,a,1 2 3\n2.png,b,1 2 3 4\n', 'column box must hold numbers'),
-    ('path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n', 'column box must hold numbers'), ('path,label\n1.png,a\n2.png,a\n', 'at least two classes'),
-    ('path,label\n1.png,a,\n2.png,b,\n', 'not a CSV table'), ('path,label\nx,1.png,a\ny,2.png,b\n', 'not a CSV table'), ('path,label\n1.png,a\n\n./1.png,b\n', 'twice: ./1.png'),
-    ('path,label,box\n1.png,a,1 2 3 nan\n2.png,b,1 2 3 4\n', 'some are not finite'), ('path,label,mask\n1.png,a,\n2.png,b,1.png\n', 'mask is empty in line 2'),
-    ('path,label\n\n1.png,a\n2.png,\n', 'label is empty in line 4')])
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("", "not a CSV table"),
+        ("path,class\n1.png,a\n", "no column label, only path, class"),
+        ("path,label\n", "lists no image"),
+        ("path,label\n1.png,\n", "label is empty in line 2"),
+        ("path,label,split\n1.png,a,train\n1.png,b,test\n", "1 paths stand there twice: 1.png"),
+        ("path,label,box\n1.png,a,1 2 3\n2.png,b,1 2 3 4\n", "column box must hold numbers"),
+        ("path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n", "column box must hold numbers"),
+        ("path,label\n1.png,a\n2.png,a\n", "at least two classes"),
+        ("path,label\n1.png,a,\n2.png,b,\n", "not a CSV table"),
+        ("path,label\nx,1.png,a\ny,2.png,b\n", "not a CSV table"),
+        ("path,label\n1.png,a\n\n./1.png,b\n", "twice: ./1.png"),
+        ("path,label,box\n1.png,a,1 2 3 nan\n2.png,b,1 2 3 4\n", "some are not finite"),
+        ("path,label,mask\n1.png,a,\n2.png,b,1.png\n", "mask is empty in line 2"),
+        ("path,label\n\n1.png,a\n2.png,\n", "label is empty in line 4"),
+    ],
+)
 def test_table_faults(tmp_path, text, message):
-    for n in (1, 2): save(tmp_path/f'{n}.png')
-    (tmp_path/'t.csv').write_text(text)
-    with pytest.raises(ValueError, match=message): load_csv(tmp_path/'t.csv')
+    for n in (1, 2):
+        save(tmp_path / f"{n}.png")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_csv(tmp_path / "t.csv")
 
 
 def test_table_names_missing_images(tmp_path):
-    save(tmp_path/'1.png')
-    (tmp_path/'t.csv').write_text('path,label\n1.png,a\n2.png,b\n3.png,b\n')
-    with pytest.raises(FileNotFoundError, match='2 of 3 images.*2.png, 3.png'): get_dataset(str(tmp_path/'t.csv'))
+    save(tmp_path / "1.png")
+    (tmp_path / "t.csv").write_text("path,label\n1.png,a\n2.png,b\n3.png,b\n")
+    with pytest.raises(FileNotFoundError, match="2 of 3 images.*2.png, 3.png"):
+        get_dataset(str(tmp_path / "t.csv"))
 
 
 def test_a_table_with_checksums_of_ones_own(tmp_path):
     from diml_nb._internal.core import sha256
-    for n in (1, 2): save(tmp_path/f'{n}.png', colour=(n, n, n))
-    (tmp_path/'t.csv').write_text('path,label,sha256\n' + ''.join(f'{n}.png,{n},{sha256(tmp_path/f"{n}.png")}\n' for n in (1, 2)))
-    assert verify_dataset(str(tmp_path/'t.csv')) == 2
-    save(tmp_path/'2.png', colour=(9, 9, 9))
-    with pytest.raises(ValueError, match='1 of 2 images .* differ from their checksum: 2.png'): verify_dataset(str(tmp_path/'t.csv'))
+
+    for n in (1, 2):
+        save(tmp_path / f"{n}.png", colour=(n, n, n))
+    (tmp_path / "t.csv").write_text(
+        "path,label,sha256\n"
+        + "".join(f"{n}.png,{n},{sha256(tmp_path / f'{n}.png')}\n" for n in (1, 2))
+    )
+    assert verify_dataset(str(tmp_path / "t.csv")) == 2
+    save(tmp_path / "2.png", colour=(9, 9, 9))
+    with pytest.raises(ValueError, match="1 of 2 images .* differ from their checksum: 2.png"):
+        verify_dataset(str(tmp_path / "t.csv"))
 
 
 def test_blanks_make_no_classes(tmp_path):
-    save(tmp_path/'1.png'), save(tmp_path/'2.png')
-    (tmp_path/'t.csv').write_text('path,label,split\n1.png,a ,train\n2.png, a,train \n\n')
-    assert load_csv(tmp_path/'t.csv').classes == ('a',) and load_csv(tmp_path/'t.csv').split_n == ('train', 'train')
+    save(tmp_path / "1.png"), save(tmp_path / "2.png")
+    (tmp_path / "t.csv").write_text("path,label,split\n1.png,a ,train\n2.png, a,train \n\n")
+    assert load_csv(tmp_path / "t.csv").classes == ("a",) and load_csv(
+        tmp_path / "t.csv"
+    ).split_n == ("train", "train")
 
 
 def test_table_of_a_spreadsheet(tmp_path):
     "A byte order mark, umlauts, a comma in a label, blanks behind commas: what spreadsheets write."
-    save(tmp_path/'über 1.png'), save(tmp_path/'2.png')
-    (tmp_path/'t.csv').write_text('path, label, split\n"über 1.png", "auk, great", train\n2.png, emu, val\n', encoding='utf-8-sig')
-    images = load_csv(tmp_path/'t.csv')
-    assert images.classes == ('auk, great', 'emu') and images.split_n == ('train', 'val') and images.subset('val')[0].path.name == '2.png'
+    save(tmp_path / "über 1.png"), save(tmp_path / "2.png")
+    (tmp_path / "t.csv").write_text(
+        'path, label, split\n"über 1.png", "auk, great", train\n2.png, emu, val\n',
+        encoding="utf-8-sig",
+    )
+    images = load_csv(tmp_path / "t.csv")
+    assert (
+        images.classes == ("auk, great", "emu")
+        and images.split_n == ("train", "val")
+        and images.subset("val")[0].path.name == "2.png"
+    )
 
 
 def test_own_images_can_be_trained_on(tmp_path):
     "From a folder to a tested network by the command line, and a sheet of it."
-    import subprocess, sys
+    import subprocess
+    import sys
     from pathlib import Path
-    for split in ('train', 'test'):
-        for c in sorted({p.parent.name for p in get_dataset().subset(split).paths})[:6]: shutil.copytree(FOLDER/c, tmp_path/'own'/split/c)
-    diml = lambda *words: subprocess.run([str(Path(sys.executable).with_name('diml')), *words], capture_output=True, text=True)
-    done = diml('train', '--dataset', str(tmp_path/'own'), '--epochs', '1', '--batch-size', '4', '--set', 'embedding_dim=8', '--set', 'validation=0', '--out', str(tmp_path/'run'))
+
+    for split in ("train", "test"):
+        for c in sorted({p.parent.name for p in get_dataset().subset(split).paths})[:6]:
+            shutil.copytree(FOLDER / c, tmp_path / "own" / split / c)
+
+    def diml(*words):
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("diml")), *words], capture_output=True, text=True
+        )
+
+    done = diml(
+        "train",
+        "--dataset",
+        str(tmp_path / "own"),
+        "--epochs",
+        "1",
+        "--batch-size",
+        "4",
+        "--set",
+        "embedding_dim=8",
+        "--set",
+        "validation=0",
+        "--out",
+        str(tmp_path / "run"),
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    tested = diml('evaluate', str(tmp_path/'run'), '--top-k', '5')
-    assert tested.returncode == 0 and 'MAP@R' in tested.stdout, tested.stderr[-2000:]
-    shown = diml('data', 'show', str(tmp_path/'own'), '--out', str(tmp_path/'sheet.png'))
-    assert shown.returncode == 0 and Image.open(tmp_path/'sheet.png').size == (6*84, 8*84)
+    tested = diml("evaluate", str(tmp_path / "run"), "--top-k", "5")
+    assert tested.returncode == 0 and "MAP@R" in tested.stdout, tested.stderr[-2000:]
+    shown = diml("data", "show", str(tmp_path / "own"), "--out", str(tmp_path / "sheet.png"))
+    assert shown.returncode == 0 and Image.open(tmp_path / "sheet.png").size == (6 * 84, 8 * 84)
 
 
 def test_sheet_is_a_row_a_class():
     images = get_dataset()
-    assert contact_sheet(images, rows=3, columns=4).size == (4*84, 3*84) and contact_sheet(images, rows=500).height == 100*84
-    single = images.select([0, 6, 12])   # classes of one image
-    assert contact_sheet(single).size == (84, 3*84)
+    assert (
+        contact_sheet(images, rows=3, columns=4).size == (4 * 84, 3 * 84)
+        and contact_sheet(images, rows=500).height == 100 * 84
+    )
+    single = images.select([0, 6, 12])  # classes of one image
+    assert contact_sheet(single).size == (84, 3 * 84)

@@ -1,4 +1,5 @@
 "The site of `make docs` in a real browser: every page and every link, by daylight and at night, on a phone."
+
 import functools
 import os
 import re
@@ -14,11 +15,17 @@ from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
 
 from diml_nb._internal.core import REPO_ROOT
 
-EXECUTED = ["index", "12_cost", "16_sinkhorn", "45_steps"]          # the others are executed by test_notebooks.py
+EXECUTED = [
+    "index",
+    "12_cost",
+    "16_sinkhorn",
+    "45_steps",
+]  # the others are executed by test_notebooks.py
 DOCS = REPO_ROOT / "docs"
 
 
 # without a browser
+
 
 @pytest.fixture(scope="module")
 def docs():
@@ -63,21 +70,29 @@ def refused(book, monkeypatch, capsys):
 
 
 def test_photographs_are_not_replaced(photos):
-    done = subprocess.run([sys.executable, DOCS / "book.py", photos], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr == (
-        f"book.py: {photos} holds files and was not made by this program: name another folder, or move it away\n"
+    done = subprocess.run(
+        [sys.executable, DOCS / "book.py", photos], capture_output=True, text=True
+    )
+    assert (
+        done.returncode == 2
+        and done.stderr
+        == f"book.py: {photos} holds files and was not made by this program: name another folder,"
+        " or move it away\n"
     )
     assert (photos / "2019" / "sea.jpg").read_bytes() == b"the only copy"
 
 
-@pytest.mark.parametrize("words", [
-    ["photos"],
-    ["photos/2019"],
-    ["site", "--book", "photos"],
-    ["link"],
-    ["photos/2019/sea.jpg"],
-    ["photos/..", "--book", "elsewhere"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["photos"],
+        ["photos/2019"],
+        ["site", "--book", "photos"],
+        ["link"],
+        ["photos/2019/sea.jpg"],
+        ["photos/..", "--book", "elsewhere"],
+    ],
+)
 def test_a_folder_that_is_not_ours_is_not_replaced(photos, refused, words):
     (photos.parent / "link").symlink_to(photos)
     before = sorted(photos.parent.rglob("*"))
@@ -87,13 +102,16 @@ def test_a_folder_that_is_not_ours_is_not_replaced(photos, refused, words):
     assert (photos / "2019" / "sea.jpg").read_bytes() == b"the only copy"
 
 
-@pytest.mark.parametrize("words, why", [
-    (["here", "--book", "here"], "must not lie in each other"),
-    (["here", "--book", "here/book"], "must not lie in each other"),
-    (["here/site", "--book", "here"], "must not lie in each other"),
-    (["here", "--jobs=0"], "--jobs: expected at least 1"),
-    (["here", "--execute=12_costs"], "there is no notebook 12_costs"),
-])
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (["here", "--book", "here"], "must not lie in each other"),
+        (["here", "--book", "here/book"], "must not lie in each other"),
+        (["here/site", "--book", "here"], "must not lie in each other"),
+        (["here", "--jobs=0"], "--jobs: expected at least 1"),
+        (["here", "--execute=12_costs"], "there is no notebook 12_costs"),
+    ],
+)
 def test_what_cannot_be_done_is_said_before_anything_is(tmp_path, refused, words, why):
     assert why in refused(*[word if word.startswith("--") else tmp_path / word for word in words])
     assert not list(tmp_path.iterdir())
@@ -126,9 +144,16 @@ def test_every_page_stands_in_one_part(book):
     assert len(named) == len(set(named))
     assert set(book.NOTEBOOKS) | set(book.PAGES) <= {*named, "index"}
     parts = dict(re.findall(r":caption: ([^\n]*)\n\n(.*?)```", book.contents(), re.S))
-    numbers = {part: re.findall(r"^\d\d (.*) <(\d.*)>$", text, re.M) for part, text in parts.items()}
+    numbers = {
+        part: re.findall(r"^\d\d (.*) <(\d.*)>$", text, re.M) for part, text in parts.items()
+    }
     assert ("Record", "04_record") in numbers["Begin"]
-    assert [name for _, name in numbers["Reproduction"]][:4] == ["59_tables", "60_reproduce", "61_sweep", "61_verify"]
+    assert [name for _, name in numbers["Reproduction"]][:4] == [
+        "59_tables",
+        "60_reproduce",
+        "61_sweep",
+        "61_verify",
+    ]
 
 
 def test_modules_in_folders_have_pages_of_their_whole_name(book):
@@ -138,19 +163,41 @@ def test_modules_in_folders_have_pages_of_their_whole_name(book):
 
 
 def test_a_word_of_the_notebook_is_no_link_to_a_module(book):
-    code = ["from diml_nb.ot.matching import match", "class Claim:\n    differences: list", "def f(match, sinkhorn): pass"]
+    code = [
+        "from diml_nb.ot.matching import match",
+        "class Claim:\n    differences: list",
+        "def f(match, sinkhorn): pass",
+    ]
     own = book.own_words("63_answers", code)
     assert "sinkhorn" in own and "differences" in own and "match" not in own
-    assert book.linked("`sinkhorn` and `match`", own).startswith("`sinkhorn` and [`match`](/api/matching.md")
+    assert book.linked("`sinkhorn` and `match`", own).startswith(
+        "`sinkhorn` and [`match`](/api/matching.md"
+    )
 
 
 def test_kept_outputs_depend_on_what_the_code_reaches(book):
     names = book.made_of(["from diml_nb.ot.sinkhorn import sinkhorn", "sinkhorn(1)"])
-    assert "sinkhorn.sinkhorn" in names and "requirements.txt" in names and "losses.make_loss" not in names
-    assert names != book.made_of(["from diml_nb.ot.sinkhorn import sinkhorn\nsinkhorn(1)"])        # one cell, one output
-    assert names != book.made_of(["from diml_nb.ot.sinkhorn import sinkhorn", "sinkhorn(1)", "# a cell more"])
-    everything = book.made_of(["from diml_nb.experiments.runner import find_record", "find_record('walk', 'full')"])
-    assert {"diml_nb/learning/losses.py", "diml_nb/ot/native.c", "bench/bench.py", "Makefile", "nbs/reproduce/_template.ipynb"} <= set(everything)
+    assert (
+        "sinkhorn.sinkhorn" in names
+        and "requirements.txt" in names
+        and "losses.make_loss" not in names
+    )
+    assert names != book.made_of(
+        ["from diml_nb.ot.sinkhorn import sinkhorn\nsinkhorn(1)"]
+    )  # one cell, one output
+    assert names != book.made_of(
+        ["from diml_nb.ot.sinkhorn import sinkhorn", "sinkhorn(1)", "# a cell more"]
+    )
+    everything = book.made_of(
+        ["from diml_nb.experiments.runner import find_record", "find_record('walk', 'full')"]
+    )
+    assert {
+        "diml_nb/learning/losses.py",
+        "diml_nb/ot/native.c",
+        "bench/bench.py",
+        "Makefile",
+        "nbs/reproduce/_template.ipynb",
+    } <= set(everything)
     assert [name for name in everything if name.startswith("data/results/walk/")]
 
 
@@ -164,21 +211,36 @@ def test_the_walk_is_kept_under_its_name(docs):
 
 # in a browser
 
+
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words): pass
+    def log_message(self, *words):
+        pass
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    "The site, a few of its notebooks executed; a warning of Sphinx is an error. `DIML_SITE`, a folder, is looked at instead."
-    if not CHROMIUM: pytest.skip(NO_CHROMIUM)
-    if built := os.environ.get("DIML_SITE"): return Path(built).resolve()
+    """The site, a few of its notebooks executed; a warning of Sphinx is an error. `DIML_SITE`, a
+    folder, is looked at instead."""
+    if not CHROMIUM:
+        pytest.skip(NO_CHROMIUM)
+    if built := os.environ.get("DIML_SITE"):
+        return Path(built).resolve()
     folder = tmp_path_factory.mktemp("docs")
-    command = [sys.executable, str(DOCS / "book.py"), str(folder / "site"), "--book", str(folder / "build" / "book"), "--execute", *EXECUTED]
+    command = [
+        sys.executable,
+        str(DOCS / "book.py"),
+        str(folder / "site"),
+        "--book",
+        str(folder / "build" / "book"),
+        "--execute",
+        *EXECUTED,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr[-3000:]
     assert sorted(path.name for path in folder.iterdir()) == ["build", "site"]
-    assert [path.name for path in (folder / "build").iterdir()] == ["book"]      # nothing is left beside it
+    assert [path.name for path in (folder / "build").iterdir()] == [
+        "book"
+    ]  # nothing is left beside it
     return folder / "site"
 
 
@@ -193,9 +255,25 @@ def address(site):
 @pytest.fixture(scope="module")
 def page(address):
     with browser_page(color_scheme="light") as page:
-        page.on("console", lambda message: page.faults.append(f"{page.url}: {message.text}") if message.type in ("error", "warning") else None)
-        page.on("requestfailed", lambda request: page.faults.append(f"{page.url}: {request.url} failed"))
-        page.on("response", lambda answer: page.faults.append(f"{answer.url}: {answer.status}") if answer.status >= 400 else None)
+        page.on(
+            "console",
+            lambda message: (
+                page.faults.append(f"{page.url}: {message.text}")
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+        page.on(
+            "requestfailed", lambda request: page.faults.append(f"{page.url}: {request.url} failed")
+        )
+        page.on(
+            "response",
+            lambda answer: (
+                page.faults.append(f"{answer.url}: {answer.status}")
+                if answer.status >= 400
+                else None
+            ),
+        )
         yield page
         assert not page.faults, page.faults[:5]
         assert not page.outside(address), page.outside(address)[:5]
@@ -234,8 +312,13 @@ def seen(site, address, page):
 
 
 def test_every_notebook_and_module_has_its_page(seen):
-    for path in (REPO_ROOT / "nbs").rglob("[!_]*.ipynb"): assert path.relative_to(REPO_ROOT / "nbs").with_suffix(".html").as_posix() in seen
-    for path in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py"): assert f"api/{'.'.join(path.relative_to(REPO_ROOT / 'diml_nb').with_suffix('').parts)}.html" in seen
+    for path in (REPO_ROOT / "nbs").rglob("[!_]*.ipynb"):
+        assert path.relative_to(REPO_ROOT / "nbs").with_suffix(".html").as_posix() in seen
+    for path in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py"):
+        assert (
+            f"api/{'.'.join(path.relative_to(REPO_ROOT / 'diml_nb').with_suffix('').parts)}.html"
+            in seen
+        )
 
 
 def test_a_page_that_is_no_notebook_is_reached(seen):
@@ -249,16 +332,24 @@ def test_no_link_is_broken(site, address, seen):
         for link in {a for a in page["links"] if a.startswith(address)}:
             target, anchor = urldefrag(link.removeprefix(f"{address}/"))
             assert (site / unquote(target or "index.html")).is_file(), f"{name} links to {link}"
-            assert not anchor or target not in seen or unquote(anchor) in seen[target]["anchors"], f"{name} links to {link}"
+            assert not anchor or target not in seen or unquote(anchor) in seen[target]["anchors"], (
+                f"{name} links to {link}"
+            )
             followed += 1
-        assert not [a for a in page["links"] if a.startswith(("file:", "http://")) and not a.startswith(address)], name
+        assert not [
+            a
+            for a in page["links"]
+            if a.startswith(("file:", "http://")) and not a.startswith(address)
+        ], name
     assert followed > 2000
 
 
 def test_pictures_and_formulas_are_drawn(seen):
     for name, page in seen.items():
         assert not page["missing"], f"{name}: {page['missing'][:2]}"
-        assert page["formulas"] == page["drawn"], f"{name}: {page['drawn']} of {page['formulas']} formulas"
+        assert page["formulas"] == page["drawn"], (
+            f"{name}: {page['drawn']} of {page['formulas']} formulas"
+        )
         assert "$$" not in page["words"] or name == "solutions.html", name
     assert sum(page["formulas"] for page in seen.values()) > 130
 
@@ -266,10 +357,13 @@ def test_pictures_and_formulas_are_drawn(seen):
 def test_directives_are_gone_and_outputs_are_there(site, seen):
     assert not [name for name, page in seen.items() if re.search(r"^#\| ", page["words"], re.M)]
     assert "structural similarity 0.527 = sum of 2401 contributions" in seen["index.html"]["words"]
-    assert "cosine, weighted pooling" in seen["index.html"]["words"]                                   # a table made from a record
-    for name in EXECUTED: assert '<div class="output' in (site / f"{name}.html").read_text(), name
+    assert "cosine, weighted pooling" in seen["index.html"]["words"]  # a table made from a record
+    for name in EXECUTED:
+        assert '<div class="output' in (site / f"{name}.html").read_text(), name
     steps = (site / "45_steps.html").read_text()
-    assert "<div data-diml-static" in steps and "application/vnd.jupyter.widget" not in steps          # the picture that an explorer leaves where nothing is live
+    assert (
+        "<div data-diml-static" in steps and "application/vnd.jupyter.widget" not in steps
+    )  # the picture that an explorer leaves where nothing is live
 
 
 def test_it_fits_a_phone(seen):
@@ -282,7 +376,9 @@ def test_search_finds(address, page):
     page.set_viewport_size({"width": 1400, "height": 1000})
     box.fill("Sinkhorn")
     box.press("Enter")
-    page.wait_for_load_state("networkidle")                            # it reads the pages that it has found, to show some words of them
+    page.wait_for_load_state(
+        "networkidle"
+    )  # it reads the pages that it has found, to show some words of them
     page.locator("#search-results li a", has_text=re.compile("^Sinkhorn$")).first.click()
     page.wait_for_url("**/16_sinkhorn.html*")
     assert page.locator("h1").inner_text().startswith("Sinkhorn")
@@ -294,6 +390,8 @@ def test_dark_and_light(address, page):
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.goto(f"{address}/16_sinkhorn.html")
-        shades[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+        shades[scheme] = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+        )
         page.screenshot(path=SCREENSHOTS / f"docs-{scheme}.png")
     assert min(shades["light"]) > 200 and max(shades["dark"]) < 60, shades

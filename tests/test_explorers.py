@@ -1,24 +1,37 @@
 "The explorers in a real browser, in JupyterLab and in Voila: what the page shows are the numbers of `match`."
+
 import re
 
 import pytest
 import torch
-from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, copy_of_the_book, lab, run_in_lab, voila
+from servers import (
+    CHROMIUM,
+    NO_CHROMIUM,
+    SCREENSHOTS,
+    browser_page,
+    copy_of_the_book,
+    lab,
+    run_in_lab,
+    voila,
+)
 
 from diml_nb._internal.core import data_dir
-from diml_nb.explain.decomposition import flow_table, sinkhorn_trace, match_reweighted
-from diml_nb.viz.widgets.pair import prepare_image
+from diml_nb.explain.decomposition import flow_table, match_reweighted, sinkhorn_trace
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
+from diml_nb.viz.widgets.pair import prepare_image
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
-RULE = "cross_correlation_norm2"                       # the one the page begins with
+RULE = "cross_correlation_norm2"  # the one the page begins with
 
 
 @pytest.fixture(scope="module")
 def maps():
     "Feature maps of the two pineapples of the page."
-    return [prepare_image(data_dir() / "emoji" / "pineapple" / f"{design}.png").map_bchw for design in ("emojione", "noto")]
+    return [
+        prepare_image(data_dir() / "emoji" / "pineapple" / f"{design}.png").map_bchw
+        for design in ("emojione", "noto")
+    ]
 
 
 def features(maps, grid=7):
@@ -33,28 +46,53 @@ class Pair:
         self.view = self.box.locator(".diml-pair").first
         self.view.wait_for(timeout=60_000)
 
-    def version(self): return int(self.view.get_attribute("data-version"))
-    def score(self): return float(re.search(r"S = (-?[\d.]+)", self.view.locator(".diml-score").first.inner_text())[1])
-    def says(self): return self.view.locator(".diml-says").first.inner_text()
-    def ribbons(self): return self.view.locator("path.diml-flow").evaluate_all("all => all.map(e => [e.dataset.n, e.dataset.m, e.getAttribute('d'), e.getAttribute('stroke-width')].join())")
-    def table(self): return [row.split("\t") for row in self.view.locator(".diml-table tbody").inner_text().strip().split("\n")]
+    def version(self):
+        return int(self.view.get_attribute("data-version"))
 
-    def cell(self, side, n): return self.view.locator(f'rect.diml-cell[data-side="{side}"][data-n="{n}"]')
+    def score(self):
+        return float(
+            re.search(r"S = (-?[\d.]+)", self.view.locator(".diml-score").first.inner_text())[1]
+        )
 
-    def slider(self, name): return self.box.locator(".widget-slider", has=self.page.get_by_text(name, exact=True)).first
+    def says(self):
+        return self.view.locator(".diml-says").first.inner_text()
+
+    def ribbons(self):
+        return self.view.locator("path.diml-flow").evaluate_all(
+            "all => all.map(e => [e.dataset.n, e.dataset.m, e.getAttribute('d'),"
+            " e.getAttribute('stroke-width')].join())"
+        )
+
+    def table(self):
+        return [
+            row.split("\t")
+            for row in self.view.locator(".diml-table tbody").inner_text().strip().split("\n")
+        ]
+
+    def cell(self, side, n):
+        return self.view.locator(f'rect.diml-cell[data-side="{side}"][data-n="{n}"]')
+
+    def slider(self, name):
+        return self.box.locator(".widget-slider", has=self.page.get_by_text(name, exact=True)).first
 
     def changed(self, act):
         "Do something and wait until the picture has been drawn anew and the kernel is quiet."
         before = self.version()
         act()
-        self.page.wait_for_function("([e, v]) => Number(e.dataset.version) > v", arg=[self.view.element_handle(), before], timeout=20_000)
+        self.page.wait_for_function(
+            "([e, v]) => Number(e.dataset.version) > v",
+            arg=[self.view.element_handle(), before],
+            timeout=20_000,
+        )
         quiet = None
-        while quiet != (quiet := self.version()): self.page.wait_for_timeout(500)      # a local redraw may come before the kernel's
+        while quiet != (quiet := self.version()):
+            self.page.wait_for_timeout(500)  # a local redraw may come before the kernel's
 
     def move(self, name, keys):
         handle = self.slider(name).locator(".noUi-handle")
         handle.focus()
-        for key in keys: self.changed(lambda: self.page.keyboard.press(key))
+        for key in keys:
+            self.changed(lambda: self.page.keyboard.press(key))
         return float(self.slider(name).locator(".widget-readout").inner_text())
 
 
@@ -69,7 +107,9 @@ def check_pair(page, maps):
     eps = pair.move("eps", ["ArrowLeft"] * 3)
     assert eps < 0.05
     found = match(a, b, marginals=RULE, eps=eps)
-    assert abs(pair.score() - found.similarity_b.item()) < 3e-4              # the page shows three digits of eps
+    assert (
+        abs(pair.score() - found.similarity_b.item()) < 3e-4
+    )  # the page shows three digits of eps
     assert pair.ribbons() != before[0] and pair.table() != before[1]
     best = flow_table(found, top=12)
     for row, a_cell, b_cell, contribution in zip(pair.table(), best.a, best.b, best.contribution):
@@ -77,9 +117,12 @@ def check_pair(page, maps):
 
     n = found.contribution_bnm[0].sum(1).argmax().item()
     pair.cell("a", n).click()
-    assert f"mass {found.mass_a_bn[0, n]:.4f}" in pair.says() and pair.view.locator(".diml-locked").count() == 1
+    assert (
+        f"mass {found.mass_a_bn[0, n]:.4f}" in pair.says()
+        and pair.view.locator(".diml-locked").count() == 1
+    )
     page.keyboard.press("Escape")
-    page.mouse.move(2, 2)                                                    # a cell under the pointer would show flows of its own
+    page.mouse.move(2, 2)  # a cell under the pointer would show flows of its own
 
     assert pair.move("flows", ["ArrowRight"]) == 13 and len(pair.ribbons()) == 13
     pair.changed(lambda: pair.box.locator("select").nth(0).select_option("4"))
@@ -98,19 +141,31 @@ def test_in_jupyterlab(tmp_path, maps):
     "Every explorer of the page, by mouse and by keys; nothing is asked of any other machine."
     with lab(tmp_path) as address, browser_page() as page:
         run_in_lab(page, address, "explore/explorers.ipynb")
-        assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]', has_text="Traceback").count() == 0
+        assert (
+            page.locator(
+                '[data-mime-type="application/vnd.jupyter.stderr"]', has_text="Traceback"
+            ).count()
+            == 0
+        )
         check_pair(page, maps)
-        assert page.locator("[data-diml-static]").evaluate_all("all => all.map(e => e.style.display)") == ["none"] * 4
+        assert (
+            page.locator("[data-diml-static]").evaluate_all("all => all.map(e => e.style.display)")
+            == ["none"] * 4
+        )
         page.locator(".PairExplorer").first.screenshot(path=SCREENSHOTS / "lab-pair.png")
         check_own_images(page, tmp_path)
         check_iterations(page, maps)
         check_steps(page, maps)
         check_gallery(page)
-        assert not page.faults and not page.outside(address), (page.faults, page.outside(address)[:3])
+        assert not page.faults and not page.outside(address), (
+            page.faults,
+            page.outside(address)[:3],
+        )
 
 
 def check_own_images(page, folder):
-    "A file of one's own takes the place of B; one that cannot be read changes nothing and says why."
+    """A file of one's own takes the place of B; one that cannot be read changes nothing and says
+    why."""
     from PIL import Image
 
     pair = Pair(page)
@@ -118,28 +173,39 @@ def check_own_images(page, folder):
     (folder / "broken.png").write_bytes(b"no picture")
     before = pair.score()
     for name in ("broken.png", "mine.png"):
-        with page.expect_file_chooser() as chooser: pair.box.get_by_role("button", name=re.compile("own image B")).click()
+        with page.expect_file_chooser() as chooser:
+            pair.box.get_by_role("button", name=re.compile("own image B")).click()
         chooser.value.set_files(folder / name)
         if name == "broken.png":
             pair.box.get_by_role("alert").filter(has_text="broken.png").wait_for(timeout=20_000)
             assert pair.score() == before
     pair.view.get_by_text("mine.png").wait_for(timeout=20_000)
-    for _ in range(200):                                    # the name stands there before the new pair is matched
-        if pair.score() != before: break
+    for _ in range(200):  # the name stands there before the new pair is matched
+        if pair.score() != before:
+            break
         page.wait_for_timeout(100)
-    assert pair.score() != before and pair.view.locator(".diml-cross").count() == 0       # another pair: nothing is dropped
+    assert (
+        pair.score() != before and pair.view.locator(".diml-cross").count() == 0
+    )  # another pair: nothing is dropped
 
 
 def check_iterations(page, maps):
     box = page.locator(".SinkhornExplorer").first
     box.scroll_into_view_if_needed()
-    box.locator(".widget-slider", has=page.get_by_text("iteration", exact=True)).locator(".noUi-handle").focus()
-    for _ in range(3): page.keyboard.press("ArrowRight")
+    box.locator(".widget-slider", has=page.get_by_text("iteration", exact=True)).locator(
+        ".noUi-handle"
+    ).focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
     found = match(*features(maps, grid=3), marginals=RULE)
     error = sinkhorn_trace(found).marginal_error_k[3].item()
     says = box.locator(".diml-says")
-    page.wait_for_function("e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=20_000)
-    assert float(re.search(r", ([\d.e+-]+) of the mass", says.inner_text())[1]) == pytest.approx(error, rel=0.01)
+    page.wait_for_function(
+        "e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=20_000
+    )
+    assert float(re.search(r", ([\d.e+-]+) of the mass", says.inner_text())[1]) == pytest.approx(
+        error, rel=0.01
+    )
     box.screenshot(path=SCREENSHOTS / "lab-iterations.png")
 
 
@@ -154,7 +220,9 @@ def check_steps(page, maps):
     box.locator("input[type=number]").fill("1.2")
     box.locator("input[type=number]").press("Enter")
     box.locator("input[type=checkbox]").check()
-    box.get_by_text(f"{(found.global_cosine_b + found.similarity_b).item():,.4g}.").wait_for(timeout=20_000)
+    box.get_by_text(f"{(found.global_cosine_b + found.similarity_b).item():,.4g}.").wait_for(
+        timeout=20_000
+    )
     box.screenshot(path=SCREENSHOTS / "lab-steps.png")
 
 
@@ -164,11 +232,20 @@ def check_gallery(page):
     box.scroll_into_view_if_needed()
     after = box.locator(".diml-row").nth(1).locator("button")
     assert after.count() == 8
-    scores = [float(re.search(r"score (-?[\d.]+)", name)[1]) for name in after.evaluate_all("all => all.map(e => e.ariaLabel)")]
+    scores = [
+        float(re.search(r"score (-?[\d.]+)", name)[1])
+        for name in after.evaluate_all("all => all.map(e => e.ariaLabel)")
+    ]
     assert scores == sorted(scores, reverse=True)
-    wanted = re.search(r"place 3: (.*), (right|wrong), score", after.nth(2).get_attribute("aria-label"))[1]
+    wanted = re.search(
+        r"place 3: (.*), (right|wrong), score", after.nth(2).get_attribute("aria-label")
+    )[1]
     after.nth(2).click()
-    page.wait_for_function("([e, t]) => e.querySelector('.diml-pair').textContent.includes(t)", arg=[box.element_handle(), wanted], timeout=20_000)
+    page.wait_for_function(
+        "([e, t]) => e.querySelector('.diml-pair').textContent.includes(t)",
+        arg=[box.element_handle(), wanted],
+        timeout=20_000,
+    )
     box.locator(".diml-row").nth(1).locator("button").nth(0).focus()
     page.keyboard.press("c")
     box.locator('img[alt*=" less "]').wait_for(timeout=20_000)
@@ -176,7 +253,11 @@ def check_gallery(page):
     queries = box.locator("select").nth(1)
     everybody = queries.locator("option").count()
     box.locator("select").nth(0).select_option("hurt")
-    page.wait_for_function("([e, n]) => e.options.length < n", arg=[queries.element_handle(), everybody], timeout=20_000)
+    page.wait_for_function(
+        "([e, n]) => e.options.length < n",
+        arg=[queries.element_handle(), everybody],
+        timeout=20_000,
+    )
     assert f", {queries.locator('option').count()} hurt," in box.inner_text()
 
 
@@ -189,22 +270,37 @@ def test_in_voila(tmp_path, maps):
         check_pair(page, maps)
         page.screenshot(path=SCREENSHOTS / "voila.png", full_page=True)
         assert not page.faults
-        assert not [u for u in page.outside(address) if not u.startswith("https://cdn.jsdelivr.net/npm/@fortawesome/")]      # two style sheets of Voila's template, which the page's own rule blocks
-        assert page.evaluate("performance.getEntriesByType('resource').filter(r => !r.name.startsWith(location.origin) && r.responseStatus).length") == 0
+        assert not [
+            u
+            for u in page.outside(address)
+            if not u.startswith("https://cdn.jsdelivr.net/npm/@fortawesome/")
+        ]  # two style sheets of Voila's template, which the page's own rule blocks
+        assert (
+            page.evaluate(
+                "performance.getEntriesByType('resource').filter(r =>"
+                " !r.name.startsWith(location.origin) && r.responseStatus).length"
+            )
+            == 0
+        )
 
 
 HOSTILE = "<img src=x onerror=document.title=String.fromCharCode(33)> $x^$"
 
 
 def test_labels_stay_text(tmp_path, maps):
-    "Labels and file names that are markup are shown, not obeyed, in every explorer; two explorers in one cell do not disturb each other."
+    """Labels and file names that are markup are shown, not obeyed, in every explorer; two explorers
+    in one cell do not disturb each other."""
     import nbformat
 
     folder = copy_of_the_book(tmp_path) / "set"
     for label in (HOSTILE, "other"):
         (folder / label).mkdir(parents=True)
         for design in ("noto", "twemoji"):
-            (folder / label / f"{design}{HOSTILE if label == HOSTILE else ''}.png").write_bytes((data_dir() / "emoji" / ("owl" if label == "other" else "key") / f"{design}.png").read_bytes())
+            (folder / label / f"{design}{HOSTILE if label == HOSTILE else ''}.png").write_bytes(
+                (
+                    data_dir() / "emoji" / ("owl" if label == "other" else "key") / f"{design}.png"
+                ).read_bytes()
+            )
     code = f"""
 from IPython.display import display
 from diml_nb.datasets.dataset import get_dataset
@@ -213,14 +309,29 @@ from diml_nb.viz.widgets.ranking import RetrievalExplorer
 images = get_dataset({str(folder)!r})
 display(PairExplorer(images.paths[0], images.paths[1], labels=({HOSTILE!r}, 'b')), PairExplorer(images.paths[0], images.paths[2], grid=4), RetrievalExplorer(images))
 """
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), tmp_path / "nbs" / "hostile.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(code)],
+            metadata={
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+            },
+        ),
+        tmp_path / "nbs" / "hostile.ipynb",
+    )
     with lab(tmp_path) as address, browser_page() as page:
         run_in_lab(page, address, "hostile.ipynb")
         page.locator(".RetrievalExplorer .diml-item").first.wait_for(timeout=30_000)
         assert page.get_by_text(HOSTILE).count() >= 3
         assert page.locator('img[src="x"]').count() == 0 and page.title() != "!"
         first, second = page.locator(".diml-pair").nth(0), page.locator(".diml-pair").nth(1)
-        assert first.locator("rect.diml-cell").count() == 98 and second.locator("rect.diml-cell").count() == 32
+        assert (
+            first.locator("rect.diml-cell").count() == 98
+            and second.locator("rect.diml-cell").count() == 32
+        )
         untouched = second.get_attribute("data-version")
         first.locator('rect.diml-cell[data-side="a"][data-n="24"]').click()
-        assert first.locator(".diml-locked").count() == 1 and second.locator(".diml-locked").count() == 0 and second.get_attribute("data-version") == untouched
+        assert (
+            first.locator(".diml-locked").count() == 1
+            and second.locator(".diml-locked").count() == 0
+            and second.get_attribute("data-version") == untouched
+        )

@@ -1,4 +1,5 @@
 "Maps, pictures and backbones: what determines a result is in its key, and input is read in one way or refused by name."
+
 import copy
 import io
 import multiprocessing
@@ -16,20 +17,31 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diml_nb.features import backbones as backbone_module
-from diml_nb.features import grid, store
 from diml_nb._internal import core
-from diml_nb.datasets import download
-from diml_nb.ot import native
-from diml_nb.learning import trainer
-from diml_nb.features.backbones import to_feature_map, computation, same_computation, weights_hash
 from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.datasets import download
 from diml_nb.datasets.dataset import check_images, get_dataset
+from diml_nb.features import backbones as backbone_module, grid, store
+from diml_nb.features.backbones import (
+    Backbone,
+    computation,
+    load_image,
+    same_computation,
+    to_feature_map,
+    weights_hash,
+)
+from diml_nb.features.grid import (
+    extract_feature_maps,
+    get_backbone,
+    grid_features,
+    memmap_feature_maps,
+    prune_cached_maps,
+)
+from diml_nb.learning import trainer
 from diml_nb.learning.embedding import EmbeddingInputs
+from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
+from diml_nb.ot import native
 from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
-from diml_nb.features.backbones import Backbone, load_image
-from diml_nb.features.grid import extract_feature_maps, get_backbone, memmap_feature_maps, grid_features, prune_cached_maps
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train, load_trained
 
 PATHS = [data_dir() / "emoji" / name / "noto.png" for name in ("penguin", "airplane", "bus")]
 
@@ -38,7 +50,9 @@ def small(*last, stride=4, padding="zeros", mode=None):
     "Equal weights each time; what differs has none."
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 8, 3, stride=stride, padding=1, padding_mode=padding)
-    return nn.Sequential(conv, *(last or (nn.ReLU(),)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    return nn.Sequential(
+        conv, *(last or (nn.ReLU(),)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+    )
 
 
 def wrapped(*last, image_size=32, **facts):
@@ -107,7 +121,9 @@ def test_a_cache_never_gives_the_maps_of_another_network(tmp_path, make):
 
 
 def test_code_alone_gives_another_key(tmp_path):
-    nets = [Backbone(Functional(f), image_size=32) for f in (torch.relu, torch.tanh, nn.functional.gelu)]
+    nets = [
+        Backbone(Functional(f), image_size=32) for f in (torch.relu, torch.tanh, nn.functional.gelu)
+    ]
     assert len({weights_hash(net) for net in nets}) == 1
     assert len({grid._cache_folder(tmp_path, net) for net in nets}) == 3
 
@@ -118,7 +134,11 @@ def test_output_stride_gives_other_maps(tmp_path):
     nets = []
     for stride in (32, 16):
         torch.manual_seed(0)
-        nets.append(Backbone(timm.create_model("resnet18", pretrained=False, output_stride=stride), image_size=64))
+        nets.append(
+            Backbone(
+                timm.create_model("resnet18", pretrained=False, output_stride=stride), image_size=64
+            )
+        )
     assert weights_hash(nets[0]) == weights_hash(nets[1])
     shapes = [extract_feature_maps(PATHS[:1], net, cache=tmp_path).shape[2:] for net in nets]
     assert shapes == [(2, 2), (4, 4)]
@@ -129,7 +149,9 @@ def test_ambient_precision_is_in_the_key(tmp_path):
     exact = extract_feature_maps(PATHS, net, cache=tmp_path)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = extract_feature_maps(PATHS, net, cache=tmp_path)
-    assert not torch.equal(exact, rough) and torch.equal(extract_feature_maps(PATHS, net, cache=tmp_path), exact)
+    assert not torch.equal(exact, rough) and torch.equal(
+        extract_feature_maps(PATHS, net, cache=tmp_path), exact
+    )
 
 
 def test_threads_share_what_they_keep(tmp_path):
@@ -155,7 +177,10 @@ def test_inputs_of_training_are_those_of_their_backbone(tmp_path, monkeypatch):
 def test_a_run_is_not_continued_by_another_network(tmp_path, monkeypatch):
     "Equal settings, data and weights; the backbone that made the maps computes something else."
     images = get_dataset().select(get_dataset().label_n < 12)
-    config = TrainConfig(**CACHED_MAPS_CONFIG | dict(epochs=1, batch_size=8, embedding_dim=4, grid=2, structural=False))
+    config = TrainConfig(
+        **CACHED_MAPS_CONFIG
+        | dict(epochs=1, batch_size=8, embedding_dim=4, grid=2, structural=False)
+    )
 
     def named(last):
         monkeypatch.setattr(trainer, "get_backbone", lambda name, pretrained: wrapped(last))
@@ -169,15 +194,24 @@ def test_a_run_is_not_continued_by_another_network(tmp_path, monkeypatch):
         load_trained(tmp_path)
     named(nn.ReLU())
     with pytest.raises(ValueError, match="belongs to another run.*network computes"):
-        train(config, tmp_path, images=images, inputs=EmbeddingInputs(images, wrapped(nn.Tanh()), True, pooled=True))
+        train(
+            config,
+            tmp_path,
+            images=images,
+            inputs=EmbeddingInputs(images, wrapped(nn.Tanh()), True, pooled=True),
+        )
     train(config, tmp_path, images=images)
     assert load_trained(tmp_path).config == config
 
 
 def made(shift):
     def make(start, stop):
-        draw = [torch.randn(8, 2, 2, generator=torch.Generator().manual_seed(i)) + shift for i in range(start, stop)]
+        draw = [
+            torch.randn(8, 2, 2, generator=torch.Generator().manual_seed(i)) + shift
+            for i in range(start, stop)
+        ]
         return grid_features(torch.stack(draw), grid=2)
+
     return make
 
 
@@ -194,18 +228,32 @@ def test_a_bank_is_not_continued_with_other_features(tmp_path):
         store.write_store(tmp_path, stopped, 16, block=4)
     with pytest.raises(ValueError, match="a bank of other features was begun here"):
         store.write_store(tmp_path, made(2.0), 16, block=4)
-    whole = store.open_store(store.write_store(tmp_path, made(0.2), 16, block=4, precision="float16"))
+    whole = store.open_store(
+        store.write_store(tmp_path, made(0.2), 16, block=4, precision="float16")
+    )
     assert torch.equal(whole.global_bc, made(0.2)(0, 16).global_bc)
 
 
 def test_probes_of_other_random_weights_do_not_share_inputs(monkeypatch, tmp_path):
     from diml_nb.learning import linear_probe
 
-    monkeypatch.setattr(linear_probe, "EmbeddingInputs", lambda images, backbone, *rest, **more: weights_hash(backbone))
+    monkeypatch.setattr(
+        linear_probe,
+        "EmbeddingInputs",
+        lambda images, backbone, *rest, **more: weights_hash(backbone),
+    )
     monkeypatch.setattr(linear_probe, "_INPUTS", {})
     images = get_dataset().select(range(4))
-    settings = [dict(pretrained=False, seed=1), dict(pretrained=False, seed=2), dict(), dict(image_size=64)]
-    found = [linear_probe._shared_inputs(TrainConfig(**CACHED_MAPS_CONFIG | given), images) for given in settings]
+    settings = [
+        dict(pretrained=False, seed=1),
+        dict(pretrained=False, seed=2),
+        dict(),
+        dict(image_size=64),
+    ]
+    found = [
+        linear_probe._shared_inputs(TrainConfig(**CACHED_MAPS_CONFIG | given), images)
+        for given in settings
+    ]
     assert len(set(found)) == 4
 
 
@@ -229,7 +277,7 @@ def others(folder):
     from safetensors.torch import save_file
 
     maps = torch.zeros(2, 3, 4, 4)
-    save_file({"map_bchw": maps}, folder / ("0" * 64 + ".safetensors"))                           # float32
+    save_file({"map_bchw": maps}, folder / ("0" * 64 + ".safetensors"))  # float32
     save_file({"weight": maps.half()}, folder / ("1" * 64 + ".safetensors"))
     save_file({"map_bchw": maps.half(), "more": maps}, folder / ("2" * 64 + ".safetensors"))
     np.save(folder / ("3" * 64 + ".npy"), maps.numpy())
@@ -237,7 +285,9 @@ def others(folder):
     (folder / ("5" * 64 + ".safetensors")).write_bytes(b"")
     (folder / ("6" * 64 + ".npy")).write_text("no array")
     (folder / ("7" * 64 + ".safetensors")).mkdir()
-    (folder / ("." + "8" * 64 + ".npy." + "d" * 12 + ".partial")).write_bytes(b"being written just now")
+    (folder / ("." + "8" * 64 + ".npy." + "d" * 12 + ".partial")).write_bytes(
+        b"being written just now"
+    )
     (folder / "model.safetensors").write_bytes(b"mine")
     (folder / ("9" * 64 + ".npy")).symlink_to(folder / ("b" * 64 + ".npy"))
     extract_feature_maps(PATHS, wrapped(), cache=folder)
@@ -250,9 +300,13 @@ def test_prune_removes_what_older_editions_wrote_and_nothing_else(tmp_path):
     bill = prune_cached_maps(tmp_path)
     assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*")} == before
     assert [files for files, _ in bill.values()] == [1, 1, 1]
-    assert sum(size for _, size in bill.values()) == sum((tmp_path / name).stat().st_size for name in old)
+    assert sum(size for _, size in bill.values()) == sum(
+        (tmp_path / name).stat().st_size for name in old
+    )
     assert prune_cached_maps(tmp_path, remove=True) == bill
-    assert {str(p) for p in before} - {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")} == old
+    assert {str(p) for p in before} - {
+        str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")
+    } == old
 
 
 def test_diml_cache_prune_shows_a_bill_first(tmp_path):
@@ -261,10 +315,20 @@ def test_diml_cache_prune_shows_a_bill_first(tmp_path):
     diml = [sys.executable, "-m", "diml_nb", "cache", "prune"]
     environment = os.environ | {"DIML_CACHE": str(tmp_path)}
     shown = subprocess.run(diml, capture_output=True, text=True, env=environment, cwd=REPO_ROOT)
-    assert shown.returncode == 0 and "3 files" in shown.stdout and "nothing is removed; --yes" in shown.stdout
+    assert (
+        shown.returncode == 0
+        and "3 files" in shown.stdout
+        and "nothing is removed; --yes" in shown.stdout
+    )
     assert {p.name for p in (tmp_path / "maps").iterdir()} == old
-    done = subprocess.run([*diml, "--yes"], capture_output=True, text=True, env=environment, cwd=REPO_ROOT)
-    assert done.returncode == 0 and "3 files removed" in done.stdout and not list((tmp_path / "maps").iterdir())
+    done = subprocess.run(
+        [*diml, "--yes"], capture_output=True, text=True, env=environment, cwd=REPO_ROOT
+    )
+    assert (
+        done.returncode == 0
+        and "3 files removed" in done.stdout
+        and not list((tmp_path / "maps").iterdir())
+    )
 
 
 # ---- backbones without hidden state
@@ -284,7 +348,9 @@ def net(request):
 
 @pytest.fixture(scope="module")
 def image(net):
-    return torch.randn(2, 3, net.image_size, net.image_size, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        2, 3, net.image_size, net.image_size, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def pickled(net):
@@ -305,14 +371,18 @@ def averaged(net):
 
 
 def traced(net):
-    return torch.jit.trace(net, torch.zeros(2, 3, net.image_size, net.image_size), check_trace=False)
+    return torch.jit.trace(
+        net, torch.zeros(2, 3, net.image_size, net.image_size), check_trace=False
+    )
 
 
 def exported(net):
     return torch.export.export(net, (torch.zeros(2, 3, net.image_size, net.image_size),)).module()
 
 
-@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickled, saved, averaged, traced, exported])
+@pytest.mark.parametrize(
+    "way", [copy.copy, copy.deepcopy, pickled, saved, averaged, traced, exported]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_a_backbone_can_be(net, image, way):
     with torch.no_grad():
@@ -334,7 +404,9 @@ def test_nothing_is_kept_on_a_backbone(net, image):
     before = {name: set(vars(module)) for name, module in net.named_modules()}
     net(image)
     assert {name: set(vars(module)) for name, module in net.named_modules()} == before
-    tensors = [x for module in net.modules() for x in vars(module).values() if isinstance(x, torch.Tensor)]
+    tensors = [
+        x for module in net.modules() for x in vars(module).values() if isinstance(x, torch.Tensor)
+    ]
     hooks = [hook for module in net.modules() for hook in module._forward_hooks.values()]
     assert not tensors and all(hook.__closure__ is None for hook in hooks)
     assert getattr(backbone_module._WATCHED, "now", (None, [])) == (None, [])
@@ -397,25 +469,46 @@ def test_workers_under_spawn(net, image):
 
 def test_two_backbones_of_one_network():
     "The second, for another image size, finds its map elsewhere; the first does not notice."
-    network = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.ReLU(), nn.Conv2d(4, 6, 4, stride=4), nn.AdaptiveAvgPool2d(1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 8, stride=8),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 4, stride=4),
+        nn.AdaptiveAvgPool2d(1),
+    )
     first = Backbone(network, image_size=32)
     x = torch.randn(1, 3, 64, 64)
     right = first(x)
     second = Backbone(network, image_size=64)
-    assert right.shape == (1, 4, 8, 8) and torch.equal(first(x), right) and second(x).shape == (1, 6, 2, 2)
+    assert (
+        right.shape == (1, 4, 8, 8)
+        and torch.equal(first(x), right)
+        and second(x).shape == (1, 6, 2, 2)
+    )
 
 
 def test_a_module_that_is_called_twice():
     "Its first output is the map, its second a vector."
     act = nn.ReLU()
-    net = Backbone(nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), act, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5), act), image_size=32)
+    net = Backbone(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=4),
+            act,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+            act,
+        ),
+        image_size=32,
+    )
     assert net(torch.randn(2, 3, 32, 32)).shape == (2, 8, 8, 8)
 
 
 def test_a_module_that_was_replaced_is_named():
     net = wrapped()
     net.network[1] = nn.Tanh()
-    with pytest.raises(ValueError, match="its module '1' gave no output; wrap the changed network anew"):
+    with pytest.raises(
+        ValueError, match="its module '1' gave no output; wrap the changed network anew"
+    ):
         net(torch.zeros(1, 3, 32, 32))
 
 
@@ -444,16 +537,38 @@ def write_tiff(path, values, bits):
     for a, b in zip(values[::2], values[1::2]):
         packed += bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255])
     side = int(len(values) ** 0.5)
-    entries = [(256, side), (257, side), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, side), (279, len(packed))]
-    data = b"II*\0" + struct.pack("<I", 8 + len(packed)) + bytes(packed) + struct.pack("<H", len(entries))
-    data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries) + struct.pack("<I", 0)
+    entries = [
+        (256, side),
+        (257, side),
+        (258, bits),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, side),
+        (279, len(packed)),
+    ]
+    data = (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(packed))
+        + bytes(packed)
+        + struct.pack("<H", len(entries))
+    )
+    data += b"".join(
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries
+    ) + struct.pack("<I", 0)
     path.write_bytes(data)
     return path
 
 
 def test_a_picture_in_memory_takes_the_steps_of_its_file(tmp_path):
     net = wrapped()
-    made = [exif(tmp_path / "turned.jpg"), exif(tmp_path / "turned.png", 8), sixteen(tmp_path / "deep.png"), sixteen(tmp_path / "deep.tiff", 50000)]
+    made = [
+        exif(tmp_path / "turned.jpg"),
+        exif(tmp_path / "turned.png", 8),
+        sixteen(tmp_path / "deep.png"),
+        sixteen(tmp_path / "deep.tiff", 50000),
+    ]
     for mode, pixel in (("L", 100), ("LA", (9, 0)), ("RGBA", (9, 9, 9, 0)), ("P", 0), ("1", 1)):
         Image.new(mode, (12, 8), pixel).save(tmp_path / f"{mode}.png")
         made.append(tmp_path / f"{mode}.png")
@@ -462,13 +577,24 @@ def test_a_picture_in_memory_takes_the_steps_of_its_file(tmp_path):
         opened = Image.open(path)
         mode, size = opened.mode, opened.size
         right = load_image(path)
-        assert load_image(opened).tobytes() == right.tobytes() and (opened.mode, opened.size) == (mode, size), path
+        assert load_image(opened).tobytes() == right.tobytes() and (opened.mode, opened.size) == (
+            mode,
+            size,
+        ), path
         assert torch.equal(net.preprocess(Image.open(path)), net.preprocess(right)), path
-        assert torch.equal(prepare_image(Image.open(path), net).ready_chw, prepare_image(path, net).ready_chw), path
-        assert torch.equal(extract_feature_maps([Image.open(path)], net, cache=tmp_path / "a"), extract_feature_maps([path], net, cache=tmp_path / "b")), path
+        assert torch.equal(
+            prepare_image(Image.open(path), net).ready_chw, prepare_image(path, net).ready_chw
+        ), path
+        assert torch.equal(
+            extract_feature_maps([Image.open(path)], net, cache=tmp_path / "a"),
+            extract_feature_maps([path], net, cache=tmp_path / "b"),
+        ), path
     assert load_image(Image.open(tmp_path / "turned.jpg")).size == (10, 20)
     assert load_image(Image.open(tmp_path / "deep.png")).getpixel((0, 0)) == (78, 78, 78)
-    draws = [(torch.manual_seed(3), net.augment(x))[1] for x in (Image.open(made[0]), load_image(made[0]))]
+    draws = [
+        (torch.manual_seed(3), net.augment(x))[1]
+        for x in (Image.open(made[0]), load_image(made[0]))
+    ]
     assert torch.equal(*draws)
 
 
@@ -489,20 +615,34 @@ def test_arrays():
     assert load_image(np.ones((4, 4), bool)).getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("given", [np.zeros((4, 4, 3)), np.zeros((3, 4, 5), np.uint8), np.zeros((4, 4), np.int32), np.zeros(4, np.uint8), torch.zeros(3, 4, 4), 7, None])
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((3, 4, 5), np.uint8),
+        np.zeros((4, 4), np.int32),
+        np.zeros(4, np.uint8),
+        torch.zeros(3, 4, 4),
+        7,
+        None,
+    ],
+)
 def test_what_is_no_picture_is_said(given, tmp_path):
     with pytest.raises(ValueError, match="cannot read the image .*expected (pixels|a path)"):
         load_image(given)
 
 
 def test_twelve_bits(tmp_path):
-    "Stated: scaled by what is stated. Not stated: refused by name, since it may as well be nearly black."
+    """Stated: scaled by what is stated. Not stated: refused by name, since it may as well be nearly
+    black."""
     stated = load_image(write_tiff(tmp_path / "stated.tiff", [4095] * 32 + [2048] * 32, 12))
     assert stated.getpixel((0, 0)) == (255, 255, 255) and stated.getpixel((7, 7)) == (128, 128, 128)
     for suffix in ("png", "tiff"):
         path = sixteen(tmp_path / f"unstated.{suffix}", 4095)
         for source in (path, Image.open(path)):
-            with pytest.raises(ValueError, match="4095: either it is nearly black, or it holds 12 bits"):
+            with pytest.raises(
+                ValueError, match="4095: either it is nearly black, or it holds 12 bits"
+            ):
                 load_image(source)
         with pytest.raises(ValueError, match="unstated"):
             check_images([path])
@@ -532,7 +672,7 @@ def test_huge_pictures(tmp_path, monkeypatch):
     net = wrapped(image_size=224, stride=32)
     ribbon = Image.new("RGB", (60_000, 2), "white")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert net.preprocess(ribbon).shape == (3, 224, 224)          # resized as a whole it would take 4.5 GB
+    assert net.preprocess(ribbon).shape == (3, 224, 224)  # resized as a whole it would take 4.5 GB
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
     assert torch.equal(net.preprocess(ribbon.rotate(90, expand=True)), net.preprocess(ribbon))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -543,12 +683,18 @@ def test_huge_pictures(tmp_path, monkeypatch):
 
 def test_ribbons_keep_their_middle():
     "The cut is in the middle: what is seen is what was seen without it."
-    wide = Image.fromarray(np.tile(np.random.default_rng(0).integers(0, 256, (16, 40, 3), np.uint8), (1, 10, 1)))
+    wide = Image.fromarray(
+        np.tile(np.random.default_rng(0).integers(0, 256, (16, 40, 3), np.uint8), (1, 10, 1))
+    )
     net = wrapped()
     from torchvision.transforms.v2 import functional as T
 
-    whole = T.center_crop(T.resize(wide, 32, interpolation=T.InterpolationMode.BICUBIC, antialias=True), [32, 32])
-    seen = net.preprocess(wide) * torch.tensor(net.std).view(3, 1, 1) + torch.tensor(net.mean).view(3, 1, 1)
+    whole = T.center_crop(
+        T.resize(wide, 32, interpolation=T.InterpolationMode.BICUBIC, antialias=True), [32, 32]
+    )
+    seen = net.preprocess(wide) * torch.tensor(net.std).view(3, 1, 1) + torch.tensor(net.mean).view(
+        3, 1, 1
+    )
     assert (seen - T.to_dtype(T.to_image(whole), torch.float32, scale=True)).abs().max() < 0.02
 
 
@@ -563,13 +709,33 @@ def test_what_people_hand_over(tmp_path, monkeypatch, make):
     files = sorted((tmp_path / "home").glob("*.png"))
     right = make(files, net, cache=tmp_path)
     assert right.shape == (3, 8, 8, 8)
-    for given in ("~/*.png", str(tmp_path / "home" / "?.png"), np.array([str(f) for f in files]), iter(files), ["~/0.png", *files[1:]],
-                  [load_image(f) for f in files], np.stack([np.asarray(load_image(f).resize((64, 64))) for f in files])):
+    for given in (
+        "~/*.png",
+        str(tmp_path / "home" / "?.png"),
+        np.array([str(f) for f in files]),
+        iter(files),
+        ["~/0.png", *files[1:]],
+        [load_image(f) for f in files],
+        np.stack([np.asarray(load_image(f).resize((64, 64))) for f in files]),
+    ):
         found = make(given, net, cache=tmp_path)
-        assert found.shape == right.shape and (isinstance(given, np.ndarray) and given.ndim > 1 or torch.equal(found, right))
-    for one in (files[0], str(files[0]), "~/0.png", load_image(files[0]), np.asarray(load_image(files[0]))):
+        assert found.shape == right.shape and (
+            isinstance(given, np.ndarray) and given.ndim > 1 or torch.equal(found, right)
+        )
+    for one in (
+        files[0],
+        str(files[0]),
+        "~/0.png",
+        load_image(files[0]),
+        np.asarray(load_image(files[0])),
+    ):
         assert torch.equal(make(one, net, cache=tmp_path), right[:1])
-    for none, said in ((tmp_path, "is a folder"), ("~/*.jpg", "no file matches"), ([], "at least one image"), ("~/gone.png", "gone.png")):
+    for none, said in (
+        (tmp_path, "is a folder"),
+        ("~/*.jpg", "no file matches"),
+        ([], "at least one image"),
+        ("~/gone.png", "gone.png"),
+    ):
         with pytest.raises(ValueError, match=said):
             make(none, net, cache=tmp_path)
 
@@ -577,7 +743,10 @@ def test_what_people_hand_over(tmp_path, monkeypatch, make):
 # ---- shapes
 
 
-@pytest.mark.parametrize("tokens, side, prefix", [(196, 14, 0), (197, 14, 1), (198, 14, 2), (200, 14, 4), (201, 14, 5), (17, 4, 1)])
+@pytest.mark.parametrize(
+    "tokens, side, prefix",
+    [(196, 14, 0), (197, 14, 1), (198, 14, 2), (200, 14, 4), (201, 14, 5), (17, 4, 1)],
+)
 def test_usual_tokens(tokens, side, prefix):
     x = torch.randn(2, tokens, 3)
     assert torch.equal(to_feature_map(x), x[:, prefix:].transpose(1, 2).unflatten(2, (side, side)))
@@ -585,7 +754,13 @@ def test_usual_tokens(tokens, side, prefix):
 
 @pytest.mark.parametrize("tokens", [110, 199, 202, 204, 61, 393])
 def test_unusual_tokens_are_not_guessed(tokens):
-    with pytest.raises(ValueError, match=rf"{tokens} tokens are not a square of patches behind 0 or 1 or 2 or 4 or 5.*grid=\(rows, columns\), prefix="):
+    with pytest.raises(
+        ValueError,
+        match=(
+            rf"{tokens} tokens are not a square of patches behind 0 or 1 or 2 or 4 or"
+            r" 5.*grid=\(rows, columns\), prefix="
+        ),
+    ):
         to_feature_map(torch.zeros(1, tokens, 3))
 
 
@@ -617,8 +792,14 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     "value, said",
     [
-        (dict(x_norm=torch.zeros(1, 3), tokens=torch.zeros(1, 9, 3)), r"a dict of x_norm: \(1, 3\), tokens: \(1, 9, 3\)"),
-        ([torch.zeros(1, 3, 4, 4), torch.zeros(1, 6, 2, 2)], r"a list of 0: \(1, 3, 4, 4\), 1: \(1, 6, 2, 2\)"),
+        (
+            dict(x_norm=torch.zeros(1, 3), tokens=torch.zeros(1, 9, 3)),
+            r"a dict of x_norm: \(1, 3\), tokens: \(1, 9, 3\)",
+        ),
+        (
+            [torch.zeros(1, 3, 4, 4), torch.zeros(1, 6, 2, 2)],
+            r"a list of 0: \(1, 3, 4, 4\), 1: \(1, 6, 2, 2\)",
+        ),
         (torch.zeros(1, 512), r"a tensor of shape \(1, 512\)"),
         (torch.zeros(()), r"a tensor of shape \(\)"),
         (None, "a NoneType"),
@@ -642,18 +823,39 @@ def test_the_patches_of_a_wide_image():
         assert torch.equal(net(x), right)
 
 
-@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "torchvision/vit_b_32", "timm/swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["timm/vit_tiny_patch16_224", "torchvision/vit_b_32", "timm/swin_tiny_patch4_window7_224"],
+)
 def test_another_image_size_is_refused_in_a_sentence(name, tmp_path):
     net = get_backbone(name, pretrained=False)
     net.image_size = 160
-    with pytest.raises(ValueError, match=rf"{name}.*does not take images of shape \(1, 3, 160, 160\).*image_size"):
+    with pytest.raises(
+        ValueError, match=rf"{name}.*does not take images of shape \(1, 3, 160, 160\).*image_size"
+    ):
         extract_feature_maps(PATHS, net, cache=tmp_path)
 
 
 def test_diml_says_it_too(tmp_path):
-    words = ["train", "--set", "backbone=timm/vit_tiny_patch16_224", "--set", "pretrained=false", "--set", "image_size=160", "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-m", "diml_nb", *words], capture_output=True, text=True, cwd=REPO_ROOT)
-    assert done.returncode == 2 and "does not take images of shape" in done.stderr and "Traceback" not in done.stderr
+    words = [
+        "train",
+        "--set",
+        "backbone=timm/vit_tiny_patch16_224",
+        "--set",
+        "pretrained=false",
+        "--set",
+        "image_size=160",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "diml_nb", *words], capture_output=True, text=True, cwd=REPO_ROOT
+    )
+    assert (
+        done.returncode == 2
+        and "does not take images of shape" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -663,7 +865,11 @@ def test_a_network_for_other_channels_is_refused_by_name(channels, tmp_path):
     own = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     with pytest.raises(ValueError, match="grey.*does not take images of shape.*RGB"):
         Backbone(own, name="grey", image_size=32)
-    net = Backbone(timm.create_model("resnet10t", pretrained=False, in_chans=channels), name="grey", image_size=64)
+    net = Backbone(
+        timm.create_model("resnet10t", pretrained=False, in_chans=channels),
+        name="grey",
+        image_size=64,
+    )
     with pytest.raises(ValueError, match="grey.*does not take images of shape.*RGB"):
         extract_feature_maps(PATHS, net, cache=tmp_path)
 
@@ -695,7 +901,13 @@ print(len(ours), *ours, sep="\\n")
 
 
 def run_work(**environment):
-    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=os.environ | environment, cwd=REPO_ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", WORK],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        cwd=REPO_ROOT,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -721,7 +933,9 @@ def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", read_only)
     with pytest.warns(UserWarning, match="Read-only file system") as said:
-        assert torch.equal(extract_feature_maps(PATHS, net), right) and torch.equal(memmap_feature_maps(PATHS, net), right)
+        assert torch.equal(extract_feature_maps(PATHS, net), right) and torch.equal(
+            memmap_feature_maps(PATHS, net), right
+        )
     assert len(said) == 1
 
 
@@ -734,7 +948,9 @@ def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "_write_maps", full)
     with pytest.warns(UserWarning, match="No space left"):
         found = memmap_feature_maps(PATHS, wrapped(), cache=tmp_path)
-    assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path)) and not list(tmp_path.rglob("*.partial"))
+    assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path)) and not list(
+        tmp_path.rglob("*.partial")
+    )
 
 
 def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
@@ -777,7 +993,9 @@ def test_what_another_has_made_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
     native._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", made)
     with pytest.raises(PermissionError):
-        native._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", tmp_path / "not.so")
+        native._compile(
+            ["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", tmp_path / "not.so"
+        )
 
 
 @pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
@@ -796,13 +1014,25 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 
 def test_two_processes_that_start_at_once(tmp_path):
     code = (
-        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\n"
-        "from diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\n"
-        "x = pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(), grid=3)\n"
-        "print(match_pairs(x, x, torch.arange(4), torch.arange(4)).similarity_p.sum().item())"
+        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom"
+        " diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
+        " diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\nx ="
+        " pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(),"
+        " grid=3)\nprint(match_pairs(x, x, torch.arange(4),"
+        " torch.arange(4)).similarity_p.sum().item())"
     )
     environment = os.environ | {"DIML_CACHE": str(tmp_path)}
-    both = [subprocess.Popen([sys.executable, "-W", "error::UserWarning:diml_nb", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPO_ROOT) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error::UserWarning:diml_nb", "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=REPO_ROOT,
+        )
+        for _ in range(2)
+    ]
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert told[0][0] == told[1][0] and not any("plain torch" in words for _, words in told)
@@ -824,7 +1054,11 @@ def test_a_bank_without_hard_links(tmp_path, monkeypatch, threads):
         list(pool_of.map(work, range(threads)))
     whole = store.open_store(tmp_path / "bank")
     assert torch.equal(whole.global_bc, made(0.2)(0, 24).global_bc)
-    assert {p.name for p in (tmp_path / "bank").iterdir()} == {"manifest.json", "done.npy", *store.ARRAY_FILES.values()}
+    assert {p.name for p in (tmp_path / "bank").iterdir()} == {
+        "manifest.json",
+        "done.npy",
+        *store.ARRAY_FILES.values(),
+    }
 
 
 def test_a_bank_of_six_threads_that_start_at_once(tmp_path):
@@ -849,7 +1083,11 @@ def test_two_threads_write_under_names_of_their_own(tmp_path):
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda _: store._create_once(tmp_path / "x", write), range(2)))
-    assert len(names) == 2 and (tmp_path / "x").read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
+    assert (
+        len(names) == 2
+        and (tmp_path / "x").read_text() == "whole"
+        and len(list(tmp_path.iterdir())) == 1
+    )
 
 
 def test_a_claim_that_was_left_is_named(tmp_path, monkeypatch):
@@ -884,7 +1122,9 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
         assert {path.read_bytes() for path in threads.map(work, range(4))} == {b"content" * 1000}
     assert [p.name for p in (tmp_path / "archives").iterdir()] == ["there.bin"]
     with pytest.raises(OSError, match="place it at"):
-        download.fetch_file(RemoteFile("wrong.bin", "sha256:" + "0" * 64, (place,)), tmp_path / "archives", pause=0)
+        download.fetch_file(
+            RemoteFile("wrong.bin", "sha256:" + "0" * 64, (place,)), tmp_path / "archives", pause=0
+        )
     assert [p.name for p in (tmp_path / "archives").iterdir()] == ["there.bin"]
 
 
@@ -893,7 +1133,9 @@ def test_downloads_need_no_cache(tmp_path, monkeypatch):
 
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     (tmp_path / "by hand.bin").write_bytes(b"x")
-    assert download.fetch_file(RemoteFile("by hand.bin"), tmp_path) == Path(tmp_path / "by hand.bin")
+    assert download.fetch_file(RemoteFile("by hand.bin"), tmp_path) == Path(
+        tmp_path / "by hand.bin"
+    )
     with pytest.raises(OSError, match="no cache at /dev/null/x.*set DIML_CACHE"):
         download.fetch_file(RemoteFile("by hand.bin"))
 

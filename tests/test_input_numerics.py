@@ -9,22 +9,51 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diml_nb.learning import losses as our_losses
 from diml_nb._internal.core import HALF_PRECISION, seed_everything
-from diml_nb.ot.cost import cosine_cost, pairwise_cosine, euclidean_cost
-from diml_nb.learning.embedding import EmbeddingNet, sample_balanced_batch, evaluate_retrieval, split_classes
-from diml_nb.explain.decomposition import occlude, cosine_decomposition, effective_receptive_field, sinkhorn_trace, match_reweighted
+from diml_nb.explain.decomposition import (
+    cosine_decomposition,
+    effective_receptive_field,
+    match_reweighted,
+    occlude,
+    sinkhorn_trace,
+)
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features
-from diml_nb.ot.native import plan_pairs, score_pairs, scatter_pair_gradients
-from diml_nb.learning.losses import LOSSES, StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.learning import losses as our_losses
+from diml_nb.learning.embedding import (
+    EmbeddingNet,
+    evaluate_retrieval,
+    sample_balanced_batch,
+    split_classes,
+)
+from diml_nb.learning.linear_probe import grid_features_batched
+from diml_nb.learning.losses import (
+    LOSSES,
+    StructuralEuclideanDistance,
+    StructuralSimilarity,
+    make_loss,
+)
+from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
-from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
-from diml_nb.learning.linear_probe import grid_features_batched
-from diml_nb.retrieval.search import streaming_topk, inner_products, rerank_by, rerank, search, score_shortlist
-from diml_nb.related import cosegmentation as coseg, dgml, attribution, label_autoencoder as keywords, two_sided
+from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.ot.sinkhorn import sinkhorn
+from diml_nb.related import (
+    attribution,
+    cosegmentation as coseg,
+    dgml,
+    label_autoencoder as keywords,
+    two_sided,
+)
+from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
+from diml_nb.retrieval.search import (
+    inner_products,
+    rerank,
+    rerank_by,
+    score_shortlist,
+    search,
+    streaming_topk,
+)
 
 
 def lot(*shape) -> torch.Tensor:
@@ -136,13 +165,22 @@ CASES = {
         some_features(),
     ),
     "matching.match gradient": (
-        with_gradient(lambda maps: match(grid_features(maps), grid_features(maps.flip(0))).similarity_b),
+        with_gradient(
+            lambda maps: match(grid_features(maps), grid_features(maps.flip(0))).similarity_b
+        ),
         lot(4, 8, 4, 4),
     ),
     "ot.matching.similarity_matrix": (similarity_matrix, some_features(), some_features()),
     "ot.native.score_pairs": (score_pairs, some_features(), some_features(), *PLACES),
     "ot.native.plan_pairs": (plan_pairs, some_features(), some_features(), *PLACES),
-    "ot.native.scatter_pair_gradients": (scatter_pair_gradients, unit(6, 8, 9), unit(6, 8, 9), *PLACES, lot(3), lot(3, 9, 9)),
+    "ot.native.scatter_pair_gradients": (
+        scatter_pair_gradients,
+        unit(6, 8, 9),
+        unit(6, 8, 9),
+        *PLACES,
+        lot(3),
+        lot(3, 9, 9),
+    ),
     "retrieval.search.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
     "retrieval.search.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
     "retrieval.search.search": (lambda x: search(x, x, exclude_self=True), some_features()),
@@ -158,14 +196,20 @@ CASES = {
         lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
         some_ranking(),
     ),
-    "retrieval.metrics.class_bootstrap_ci": (lambda x: torch.tensor(class_bootstrap_ci(x, LABELS)), lot(6)),
+    "retrieval.metrics.class_bootstrap_ci": (
+        lambda x: torch.tensor(class_bootstrap_ci(x, LABELS)),
+        lot(6),
+    ),
     "retrieval.metrics.metric_cis": (
         lambda x: torch.tensor(
             list(metric_cis(*[dict.fromkeys(our_metrics(), x)] * 2, LABELS).values())
         ),
         lot(6),
     ),
-    "learning.embedding.evaluate_retrieval": (lambda x: evaluate_retrieval(x, LABELS).per_query, some_features()),
+    "learning.embedding.evaluate_retrieval": (
+        lambda x: evaluate_retrieval(x, LABELS).per_query,
+        some_features(),
+    ),
     **{
         f"losses.make_loss {name} {structural}": (
             lambda maps, n=name, s=structural: metric_loss(n, s, maps),
@@ -175,7 +219,10 @@ CASES = {
         for structural in (False, True)
         if not (structural and isinstance(recipe.structural, str))
     },
-    "learning.losses.StructuralSimilarity": (lambda x: StructuralSimilarity(grid=3)(x), lot(6, 8, 3, 3)),
+    "learning.losses.StructuralSimilarity": (
+        lambda x: StructuralSimilarity(grid=3)(x),
+        lot(6, 8, 3, 3),
+    ),
     "learning.losses.StructuralEuclideanDistance": (
         lambda x, y: StructuralEuclideanDistance(grid=3)(x, y),
         lot(6, 8, 3, 3),
@@ -192,14 +239,24 @@ CASES = {
         some_features(),
         lot(9),
     ),
-    "explain.decomposition.cosine_decomposition": (cosine_decomposition, some_features(), some_features()),
-    "explain.decomposition.sinkhorn_trace": (sinkhorn_trace, match(some_features(), some_features())),
+    "explain.decomposition.cosine_decomposition": (
+        cosine_decomposition,
+        some_features(),
+        some_features(),
+    ),
+    "explain.decomposition.sinkhorn_trace": (
+        sinkhorn_trace,
+        match(some_features(), some_features()),
+    ),
     "explain.decomposition.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
     "explain.decomposition.effective_receptive_field": (
         lambda x: effective_receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
         lot(2, 3, 32, 32),
     ),
-    "related.dgml.AttentiveGrouping": (lambda x: vars(seeded(dgml.AttentiveGrouping, 8, 6, 3)(x)), lot(3, 8, 5, 5)),
+    "related.dgml.AttentiveGrouping": (
+        lambda x: vars(seeded(dgml.AttentiveGrouping, 8, 6, 3)(x)),
+        lot(3, 8, 5, 5),
+    ),
     "related.dgml.embed_groups": (
         lambda x: vars(dgml.embed_groups(seeded(dgml.AttentiveGrouping, 8, 6, 3), x)),
         lot(3, 8, 5, 5),
@@ -222,7 +279,11 @@ CASES = {
     "related.dgml.group_matching": (dgml.group_matching, some_groups(), some_groups()),
     "related.dgml.cell_matching": (dgml.cell_matching, some_groups(), some_groups()),
     "related.cosegmentation.split_scales": (coseg.split_scales, SCALES),
-    "related.cosegmentation.mean_contribution": (coseg.mean_contribution, some_features(), torch.stack(PLACES)),
+    "related.cosegmentation.mean_contribution": (
+        coseg.mean_contribution,
+        some_features(),
+        torch.stack(PLACES),
+    ),
     "related.cosegmentation.mask_metrics": (coseg.mask_metrics, lot(4, 3, 3) - 0.5, MASKS),
     "related.cosegmentation.PixelDecoder": (
         lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
@@ -251,20 +312,43 @@ CASES = {
     "related.cosegmentation.append_channel": (coseg.append_channel, lot(3, 8, 4, 4), lot(3, 2, 2)),
     "related.cosegmentation.pca_colors": (coseg.pca_colors, unit(4, 5, 6, 6)),
     "related.two_sided.deferred_acceptance": (two_sided.deferred_acceptance, *PROFILES),
-    "related.two_sided.random_side_deferred_acceptance": (two_sided.random_side_deferred_acceptance, *PROFILES),
-    "related.two_sided.swap_sides": (two_sided.swap_sides(two_sided.deferred_acceptance), *PROFILES),
+    "related.two_sided.random_side_deferred_acceptance": (
+        two_sided.random_side_deferred_acceptance,
+        *PROFILES,
+    ),
+    "related.two_sided.swap_sides": (
+        two_sided.swap_sides(two_sided.deferred_acceptance),
+        *PROFILES,
+    ),
     "related.two_sided.top_trading_cycles": (two_sided.top_trading_cycles, *PROFILES),
-    "related.two_sided.random_serial_dictatorship": (two_sided.random_serial_dictatorship, *PROFILES),
-    "related.two_sided.stability_violation": (two_sided.stability_violation, lot(5, 3, 3) / 3, *PROFILES),
-    "related.two_sided.evaluate_deviations": (lambda p, q: two_sided.evaluate_deviations(two_sided.random_side_deferred_acceptance, p, q), *PROFILES),
-    "related.two_sided.manipulation_gains": (lambda p, q: two_sided.manipulation_gains(answers(), p, q), *PROFILES),
+    "related.two_sided.random_serial_dictatorship": (
+        two_sided.random_serial_dictatorship,
+        *PROFILES,
+    ),
+    "related.two_sided.stability_violation": (
+        two_sided.stability_violation,
+        lot(5, 3, 3) / 3,
+        *PROFILES,
+    ),
+    "related.two_sided.evaluate_deviations": (
+        lambda p, q: two_sided.evaluate_deviations(two_sided.random_side_deferred_acceptance, p, q),
+        *PROFILES,
+    ),
+    "related.two_sided.manipulation_gains": (
+        lambda p, q: two_sided.manipulation_gains(answers(), p, q),
+        *PROFILES,
+    ),
     "related.two_sided.strategyproofness_violation": (
         lambda p, q: two_sided.strategyproofness_violation(answers(), p, q),
         *PROFILES,
     ),
-    "related.two_sided.convex_combination": (lambda: two_sided.convex_combination(answers(), answers(), 0.3),),
+    "related.two_sided.convex_combination": (
+        lambda: two_sided.convex_combination(answers(), answers(), 0.3),
+    ),
     "related.two_sided.deferred_acceptance_on_random_trees": (
-        lambda p, q: two_sided.deferred_acceptance_on_random_trees(p, q, open_tnm=two_sided.bipartite_paths(3)),
+        lambda p, q: two_sided.deferred_acceptance_on_random_trees(
+            p, q, open_tnm=two_sided.bipartite_paths(3)
+        ),
         *PROFILES,
     ),
     "related.two_sided.MatchingNetwork": (
@@ -277,7 +361,10 @@ CASES = {
         ).pair.weight.detach(),
     ),
     "related.two_sided.sinkhorn_matching": (two_sided.sinkhorn_matching, *PROFILES),
-    "related.two_sided.birkhoff_decomposition": (two_sided.birkhoff_decomposition, masses(3, 3) / 3),
+    "related.two_sided.birkhoff_decomposition": (
+        two_sided.birkhoff_decomposition,
+        masses(3, 3) / 3,
+    ),
     "related.label_autoencoder.class_means": (lambda x: keywords.class_means(x, LABELS), lot(6, 5)),
     "related.label_autoencoder.propensity": (lambda x: keywords.propensity(x, 9), lot(4)),
     "related.label_autoencoder.label_metrics": (
@@ -299,20 +386,33 @@ CASES = {
     ),
     "related.label_autoencoder.label_similarity": (keywords.label_similarity, lot(7, 4)),
     "related.attribution.ConversionModel": (lambda: attribution.ConversionModel()(JOURNEYS),),
-    "related.attribution.shapley_values": (lambda w: attribution.shapley_values(lambda mask: mask.to(w) @ w, 4), lot(4)),
-    "related.attribution.attribute": (
-        lambda: attribution.attribute(attribution.ConversionModel(), JOURNEYS[int(JOURNEYS.length_b.argmax())]),
+    "related.attribution.shapley_values": (
+        lambda w: attribution.shapley_values(lambda mask: mask.to(w) @ w, 4),
+        lot(4),
     ),
-    "related.attribution.time_decay_shares": (lambda: attribution.time_decay_shares(JOURNEYS, half_life=2.0),),
+    "related.attribution.attribute": (
+        lambda: attribution.attribute(
+            attribution.ConversionModel(), JOURNEYS[int(JOURNEYS.length_b.argmax())]
+        ),
+    ),
+    "related.attribution.time_decay_shares": (
+        lambda: attribution.time_decay_shares(JOURNEYS, half_life=2.0),
+    ),
     "related.attribution.MarkovAttribution": (
         lambda: (lambda m: (m(JOURNEYS), m.shares(JOURNEYS)))(
             attribution.MarkovAttribution(JOURNEYS, CONVERTED, channels=6)
         ),
     ),
-    "related.attribution.phased_gate": (lambda: attribution.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),),
-    "related.attribution.JourneyLSTM": (lambda: seeded(attribution.JourneyLSTM, 6)(JOURNEYS).detach(),),
+    "related.attribution.phased_gate": (
+        lambda: attribution.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),
+    ),
+    "related.attribution.JourneyLSTM": (
+        lambda: seeded(attribution.JourneyLSTM, 6)(JOURNEYS).detach(),
+    ),
     "related.attribution.log_loss": (
-        lambda: torch.tensor(attribution.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)),
+        lambda: torch.tensor(
+            attribution.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)
+        ),
     ),
     "related.attribution.fit_network": (
         lambda: (
@@ -328,7 +428,14 @@ CASES = {
 OTHERS = {
     "ot.cost": set(),
     "ot.marginals": {"MARGINAL_RULES", "Marginals"},
-    "ot.sinkhorn": {"LOG_DOMAIN_RANGE", "MIN_MASS", "CHECK_EVERY", "OFFICIAL_STOP", "SinkhornResult", "check_solver_options"},
+    "ot.sinkhorn": {
+        "LOG_DOMAIN_RANGE",
+        "MIN_MASS",
+        "CHECK_EVERY",
+        "OFFICIAL_STOP",
+        "SinkhornResult",
+        "check_solver_options",
+    },
     "ot.matching": {"PLAN_KINDS", "Match", "check_features"},
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
     "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
@@ -369,7 +476,13 @@ OTHERS = {
         "pairs_across",
         "PixelOutput",
     },
-    "related.two_sided": {"Mechanism", "preference_lists", "sample_profiles", "DeviationOutcomes", "bipartite_paths"},
+    "related.two_sided": {
+        "Mechanism",
+        "preference_lists",
+        "sample_profiles",
+        "DeviationOutcomes",
+        "bipartite_paths",
+    },
     "related.label_autoencoder": {  # scikit-learn, in NumPy
         "KEYWORDS",
         "read_keywords",
@@ -481,7 +594,11 @@ def test_half_precision_is_computed_in_float32_or_refused(name, dtype):
 def test_every_public_name_is_looked_at(module):
     "A new function belongs into `CASES`, or beside those that do not compute."
     public = set(importlib.import_module(f"diml_nb.{module}").__all__)
-    tested = {name.split()[0].removeprefix(f"{module}.") for name in CASES if name.startswith(f"{module}.")}
+    tested = {
+        name.split()[0].removeprefix(f"{module}.")
+        for name in CASES
+        if name.startswith(f"{module}.")
+    }
     assert public == tested | OTHERS[module] and not tested & OTHERS[module]
 
 
@@ -494,7 +611,9 @@ def test_evidence_of_a_plan_is_true_under_autocast(dtype):
     assert found.plan_bnm.dtype == torch.float32 and torch.isfinite(found.plan_bnm).all()
     assert (found.plan_bnm.sum((1, 2)) - 1).abs().max() < 1e-5
     wrong_b = (found.plan_bnm.sum(1) - found.mass_b_bm).abs().sum(1)
-    assert (wrong_b - found.marginal_error_b).abs().max() < 1e-5 and (found.marginal_error_b > 0).all()
+    assert (wrong_b - found.marginal_error_b).abs().max() < 1e-5 and (
+        found.marginal_error_b > 0
+    ).all()
 
 
 def test_embed_pools_in_full_precision():
@@ -547,7 +666,9 @@ def test_labels_of_numpy_and_lists():
             "triplet_semihard"
         )(lot(6, 8, 3, 3), LABELS)
     for wrong in (["cat"] * 6, LABELS.numpy() / 2, None):
-        with pytest.raises(ValueError, match="labels_q: expected one whole number for each image, .* got"):
+        with pytest.raises(
+            ValueError, match="labels_q: expected one whole number for each image, .* got"
+        ):
             retrieval_metrics(ranking, wrong, LABELS)
     with pytest.raises(ValueError, match="np.unique"):
         make_loss("triplet_semihard")(lot(6, 8, 3, 3), ["cat"] * 6)
@@ -629,7 +750,9 @@ def test_totals_are_compared_relatively():
 def test_tol_that_is_all_of_the_mass_is_refused():
     with pytest.raises(
         ValueError,
-        match="tol: expected a part of the mass, got 0.001 where a pair has 0.0001 in all; normalise",
+        match=(
+            "tol: expected a part of the mass, got 0.001 where a pair has 0.0001 in all; normalise"
+        ),
     ):
         sinkhorn(lot(2, 4, 4), 1e-4 * masses(2, 4), 1e-4 * masses(2, 4))
 
@@ -643,7 +766,9 @@ def test_lists_of_distances_are_refused():
     for call in (lambda: rerank(distances, x, x), lambda: rerank_by(distances, torch.zeros(6, 5))):
         with pytest.raises(
             ValueError,
-            match=r"ranking.score_qk: expected similarities, .* got scores that rise \(distances\?\)",
+            match=(
+                r"ranking.score_qk: expected similarities, .* got scores that rise \(distances\?\)"
+            ),
         ):
             call()
     turned = ranking._replace(score_qk=-distances.score_qk)
@@ -687,7 +812,8 @@ def test_reranking_twice_is_reranking_once():
 
 @pytest.mark.parametrize("first,then", [(20, 5), (5, 20), (10, 10)])
 def test_a_cascade_orders_the_head_by_its_last_step(first, then):
-    "3 x 3 cells, then one: each step adds its own S to the cosine, never to the sum of the step before."
+    """3 x 3 cells, then one: each step adds its own S to the cosine, never to the sum of the step
+    before."""
     maps = lot(40, 8, 3, 3)
     coarse, fine = grid_features(maps, grid=1), grid_features(maps, grid=3)
     ranking = search(coarse, coarse, exclude_self=True)
@@ -712,7 +838,10 @@ def test_a_query_outside_the_gallery_has_no_place_in_it():
     x = some_features()
     with pytest.raises(
         ValueError,
-        match="positions: expected one of 6 places for each of 2 queries, .*by themselves, without positions",
+        match=(
+            "positions: expected one of 6 places for each of 2 queries, .*by themselves, without"
+            " positions"
+        ),
     ):
         search(x[:2], x, positions=torch.tensor([0, -1]))
     assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
@@ -729,6 +858,9 @@ def test_siblings_take_labels_of_numpy_too():
 
 
 def test_a_class_that_is_too_small_is_named():
-    said = "per_class: expected at most 1, the size of the smallest class, got 2; of the classes number 1 has 1"
+    said = (
+        "per_class: expected at most 1, the size of the smallest class, got 2; of the classes"
+        " number 1 has 1"
+    )
     with pytest.raises(ValueError, match=said):
         sample_balanced_batch([torch.tensor([0, 1]), torch.tensor([7])], 4, 2, seed=0)

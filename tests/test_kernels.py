@@ -1,4 +1,5 @@
 "The fast paths give the numbers of `match`: with a compiler, without one, on several threads, and with few looks at a device."
+
 import os
 import subprocess
 import sys
@@ -8,15 +9,14 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diml_nb.ot import native, sinkhorn
-from diml_nb.retrieval.search import search
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.features.grid import Features, grid_features
-from diml_nb.ot.native import _pair_program, plan_pairs, score_pairs, scatter_pair_gradients
 from diml_nb.learning.losses import make_loss
+from diml_nb.ot import native, sinkhorn
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
-from diml_nb.retrieval.search import streaming_topk, inner_products, rerank, search
+from diml_nb.ot.native import _pair_program, plan_pairs, scatter_pair_gradients, score_pairs
+from diml_nb.retrieval.search import inner_products, rerank, search, streaming_topk
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -25,7 +25,8 @@ def way(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
         monkeypatch.setattr(search, "compiled_library", lambda *source, **constants: None)
-    elif _pair_program(16, 16, 128) is None: pytest.skip("no C compiler on this machine")
+    elif _pair_program(16, 16, 128) is None:
+        pytest.skip("no C compiler on this machine")
     return request.param
 
 
@@ -33,16 +34,33 @@ def images(count, grid, channels, shift=0.2):
     return grid_features(torch.randn(count, channels, grid, grid) + shift, grid=grid)
 
 
-@pytest.mark.parametrize("n, m, c", [(1, 1, 3), (4, 4, 128), (4, 2, 5), (3, 4, 20), (7, 7, 64), (4, 7, 128), (6, 5, 33), (12, 9, 17)])
+@pytest.mark.parametrize(
+    "n, m, c",
+    [
+        (1, 1, 3),
+        (4, 4, 128),
+        (4, 2, 5),
+        (3, 4, 20),
+        (7, 7, 64),
+        (4, 7, 128),
+        (6, 5, 33),
+        (12, 9, 17),
+    ],
+)
 @pytest.mark.parametrize("rule", MARGINAL_RULES)
 def test_every_shape_and_rule(way, n, m, c, rule):
     "Shapes around the width of a register, all masses; similarities, errors, plans."
     a, b = images(7, n, c), images(9, m, c)
     i_p, j_p = torch.arange(7).repeat_interleave(9), torch.arange(9).repeat(7)
     for eps in (0.2, 0.05, 0.02):
-        found, right = score_pairs(a, b, i_p, j_p, marginals=rule, eps=eps), match(a[i_p], b[j_p], marginals=rule, eps=eps)
+        found, right = (
+            score_pairs(a, b, i_p, j_p, marginals=rule, eps=eps),
+            match(a[i_p], b[j_p], marginals=rule, eps=eps),
+        )
         close = (found.similarity_p - right.similarity_b).abs() < 1e-6
-        near_tol = (right.marginal_error_b - 1e-3).abs() < 1e-5        # a pair that stops one iteration later for a rounding error
+        near_tol = (
+            right.marginal_error_b - 1e-3
+        ).abs() < 1e-5  # a pair that stops one iteration later for a rounding error
         assert (close | near_tol).all() and torch.equal(found.fallback_p, right.used_uniform_b)
         flows = plan_pairs(a, b, i_p, j_p, marginals=rule, eps=eps)
         assert (flows.cosine_pnm - right.cosine_bnm).abs().max() < 1e-6
@@ -58,8 +76,14 @@ def test_extreme_images(way):
     x = Features(cells, torch.rand(6, 16), wholes, 4)
     i_p, j_p = torch.cartesian_prod(torch.arange(6), torch.arange(6)).T
     for rule in MARGINAL_RULES:
-        found, right = score_pairs(x, x, i_p, j_p, marginals=rule), match(x[i_p], x[j_p], marginals=rule)
-        assert torch.isfinite(found.similarity_p).all() and (found.similarity_p - right.similarity_b).abs().max() < 2e-6
+        found, right = (
+            score_pairs(x, x, i_p, j_p, marginals=rule),
+            match(x[i_p], x[j_p], marginals=rule),
+        )
+        assert (
+            torch.isfinite(found.similarity_p).all()
+            and (found.similarity_p - right.similarity_b).abs().max() < 2e-6
+        )
         assert torch.equal(found.fallback_p, right.used_uniform_b)
     assert score_pairs(x, x, i_p[:0], j_p[:0]).similarity_p.shape == (0,)
 
@@ -70,13 +94,22 @@ def test_threads_do_not_matter(way):
     kept, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        results.append((score_pairs(a, a, i_p, j_p).similarity_p, search(a, a, exclude_self=True, top_k=5).index_qk))
+        results.append(
+            (
+                score_pairs(a, a, i_p, j_p).similarity_p,
+                search(a, a, exclude_self=True, top_k=5).index_qk,
+            )
+        )
     torch.set_num_threads(kept)
-    assert all(torch.allclose(x[0], results[0][0], atol=1e-7) and torch.equal(x[1], results[0][1]) for x in results[1:])
+    assert all(
+        torch.allclose(x[0], results[0][0], atol=1e-7) and torch.equal(x[1], results[0][1])
+        for x in results[1:]
+    )
 
 
 def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
-    "Lists of a search and a re-ranking, with duplicates in the gallery. A small tolerance: an error that rounds to the other side of a large one costs an iteration."
+    """Lists of a search and a re-ranking, with duplicates in the gallery. A small tolerance: an
+    error that rounds to the other side of a large one costs an iteration."""
     x = images(300, 4, 64)
     x = Features(*(torch.cat([y, y[:40]]) for y in (x.local_bcn, x.norm_bn, x.global_bc)), 4)
     fast = search(x[:50], x, top_k=60)
@@ -85,8 +118,12 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     monkeypatch.setattr(search, "compiled_library", lambda *source, **constants: None)
     slow = search(x[:50], x, top_k=60)
     slow = slow, rerank(slow, x[:50], x, top_k=50, tol=1e-6)
-    assert torch.equal(fast[0].index_qk, slow[0].index_qk) and torch.equal(fast[0].score_qk, slow[0].score_qk)
-    assert (fast[1].score_qk - slow[1].score_qk).abs().max() < 1e-6 and (fast[1].index_qk == slow[1].index_qk).float().mean() > 0.99
+    assert torch.equal(fast[0].index_qk, slow[0].index_qk) and torch.equal(
+        fast[0].score_qk, slow[0].score_qk
+    )
+    assert (fast[1].score_qk - slow[1].score_qk).abs().max() < 1e-6 and (
+        fast[1].index_qk == slow[1].index_qk
+    ).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("grid", [4, 7])
@@ -102,7 +139,10 @@ def test_a_loss_and_its_gradient_are_those_of_the_plain_path(monkeypatch, name, 
         value.backward()
         found.append((value.item(), x.grad))
         monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
-    assert abs(found[0][0] - found[1][0]) < 1e-6 and (found[0][1] - found[1][1]).norm() < 1e-5 * found[1][1].norm()
+    assert (
+        abs(found[0][0] - found[1][0]) < 1e-6
+        and (found[0][1] - found[1][1]).norm() < 1e-5 * found[1][1].norm()
+    )
     assert found[1][1].norm() > 0
 
 
@@ -111,20 +151,33 @@ def test_pull_is_the_gradient(way):
     i_p, j_p = torch.randint(5, (2, 300)).sort(0).values
     for kind, close in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         a, b = (torch.randn(5, 33, cells, dtype=kind, requires_grad=True) for cells in (16, 49))
-        slope, grad = torch.randn(300, 16, 49, dtype=kind), torch.randn(300, dtype=kind) * (torch.arange(300) % 2)
+        slope, grad = (
+            torch.randn(300, 16, 49, dtype=kind),
+            torch.randn(300, dtype=kind) * (torch.arange(300) % 2),
+        )
         ((a[i_p].transpose(1, 2) @ b[j_p] * slope).sum((1, 2)) * grad).sum().backward()
-        for x, right in zip(scatter_pair_gradients(a.detach(), b.detach(), i_p, j_p, grad, slope), (a.grad, b.grad)): assert (x - right).norm() < close * right.norm()
+        for x, right in zip(
+            scatter_pair_gradients(a.detach(), b.detach(), i_p, j_p, grad, slope), (a.grad, b.grad)
+        ):
+            assert (x - right).norm() < close * right.norm()
 
 
 def test_best_places_against_a_stable_sort(way):
     "Ties, infinities, tiles of any width, as many places as there are."
-    for values in (torch.randn(9, 5000), torch.randint(7, (9, 5000)) / 7.0, -torch.rand(9, 5000).floor(), torch.linspace(-1, 1, 5000).expand(9, -1).contiguous()):
+    for values in (
+        torch.randn(9, 5000),
+        torch.randint(7, (9, 5000)) / 7.0,
+        -torch.rand(9, 5000).floor(),
+        torch.linspace(-1, 1, 5000).expand(9, -1).contiguous(),
+    ):
         values[:, 17] = -torch.inf
         right = values.sort(dim=1, descending=True, stable=True)
         for width in (5000, 4096, 401, 64):
             for places in (1, 5, 16, 100, 4999):
                 index, score = streaming_topk(values.split(width, 1), places)
-                assert torch.equal(index, right.indices[:, :places]) and torch.equal(score, right.values[:, :places]), (width, places)
+                assert torch.equal(index, right.indices[:, :places]) and torch.equal(
+                    score, right.values[:, :places]
+                ), (width, places)
 
 
 def test_a_score_does_not_depend_on_its_neighbours():
@@ -149,25 +202,41 @@ def test_without_a_compiler_it_says_so_once(tmp_path):
         j = int(found.index_qk[0, 0])
         print(abs((found.score_qk[0, 0] - match(x[0], x[j]).similarity_b - x.global_bc[0] @ x.global_bc[j]).item()) < 1e-6)"""
     environment = os.environ | {"CC": "no-such-compiler", "DIML_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=REPO_ROOT, check=True)
-    assert done.stdout.strip() == "True" and done.stderr.count("no C compiler 'no-such-compiler' was found") == 1, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=REPO_ROOT,
+        check=True,
+    )
+    assert (
+        done.stdout.strip() == "True"
+        and done.stderr.count("no C compiler 'no-such-compiler' was found") == 1
+    ), done.stderr
 
 
 def test_a_program_that_is_wrong_is_not_used(monkeypatch):
     "As on a machine whose compiler breaks it: here, by a kernel that is twice as sharp."
-    if _pair_program(4, 4, 6) is None: pytest.skip("no C compiler on this machine")
+    if _pair_program(4, 4, 6) is None:
+        pytest.skip("no C compiler on this machine")
     source = native.NATIVE_SOURCE.read_text()
     broken = source.replace("* (1 / eps))", "* (2 / eps))")
     assert broken != source
+
     class Source:
-        def read_text(self, encoding=None): return broken
+        def read_text(self, encoding=None):
+            return broken
+
     monkeypatch.setattr(native, "NATIVE_SOURCE", Source())
-    with pytest.warns(UserWarning, match="misses the numbers of match"): assert _pair_program(4, 4, 5) is None
+    with pytest.warns(UserWarning, match="misses the numbers of match"):
+        assert _pair_program(4, 4, 5) is None
     _pair_program.cache_clear()
 
 
 class Counting(TorchDispatchMode):
     "Counts how often a number is asked of the device: each time, a GPU would be waited for."
+
     asked = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -176,8 +245,12 @@ class Counting(TorchDispatchMode):
 
 
 def test_a_device_is_seldom_asked(monkeypatch):
-    "The code path of a GPU, run on the CPU: sixty iterations, and it is waited for at most at every sixteenth of them."
+    """The code path of a GPU, run on the CPU: sixty iterations, and it is waited for at most at
+    every sixteenth of them."""
     monkeypatch.setitem(sinkhorn.CHECK_EVERY, "cpu", 16)
     cost, a, b = torch.rand(20, 16, 16), *torch.full((2, 20, 16), 1 / 16)
-    with Counting() as often: sinkhorn.solve_unchecked(cost, a, b, eps=0.05, tol=0, max_iter=60, differentiable=False, shared_stop=False)
+    with Counting() as often:
+        sinkhorn.solve_unchecked(
+            cost, a, b, eps=0.05, tol=0, max_iter=60, differentiable=False, shared_stop=False
+        )
     assert 1 <= often.asked <= 2 + 2 * (60 // 16)

@@ -1,4 +1,5 @@
 "Every notebook of the book runs from top to bottom."
+
 import shutil
 import subprocess
 
@@ -7,7 +8,9 @@ from nbdev.test import test_nb as run_notebook
 
 from diml_nb._internal.core import REPO_ROOT
 
-NOTEBOOKS = sorted([*(REPO_ROOT / "nbs").glob("[!_]*.ipynb"), *(REPO_ROOT / "nbs" / "howto").glob("*.ipynb")])
+NOTEBOOKS = sorted(
+    [*(REPO_ROOT / "nbs").glob("[!_]*.ipynb"), *(REPO_ROOT / "nbs" / "howto").glob("*.ipynb")]
+)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -24,9 +27,21 @@ def test_all_are_found():
 def test_a_new_chapter(tmp_path):
     "`make new` starts a notebook that runs as it is, and never takes the place of one."
     (tmp_path / "nbs").mkdir()
-    for name in ("Makefile", "nbs/_template.ipynb"): shutil.copy(REPO_ROOT / name, tmp_path / name)
-    make = lambda name: subprocess.run(["make", "--silent", "new", f"NAME={name}"], cwd=tmp_path, capture_output=True, text=True)
-    assert "expected two digits" in make("thing").stdout and "there already" not in make("47_new_thing").stdout
+    for name in ("Makefile", "nbs/_template.ipynb"):
+        shutil.copy(REPO_ROOT / name, tmp_path / name)
+
+    def make(name):
+        return subprocess.run(
+            ["make", "--silent", "new", f"NAME={name}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    assert (
+        "expected two digits" in make("thing").stdout
+        and "there already" not in make("47_new_thing").stdout
+    )
     path = tmp_path / "nbs" / "47_new_thing.ipynb"
     assert "#| default_exp new_thing" in path.read_text() and run_notebook(path)[0]
     assert make("47_new_thing").returncode and "is there already" in make("47_new_thing").stdout

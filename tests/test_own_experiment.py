@@ -1,4 +1,5 @@
 "`make experiment` starts an experiment that runs as it is, in a repository of two files and the library."
+
 import json
 import re
 import shutil
@@ -6,9 +7,9 @@ import subprocess
 
 import pytest
 
+from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments import runner
 from diml_nb.experiments.claims import Claim, _one
-from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments.pooling import PooledRecords
 
 NAME = "16_thing"
@@ -65,7 +66,7 @@ def test_an_experiment_that_is_there_stays(home):
 
 
 def test_it_is_an_experiment_of_version_1(inside):
-    assert list(runner.experiments()) == [NAME]      # the template itself is none
+    assert list(runner.experiments()) == [NAME]  # the template itself is none
     assert runner.declared_version(NAME) == 1
     versions = (inside / "nbs" / "reproduce" / "VERSIONS.md").read_text()
     assert versions.count(f"| {NAME} | 1 | first version |\n") == 1
@@ -84,7 +85,8 @@ def commented_claim(path):
 
 
 def test_it_runs_as_it_is(inside, tmp_path):
-    "Papermill runs the smoke preset; a record, an answer and a figure are there, and its claim finds its rows."
+    """Papermill runs the smoke preset; a record, an answer and a figure are there, and its claim
+    finds its rows."""
     executed = runner.run_experiment(NAME, "smoke", out=tmp_path, quiet=True)
     record = runner.find_record(NAME, "smoke", results=tmp_path / "results")
     assert record.version == 1
@@ -92,7 +94,10 @@ def test_it_runs_as_it_is(inside, tmp_path):
     (path,) = (tmp_path / "results" / "answers").glob(f"{NAME}-*.json")
     answer = json.loads(path.read_text())
     assert answer["question"] == runner.lead_question(NAME)
-    assert re.search(r"-?\d\.\d \([+-]\d+\.\d to [+-]\d+\.\d\) points with eps 0\.05 .* over 6 classes", answer["answer"])
+    assert re.search(
+        r"-?\d\.\d \([+-]\d+\.\d to [+-]\d+\.\d\) points with eps 0\.05 .* over 6 classes",
+        answer["answer"],
+    )
     assert (tmp_path / "figures" / f"{NAME}-emoji.png").samefile(answer["figure"])
     claim = eval(commented_claim(executed), dict(Claim=Claim, _one=_one))
     assert claim.experiment == NAME

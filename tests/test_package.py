@@ -1,4 +1,5 @@
 "A wheel in an environment that holds only what it declares: no nbdev, no fastcore, no papermill, no repository."
+
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ def closure(requirements):
     todo, found = [Requirement(r) for r in requirements], {}
     while todo:
         requirement = todo.pop()
-        if requirement.marker and not any(requirement.marker.evaluate({"extra": e}) for e in ("", *requirement.extras)):
+        if requirement.marker and not any(
+            requirement.marker.evaluate({"extra": e}) for e in ("", *requirement.extras)
+        ):
             continue
         name = canonicalize_name(requirement.name)
         if name not in found:
@@ -32,16 +35,36 @@ def clean(tmp_path_factory):
     """Python of a fresh environment with the wheel. The declared requirements, and only those, are linked from this environment, since
     installing PyTorch a second time would take minutes and six gigabytes."""
     folder = tmp_path_factory.mktemp("package")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPO_ROOT)], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(folder),
+            str(REPO_ROOT),
+        ],
+        check=True,
+    )
     (wheel,) = folder.glob("diml_nb-*.whl")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
     python = folder / "env" / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True)
+    subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True
+    )
     (site,) = (folder / "env" / "lib").glob("python*/site-packages")
     with zipfile.ZipFile(wheel) as z:
         (metadata,) = [n for n in z.namelist() if n.endswith(".dist-info/METADATA")]
         lines = z.read(metadata).decode().splitlines()
-    needs = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
+    needs = [
+        line.removeprefix("Requires-Dist: ")
+        for line in lines
+        if line.startswith("Requires-Dist:") and "extra ==" not in line
+    ]
     for found in closure(needs).values():
         for top in {Path(str(f)).parts[0] for f in found.files if not str(f).startswith("..")}:
             if not (site / top).exists():
@@ -51,21 +74,29 @@ def clean(tmp_path_factory):
 
 def run(program, *words):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "DIML"))}
-    return subprocess.run([str(program), *words], capture_output=True, text=True, cwd="/", env=environment)
+    return subprocess.run(
+        [str(program), *words], capture_output=True, text=True, cwd="/", env=environment
+    )
 
 
 def test_contents(clean):
     with zipfile.ZipFile(clean[1]) as z:
         names = z.namelist()
-    assert "diml_nb/ot/matching.py" in names and not any(n.startswith(("nbs/", "tests/", "data/")) for n in names)
+    assert "diml_nb/ot/matching.py" in names and not any(
+        n.startswith(("nbs/", "tests/", "data/")) for n in names
+    )
 
 
 def test_every_module_imports_without_development_packages(clean):
-    modules = sorted(".".join(p.relative_to(REPO_ROOT).with_suffix("").parts) for p in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py"))
+    modules = sorted(
+        ".".join(p.relative_to(REPO_ROOT).with_suffix("").parts)
+        for p in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py")
+    )
     absent = ["nbdev", "fastcore", "execnb", "papermill", "jupyterlab", "pytest", "ot", "resvg_py"]
     code = (
-        f"import importlib, importlib.util\nfor m in {modules}: importlib.import_module(m)\n"
-        f"print([m for m in {absent} if importlib.util.find_spec(m)])\nimport diml_nb; print(diml_nb.__file__)"
+        f"import importlib, importlib.util\nfor m in {modules}:"
+        f" importlib.import_module(m)\nprint([m for m in {absent} if"
+        " importlib.util.find_spec(m)])\nimport diml_nb; print(diml_nb.__file__)"
     )
     done = run(clean[0], "-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -78,7 +109,13 @@ def test_command(clean):
     assert done.returncode == 0 and "reproduce" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("words,message", [(["data", "list"], "the data live in the repository"), (["reproduce"], "clone the repository")])
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["data", "list"], "the data live in the repository"),
+        (["reproduce"], "clone the repository"),
+    ],
+)
 def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
     done = run(clean[0].with_name("diml"), *words)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
@@ -91,9 +128,10 @@ def test_the_library_works_there(clean, tmp_path):
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (80, 60), color).save(tmp_path / f"{name}.png")
     code = (
-        "from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom diml_nb.ot.matching import match\n"
-        f"x = pool(feature_maps([{str(tmp_path / 'a.png')!r}, {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r}))\n"
-        "m = match(x[0], x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
+        "from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
+        f" diml_nb.ot.matching import match\nx = pool(feature_maps([{str(tmp_path / 'a.png')!r},"
+        f" {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r}))\nm = match(x[0],"
+        " x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )
     done = run(clean[0], "-c", code)
     assert done.stdout.strip() == "True", done.stderr[-2000:]

@@ -1,18 +1,19 @@
 "Held to the figures of the official code (data/golden, see its README) and to independent libraries."
+
 import numpy as np
 import ot
 import pytest
 import torch
 
 from diml_nb._internal.core import data_dir
-from diml_nb.ot.cost import cosine_cost
 from diml_nb.features.grid import grid_features
 from diml_nb.learning.losses import StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.ot.cost import cosine_cost
 from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import match, similarity_matrix
+from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.retrieval.metrics import retrieval_metrics
 from diml_nb.retrieval.search import rerank, search
-from diml_nb.ot.sinkhorn import sinkhorn
 
 GOLDEN = np.load(data_dir() / "golden" / "official_diml.npz")
 MAPS = torch.tensor(GOLDEN["maps_nchw"]).float()
@@ -22,7 +23,9 @@ CASES = [(grid, rule) for grid in (4, 7) for rule in ("cross_correlation", "unif
 
 def test_resize():
     x = grid_features(MAPS)
-    assert (x.local_bcn * x.norm_bn[:, None] - torch.tensor(GOLDEN["grid4_nchw"]).flatten(2)).abs().max() < 1e-6
+    assert (
+        x.local_bcn * x.norm_bn[:, None] - torch.tensor(GOLDEN["grid4_nchw"]).flatten(2)
+    ).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("grid,rule", CASES)
@@ -33,7 +36,10 @@ def test_similarity_with_the_official_stop(grid, rule):
     The iteration at which the rule fires then depends on the order of a summation, thus on the machine. Such a query must agree to 1e-5 with
     the plan one iteration earlier or later, and there must be at most six of 120.
     """
-    x, official = grid_features(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])
+    x, official = (
+        grid_features(MAPS, grid=grid),
+        torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"]),
+    )
     ours = similarity_matrix(x, x, marginals=rule, shared_stop=True)
     off = ((ours - official).abs().amax(1) >= 1e-5).nonzero().flatten().tolist()
     assert len(off) <= (6 if rule == "uniform" else 0), off
@@ -41,8 +47,15 @@ def test_similarity_with_the_official_stop(grid, rule):
         local = x.local_bcn[q].T @ x.local_bcn
         masses = compute_marginals(x[q], x, rule, leak=1e-5)
         fired = sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, shared_stop=True).iterations
-        plans = [sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, tol=0, max_iter=fired + step).plan_bnm for step in (-1, 1)]
-        assert min(((p * local).sum((1, 2)) - official[q]).abs().max() for p in plans) < 1e-5, f"query {q}"
+        plans = [
+            sinkhorn(
+                1 - local, masses.mass_a_bn, masses.mass_b_bm, tol=0, max_iter=fired + step
+            ).plan_bnm
+            for step in (-1, 1)
+        ]
+        assert min(((p * local).sum((1, 2)) - official[q]).abs().max() for p in plans) < 1e-5, (
+            f"query {q}"
+        )
 
 
 @pytest.mark.parametrize("grid", (4, 7))
@@ -56,7 +69,9 @@ def test_ranking(grid, top_k):
     theirs = torch.tensor(GOLDEN[f"ranking_grid{grid}_top{top_k}_qg"].astype("int64"))
     assert (theirs[:, -1] == torch.arange(120)).all()
     score_of = torch.empty(120, 120).scatter_(1, ours.index_qk, ours.score_qk)
-    gap = (score_of.gather(1, theirs[:, :-1]) - ours.score_qk).abs()[ours.index_qk != theirs[:, :-1]]
+    gap = (score_of.gather(1, theirs[:, :-1]) - ours.score_qk).abs()[
+        ours.index_qk != theirs[:, :-1]
+    ]
     assert gap.numel() == 0 or gap.max() < 1e-6
 
 
@@ -68,13 +83,18 @@ def test_official_metrics(grid, top_k):
     if top_k:
         ranking = rerank(ranking, x, x, top_k=top_k, shared_stop=True)
     found = retrieval_metrics(ranking, LABELS, LABELS, count_query_in_r=True)
-    ours = [100 * found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision_at_r")]
+    ours = [
+        100 * found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision_at_r")
+    ]
     assert np.allclose(ours, GOLDEN[f"official_metrics_grid{grid}_top{top_k}"], atol=1e-4)
 
 
 @pytest.mark.parametrize("grid,rule", CASES)
 def test_our_stop_is_nearer_to_convergence(grid, rule):
-    x, official = grid_features(MAPS, grid=grid), torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4]
+    x, official = (
+        grid_features(MAPS, grid=grid),
+        torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4],
+    )
     exact = similarity_matrix(x[:4], x, marginals=rule, tol=1e-6, max_iter=3000)
     ours = similarity_matrix(x[:4], x, marginals=rule)
     assert (ours - exact).abs().max() < min(3e-4, (official - exact).abs().max())
@@ -98,7 +118,9 @@ def test_exact_transport_is_the_limit():
     x = grid_features(MAPS.double())
     found = match(x[:3], x[3:6], marginals="uniform", eps=1e-3, tol=1e-8, max_iter=20000)
     for i in range(3):
-        bill = ot.emd2(found.mass_a_bn[i].numpy(), found.mass_b_bm[i].numpy(), 1 - found.cosine_bnm[i].numpy())
+        bill = ot.emd2(
+            found.mass_a_bn[i].numpy(), found.mass_b_bm[i].numpy(), 1 - found.cosine_bnm[i].numpy()
+        )
         assert 0 <= (1 - bill) - found.similarity_b[i].item() + 1e-9 < 1e-3 * np.log(256)
 
 
@@ -109,7 +131,9 @@ def test_accuracy_calculator():
 
     x = grid_features(MAPS)
     names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
-    calculator = AccuracyCalculator(include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity()))
+    calculator = AccuracyCalculator(
+        include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity())
+    )
     theirs = calculator.get_accuracy(x.global_bc, LABELS)
     ours = retrieval_metrics(search(x, x, exclude_self=True), LABELS, LABELS)
     for name in names:
@@ -117,7 +141,8 @@ def test_accuracy_calculator():
 
 
 def test_separate_gallery():
-    "Queries and gallery of different images, classes of different sizes, one query without a positive."
+    """Queries and gallery of different images, classes of different sizes, one query without a
+    positive."""
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
     x, names = grid_features(MAPS), ("r_precision", "mean_average_precision_at_r")
@@ -128,7 +153,9 @@ def test_separate_gallery():
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.utils.inference import CustomKNN
 
-    calculator = AccuracyCalculator(include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity()))
+    calculator = AccuracyCalculator(
+        include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity())
+    )
     theirs = calculator.get_accuracy(x.global_bc[q], LABELS[q], x.global_bc[g], LABELS[g])
     for name in names:
         assert abs(ours[name] - theirs[name]) < 1e-6
@@ -145,8 +172,11 @@ OFFICIAL = dict(swap_marginals=True, shared_stop=True, max_iter=100)
 
 class TheirTriplets(torch.nn.Module):
     "A miner that returns the triplets of the golden batch."
+
     distance = None
-    def forward(self, vector_bc, label_b): return TRIPLETS
+
+    def forward(self, vector_bc, label_b):
+        return TRIPLETS
 
 
 def loss_and_gradient(metric):
@@ -158,13 +188,19 @@ def loss_and_gradient(metric):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_training_matrices(rule):
-    "The similarities inside the official Multi-Similarity + DIML, the distances inside Margin + DIML."
+    """The similarities inside the official Multi-Similarity + DIML, the distances inside Margin +
+    DIML."""
     s_bb = StructuralSimilarity(marginals=rule, **OFFICIAL)(BATCH)
-    assert (s_bb - torch.tensor(GOLDEN[f"training_similarity_{rule}_swapped_bb"])).abs().max() < 1e-5
+    assert (
+        s_bb - torch.tensor(GOLDEN[f"training_similarity_{rule}_swapped_bb"])
+    ).abs().max() < 1e-5
     distance = StructuralEuclideanDistance(marginals=rule, **OFFICIAL)
     distance.wanted = TRIPLETS
     d_bb, (a, p, n) = distance(BATCH), TRIPLETS
-    assert (torch.stack([d_bb[a, p], d_bb[a, n]], 1) - torch.tensor(GOLDEN[f"training_distance_{rule}_swapped_t"])).abs().max() < 1e-5
+    assert (
+        torch.stack([d_bb[a, p], d_bb[a, n]], 1)
+        - torch.tensor(GOLDEN[f"training_distance_{rule}_swapped_t"])
+    ).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -172,8 +208,12 @@ def test_training_losses_and_gradients(rule):
     options = dict(marginals=rule, **OFFICIAL)
     loss, grad = loss_and_gradient(make_loss("multi_similarity", structural=True, distance=options))
     assert abs(loss.item() - GOLDEN[f"multisimilarity_diml_{rule}_loss"]) < 1e-5
-    assert (grad - torch.tensor(GOLDEN[f"multisimilarity_diml_{rule}_grad_nchw"])).abs().max() < 1e-5
-    metric = make_loss("margin", structural=True, num_classes=int(LABELS.max()) + 1, distance=options)
+    assert (
+        grad - torch.tensor(GOLDEN[f"multisimilarity_diml_{rule}_grad_nchw"])
+    ).abs().max() < 1e-5
+    metric = make_loss(
+        "margin", structural=True, num_classes=int(LABELS.max()) + 1, distance=options
+    )
     metric.miner = TheirTriplets()
     loss, grad = loss_and_gradient(metric)
     assert abs(loss.item() - GOLDEN[f"margin_diml_{rule}_loss"]) < 1e-5
@@ -183,12 +223,18 @@ def test_training_losses_and_gradients(rule):
 def test_plain_losses_and_gradients():
     x = torch.tensor(GOLDEN["pooled_bc"])[:, :, None, None]
     for name, key in (("margin", "margin"), ("multi_similarity", "multisimilarity")):
-        metric, maps = make_loss(name, num_classes=int(LABELS.max()) + 1), x.clone().requires_grad_()
-        if name == "margin": metric.miner = TheirTriplets()
+        metric, maps = (
+            make_loss(name, num_classes=int(LABELS.max()) + 1),
+            x.clone().requires_grad_(),
+        )
+        if name == "margin":
+            metric.miner = TheirTriplets()
         loss = metric(maps, BATCH_LABELS)
         loss.backward()
         assert abs(loss.item() - GOLDEN[f"{key}_loss"]) < 1e-5
-        unit = x.squeeze()                  # the official gradient is by the unit vector; ours also goes through its normalisation
+        unit = (
+            x.squeeze()
+        )  # the official gradient is by the unit vector; ours also goes through its normalisation
         official = torch.tensor(GOLDEN[f"{key}_grad_bc"])
         tangent = official - (official * unit).sum(1, keepdim=True) * unit
         assert (maps.grad.squeeze() - tangent).abs().max() < 1e-5, name
@@ -197,5 +243,12 @@ def test_plain_losses_and_gradients():
 def test_the_corrected_marginals_are_the_default_and_differ():
     ours, swapped = (StructuralSimilarity(swap_marginals=swap)(BATCH) for swap in (False, True))
     assert torch.equal(ours, StructuralSimilarity()(BATCH)) and (ours - swapped).abs().max() > 0.1
-    gap = ours - (similarity_matrix(grid_features(BATCH), grid_features(BATCH)) + grid_features(BATCH).global_bc @ grid_features(BATCH).global_bc.T) / 2
-    assert gap.abs().max() < 5e-4           # the similarity of the evaluation, to the solver's tolerance
+    gap = (
+        ours
+        - (
+            similarity_matrix(grid_features(BATCH), grid_features(BATCH))
+            + grid_features(BATCH).global_bc @ grid_features(BATCH).global_bc.T
+        )
+        / 2
+    )
+    assert gap.abs().max() < 5e-4  # the similarity of the evaluation, to the solver's tolerance

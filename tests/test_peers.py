@@ -6,18 +6,25 @@ import numpy as np
 import ot
 import pytest
 import torch
-from pytorch_metric_learning import distances, miners
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import distances, losses, miners
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
 from diml_nb._internal.core import seed_everything
-from diml_nb.learning.losses import LOSSES, MapLoss, OneTripletPerAnchorMiner, QuadrupletLoss, StructuralEuclideanDistance, StructuralSimilarity, make_loss
-from diml_nb.retrieval.metrics import METRIC_NAMES, retrieval_metrics
 from diml_nb.features.grid import Features
-from diml_nb.retrieval.search import search
+from diml_nb.learning.losses import (
+    LOSSES,
+    MapLoss,
+    OneTripletPerAnchorMiner,
+    QuadrupletLoss,
+    StructuralEuclideanDistance,
+    StructuralSimilarity,
+    make_loss,
+)
 from diml_nb.ot.sinkhorn import sinkhorn
+from diml_nb.retrieval.metrics import METRIC_NAMES, retrieval_metrics
+from diml_nb.retrieval.search import search
 
 LABELS = torch.arange(6).repeat_interleave(3)
 ON_MAPS = [name for name, recipe in LOSSES.items() if callable(recipe.structural)]
@@ -34,7 +41,8 @@ def maps(x: torch.Tensor) -> torch.Tensor:
 
 
 def theirs(name: str) -> tuple[torch.nn.Module, torch.nn.Module | None]:
-    "The loss and miner of a recipe with the distance of pytorch-metric-learning that its structural one stands for."
+    """The loss and miner of a recipe with the distance of pytorch-metric-learning that its
+    structural one stands for."""
     recipe = LOSSES[name]
     kind = recipe.structural(grid=1)
     plain = (
@@ -59,7 +67,8 @@ def value_and_gradient(compute, x: torch.Tensor):
 
 @pytest.mark.parametrize("name", ON_MAPS)
 def test_a_recipe_on_one_cell_is_the_loss_of_pytorch_metric_learning(name, vectors):
-    "Value and gradient. Mined on the same vectors, with the same random numbers, from the same proxies."
+    """Value and gradient. Mined on the same vectors, with the same random numbers, from the same
+    proxies."""
     loss, miner = theirs(name)
     seed_everything(0)
     ours = make_loss(name, structural=True, num_classes=6, embedding_dim=8, grid=1)
@@ -95,7 +104,10 @@ def test_a_centre_is_no_unit_vector_and_refused(kind, vectors):
     centre = (vectors[:4] + vectors[4:8]) / 2
     with pytest.raises(
         ValueError,
-        match=r"ref_emb: expected maps of unit vectors, got lengths .* call distance\(query, reference\)",
+        match=(
+            r"ref_emb: expected maps of unit vectors, got lengths .* call distance\(query,"
+            r" reference\)"
+        ),
     ):
         kind(grid=1).pairwise_distance(maps(vectors[:4]), maps(centre))
     with pytest.raises(ValueError, match=r"feature maps \(B, C, H, W\)"):
@@ -133,7 +145,10 @@ def several_cells(images: int = 18) -> torch.Tensor:
 @pytest.mark.parametrize("structural_loss", [True, False])
 def test_a_miner_may_have_its_own_structural_distance(structural_loss):
     x = several_cells()
-    distance = lambda: StructuralEuclideanDistance(grid=3)
+
+    def distance():
+        return StructuralEuclideanDistance(grid=3)
+
     metric = MapLoss(
         triplet(distance() if structural_loss else None),
         miners.TripletMarginMiner(0.2, distance=distance()),
@@ -157,15 +172,18 @@ def test_several_losses_are_their_weighted_sum():
     found = MapLoss(losses.MultipleLosses([first, second], weights=[1, 3]))(x, LABELS)
     assert torch.allclose(found, first(x, LABELS) + 3 * second(x, LABELS))
     mining = losses.MultipleLosses(
-        [first], miners=[miners.TripletMarginMiner(0.2, distance=StructuralEuclideanDistance(grid=3))]
+        [first],
+        miners=[miners.TripletMarginMiner(0.2, distance=StructuralEuclideanDistance(grid=3))],
     )
     assert torch.isfinite(MapLoss(mining)(x, LABELS))
 
 
 def test_a_memory_on_one_cell_is_that_of_vectors(vectors):
-    make = lambda distance: losses.CrossBatchMemory(
-        losses.ContrastiveLoss(0, 1, distance=distance), 8, memory_size=10
-    )
+    def make(distance):
+        return losses.CrossBatchMemory(
+            losses.ContrastiveLoss(0, 1, distance=distance), 8, memory_size=10
+        )
+
     ours, right = MapLoss(make(StructuralEuclideanDistance(grid=1))), make(distances.LpDistance())
     for part in torch.randperm(18).split(6):  # more than the memory holds
         found = value_and_gradient(lambda x: ours(maps(x), LABELS[part]), vectors[part])
@@ -273,7 +291,9 @@ def test_our_own_loss_and_miner_in_half_precision(dtype, vectors):
     seed_everything(0)
     found = QuadrupletLoss()(x, LABELS, OneTripletPerAnchorMiner("random")(x, LABELS))
     seed_everything(0)
-    right = QuadrupletLoss()(x.float(), LABELS, OneTripletPerAnchorMiner("random")(x.float(), LABELS))
+    right = QuadrupletLoss()(
+        x.float(), LABELS, OneTripletPerAnchorMiner("random")(x.float(), LABELS)
+    )
     assert found.dtype == torch.float32 and torch.equal(found, right)
 
 

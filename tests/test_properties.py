@@ -5,12 +5,12 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from diml_nb.features.grid import Features, grid_features
-from diml_nb.ot.native import score_pairs
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
-from diml_nb.retrieval.metrics import Ranking, retrieval_metrics
-from diml_nb.retrieval.search import streaming_topk, rerank_by, rerank, search
+from diml_nb.ot.native import score_pairs
 from diml_nb.ot.sinkhorn import sinkhorn
+from diml_nb.retrieval.metrics import Ranking, retrieval_metrics
+from diml_nb.retrieval.search import rerank, rerank_by, search, streaming_topk
 
 # no example of an earlier run, no clock: a test that fails here fails everywhere
 some = settings(
@@ -132,7 +132,8 @@ def test_a_single_heavy_cell_has_a_closed_form(seed, n, m, eps):
     st.sampled_from([1.0, 20.0]),
 )
 def test_err_b_never_lies(seed, n, m, eps, max_iter, empty, factor):
-    "In float32, converged or not, in both domains, with empty cells: the columns are as wrong as it says, the rows exact."
+    """In float32, converged or not, in both domains, with empty cells: the columns are as wrong as
+    it says, the rows exact."""
     cost, a, b = problem(seed, n, m, 4, torch.float32, empty)
     found = sinkhorn(factor * cost, a, b, eps=eps, max_iter=max_iter)
     assert torch.isfinite(found.plan_bnm).all() and torch.isfinite(found.marginal_error_b).all()
@@ -171,9 +172,12 @@ def test_the_gradient_by_the_masses_is_that_of_differences(seed, n, m):
     "Mass moved from one cell of A to another: finite differences in float64."
     cost, a, b = problem(seed, n, m)
     a, b = a.requires_grad_(), b.requires_grad_()
-    value = lambda a, b: (
-        cost.square() * sinkhorn(cost, a, b, eps=0.2, differentiable=True, **EXACT).plan_bnm
-    ).sum()
+
+    def value(a, b):
+        return (
+            cost.square() * sinkhorn(cost, a, b, eps=0.2, differentiable=True, **EXACT).plan_bnm
+        ).sum()
+
     for x, grad in zip((a, b), torch.autograd.grad(value(a, b), (a, b))):
         move = torch.zeros_like(x)
         move[0, 0], move[0, -1] = 1e-5, -1e-5
@@ -263,12 +267,16 @@ def test_the_whole_gallery_re_ranked_is_the_matrix_sorted(seed, images, grid):
 
 @some
 @given(SEEDS, st.integers(2, 25), st.integers(1, 6), st.booleans())
-def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(seed, images, classes, count_query_in_r):
+def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(
+    seed, images, classes, count_query_in_r
+):
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (images,), generator=draw)
     x = some_features(seed, images, 1)
     ranking = search(x, x, exclude_self=True)
-    found = retrieval_metrics(ranking, labels, labels, recall_at=(1,), count_query_in_r=count_query_in_r)
+    found = retrieval_metrics(
+        ranking, labels, labels, recall_at=(1,), count_query_in_r=count_query_in_r
+    )
     other = torch.randperm(classes, generator=draw)[labels] * 1000 - 7
     assert all(
         torch.equal(y.nan_to_num(-1), found.per_query[name].nan_to_num(-1))
@@ -286,7 +294,8 @@ def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(seed, images, cla
 @some
 @given(SEEDS, st.integers(3, 12), st.data())
 def test_queries_inside_and_outside_the_gallery(seed, images, data):
-    "Some queries stand in the gallery and are left out of their own lists; the others are searched by themselves."
+    """Some queries stand in the gallery and are left out of their own lists; the others are
+    searched by themselves."""
     x = some_features(seed, images + 3, 1)
     gallery, inside = x[:images], torch.randperm(images)[: data.draw(st.integers(1, images))]
     found = search(x[inside], gallery, positions=inside)

@@ -1,4 +1,5 @@
 "Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a failure."
+
 import ast
 import json
 import os
@@ -13,11 +14,16 @@ import pytest
 
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.datasets.dataset import DATASETS
-from diml_nb.records.record import load_record
+from diml_nb.experiments.runner import (
+    experiments,
+    find_record,
+    notebook_parameters,
+    read_cells,
+    run_experiment,
+)
 from diml_nb.experiments.tables import readme_table, result_tables
+from diml_nb.records.record import load_record
 from diml_nb.retrieval.metrics import METRIC_NAMES
-from diml_nb.experiments.runner import experiments, find_record, notebook_parameters, read_cells, run_experiment
-
 
 DIML = str(Path(sys.executable).with_name("diml"))
 SCOPES = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -34,21 +40,41 @@ def test_one_parameters_cell_of_plain_values(name):
 
 @pytest.mark.parametrize("name", experiments())
 def test_each_parameter_has_an_effect_and_keeps_its_value(name):
-    "A parameter is read by some cell, and no other cell gives its name to something else: the settings can be asked for again."
-    cells = [cell for cell in read_cells(name) if cell["cell_type"] == "code" and "parameters" not in cell["tags"]]
+    """A parameter is read by some cell, and no other cell gives its name to something else: the
+    settings can be asked for again."""
+    cells = [
+        cell
+        for cell in read_cells(name)
+        if cell["cell_type"] == "code" and "parameters" not in cell["tags"]
+    ]
     trees = [ast.parse(cell["source"]) for cell in cells]
     names = [x for tree in trees for x in ast.walk(tree) if isinstance(x, ast.Name)]
     assert set(notebook_parameters(name)) <= {x.id for x in names if isinstance(x.ctx, ast.Load)}
-    inner = {x for tree in trees for f in ast.walk(tree) if isinstance(f, SCOPES) for x in ast.walk(f)}
-    assert not set(notebook_parameters(name)) & {x.id for x in names if isinstance(x.ctx, ast.Store) and x not in inner}
+    inner = {
+        x for tree in trees for f in ast.walk(tree) if isinstance(f, SCOPES) for x in ast.walk(f)
+    }
+    assert not set(notebook_parameters(name)) & {
+        x.id for x in names if isinstance(x.ctx, ast.Store) and x not in inner
+    }
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     "The output folder of a smoke run from the command line, and what it printed."
     out = tmp_path_factory.mktemp("smoke")
-    command = [DIML, "reproduce", "01_test_time", "--preset", "smoke", "--tables", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    command = [
+        DIML,
+        "reproduce",
+        "01_test_time",
+        "--preset",
+        "smoke",
+        "--tables",
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return out, done.stdout
 
@@ -57,7 +83,13 @@ def test_smoke(smoke):
     out, printed = smoke
     record = find_record("01_test_time", "smoke", results=out / "results")
     assert record.finished and "transport" in printed and "best_cell" in printed
-    for word in ("01_test_time: Does", "  answer", "  picture: ", "no committed record to compare with", "  notebook: "):
+    for word in (
+        "01_test_time: Does",
+        "  answer",
+        "  picture: ",
+        "no committed record to compare with",
+        "  notebook: ",
+    ):
         assert word in printed
     rows = [r for r in record.rows if set(METRIC_NAMES) <= set(r["result"])]
     assert len(rows) == 30
@@ -66,22 +98,36 @@ def test_smoke(smoke):
             mean, low, high = row["result"][name]
             values = row["result"]["per_query"][name]
             assert low <= mean <= high and abs(mean - sum(values) / len(values)) < 1e-5
-            assert row["result"]["official_convention"]["r_precision"] <= row["result"]["r_precision"][0]
-    assert {p.name for p in (out / "figures").iterdir()} >= {"01_test_time-marginals.png", "01_test_time-helped.png"}
+            assert (
+                row["result"]["official_convention"]["r_precision"]
+                <= row["result"]["r_precision"][0]
+            )
+    assert {p.name for p in (out / "figures").iterdir()} >= {
+        "01_test_time-marginals.png",
+        "01_test_time-helped.png",
+    }
 
 
 def test_executed_notebook_has_its_parameters(smoke):
     cells = nbformat.read(smoke[0] / "01_test_time.smoke.ipynb", 4).cells
     (injected,) = [c for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert 'preset = "smoke"' in injected.source
-    assert cells.index(injected) == 1 + next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
+    assert cells.index(injected) == 1 + next(
+        i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])
+    )
 
 
 def test_record_names_its_inputs(smoke):
     record = find_record("01_test_time", "smoke", results=smoke[0] / "results")
-    assert set(record.inputs) == {"data", "weights"} and all(len(x) == 64 for x in record.inputs.values())
-    assert {"torch", "pillow", "timm", "safetensors", "diml_nb"} <= set(record.environment["packages"])
-    assert record.environment["processor"] and "retrieval.search.search" in record.provenance["source"]
+    assert set(record.inputs) == {"data", "weights"} and all(
+        len(x) == 64 for x in record.inputs.values()
+    )
+    assert {"torch", "pillow", "timm", "safetensors", "diml_nb"} <= set(
+        record.environment["packages"]
+    )
+    assert (
+        record.environment["processor"] and "retrieval.search.search" in record.provenance["source"]
+    )
     assert record.config["seed"] == 0 and record.version == 1
 
 
@@ -89,17 +135,31 @@ def test_the_same_rows_to_the_last_digit(smoke, tmp_path, monkeypatch):
     "A run elsewhere, into a folder named relatively, gives the same record."
     monkeypatch.chdir(tmp_path)
     run_experiment("01_test_time", "smoke", out="here")
-    first, second = (find_record("01_test_time", "smoke", results=x / "results") for x in (smoke[0], tmp_path / "here"))
+    first, second = (
+        find_record("01_test_time", "smoke", results=x / "results")
+        for x in (smoke[0], tmp_path / "here")
+    )
     assert first.hash == second.hash
-    assert [(r["config"], r["result"]) for r in first.rows] == [(r["config"], r["result"]) for r in second.rows]
+    assert [(r["config"], r["result"]) for r in first.rows] == [
+        (r["config"], r["result"]) for r in second.rows
+    ]
 
 
 def test_killed_run_goes_on(tmp_path):
     "SIGKILL to the whole process group after a few rows; the next call keeps them and finishes."
     command = [DIML, "reproduce", "01_test_time", "--preset", "smoke", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    partial, deadline = lambda: next((tmp_path / "results" / "runs" / "01_test_time").glob("*.json"), None), time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None and not (partial() and len(load_record(partial()).rows) >= 3):
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    partial, deadline = (
+        lambda: next((tmp_path / "results" / "runs" / "01_test_time").glob("*.json"), None),
+        time.monotonic() + 300,
+    )
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and not (partial() and len(load_record(partial()).rows) >= 3)
+    ):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -107,14 +167,24 @@ def test_killed_run_goes_on(tmp_path):
     assert not kept.finished and 3 <= len(kept.rows) < 31
     run_experiment("01_test_time", "smoke", out=tmp_path)
     record = find_record("01_test_time", "smoke", results=tmp_path / "results")
-    assert record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 31          # seconds included: not measured again
+    assert (
+        record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 31
+    )  # seconds included: not measured again
 
 
 def test_failure_names_the_notebook(tmp_path, monkeypatch):
     source = tmp_path / "nbs" / "reproduce"
     source.mkdir(parents=True)
-    cells = [nbformat.v4.new_code_cell("preset = ''", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("1 / 0")]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    cells = [
+        nbformat.v4.new_code_cell("preset = ''", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("1 / 0"),
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}
+        },
+    )
     nbformat.write(notebook, source / "02_broken.ipynb")
     monkeypatch.setattr("diml_nb.experiments.runner.REPO_ROOT", tmp_path)
     with pytest.raises(RuntimeError, match="02_broken.smoke.ipynb"):
@@ -123,47 +193,78 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
 
 
 def test_readme_shows_the_committed_records():
-    assert readme_table(find_record("01_test_time", "quick")) in (REPO_ROOT / "README.md").read_text()
+    assert (
+        readme_table(find_record("01_test_time", "quick")) in (REPO_ROOT / "README.md").read_text()
+    )
 
 
 def test_the_record_of_the_data_sets():
     "All that packages hold, as published, and the table of README is made from it."
     record = find_record("03_data_sets", "full")
-    assert record.inputs["data"] == {name: DATASETS[name].hash for name in ("emoji", "emoji_vendors", "emoji_scenes", "stamp_scenes")}
+    assert record.inputs["data"] == {
+        name: DATASETS[name].hash
+        for name in ("emoji", "emoji_vendors", "emoji_scenes", "stamp_scenes")
+    }
     assert all(row["result"]["as_published"] for row in record.rows if "facts" in row["config"])
     assert readme_table(record) in (REPO_ROOT / "README.md").read_text()
 
 
 def test_data_sets_smoke_run(smoke_of):
     out, record = smoke_of("03_data_sets")
-    assert [row["config"]["dataset"] for row in record.rows if "method" in row["config"]] == ["emoji"] * 3 + ["emoji_scenes"] * 3
-    assert {p.name for p in (out / "figures").iterdir()} == {f"03_data_sets-{name}.png" for name in ("smoke", "emoji", "emoji_scenes", "correspondences")}
+    assert [row["config"]["dataset"] for row in record.rows if "method" in row["config"]] == [
+        "emoji"
+    ] * 3 + ["emoji_scenes"] * 3
+    assert {p.name for p in (out / "figures").iterdir()} == {
+        f"03_data_sets-{name}.png" for name in ("smoke", "emoji", "emoji_scenes", "correspondences")
+    }
 
 
 def test_explanations_smoke_run(smoke_of):
-    "Every flow and every order is measured, and the truth bounds them: no plan is right everywhere, hiding everything leaves the same for all."
+    """Every flow and every order is measured, and the truth bounds them: no plan is right
+    everywhere, hiding everything leaves the same for all."""
     out, record = smoke_of("04_explanations")
-    flows, orders = ([row for row in record.rows if kind in row["config"]] for kind in ("flow", "order"))
-    assert len(flows) == 12 and len(orders) == 8 * 3 * 2 and [list(t)[2] for t in result_tables(record)] == ["flow", "order"]
+    flows, orders = (
+        [row for row in record.rows if kind in row["config"]] for kind in ("flow", "order")
+    )
+    assert (
+        len(flows) == 12
+        and len(orders) == 8 * 3 * 2
+        and [list(t)[2] for t in result_tables(record)] == ["flow", "order"]
+    )
     nearest = next(r["result"] for r in flows if r["config"]["flow"] == "nearest cell")
-    assert nearest["right_mass"] == nearest["right_partner"] and nearest["gain_over_nearest_right_mass"] == [0, 0, 0]
+    assert nearest["right_mass"] == nearest["right_partner"] and nearest[
+        "gain_over_nearest_right_mass"
+    ] == [0, 0, 0]
     for score, fill in {(row["config"]["score"], row["config"]["fill"]) for row in orders}:
         these = [r for r in orders if (r["config"]["score"], r["config"]["fill"]) == (score, fill)]
-        ends = {(r["result"][k][0], r["result"][k][-1]) for r in these for k in ("most_first_k", "least_first_k", "by_lot_k")}
+        ends = {
+            (r["result"][k][0], r["result"][k][-1])
+            for r in these
+            for k in ("most_first_k", "least_first_k", "by_lot_k")
+        }
         assert len(ends) == 1 and next(iter(ends))[0] == 1
-    assert {p.name for p in (out / "figures").iterdir()} == {f"04_explanations-{name}.png" for name in ("flows-smoke", "hidden-smoke", "curves", "field", "pair", "truth")}
+    assert {p.name for p in (out / "figures").iterdir()} == {
+        f"04_explanations-{name}.png"
+        for name in ("flows-smoke", "hidden-smoke", "curves", "field", "pair", "truth")
+    }
 
 
 def test_training_smoke_run(tmp_path):
-    "02_training from the command line: two small networks are trained and tested, a second call measures nothing, --fresh everything."
+    """02_training from the command line: two small networks are trained and tested, a second call
+    measures nothing, --fresh everything."""
     command = [DIML, "reproduce", "02_training", "--preset", "smoke", "--out", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     first = find_record("02_training", "smoke", results=tmp_path / "results")
     tested = [tuple(row["config"].values()) for row in first.rows if "by_class" in row["result"]]
     losses = ("margin", "multi_similarity", "proxy_anchor", "contrastive", "supcon")
-    networks = [("(no head)", "untrained"), *((loss, trained) for loss in losses for trained in ("baseline", "DIML"))]
+    networks = [
+        ("(no head)", "untrained"),
+        *((loss, trained) for loss in losses for trained in ("baseline", "DIML")),
+    ]
     networks += [(loss, "DIML, swapped") for loss in losses[:2]]
-    assert sorted(tested) == sorted((*network, method) for network in networks for method in ("cosine", "DIML"))
+    assert sorted(tested) == sorted(
+        (*network, method) for network in networks for method in ("cosine", "DIML")
+    )
     assert len(list((tmp_path / "figures").glob("02_training-*.png"))) == 2
     subprocess.run(command, check=True, capture_output=True)
     again = find_record("02_training", "smoke", results=tmp_path / "results")
@@ -176,9 +277,14 @@ def test_training_smoke_run(tmp_path):
 
 def test_the_tables_of_explanations_are_of_their_record():
     record = find_record("04_explanations", "full")
-    assert record.inputs["data"] == {name: DATASETS[name].hash for name in ("emoji_scenes", "stamp_scenes")}
+    assert record.inputs["data"] == {
+        name: DATASETS[name].hash for name in ("emoji_scenes", "stamp_scenes")
+    }
     flows, _ = result_tables(record)
-    rows = [" | ".join(line) for line in flows[["right_mass", "right_partner", "on_object"]].values.tolist()]
+    rows = [
+        " | ".join(line)
+        for line in flows[["right_mass", "right_partner", "on_object"]].values.tolist()
+    ]
     assert all(row in (REPO_ROOT / "README.md").read_text() for row in rows)
 
 
@@ -193,7 +299,9 @@ PLAIN = [sys.executable, "-m", "papermill", "-k", "python3"]
 
 def papermill(source, target, *words, **options):
     "Plain papermill, as somebody uses it who does not know `diml`."
-    done = subprocess.run([*PLAIN, str(source), str(target), *words], capture_output=True, text=True, **options)
+    done = subprocess.run(
+        [*PLAIN, str(source), str(target), *words], capture_output=True, text=True, **options
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -201,7 +309,9 @@ def test_plain_papermill_refuses_what_it_does_not_know(tmp_path):
     source = experiments()["05_losses"]
     status, said = papermill(source, tmp_path / "a.ipynb", "-p", "preset", "huge")
     assert status and "preset: 05_losses has smoke, quick, full, got 'huge'" in said
-    status, said = papermill(source, tmp_path / "b.ipynb", "-p", "preset", "smoke", "-p", "epoch", "3")
+    status, said = papermill(
+        source, tmp_path / "b.ipynb", "-p", "preset", "smoke", "-p", "epoch", "3"
+    )
     assert status and "05_losses has no parameter epoch; it has preset, dataset" in said
 
 
@@ -212,7 +322,15 @@ def test_plain_papermill_leaves_the_repository_as_it_is(tmp_path):
     (data / "emoji").symlink_to(REPO_ROOT / "data" / "emoji")
     (data / "results").mkdir()
     environment = os.environ | {"DIML_DATA": str(data)}
-    status, said = papermill(experiments()["05_losses"], tmp_path / "x.ipynb", "-p", "preset", "smoke", cwd=tmp_path, env=environment)
+    status, said = papermill(
+        experiments()["05_losses"],
+        tmp_path / "x.ipynb",
+        "-p",
+        "preset",
+        "smoke",
+        cwd=tmp_path,
+        env=environment,
+    )
     assert status == 0, said[-2000:]
     assert not list((data / "results").iterdir())
     assert len(list((data / "runs" / "smoke" / "results" / "05_losses").glob("*.json"))) == 1
@@ -240,7 +358,9 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
             path = Path("2024") / f"c{label}" / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (12 * label, 60 * i, 255 - 12 * label)).save(path)
-    run_experiment("05_losses", "smoke", out="out", params=dict(dataset="2024"), quiet=True, threads=1)
+    run_experiment(
+        "05_losses", "smoke", out="out", params=dict(dataset="2024"), quiet=True, threads=1
+    )
     record = find_record("05_losses", "smoke", results="out/results")
     assert record.config["dataset"] == str(tmp_path / "2024")
 
@@ -248,7 +368,23 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
 def test_changed_settings_take_no_record_s_place(tmp_path):
     run_experiment("05_losses", "smoke", out=tmp_path, quiet=True, threads=1)
     before = find_record("05_losses", "smoke", results=tmp_path / "results")
-    done = subprocess.run([DIML, "reproduce", "05_losses", "--preset", "smoke", "--param", "evaluate_every=1", "--param", "top_k=5", "--out", str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            DIML,
+            "reproduce",
+            "05_losses",
+            "--preset",
+            "smoke",
+            "--param",
+            "evaluate_every=1",
+            "--param",
+            "top_k=5",
+            "--out",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     changed = find_record("05_losses", "smoke, changed", results=tmp_path / "results")
     assert find_record("05_losses", "smoke", results=tmp_path / "results") == before

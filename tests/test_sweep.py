@@ -1,4 +1,5 @@
 "A grid of runs by papermill, in a repository of two small notebooks: all run, one fails, one is killed, finished ones are passed over."
+
 import os
 import signal
 import subprocess
@@ -8,8 +9,8 @@ import time
 import nbformat
 import pytest
 
-from diml_nb.experiments import runner, grid
 from diml_nb._internal.core import REPO_ROOT
+from diml_nb.experiments import grid, runner
 from diml_nb.records.record import load_record
 
 COMPUTE = """
@@ -18,15 +19,27 @@ from diml_nb.experiments.runner import ExperimentRun
 run = ExperimentRun(NAME, dict(preset=preset, dataset=dataset, seed=seed), {}, version=1, results=results, figures=figures, fresh=fresh)
 for i in range(3): run.row(dict(i=i), lambda: (time.sleep(pause), dict(value=[float(seed), 0., 1.], made=time.time()))[1])
 """
-PARAMETERS = "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
+PARAMETERS = (
+    "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
+)
 MEASURED = "measured, not published"
 GRID = {"full": {"01_whole": dict(dataset=("emoji", "emoji_vendors"), seed=range(2))}}
 
 
 def write(folder, name, compute=COMPUTE, pause=0):
-    cells = [nbformat.v4.new_code_cell(PARAMETERS.replace("pause = 0", f"pause = {pause}"), metadata={"tags": ["parameters"]}),
-             nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')), nbformat.v4.new_code_cell("run.finish()")]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    cells = [
+        nbformat.v4.new_code_cell(
+            PARAMETERS.replace("pause = 0", f"pause = {pause}"), metadata={"tags": ["parameters"]}
+        ),
+        nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')),
+        nbformat.v4.new_code_cell("run.finish()"),
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}
+        },
+    )
     nbformat.write(notebook, folder / "nbs" / "reproduce" / f"{name}.ipynb")
 
 
@@ -35,8 +48,10 @@ def small(tmp_path, monkeypatch):
     "A repository with the library and one experiment."
     (tmp_path / "nbs" / "reproduce").mkdir(parents=True), (tmp_path / "data").mkdir()
     (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
-    for name, value in dict(PYTHONPATH=tmp_path, DIML_DATA=tmp_path / "data").items(): monkeypatch.setenv(name, str(value))
-    for module in (runner, grid): monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
+    for name, value in dict(PYTHONPATH=tmp_path, DIML_DATA=tmp_path / "data").items():
+        monkeypatch.setenv(name, str(value))
+    for module in (runner, grid):
+        monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
     monkeypatch.setattr(grid, "GRIDS", GRID)
     write(tmp_path, "01_whole")
     return tmp_path
@@ -45,17 +60,26 @@ def small(tmp_path, monkeypatch):
 RESULTS = "data/runs/full/results"
 
 
-def records(folder): return {path: path.read_text() for path in (folder / RESULTS / "01_whole").glob("*.json")}
+def records(folder):
+    return {path: path.read_text() for path in (folder / RESULTS / "01_whole").glob("*.json")}
 
 
 def test_every_run_has_its_record_and_is_passed_over(small):
     done = grid.run_grid("full", jobs=2)
-    assert done == [("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")]
-    assert grid.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
+    assert done == [
+        ("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")
+    ]
+    assert (
+        grid.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
+    )
     assert grid.run_grid("full", resume=True) == [] and records(small) == before
-    assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [("01_whole", dict(dataset="emoji_vendors", seed=1))]           # without `resume` it is opened; its rows are found
+    assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [
+        ("01_whole", dict(dataset="emoji_vendors", seed=1))
+    ]  # without `resume` it is opened; its rows are found
     assert records(small) == before
-    (found,) = grid.show_pooled_tables(runner.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:])
+    (found,) = grid.show_pooled_tables(
+        runner.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:]
+    )
     assert found.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
 
 
@@ -73,10 +97,12 @@ def test_other_code_is_run_again(small):
 
 
 def test_publishing_is_an_act_of_its_own(small):
-    "What was measured becomes a committed record by `publish`; the next version of it makes it stale."
+    """What was measured becomes a committed record by `publish`; the next version of it makes it
+    stale."""
     grid.run_grid("full", dataset="emoji", seed=0)
     assert not (small / "data" / "results").exists()
-    with pytest.raises(ValueError, match="no commit holds"): grid.publish(["01_whole"], "full")
+    with pytest.raises(ValueError, match="no commit holds"):
+        grid.publish(["01_whole"], "full")
     (published,) = grid.publish(["01_whole"], "full", dirty=True)
     assert published.parent == small / "data" / "results" / "01_whole"
     assert grid.status("full", dataset="emoji", seed=0).state.item().startswith("unverified since")
@@ -89,7 +115,9 @@ def test_two_runs_are_compared(small):
     (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
     assert grid.compare_with_committed(record) == "no committed record to compare with"
     grid.publish(["01_whole"], "full", dirty=True)
-    assert grid.compare_with_committed(record).startswith("equal to the last digit to the committed record")
+    assert grid.compare_with_committed(record).startswith(
+        "equal to the last digit to the committed record"
+    )
     write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
     grid.run_grid("full", dataset="emoji", seed=0)
     (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
@@ -99,32 +127,70 @@ def test_two_runs_are_compared(small):
 
 def test_one_that_fails_stops_nobody(small, monkeypatch):
     write(small, "02_broken", "1 / 0" + COMPUTE)
-    with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error: grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
-    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value) and ".log" in str(error.value)
+    with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error:
+        grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
+    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(
+        error.value
+    ) and ".log" in str(error.value)
     assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 4, "failed": 1}
 
 
 def test_killed_it_goes_on(small):
-    "SIGKILL to all processes while two runs are at work; finished rows are kept to the microsecond they were made in."
+    """SIGKILL to all processes while two runs are at work; finished rows are kept to the
+    microsecond they were made in."""
     write(small, "01_whole", pause=1.5)
-    command = [sys.executable, "-c", f"from diml_nb.experiments import grid; grid.GRIDS = {GRID}; grid.run_grid('full', jobs=2)"]
-    process = subprocess.Popen(command, cwd=small, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    partial, deadline = lambda: sorted((small / RESULTS / "runs" / "01_whole").glob("*.json")), time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not any(load_record(path).rows for path in partial()): time.sleep(0.05)
+    command = [
+        sys.executable,
+        "-c",
+        f"from diml_nb.experiments import grid; grid.GRIDS = {GRID}; grid.run_grid('full', jobs=2)",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=small,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    partial, deadline = (
+        lambda: sorted((small / RESULTS / "runs" / "01_whole").glob("*.json")),
+        time.monotonic() + 120,
+    )
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and not any(load_record(path).rows for path in partial())
+    ):
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = {path: load_record(path).rows for path in partial()}
     states = grid.status("full").state.tolist()
-    assert any(kept.values()) and "interrupted" in states and "waiting" in states and not records(small)
+    assert (
+        any(kept.values())
+        and "interrupted" in states
+        and "waiting" in states
+        and not records(small)
+    )
     assert len(grid.run_grid("full", jobs=2, resume=True)) == 4
     assert grid.status("full").state.tolist() == [MEASURED] * 4
-    for path, rows in kept.items(): assert load_record(path).rows[: len(rows)] == rows
+    for path, rows in kept.items():
+        assert load_record(path).rows[: len(rows)] == rows
 
 
 def test_a_value_reaches_the_notebook_or_is_refused(small):
     "An option without effect would be worse than none."
-    assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [("01_whole", dict(dataset="emoji", seed=7))]
+    assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
+        ("01_whole", dict(dataset="emoji", seed=7))
+    ]
     (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
     assert record.config["seed"] == 7
-    for wrong, message in ((dict(colour="red"), "01_whole has no parameter colour; it has preset, dataset, seed, pause"), (dict(dataset="/no/such/set"), "unknown data set"), (dict(seed="one"), "parameter seed")):
-        with pytest.raises(ValueError, match=message): grid.run_grid("full", ["01_whole"], **wrong)
+    for wrong, message in (
+        (
+            dict(colour="red"),
+            "01_whole has no parameter colour; it has preset, dataset, seed, pause",
+        ),
+        (dict(dataset="/no/such/set"), "unknown data set"),
+        (dict(seed="one"), "parameter seed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            grid.run_grid("full", ["01_whole"], **wrong)

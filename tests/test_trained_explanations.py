@@ -1,12 +1,13 @@
 "08_trained_explanations: two seeds of a smoke run, and what must hold whatever the networks learn."
+
 from dataclasses import replace
 
 import pytest
 import torch
 
-from diml_nb.records.record import decode_fixed_point
-from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.grid import GRIDS
+from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.records.record import decode_fixed_point
 
 NETWORKS = ("untrained", "random head", "baseline", "DIML")
 ORDERS = ("DIML, paper's weights", "pooled cosine", "cell length")
@@ -20,66 +21,150 @@ def smoke(two_seeds):
 
 def of(records, measure):
     "The rows of one kind, pooled over seeds, as the end of the notebook does it."
-    return PooledRecords([replace(r, rows=[row for row in r.rows if row["config"]["measure"] == measure]) for r in records])
+    return PooledRecords(
+        [
+            replace(r, rows=[row for row in r.rows if row["config"]["measure"] == measure])
+            for r in records
+        ]
+    )
 
 
 def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
     flows, hiding = (of(smoke[1], measure) for measure in ("flows", "hiding"))
     assert len(flows.rows) == 4 * 9 and len(hiding.rows) == 4 * 3
-    assert flows.size_c(flows.rows[0]).tolist() == [1] * 8 and hiding.size_c(hiding.rows[0]).tolist() == [1] * 3
-    assert all(row["result"]["left_out"] == 0 for r in smoke[1] for row in r.rows if row["config"] == dict(measure="hiding"))
+    assert (
+        flows.size_c(flows.rows[0]).tolist() == [1] * 8
+        and hiding.size_c(hiding.rows[0]).tolist() == [1] * 3
+    )
+    assert all(
+        row["result"]["left_out"] == 0
+        for r in smoke[1]
+        for row in r.rows
+        if row["config"] == dict(measure="hiding")
+    )
     assert [r.config["seed"] for r in smoke[1]] == [0, 1] and len({r.hash for r in smoke[1]}) == 2
 
 
 def test_the_seed_changes_the_networks_and_nothing_else(smoke):
-    "Pairs, cells to hide and the untrained network are the same; a mixed-up axis of networks or orders would let a trained one into them."
+    """Pairs, cells to hide and the untrained network are the same; a mixed-up axis of networks or
+    orders would let a trained one into them."""
     for network, same in [(network, network == "untrained") for network in NETWORKS]:
-        rows = [[(row["config"], row["result"]) for row in r.rows if row["config"].get("network") == network] for r in smoke[1]]
+        rows = [
+            [
+                (row["config"], row["result"])
+                for row in r.rows
+                if row["config"].get("network") == network
+            ]
+            for r in smoke[1]
+        ]
         for (config, one), (_, two) in zip(*rows):
             kept = "by_class" if config["measure"] != "network" else "cosine"
-            if same: assert one[kept] == two[kept], config
+            if same:
+                assert one[kept] == two[kept], config
         assert same or rows[0] != rows[1]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_laws_of_flows(smoke, network):
     flows = of(smoke[1], "flows")
-    value = lambda flow, metric: flows.values(dict(measure="flows", network=network, flow=flow), metric)
-    assert torch.equal(value("nearest cell", "right_mass"), value("nearest cell", "right_partner"))        # all mass goes to one partner
-    assert (value("DIML, paper's weights, eps .01", "right_mass") - value("cheapest plan, paper's weights", "right_mass")).abs().mean() \
-        < (value("DIML, paper's weights", "right_mass") - value("cheapest plan, paper's weights", "right_mass")).abs().mean()      # less entropy is nearer to none
+
+    def value(flow, metric):
+        return flows.values(dict(measure="flows", network=network, flow=flow), metric)
+
+    assert torch.equal(
+        value("nearest cell", "right_mass"), value("nearest cell", "right_partner")
+    )  # all mass goes to one partner
+    assert (
+        value("DIML, paper's weights, eps .01", "right_mass")
+        - value("cheapest plan, paper's weights", "right_mass")
+    ).abs().mean() < (
+        value("DIML, paper's weights", "right_mass")
+        - value("cheapest plan, paper's weights", "right_mass")
+    ).abs().mean()  # less entropy is nearer to none
     for flow in {row["flow"] for row in flows.rows}:
-        for metric in ("right_mass", "right_partner", "on_object"): assert ((value(flow, metric) >= 0) & (value(flow, metric) <= 1)).all()
+        for metric in ("right_mass", "right_partner", "on_object"):
+            assert ((value(flow, metric) >= 0) & (value(flow, metric) <= 1)).all()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_laws_of_hiding(smoke, network):
     "A gap is what it is called, and what is left of a hidden image knows no order."
     hiding = of(smoke[1], "hiding")
-    value = lambda order, metric: hiding.values(dict(measure="hiding", network=network, order=order), metric)
+
+    def value(order, metric):
+        return hiding.values(dict(measure="hiding", network=network, order=order), metric)
+
     for order in ORDERS:
-        assert (value(order, "insertion") - value(order, "deletion") - value(order, "gap")).abs().max() < 2e-4
-        assert torch.equal(value(order, "all_hidden"), value(ORDERS[0], "all_hidden")) and (value(order, "all_hidden") != 1).all()
+        assert (
+            value(order, "insertion") - value(order, "deletion") - value(order, "gap")
+        ).abs().max() < 2e-4
+        assert (
+            torch.equal(value(order, "all_hidden"), value(ORDERS[0], "all_hidden"))
+            and (value(order, "all_hidden") != 1).all()
+        )
     assert not torch.equal(value(ORDERS[0], "gap"), value(ORDERS[2], "gap"))
 
 
 def test_networks_are_compared_class_by_class(smoke):
-    "A difference to itself is zero without an interval; the difference of the means is the mean of the differences."
-    for measure, kind, name, metric in (("flows", "flow", "DIML, paper's weights", "right_partner"), ("hiding", "order", "cell length", "gap")):
-        pooled, row = of(smoke[1], measure), lambda network: dict(zip(("measure", "network", kind), (measure, network, name)))
+    """A difference to itself is zero without an interval; the difference of the means is the mean
+    of the differences."""
+    for measure, kind, name, metric in (
+        ("flows", "flow", "DIML, paper's weights", "right_partner"),
+        ("hiding", "order", "cell length", "gap"),
+    ):
+        pooled, row = (
+            of(smoke[1], measure),
+            lambda network: dict(zip(("measure", "network", kind), (measure, network, name))),
+        )
         assert pooled.interval(row("DIML"), metric, row("DIML")) == [0, 0, 0]
         mean, low, high = pooled.interval(row("DIML"), metric, row("untrained"))
-        assert low <= mean <= high and abs(mean - pooled.interval(row("DIML"), metric)[0] + pooled.interval(row("untrained"), metric)[0]) < 1e-9
+        assert (
+            low <= mean <= high
+            and abs(
+                mean
+                - pooled.interval(row("DIML"), metric)[0]
+                + pooled.interval(row("untrained"), metric)[0]
+            )
+            < 1e-9
+        )
 
 
 def test_both_heads_have_learnt(smoke):
-    "Both start from the same weights and take different steps; a head whose best epoch is its first is the random head, any other is not."
+    """Both start from the same weights and take different steps; a head whose best epoch is its
+    first is the random head, any other is not."""
     for folder, r in zip(*smoke):
-        chosen = {row["config"]["network"]: row["result"]["chosen"] for row in r.rows if row["config"]["measure"] == "network"}
-        by_class = {n: [row["result"]["by_class"] for row in r.rows if row["config"].get("network") == n and "by_class" in row["result"]] for n in NETWORKS}
-        assert chosen["untrained"] == chosen["random head"] == {} and by_class["untrained"] != by_class["random head"]
-        for n in NETWORKS[2:]: assert (by_class[n] == by_class["random head"]) == (chosen[n]["step"] == 0)
-        logs = [(folder / "results" / "runs" / "08_trained_explanations" / r.hash / n / "0.001" / "log.jsonl").read_text() for n in NETWORKS[2:]]
+        chosen = {
+            row["config"]["network"]: row["result"]["chosen"]
+            for row in r.rows
+            if row["config"]["measure"] == "network"
+        }
+        by_class = {
+            n: [
+                row["result"]["by_class"]
+                for row in r.rows
+                if row["config"].get("network") == n and "by_class" in row["result"]
+            ]
+            for n in NETWORKS
+        }
+        assert (
+            chosen["untrained"] == chosen["random head"] == {}
+            and by_class["untrained"] != by_class["random head"]
+        )
+        for n in NETWORKS[2:]:
+            assert (by_class[n] == by_class["random head"]) == (chosen[n]["step"] == 0)
+        logs = [
+            (
+                folder
+                / "results"
+                / "runs"
+                / "08_trained_explanations"
+                / r.hash
+                / n
+                / "0.001"
+                / "log.jsonl"
+            ).read_text()
+            for n in NETWORKS[2:]
+        ]
         assert all('"step": 1' in log for log in logs) and logs[0] != logs[1]
 
 
@@ -91,11 +176,18 @@ def test_pictures_of_a_pair_are_of_the_first_seed(smoke):
 
 
 def test_the_grid_asks_only_sets_with_known_correspondences():
-    assert set(GRIDS["full"]["08_trained_explanations"]["dataset"]) == {"emoji_scenes", "stamp_scenes"}
+    assert set(GRIDS["full"]["08_trained_explanations"]["dataset"]) == {
+        "emoji_scenes",
+        "stamp_scenes",
+    }
 
 
 def test_packed_numbers_come_back(smoke):
     "No NaN and nothing cut off: what the record holds are numbers of this experiment."
     for r in smoke[1]:
         for row in r.rows:
-            for text in row["result"].get("by_class", {}).values(): assert decode_fixed_point(text).isfinite().all() and decode_fixed_point(text).abs().max() < 3.2
+            for text in row["result"].get("by_class", {}).values():
+                assert (
+                    decode_fixed_point(text).isfinite().all()
+                    and decode_fixed_point(text).abs().max() < 3.2
+                )

@@ -1,4 +1,5 @@
 "Runs that are killed, shared by two processes, or damaged; losses held to their formulas."
+
 import json
 import os
 import signal
@@ -12,24 +13,26 @@ from safetensors.torch import load_file, save_file
 
 from diml_nb.learning.losses import LOSSES, make_loss
 from diml_nb.learning.trained import evaluate_once
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train, load_trained
+from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
 
-SCRIPT = '''
+SCRIPT = """
 import json, sys
 from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train
 from tests_training_images import few
 if __name__ == "__main__":
     train(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())
-'''
-IMAGES = '''
+"""
+IMAGES = """
 import torch
 from diml_nb.datasets.dataset import get_dataset
 def few(split="train", classes=10):
     images = get_dataset("emoji").subset(split)
     n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
     return images.take(n)
-'''
-SMALL = CACHED_MAPS_CONFIG | dict(embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3)
+"""
+SMALL = CACHED_MAPS_CONFIG | dict(
+    embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3
+)
 namespace = {}
 exec(IMAGES, namespace)
 few = namespace["few"]
@@ -43,9 +46,18 @@ def script(tmp_path):
 
 
 def start(script, folder, config, processes=1):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        if processes > 1
+        else []
+    )
     command = [sys.executable, *launcher, str(script), str(folder), json.dumps(config)]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(*words, **options):
@@ -55,54 +67,99 @@ def finish(*words, **options):
 
 
 def log_of(folder):
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        for line in (folder / "log.jsonl").read_text().splitlines()
+    ]
 
 
 def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
-    "SIGKILL, five times at arbitrary moments; weights, betas, moments, log and chosen epoch are those of a run left in peace."
+    """SIGKILL, five times at arbitrary moments; weights, betas, moments, log and chosen epoch are
+    those of a run left in peace."""
     config = SMALL | dict(loss="margin")
     finish(script, tmp_path / "whole", config)
     killed, log = tmp_path / "killed", tmp_path / "killed" / "log.jsonl"
-    for kills, wanted in enumerate([1, 9, 17, 26, 40]):        # lines of the log
+    for kills, wanted in enumerate([1, 9, 17, 26, 40]):  # lines of the log
         process = start(script, killed, config)
-        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= wanted): time.sleep(0.002)
-        assert process.poll() is None, "it ended before it was killed: " + process.stderr.read()[-2000:]
-        time.sleep(0.013 * kills)                          # not always right after a line
+        while process.poll() is None and not (
+            log.exists() and log.read_text().count("\n") >= wanted
+        ):
+            time.sleep(0.002)
+        assert process.poll() is None, (
+            "it ended before it was killed: " + process.stderr.read()[-2000:]
+        )
+        time.sleep(0.013 * kills)  # not always right after a line
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     finish(script, killed, config)
     for name in ("checkpoint", "model"):
-        whole, again = (load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed))
-        assert whole.keys() == again.keys() and all(torch.equal(whole[k], again[k]) for k in whole), name
+        whole, again = (
+            load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed)
+        )
+        assert whole.keys() == again.keys() and all(
+            torch.equal(whole[k], again[k]) for k in whole
+        ), name
     assert "loss.loss.beta" in load_file(killed / "checkpoint.safetensors")
-    assert log_of(killed) == log_of(tmp_path / "whole") and load_trained(killed).best == load_trained(tmp_path / "whole").best
-    assert not list(killed.glob(".*.partial"))             # what the killed runs left half written is gone
+    assert (
+        log_of(killed) == log_of(tmp_path / "whole")
+        and load_trained(killed).best == load_trained(tmp_path / "whole").best
+    )
+    assert not list(killed.glob(".*.partial"))  # what the killed runs left half written is gone
 
 
-@pytest.mark.parametrize("changes", (dict(loss="margin"), dict(loss="multi_similarity", structural=False), dict(loss="proxy_anchor"),
-                                     dict(loss="multi_similarity", cached=False, epochs=1, evaluate_every=1, lr=1e-5)), ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    (
+        dict(loss="margin"),
+        dict(loss="multi_similarity", structural=False),
+        dict(loss="proxy_anchor"),
+        dict(loss="multi_similarity", cached=False, epochs=1, evaluate_every=1, lr=1e-5),
+    ),
+    ids=str,
+)
 def test_two_processes_are_one(script, tmp_path, changes):
-    "Two gloo processes share each batch: the loss and gradient of every early step, and the metrics at the end, are those of one process."
+    """Two gloo processes share each batch: the loss and gradient of every early step, and the
+    metrics at the end, are those of one process."""
     config = SMALL | dict(epochs=2, evaluate_every=1) | changes
-    for folder, processes in (("one", 1), ("two", 2)): finish(script, tmp_path / folder, config, processes=processes)
+    for folder, processes in (("one", 1), ("two", 2)):
+        finish(script, tmp_path / folder, config, processes=processes)
     one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
     assert len(one) == len(two) and [x["step"] for x in one] == [x["step"] for x in two]
     steps = [(a, b) for a, b in zip(one, two) if "loss" in a]
-    cached = changes.get("cached", True)        # Adam turns the rounding of a gradient near zero into a step of lr: of a whole network the third step differs by 1e-5 to 2e-4, compiled or plain
+    cached = changes.get(
+        "cached",
+        True,
+        # Adam turns the rounding of a gradient near zero into a step of lr: of a whole network the
+        # third step differs by 1e-5 to 2e-4, compiled or plain
+    )
     for i, (a, b) in enumerate(steps[: 3 if cached else 2]):
-        assert abs(a["loss"] - b["loss"]) < 1e-5 and abs(a["gradient"] / b["gradient"] - 1) < (1e-4 if i and not cached else 1e-5)
+        assert abs(a["loss"] - b["loss"]) < 1e-5 and abs(a["gradient"] / b["gradient"] - 1) < (
+            1e-4 if i and not cached else 1e-5
+        )
     last = [x for x in zip(one, two) if "loss" not in x[0]][-1]
     assert all(abs(last[0][k] - last[1][k]) < 1e-6 for k in last[0])
 
 
 def test_two_processes_have_the_gradient_of_one(script, tmp_path):
     "Adam's first moment after one step is a tenth of the gradient, entry by entry."
-    config = SMALL | dict(loss="margin", epochs=1, evaluate_every=1, batch_size=16, per_class=4, validation=0.6, weight_decay=0.0)     # one step an epoch
-    for folder, processes in (("one", 1), ("two", 2)): finish(script, tmp_path / folder, config, processes=processes)
-    one, two = (load_file(tmp_path / folder / "checkpoint.safetensors") for folder in ("one", "two"))
+    config = SMALL | dict(
+        loss="margin",
+        epochs=1,
+        evaluate_every=1,
+        batch_size=16,
+        per_class=4,
+        validation=0.6,
+        weight_decay=0.0,
+    )  # one step an epoch
+    for folder, processes in (("one", 1), ("two", 2)):
+        finish(script, tmp_path / folder, config, processes=processes)
+    one, two = (
+        load_file(tmp_path / folder / "checkpoint.safetensors") for folder in ("one", "two")
+    )
     moments = [k for k in one if k.endswith("exp_avg")]
     assert len(moments) == 3 and one["optimizer.0.step"] == 1
-    for k in moments: assert (one[k] - two[k]).abs().max() < 1e-6, k
+    for k in moments:
+        assert (one[k] - two[k]).abs().max() < 1e-6, k
 
 
 def test_it_learns_and_is_tested_once(tmp_path):
@@ -110,7 +167,9 @@ def test_it_learns_and_is_tested_once(tmp_path):
     config = TrainConfig(**SMALL | dict(validation=0.0))
     train(config, tmp_path, images=few())
     losses = [x["loss"] for x in log_of(tmp_path) if "loss" in x]
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10]) and load_trained(tmp_path).best == dict(step=config.epochs * (len(few()) // 12))
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10]) and load_trained(tmp_path).best == dict(
+        step=config.epochs * (len(few()) // 12)
+    )
     first = evaluate_once(tmp_path, images=few("test"), top_k=20, resamples=100)
     before = (tmp_path / "test.json").stat().st_mtime_ns
     again = evaluate_once(tmp_path, images=few("test"), top_k=20, resamples=100)
@@ -119,17 +178,37 @@ def test_it_learns_and_is_tested_once(tmp_path):
 
 
 def test_two_processes_evaluate_like_one(tmp_path):
-    "`diml evaluate` under torch.distributed.run: processes embed their parts into one bank, share the queries, and find every number of the single process."
+    """`diml evaluate` under torch.distributed.run: processes embed their parts into one bank, share
+    the queries, and find every number of the single process."""
     lines = ["path,label,split"]
     for split in ("train", "test"):
         some = few(split, classes=12 if split == "train" else 60)
-        lines += [f"{path},{label},{split}" for path, label in zip(some.paths, some.label_n.tolist())]
+        lines += [
+            f"{path},{label},{split}" for path, label in zip(some.paths, some.label_n.tolist())
+        ]
     (tmp_path / "own.csv").write_text("\n".join(lines))
-    train(TrainConfig(**SMALL | dict(dataset=str(tmp_path / "own.csv"), epochs=1, validation=0.0)), tmp_path / "run")
+    train(
+        TrainConfig(**SMALL | dict(dataset=str(tmp_path / "own.csv"), epochs=1, validation=0.0)),
+        tmp_path / "run",
+    )
     found = []
     for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]):
-        done = subprocess.run([sys.executable, *launcher, "-m", "diml_nb", "evaluate", str(tmp_path / "run"), "--top-k", "20"],
-                              capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+        done = subprocess.run(
+            [
+                sys.executable,
+                *launcher,
+                "-m",
+                "diml_nb",
+                "evaluate",
+                str(tmp_path / "run"),
+                "--top-k",
+                "20",
+            ],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         record = json.loads((tmp_path / "run" / "test.json").read_text())
         found.append((done.stdout, [(row["config"], row["result"]) for row in record["rows"]]))
@@ -143,24 +222,35 @@ def test_an_evaluation_keeps_within_memory(tmp_path):
     train(TrainConfig(**SMALL | dict(epochs=1, validation=0.0)), tmp_path, images=few())
     free = evaluate_once(tmp_path, images=few("test", 40), top_k=20, resamples=100)
     (tmp_path / "test.json").unlink()
-    tight = evaluate_once(tmp_path, images=few("test", 40), top_k=20, resamples=100, memory=8 * 10**6)
+    tight = evaluate_once(
+        tmp_path, images=few("test", 40), top_k=20, resamples=100, memory=8 * 10**6
+    )
     assert [row["result"] for row in tight.rows] == [row["result"] for row in free.rows]
-    with pytest.raises(ValueError, match="are not enough"): evaluate_once(tmp_path, images=few("test", 41), memory=10**5)
+    with pytest.raises(ValueError, match="are not enough"):
+        evaluate_once(tmp_path, images=few("test", 41), memory=10**5)
 
 
 def test_an_unfinished_run_is_not_tested(tmp_path, monkeypatch):
-    "The test classes are looked at when training is over, not before; and a fresh start forgets what was there."
+    """The test classes are looked at when training is over, not before; and a fresh start forgets
+    what was there."""
     import diml_nb.learning.trainer as training
+
     kept, config = training._step, TrainConfig(**SMALL)
+
     def stop(state, *batch):
-        if state.step == 9: raise KeyboardInterrupt
+        if state.step == 9:
+            raise KeyboardInterrupt
         return kept(state, *batch)
+
     monkeypatch.setattr(training, "_step", stop)
-    with pytest.raises(KeyboardInterrupt): train(config, tmp_path, images=few())
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, images=few())
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="stopped at step"): evaluate_once(tmp_path, images=few("test"))
+    with pytest.raises(ValueError, match="stopped at step"):
+        evaluate_once(tmp_path, images=few("test"))
     other = TrainConfig(**SMALL | dict(epochs=2))
-    with pytest.raises(ValueError, match="epochs: 20 there, 2 now"): train(other, tmp_path, images=few())
+    with pytest.raises(ValueError, match="epochs: 20 there, 2 now"):
+        train(other, tmp_path, images=few())
     train(other, tmp_path, images=few(), fresh=True)
     assert load_trained(tmp_path).config == other
 
@@ -169,21 +259,34 @@ def test_weights_of_somebody_else_are_not_overwritten(tmp_path):
     "A folder with a model.safetensors that this run did not write is refused, and left as it is."
     save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors")
     before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="holds files of other programs"): train(TrainConfig(**SMALL), tmp_path, images=few())
+    with pytest.raises(ValueError, match="holds files of other programs"):
+        train(TrainConfig(**SMALL), tmp_path, images=few())
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ("triplet_random", "margin", "multi_similarity"))
 def test_a_power_of_the_distance(name):
-    "PML raises the matrix to a power afterwards; pairs that were left out, and a matrix made once for two, must survive it."
+    """PML raises the matrix to a power afterwards; pairs that were left out, and a matrix made once
+    for two, must survive it."""
     torch.manual_seed(0)
     maps, label = torch.randn(12, 8, 4, 4, requires_grad=True), torch.arange(4).repeat_interleave(3)
-    metric, values = make_loss(name, structural=True, num_classes=4, embedding_dim=8, distance=dict(power=2)), []
+    metric, values = (
+        make_loss(name, structural=True, num_classes=4, embedding_dim=8, distance=dict(power=2)),
+        [],
+    )
     for mined_alone in (False, True):
         torch.manual_seed(1)
         vectors = maps.mean((2, 3))
-        if mined_alone: values.append(metric.loss(maps, label, metric.miner(maps if name == "multi_similarity" else vectors, label)))
-        else: values.append(metric(maps, label))
+        if mined_alone:
+            values.append(
+                metric.loss(
+                    maps,
+                    label,
+                    metric.miner(maps if name == "multi_similarity" else vectors, label),
+                )
+            )
+        else:
+            values.append(metric(maps, label))
     values[0].backward()
     assert maps.grad.isfinite().all() and torch.allclose(*values, atol=1e-5)
 
@@ -201,12 +304,14 @@ def test_tensorboard_is_written_when_asked_for(tmp_path):
 
 
 def test_histogram_loss_by_hand():
-    "Two classes of two: the probability that a negative pair is more similar than a positive one, on 65 bins."
+    """Two classes of two: the probability that a negative pair is more similar than a positive one,
+    on 65 bins."""
     torch.manual_seed(0)
     x = torch.randn(4, 8, 1, 1)
     label = torch.tensor([0, 0, 1, 1])
     unit = torch.nn.functional.normalize(x.flatten(1), dim=1)
     s, width = unit @ unit.T, 2 / 65
+
     def density(values):
         found = torch.zeros(67)
         for v in values.tolist():
@@ -214,14 +319,18 @@ def test_histogram_loss_by_hand():
             found[low + 1] += (v + 1 - low * width) / width / len(values)
             found[low] += ((low + 1) * width - 1 - v) / width / len(values)
         return found
+
     positive, negative = density(torch.stack([s[0, 1], s[2, 3]])), density(s[:2, 2:].flatten())
     expected = (negative[:66] * positive.cumsum(0)[:66]).sum()
     assert abs(make_loss("histogram")(x, label) - expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in LOSSES.items() if not isinstance(recipe.structural, str)])
+@pytest.mark.parametrize(
+    "name", [name for name, recipe in LOSSES.items() if not isinstance(recipe.structural, str)]
+)
 def test_a_structural_loss_is_the_vector_loss_on_a_single_cell(name):
-    "On maps of one cell there is nothing to match: transport moves everything to the only partner, and the loss is that of the vectors."
+    """On maps of one cell there is nothing to match: transport moves everything to the only
+    partner, and the loss is that of the vectors."""
     torch.manual_seed(0)
     maps, label = torch.randn(12, 16, 1, 1), torch.arange(4).repeat_interleave(3)
     unit = torch.nn.functional.normalize(maps, dim=1)
@@ -229,7 +338,10 @@ def test_a_structural_loss_is_the_vector_loss_on_a_single_cell(name):
     for structural in (False, True):
         torch.manual_seed(1)
         loss = make_loss(name, structural=structural, num_classes=4, embedding_dim=16, grid=1)
-        if name in ("npair", "lifted"):                     # published on vectors that are not unit vectors, with a penalty on their length
+        if name in (
+            "npair",
+            "lifted",
+        ):  # published on vectors that are not unit vectors, with a penalty on their length
             loss.loss.embedding_regularizer = None
             maps = unit
         torch.manual_seed(2)
@@ -239,7 +351,8 @@ def test_a_structural_loss_is_the_vector_loss_on_a_single_cell(name):
 
 @pytest.mark.parametrize("fresh", (False, True))
 def test_files_of_other_programs_stay(tmp_path, fresh):
-    "A folder that already holds a log.jsonl or a model.safetensors of somebody else is refused, and left as it is."
+    """A folder that already holds a log.jsonl or a model.safetensors of somebody else is refused,
+    and left as it is."""
     (tmp_path / "log.jsonl").write_text("my own log\n")
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

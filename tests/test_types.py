@@ -1,4 +1,5 @@
 "The types that a user's editor is told: a type checker reads a program which uses the library, and finds the planted mistakes and no others."
+
 import subprocess
 import sys
 import textwrap
@@ -27,7 +28,7 @@ PROGRAM = """
     ranking = rerank(search(features, features, exclude_self=True), features, features, top_k=10)
     assert_type(ranking, Ranking)
 """
-MISTAKES = {                            # a line, and what must be said of it
+MISTAKES = {  # a line, and what must be said of it
     "pool('a.jpg')": "arg-type",
     "match(features, features, epsilon=0.1)": "call-arg",
     "found.plan": "attr-defined",
@@ -39,7 +40,24 @@ def test_a_program_of_a_user(tmp_path):
     program = textwrap.dedent(PROGRAM)
     first = len(program.splitlines()) + 1
     (tmp_path / "program.py").write_text(program + "\n".join(MISTAKES) + "\n")
-    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", f"--cache-dir={tmp_path / 'cache'}", "--no-error-summary", "program.py"]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"MYPYPATH": str(REPO_ROOT), "PATH": ""})
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--follow-imports=silent",
+        "--ignore-missing-imports",
+        f"--cache-dir={tmp_path / 'cache'}",
+        "--no-error-summary",
+        "program.py",
+    ]
+    said = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"MYPYPATH": str(REPO_ROOT), "PATH": ""},
+    )
     errors = [line for line in said.stdout.splitlines() if ": error:" in line]
-    assert [(int(e.split(":")[1]), e.rsplit("[", 1)[1].rstrip("]")) for e in errors] == [(first + i, kind) for i, kind in enumerate(MISTAKES.values())], said.stdout + said.stderr
+    assert [(int(e.split(":")[1]), e.rsplit("[", 1)[1].rstrip("]")) for e in errors] == [
+        (first + i, kind) for i, kind in enumerate(MISTAKES.values())
+    ], said.stdout + said.stderr

@@ -1,4 +1,5 @@
 "`diml verify` on a copy of the committed records: what agrees, what was edited, what is missing."
+
 import json
 import os
 import shutil
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb.experiments.runner import find_record
+from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
 from diml_nb.records.comparison import compare_rows
 from diml_nb.records.record import Record, load_record, save_record
-from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
-from diml_nb.experiments.runner import find_record
 
 DIML = str(Path(sys.executable).with_name("diml"))
 
@@ -25,7 +26,10 @@ def data(tmp_path):
     (folder / "emoji").symlink_to(data_dir() / "emoji")
     (folder / "golden").symlink_to(data_dir() / "golden")
     record = find_record("01_test_time", "quick")
-    shutil.copy(data_dir() / "results" / "01_test_time" / f"{record.hash}.json", folder / "results" / "01_test_time")
+    shutil.copy(
+        data_dir() / "results" / "01_test_time" / f"{record.hash}.json",
+        folder / "results" / "01_test_time",
+    )
     return folder
 
 
@@ -39,9 +43,22 @@ def test_rows_are_made_again_and_written_down(data):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "2 of 37 rows made again" in done.stdout and "agrees" in done.stdout
     (entry,) = json.loads((data / "results" / "verified.json").read_text())
-    assert entry["agrees"] and (entry["experiment"], entry["rows"], entry["of"]) == ("01_test_time", 2, 37)
+    assert entry["agrees"] and (entry["experiment"], entry["rows"], entry["of"]) == (
+        "01_test_time",
+        2,
+        37,
+    )
     assert (entry["seed"], entry["drawn"]) == (5, 2)
-    assert set(entry) >= {"record", "commit", "packages", "device", "processor", "largest_difference", "date", "source"}
+    assert set(entry) >= {
+        "record",
+        "commit",
+        "packages",
+        "device",
+        "processor",
+        "largest_difference",
+        "date",
+        "source",
+    }
 
 
 def test_an_edited_row_is_found(data, monkeypatch):
@@ -78,7 +95,11 @@ def test_a_set_that_is_not_here_is_asked_for(data):
     target = data / "results" / "02_training"
     shutil.copytree(REPO_ROOT / "data" / "results" / "02_training", target)
     done = diml(data, "verify", "02_training", "--dataset", "stamp_scenes")
-    assert done.returncode == 2 and "diml data fetch stamp_scenes" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "diml data fetch stamp_scenes" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_rows_that_cannot_be_compared_verify_nothing(data, monkeypatch):
@@ -88,8 +109,19 @@ def test_rows_that_cannot_be_compared_verify_nothing(data, monkeypatch):
     record = find_record("01_test_time", "quick")
     timed = [dict(record.rows[0], kind="timed")]
     monkeypatch.setenv("DIML_DATA", str(data))
-    monkeypatch.setattr(verify, "recompute", lambda *_, **__: Record("01_test_time", record.config, record.inputs, rows=timed))
-    monkeypatch.setattr(verify, "choose_rows", lambda *_: (data_dir() / "results" / "01_test_time" / f"{record.hash}.json", [timed[0]["config"]]))
+    monkeypatch.setattr(
+        verify,
+        "recompute",
+        lambda *_, **__: Record("01_test_time", record.config, record.inputs, rows=timed),
+    )
+    monkeypatch.setattr(
+        verify,
+        "choose_rows",
+        lambda *_: (
+            data_dir() / "results" / "01_test_time" / f"{record.hash}.json",
+            [timed[0]["config"]],
+        ),
+    )
     with pytest.raises(ValueError, match="none of the 1 drawn rows can be compared"):
         verify.verify("01_test_time")
     assert not (data / "results" / "verified.json").exists()
@@ -102,13 +134,23 @@ def test_a_stale_record_is_not_verified(data):
     path.unlink()
     save_record(record, path.with_name(f"{record.hash}.json"))
     done = diml(data, "verify", "01_test_time")
-    assert done.returncode == 2 and "version 0 of 01_test_time, and the notebook declares 1" in done.stderr
+    assert (
+        done.returncode == 2
+        and "version 0 of 01_test_time, and the notebook declares 1" in done.stderr
+    )
 
 
 def test_a_mismatch_names_experiment_row_field_and_both_values():
     row = dict(config=dict(method="DIML", grid=4), kind="computed")
-    (mismatch,) = compare_rows("07_beyond", [row | dict(result=dict(score=0.6931))], [row | dict(result=dict(score=0.6874))]).mismatches
-    assert str(mismatch) == '07_beyond, row {"method": "DIML", "grid": 4}, score: 0.6931 -> 0.6874 (allowed: 0.0001)'
+    (mismatch,) = compare_rows(
+        "07_beyond",
+        [row | dict(result=dict(score=0.6931))],
+        [row | dict(result=dict(score=0.6874))],
+    ).mismatches
+    assert (
+        str(mismatch)
+        == '07_beyond, row {"method": "DIML", "grid": 4}, score: 0.6931 -> 0.6874 (allowed: 0.0001)'
+    )
 
 
 def test_lines_are_told_apart(tmp_path):
@@ -117,9 +159,15 @@ def test_lines_are_told_apart(tmp_path):
     for name, code in (("long", "cost.euclidean_cost(x, x)"), ("short", "pass")):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "settings").write_text(f"[run]\nsource = diml_nb\nparallel = true\ndata_file = {folder / 'data'}\n")
+        (folder / "settings").write_text(
+            f"[run]\nsource = diml_nb\nparallel = true\ndata_file = {folder / 'data'}\n"
+        )
         program = f"import torch; from diml_nb.ot import cost; x = torch.rand(1, 4, 3); {code}"
-        subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"COVERAGE_PROCESS_START": str(folder / "settings")})
+        subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            env=os.environ | {"COVERAGE_PROCESS_START": str(folder / "settings")},
+        )
         found.append(executed_lines(folder))
     beyond = lines_beyond(*found)
     assert beyond and {line.split(":")[0] for line in beyond} <= {"ot.cost", "_internal.core"}

@@ -1,4 +1,5 @@
 "The view in a real browser: its numbers are those of `match`, its hands work, its labels stay labels."
+
 import csv
 import json
 import shutil
@@ -10,10 +11,12 @@ from PIL import Image
 
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
-from diml_nb.viz.html import VIEW_CSS, VIEW_JS, pair_payload, images_payload, export_html
+from diml_nb.viz.html import VIEW_CSS, VIEW_JS, export_html, images_payload, pair_payload
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"
+)
 IMAGES = [Image.new("RGB", (224, 224), color) for color in ("seagreen", "goldenrod")]
 SIDE = 7
 
@@ -29,7 +32,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
+        browser = p.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
         yield browser
         browser.close()
 
@@ -47,13 +52,18 @@ def visit(browser, tmp_path):
         page.set_default_timeout(5000)
         page.on("request", lambda r: requests.append(r.url))
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("console", lambda c: errors.append(c.text) if c.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda c: errors.append(c.text) if c.type in ("error", "warning") else None
+        )
         page.goto(file.as_uri())
         return page
 
     yield visit
-    for page in pages: page.close()
-    assert len(requests) >= len(pages) and not [url for url in requests if not url.startswith((tmp_path.as_uri(), "data:", "blob:"))]
+    for page in pages:
+        page.close()
+    assert len(requests) >= len(pages) and not [
+        url for url in requests if not url.startswith((tmp_path.as_uri(), "data:", "blob:"))
+    ]
     assert not errors
 
 
@@ -67,9 +77,17 @@ for (const id of "xy") views[id] = pairView(document.getElementById(id), view =>
 def two(visit, m):
     "Two live views in one page, each of its own pair, whose owners only listen."
     page = visit(TWO_VIEWS % (VIEW_CSS, VIEW_JS))
-    swapped = m._replace(cosine_bnm=m.cosine_bnm.mT.contiguous(), plan_bnm=m.plan_bnm.mT.contiguous(), mass_a_bn=m.mass_b_bm, mass_b_bm=m.mass_a_bn)
+    swapped = m._replace(
+        cosine_bnm=m.cosine_bnm.mT.contiguous(),
+        plan_bnm=m.plan_bnm.mT.contiguous(),
+        mass_a_bn=m.mass_b_bm,
+        mass_b_bm=m.mass_a_bn,
+    )
     for name, pair in (("x", m), ("y", swapped)):
-        page.evaluate("([id, part]) => views[id].update(part)", [name, dict(pictures=images_payload(*IMAGES), data=pair_payload(pair, live=True))])
+        page.evaluate(
+            "([id, part]) => views[id].update(part)",
+            [name, dict(pictures=images_payload(*IMAGES), data=pair_payload(pair, live=True))],
+        )
     return page
 
 
@@ -80,12 +98,15 @@ def name(side, n):
 def sentence(m, side, n):
     "What the page must say of a cell, from the tensors alone."
     contribution = m.contribution_bnm[0] if side == "a" else m.contribution_bnm[0].T
-    plan, mass = (m.plan_bnm[0], m.mass_a_bn[0]) if side == "a" else (m.plan_bnm[0].T, m.mass_b_bm[0])
+    plan, mass = (
+        (m.plan_bnm[0], m.mass_a_bn[0]) if side == "a" else (m.plan_bnm[0].T, m.mass_b_bm[0])
+    )
     k, S = contribution[n].argmax().item(), m.similarity_b[0].item()
     way = f"goes to {name('b', k)}" if side == "a" else f"comes from {name('a', k)}"
     return (
-        f"cell {name(side, n)} (row, column): mass {mass[n].item():.4f}, {(plan[n, k] / mass[n]).item():.0%} of it {way}; "
-        f"adds {contribution[n, k].item():.4f} to S = {S:.4f} ({contribution[n, k].item() / S:.1%})"
+        f"cell {name(side, n)} (row, column): mass {mass[n].item():.4f},"
+        f" {(plan[n, k] / mass[n]).item():.0%} of it {way}; adds {contribution[n, k].item():.4f} to"
+        f" S = {S:.4f} ({contribution[n, k].item() / S:.1%})"
     )
 
 
@@ -98,7 +119,12 @@ def says(page):
 
 
 def drawn(page, kind=""):
-    return {(int(n), int(k)) for n, k in page.eval_on_selector_all(f"{kind} .diml-flow", "all => all.map(x => [x.dataset.n, x.dataset.m])")}
+    return {
+        (int(n), int(k))
+        for n, k in page.eval_on_selector_all(
+            f"{kind} .diml-flow", "all => all.map(x => [x.dataset.n, x.dataset.m])"
+        )
+    }
 
 
 def top(contribution_nm, count=12):
@@ -106,16 +132,28 @@ def top(contribution_nm, count=12):
 
 
 def column(page, k):
-    return [float(x.rstrip("%")) for x in page.eval_on_selector_all(f".diml-table tbody td:nth-child({k})", "all => all.map(x => x.textContent)")]
+    return [
+        float(x.rstrip("%"))
+        for x in page.eval_on_selector_all(
+            f".diml-table tbody td:nth-child({k})", "all => all.map(x => x.textContent)"
+        )
+    ]
 
 
 def test_the_page_shows_the_score_and_the_strongest_flows(visit, m, tmp_path):
     page = visit(export_html(*IMAGES, m, tmp_path / "saved.html"))
     assert f"{m.similarity_b.item():.4f}" in page.locator(".diml-score").text_content()
     assert drawn(page) == top(m.contribution_bnm[0]) and page.locator(".diml-cell").count() == 98
-    widest = max(float(x) for x in page.eval_on_selector_all(".diml-flow", "all => all.map(x => x.getAttribute('stroke-width'))"))
+    widest = max(
+        float(x)
+        for x in page.eval_on_selector_all(
+            ".diml-flow", "all => all.map(x => x.getAttribute('stroke-width'))"
+        )
+    )
     flows = list(drawn(page))
-    assert widest == pytest.approx(7 * max(m.plan_bnm[0, n, k].item() for n, k in flows) / m.plan_bnm.max().item(), abs=1e-5)
+    assert widest == pytest.approx(
+        7 * max(m.plan_bnm[0, n, k].item() for n, k in flows) / m.plan_bnm.max().item(), abs=1e-5
+    )
     assert (tmp_path / "saved.html").read_text(encoding="utf-8") == export_html(*IMAGES, m)
 
 
@@ -126,9 +164,13 @@ def test_pointing_says_the_numbers_of_match(visit, m, side, n):
     cell(page, side, n).hover()
     assert says(page) == sentence(m, side, n) != before
     row = torch.zeros_like(m.contribution_bnm[0]) - 1
-    if side == "a": row[n] = m.contribution_bnm[0][n]
-    else: row[:, n] = m.contribution_bnm[0][:, n]
-    assert drawn(page, ".diml-lit") == top(row) and drawn(page, ".diml-faded") == top(m.contribution_bnm[0]) - top(row)
+    if side == "a":
+        row[n] = m.contribution_bnm[0][n]
+    else:
+        row[:, n] = m.contribution_bnm[0][:, n]
+    assert drawn(page, ".diml-lit") == top(row) and drawn(page, ".diml-faded") == top(
+        m.contribution_bnm[0]
+    ) - top(row)
     assert page.locator(".diml-crop figcaption").all_text_contents().count(name(side, n)) == 1
     page.mouse.move(2, 2)
     assert says(page) == before and not drawn(page, ".diml-faded")
@@ -138,33 +180,59 @@ def test_a_click_locks_and_escape_unlocks(visit, m):
     page = visit(export_html(*IMAGES, m))
     cell(page, "a", 17).click()
     cell(page, "b", 3).hover()
-    assert says(page) == sentence(m, "a", 17) and cell(page, "a", 17).get_attribute("aria-selected") == "true"
-    assert page.locator(".diml-locked").count() == 1 and "Escape" in page.locator(".diml-state").text_content()
-    assert page.locator(".diml-table tbody tr").first.locator("td").first.text_content() == name("a", 17)[2:]
+    assert (
+        says(page) == sentence(m, "a", 17)
+        and cell(page, "a", 17).get_attribute("aria-selected") == "true"
+    )
+    assert (
+        page.locator(".diml-locked").count() == 1
+        and "Escape" in page.locator(".diml-state").text_content()
+    )
+    assert (
+        page.locator(".diml-table tbody tr").first.locator("td").first.text_content()
+        == name("a", 17)[2:]
+    )
     page.keyboard.press("Escape")
     assert says(page) == sentence(m, "b", 3) and page.locator(".diml-locked").count() == 0
-    for _ in range(2): cell(page, "a", 17).click()
+    for _ in range(2):
+        cell(page, "a", 17).click()
     page.mouse.move(2, 2)
     assert says(page).startswith("strongest flow")
 
 
 def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m):
     page = visit(export_html(*IMAGES, m))
-    focus = lambda: page.evaluate("[document.activeElement.dataset.side, +document.activeElement.dataset.n]")
+
+    def focus():
+        return page.evaluate(
+            "[document.activeElement.dataset.side, +document.activeElement.dataset.n]"
+        )
+
     n, k = divmod(m.contribution_bnm[0].argmax().item(), SIDE**2)
     page.keyboard.press("Tab")
     assert focus() == ["a", n] and says(page) == sentence(m, "a", n)
     page.keyboard.press("Tab")
     assert focus() == ["b", k]
-    for key, move in (("Home", -(k % SIDE)), ("ArrowRight", 1), ("ArrowDown", SIDE * (k // SIDE < SIDE - 1)), ("ArrowUp", -SIDE), ("ArrowLeft", -1), ("ArrowLeft", 0)):
-        if k + move >= 0: k += move
+    for key, move in (
+        ("Home", -(k % SIDE)),
+        ("ArrowRight", 1),
+        ("ArrowDown", SIDE * (k // SIDE < SIDE - 1)),
+        ("ArrowUp", -SIDE),
+        ("ArrowLeft", -1),
+        ("ArrowLeft", 0),
+    ):
+        if k + move >= 0:
+            k += move
         page.keyboard.press(key)
         assert focus() == ["b", k] and says(page) == sentence(m, "b", k), key
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
     assert page.locator(".diml-locked").count() == 1 and focus() == ["b", k]
     assert page.locator('.diml-cell[tabindex="0"]').count() == 2
-    assert cell(page, "b", k).get_attribute("aria-label") == sentence(m, "b", k).replace("cell ", "").replace(" (row, column)", "").split(";")[0]
+    assert (
+        cell(page, "b", k).get_attribute("aria-label")
+        == sentence(m, "b", k).replace("cell ", "").replace(" (row, column)", "").split(";")[0]
+    )
 
 
 @pytest.mark.parametrize("key", ["mass", "cosine", "contribution"])
@@ -173,34 +241,75 @@ def test_the_table_sorts_and_adds_up(visit, m, key):
     value = {"mass": m.plan_bnm, "cosine": m.cosine_bnm, "contribution": m.contribution_bnm}[key][0]
     flows = sorted(top(m.contribution_bnm[0]), key=lambda f: -value[f])
     page.get_by_role("button", name=key, exact=True).click()
-    assert column(page, {"mass": 3, "cosine": 4, "contribution": 5}[key]) == [round(value[f].item(), 4) for f in flows]
+    assert column(page, {"mass": 3, "cosine": 4, "contribution": 5}[key]) == [
+        round(value[f].item(), 4) for f in flows
+    ]
     shares = torch.tensor([m.contribution_bnm[0][f] for f in flows]).cumsum(0) / m.similarity_b
     assert column(page, 6) == pytest.approx([100 * x for x in shares.tolist()], abs=0.051)
-    assert page.eval_on_selector_all("th", "all => all.map(x => x.getAttribute('aria-sort')).filter(x => x)").count("descending") == 1
+    assert (
+        page.eval_on_selector_all(
+            "th", "all => all.map(x => x.getAttribute('aria-sort')).filter(x => x)"
+        ).count("descending")
+        == 1
+    )
     assert page.evaluate("document.activeElement.textContent") == key
     page.locator(".diml-table tbody tr").nth(4).hover()
-    assert drawn(page, ".diml-lit") == {flows[4]} and says(page).startswith(f"{name('a', flows[4][0])} \u2192 {name('b', flows[4][1])}: ")
+    assert drawn(page, ".diml-lit") == {flows[4]} and says(page).startswith(
+        f"{name('a', flows[4][0])} \u2192 {name('b', flows[4][1])}: "
+    )
 
 
 def test_the_waterfall_ends_at_the_score(visit, m):
     page = visit(export_html(*IMAGES, m))
     numbers = page.locator(".diml-waterfall text").all_text_contents()
     labels, values = numbers[::2], [float(x) for x in numbers[1::2]]
-    assert len(values) == 15 and labels[-1] == "score = cosine + S" and labels[-2] == "the other 2,389 flows"
+    assert (
+        len(values) == 15
+        and labels[-1] == "score = cosine + S"
+        and labels[-2] == "the other 2,389 flows"
+    )
     score = (m.global_cosine_b + m.similarity_b).item()
-    assert values[-1] == pytest.approx(score, abs=6e-5) and sum(values[:-1]) == pytest.approx(score, abs=14 * 6e-5)
+    assert values[-1] == pytest.approx(score, abs=6e-5) and sum(values[:-1]) == pytest.approx(
+        score, abs=14 * 6e-5
+    )
     assert float(page.locator(".diml-check").text_content().split()[-1]) < 1e-6
-    x, width = page.eval_on_selector(".diml-waterfall rect:nth-last-of-type(2)", "r => [parseFloat(r.getAttribute('x')), parseFloat(r.getAttribute('width'))]")
-    last = page.eval_on_selector(".diml-waterfall rect:last-of-type", "r => parseFloat(r.getAttribute('x')) + parseFloat(r.getAttribute('width'))")
+    x, width = page.eval_on_selector(
+        ".diml-waterfall rect:nth-last-of-type(2)",
+        "r => [parseFloat(r.getAttribute('x')), parseFloat(r.getAttribute('width'))]",
+    )
+    last = page.eval_on_selector(
+        ".diml-waterfall rect:last-of-type",
+        "r => parseFloat(r.getAttribute('x')) + parseFloat(r.getAttribute('width'))",
+    )
     assert x + width == pytest.approx(last, abs=1e-3)
 
 
 def test_labels_stay_labels(visit, m):
-    hostile = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>"
-    page = visit(export_html(*IMAGES, m, labels=(hostile, "B"), title=hostile, notes=[hostile], beside=[(hostile, 0.5)]))
+    hostile = (
+        "<img src=x"
+        " onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>"
+    )
+    page = visit(
+        export_html(
+            *IMAGES,
+            m,
+            labels=(hostile, "B"),
+            title=hostile,
+            notes=[hostile],
+            beside=[(hostile, 0.5)],
+        )
+    )
     page.wait_for_timeout(100)
-    assert page.title() == hostile and page.locator("img").count() == 0 and page.locator("script").count() == 2
-    assert page.locator(".diml-label.diml-a").text_content() == hostile == page.locator(".diml-notes p").text_content()
+    assert (
+        page.title() == hostile
+        and page.locator("img").count() == 0
+        and page.locator("script").count() == 2
+    )
+    assert (
+        page.locator(".diml-label.diml-a").text_content()
+        == hostile
+        == page.locator(".diml-notes p").text_content()
+    )
     assert hostile in page.locator(".diml-beside").text_content()
 
 
@@ -211,30 +320,47 @@ def test_two_views_do_not_interfere(two, m):
     x.get_by_role("button", name="mass", exact=True).click()
     x.get_by_text("show masses").click()
     cell(y, "b", 9).click()
-    assert says(y) == sentence(m, "a", 9).replace("goes to B", "comes from A").replace("cell A", "cell B")
+    assert says(y) == sentence(m, "a", 9).replace("goes to B", "comes from A").replace(
+        "cell A", "cell B"
+    )
     told = two.evaluate("told")
     rest = {"dropped_a": [], "dropped_b": []}
     assert told["y"] == [{"locked": ["b", 9], "overlay": False, "sort": "contribution", **rest}]
-    assert told["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest} and len(told["x"]) == 3
+    assert (
+        told["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest}
+        and len(told["x"]) == 3
+    )
     assert y.get_by_text("show masses").get_attribute("aria-pressed") == "false"
-    veil_n = [float(c.get_attribute("fill-opacity")) for c in x.locator('.diml-cell[data-side="a"]').all()]
-    assert veil_n == pytest.approx((0.75 * (1 - m.mass_a_bn[0] / m.mass_a_bn[0].max())).tolist(), abs=1e-5)
-    assert two.evaluate("[typeof pairView, document.querySelectorAll('#x [id], #y [id]').length]") == ["undefined", 0]
+    veil_n = [
+        float(c.get_attribute("fill-opacity")) for c in x.locator('.diml-cell[data-side="a"]').all()
+    ]
+    assert veil_n == pytest.approx(
+        (0.75 * (1 - m.mass_a_bn[0] / m.mass_a_bn[0].max())).tolist(), abs=1e-5
+    )
+    assert two.evaluate(
+        "[typeof pairView, document.querySelectorAll('#x [id], #y [id]').length]"
+    ) == ["undefined", 0]
 
 
 def test_dropping_is_told_only_where_somebody_computes(two, visit, m):
     x = two.locator("#x")
     cell(x, "a", 30).focus()
-    for key in ("x", "ArrowLeft", "Delete"): two.keyboard.press(key)
+    for key in ("x", "ArrowLeft", "Delete"):
+        two.keyboard.press(key)
     cell(x, "b", 5).click(modifiers=["Shift"])
     cell(x, "a", 30).click(modifiers=["Shift"])
     told = two.evaluate("told.x.map(view => [view.dropped_a, view.dropped_b])")
     assert told == [[[30], []], [[29, 30], []], [[29, 30], [5]], [[29], [5]]]
-    assert x.locator(".diml-cross").count() == 2 and cell(x, "a", 29).get_attribute("aria-label").endswith("dropped")
+    assert x.locator(".diml-cross").count() == 2 and cell(x, "a", 29).get_attribute(
+        "aria-label"
+    ).endswith("dropped")
     page = visit(export_html(*IMAGES, m))
     cell(page, "a", 30).focus()
     page.keyboard.press("x")
-    assert page.locator(".diml-cross").count() == 0 and "drop" not in page.locator(".diml-hint").text_content()
+    assert (
+        page.locator(".diml-cross").count() == 0
+        and "drop" not in page.locator(".diml-hint").text_content()
+    )
 
 
 def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
@@ -244,38 +370,74 @@ def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
     product = m._replace(plan_bnm=m.mass_a_bn.unsqueeze(2) * m.mass_b_bm.unsqueeze(1))
     product = product._replace(similarity_b=product.contribution_bnm.sum((1, 2)))
     seconds = two.evaluate(
-        "data => [...Array(15)].map(() => { const start = performance.now(); views.x.update({data}); x.offsetHeight; return (performance.now() - start) / 1000; })",
+        "data => [...Array(15)].map(() => { const start = performance.now();"
+        " views.x.update({data}); x.offsetHeight; return (performance.now() - start) / 1000; })",
         pair_payload(product),
     )
     print(f"\nan update takes {1000 * statistics.median(seconds):.0f} ms, layout included")
     assert min(seconds) < 0.015
-    assert says(x) == sentence(product, "a", 11) and two.evaluate("document.activeElement.dataset.n") == "11"
+    assert (
+        says(x) == sentence(product, "a", 11)
+        and two.evaluate("document.activeElement.dataset.n") == "11"
+    )
     version = int(x.get_attribute("data-version"))
     two.evaluate("views.x.update({view: {locked: ['b', 2]}})")
-    assert says(x) == sentence(product, "b", 2) and int(x.get_attribute("data-version")) > version and len(two.evaluate("told.x")) == 1
+    assert (
+        says(x) == sentence(product, "b", 2)
+        and int(x.get_attribute("data-version")) > version
+        and len(two.evaluate("told.x")) == 1
+    )
     coarse = match(*(grid_features(torch.rand(1, 8, 4, 4), grid=2) for _ in "ab"))
-    two.evaluate("data => { views.x.update({view: {locked: ['b', 30]}}); views.x.update({data}); }", pair_payload(coarse))
+    two.evaluate(
+        "data => { views.x.update({view: {locked: ['b', 30]}}); views.x.update({data}); }",
+        pair_payload(coarse),
+    )
     assert x.locator(".diml-cell").count() == 8 and x.locator(".diml-locked").count() == 0
 
 
 def test_letters_can_be_read_in_light_and_dark(visit, m):
     def contrast(page, selector):
         ink, paper = (
-            [int(v) / 255 for v in page.eval_on_selector(where, f"x => getComputedStyle(x).{what}").strip("rgb()").split(",")]
+            [
+                int(v) / 255
+                for v in (
+                    page.eval_on_selector(where, f"x => getComputedStyle(x).{what}")
+                    .strip("rgb()")
+                    .split(",")
+                )
+            ]
             for where, what in ((selector, "color"), (".diml-pair", "backgroundColor"))
         )
-        light = [sum(w * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4) for w, v in zip((0.2126, 0.7152, 0.0722), c)) for c in (ink, paper)]
+        light = [
+            sum(
+                w * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4)
+                for w, v in zip((0.2126, 0.7152, 0.0722), c)
+            )
+            for c in (ink, paper)
+        ]
         return (max(light) + 0.05) / (min(light) + 0.05), light[1]
 
     papers = []
     for scheme in ("light", "dark"):
-        page = visit(export_html(*IMAGES, m), color_scheme=scheme, viewport={"width": 500, "height": 800})
-        for selector in (".diml-says", ".diml-hint", ".diml-table td", ".diml-check", ".diml-button"):
+        page = visit(
+            export_html(*IMAGES, m), color_scheme=scheme, viewport={"width": 500, "height": 800}
+        )
+        for selector in (
+            ".diml-says",
+            ".diml-hint",
+            ".diml-table td",
+            ".diml-check",
+            ".diml-button",
+        ):
             ratio, paper = contrast(page, selector)
             assert ratio > 4.5, (scheme, selector)
         papers.append(paper)
         assert page.evaluate("document.documentElement.scrollWidth <= 500")
-        sizes = page.eval_on_selector_all(".diml-pair *", "all => all.filter(x => x.textContent.trim()).map(x => parseFloat(getComputedStyle(x).fontSize))")
+        sizes = page.eval_on_selector_all(
+            ".diml-pair *",
+            "all => all.filter(x => x.textContent.trim()).map(x =>"
+            " parseFloat(getComputedStyle(x).fontSize))",
+        )
         assert min(sizes) >= 12
     assert papers[0] > 0.9 and papers[1] < 0.05
 
@@ -283,30 +445,62 @@ def test_letters_can_be_read_in_light_and_dark(visit, m):
 def test_the_table_leaves_as_csv(visit, m):
     page = visit(export_html(*IMAGES, m))
     cell(page, "b", 20).click()
-    with page.expect_download() as download: page.get_by_text("download CSV").click()
+    with page.expect_download() as download:
+        page.get_by_text("download CSV").click()
     rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
     assert len(rows) == 12 and {int(row["m"]) for row in rows} == {20}
     for row in rows:
         n = int(row["n"])
-        assert [float(row[k]) for k in ("mass", "cosine", "contribution")] == [x[0, n, 20].item() for x in (m.plan_bnm, m.cosine_bnm, m.contribution_bnm)]
-    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined}); document.addEventListener('copy', () => { document.title = getSelection().toString(); })")
+        assert [float(row[k]) for k in ("mass", "cosine", "contribution")] == [
+            x[0, n, 20].item() for x in (m.plan_bnm, m.cosine_bnm, m.contribution_bnm)
+        ]
+    page.evaluate(
+        "Object.defineProperty(navigator, 'clipboard', {value: undefined});"
+        " document.addEventListener('copy', () => { document.title = getSelection().toString(); })"
+    )
     page.get_by_text("copy as CSV").click()
     page.get_by_text("copied 12 rows").wait_for()
-    assert page.title().startswith("n,m,mass,cosine,contribution") and page.locator("textarea").count() == 0
+    assert (
+        page.title().startswith("n,m,mass,cosine,contribution")
+        and page.locator("textarea").count() == 0
+    )
 
 
 def test_what_went_wrong_and_what_stands_beside(visit, m):
     maps = torch.rand(2, 8, 7, 7)
-    unfinished = match(grid_features(maps[:1], grid=7), grid_features(maps[1:], grid=7), eps=0.001, max_iter=1)
-    page = visit(export_html(*IMAGES, unfinished, beside=[("plain cosine", 0.25), ("opposite", -0.125)], error_k=[0.5, 0.05, 0.005], notes=["masses were swapped"]))
-    assert "not converged" in page.locator(".diml-text").text_content() and page.locator(".diml-notes").text_content() == "masses were swapped"
-    assert page.locator(".diml-beside text").all_text_contents() == ["plain cosine", "0.2500", "opposite", "-0.1250"]
+    unfinished = match(
+        grid_features(maps[:1], grid=7), grid_features(maps[1:], grid=7), eps=0.001, max_iter=1
+    )
+    page = visit(
+        export_html(
+            *IMAGES,
+            unfinished,
+            beside=[("plain cosine", 0.25), ("opposite", -0.125)],
+            error_k=[0.5, 0.05, 0.005],
+            notes=["masses were swapped"],
+        )
+    )
+    assert (
+        "not converged" in page.locator(".diml-text").text_content()
+        and page.locator(".diml-notes").text_content() == "masses were swapped"
+    )
+    assert page.locator(".diml-beside text").all_text_contents() == [
+        "plain cosine",
+        "0.2500",
+        "opposite",
+        "-0.1250",
+    ]
     assert "5e-1 after 1 iteration, 5e-3 after 3" in page.locator(".diml-beside").text_content()
-    heights = [float(p.split(",")[1]) for p in page.locator("polyline").get_attribute("points").split()]
+    heights = [
+        float(p.split(",")[1]) for p in page.locator("polyline").get_attribute("points").split()
+    ]
     assert heights == pytest.approx([2, 20, 38])
 
 
 def test_without_scripts_it_still_says_something(visit, m):
     page = visit(export_html(*IMAGES, m, title="Two plates"), java_script_enabled=False)
-    assert "Two plates" in page.locator("main").inner_text() and f"similarity {m.similarity_b.item():.4f}" in page.locator("main").inner_text()
+    assert (
+        "Two plates" in page.locator("main").inner_text()
+        and f"similarity {m.similarity_b.item():.4f}" in page.locator("main").inner_text()
+    )
     assert json.loads(page.locator("script").first.text_content())["data"]["top"] == 12

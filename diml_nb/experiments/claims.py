@@ -11,23 +11,31 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .tables import format_ci
-from .runner import find_records
 from .pooling import PooledRecords
+from .runner import find_records
+from .tables import format_ci
 
 # %% ../../nbs/63_answers.ipynb #ff549399
 def verdict(intervals: list[list[float]]) -> str:
-    "What `[mean, low, high]` of one or several differences say of the claim that all are above zero."
-    above, below = sum(low > 0 for _, low, _ in intervals), sum(high < 0 for _, _, high in intervals)
-    if above == len(intervals): return "holds"
-    if below == len(intervals): return "does not hold: the contrary does"
-    if len(intervals) == 1: return "not settled"
+    """What `[mean, low, high]` of one or several differences say of the claim that all are above
+    zero."""
+    above, below = (
+        sum(low > 0 for _, low, _ in intervals),
+        sum(high < 0 for _, _, high in intervals),
+    )
+    if above == len(intervals):
+        return "holds"
+    if below == len(intervals):
+        return "does not hold: the contrary does"
+    if len(intervals) == 1:
+        return "not settled"
     return f"holds for {above} of {len(intervals)}, the contrary for {below}"
 
 # %% ../../nbs/63_answers.ipynb #1d96959e
 def format_range(intervals: list[list[float]]) -> str:
     "One interval as it is, several as the range of their means, in points."
-    if len(intervals) == 1: return format_ci(intervals[0], signed=True)
+    if len(intervals) == 1:
+        return format_ci(intervals[0], signed=True)
     means = sorted(100 * mean for mean, _, _ in intervals)
     return f"{means[0]:+z.1f} to {means[-1]:+z.1f}"
 
@@ -42,82 +50,241 @@ class Claim(NamedTuple):
 
 # %% ../../nbs/63_answers.ipynb #0bc2d2fc
 def _losses(width: int | None = None):
-    return lambda pooled: [(row, pooled.over(row)) for row in pooled.rows if row["method"] == "DIML" and row["loss"] != "(no head)" and width in (None, row["width"])]
+    return lambda pooled: [
+        (row, pooled.over(row))
+        for row in pooled.rows
+        if row["method"] == "DIML" and row["loss"] != "(no head)" and width in (None, row["width"])
+    ]
 
 # %% ../../nbs/63_answers.ipynb #97f5a2a6
 def _training(better: tuple[str, str], worse: tuple[str, str], *losses: str):
-    row = lambda loss, x: dict(loss=loss, trained=x[0], method=x[1])
-    return lambda pooled: [(row(loss, better), row(loss, worse)) for loss in dict.fromkeys(r["loss"] for r in pooled.rows) if loss != "(no head)" and (not losses or loss in losses)]
+    def row(loss, x):
+        return dict(loss=loss, trained=x[0], method=x[1])
+
+    return lambda pooled: [
+        (row(loss, better), row(loss, worse))
+        for loss in dict.fromkeys(r["loss"] for r in pooled.rows)
+        if loss != "(no head)" and (not losses or loss in losses)
+    ]
 
 # %% ../../nbs/63_answers.ipynb #1b2b3561
-def _one(better: dict, worse: dict): return lambda pooled: [(better, worse)]
-def _plan(rule: str, plan: str) -> dict: return dict(ablation="marginals", marginals=rule, plan=plan)
-def _network(method: str) -> dict: return dict(network="trained", method=method)
-def _flow(network: str, flow: str) -> dict: return dict(measure="flows", network=network, flow=flow)
+def _one(better: dict, worse: dict):
+    return lambda pooled: [(better, worse)]
+
+
+def _plan(rule: str, plan: str) -> dict:
+    return dict(ablation="marginals", marginals=rule, plan=plan)
+
+
+def _network(method: str) -> dict:
+    return dict(network="trained", method=method)
+
+
+def _flow(network: str, flow: str) -> dict:
+    return dict(measure="flows", network=network, flow=flow)
 
 # %% ../../nbs/63_answers.ipynb #7b598483
 _CC, _DIML = "cross_correlation", "DIML, paper's weights"
 CLAIMS = [
     Claim("DIML at test time helps every loss (P@1)", "05_losses", _losses(128), "precision_at_1"),
     Claim("DIML at test time helps every loss (MAP@R)", "05_losses", _losses(128)),
-    Claim("It helps at 64 and at 512 channels too (MAP@R)", "05_losses", lambda pooled: [pair for width in (64, 512) for pair in _losses(width)(pooled)]),
-    Claim("Training with DIML adds to DIML at test time", "02_training", _training(("DIML", "DIML"), ("baseline", "DIML"))),
-    Claim("Training with DIML and matching beats the baseline's cosine", "02_training", _training(("DIML", "DIML"), ("baseline", "cosine"))),
-    Claim("(ours) Mending the swapped marginals of the official training helps", "02_training", _training(("DIML", "DIML"), ("DIML, swapped", "DIML"), "margin", "multi_similarity")),
-    Claim("Masses by cross correlation are better than equal masses", "06_ablations", _one(_plan(_CC, "transport"), _plan("uniform", "transport"))),
-    Claim("Cosine + S is better than S alone", "06_ablations", _one(dict(ablation="DIML"), dict(ablation="S alone", plan="transport"))),
-    Claim("A shortlist of 100 loses nothing to one of 500", "06_ablations", _one(dict(ablation="shortlist", top_k=100), dict(ablation="shortlist", top_k=500))),
-    Claim("It is the matching: transport beats no matching with the same masses", "06_ablations", _one(_plan(_CC, "transport"), _plan(_CC, "product"))),
-    Claim("It is transport: it beats each cell's best partner with the same masses", "06_ablations", _one(_plan(_CC, "transport"), _plan(_CC, "best_cell"))),
+    Claim(
+        "It helps at 64 and at 512 channels too (MAP@R)",
+        "05_losses",
+        lambda pooled: [pair for width in (64, 512) for pair in _losses(width)(pooled)],
+    ),
+    Claim(
+        "Training with DIML adds to DIML at test time",
+        "02_training",
+        _training(("DIML", "DIML"), ("baseline", "DIML")),
+    ),
+    Claim(
+        "Training with DIML and matching beats the baseline's cosine",
+        "02_training",
+        _training(("DIML", "DIML"), ("baseline", "cosine")),
+    ),
+    Claim(
+        "(ours) Mending the swapped marginals of the official training helps",
+        "02_training",
+        _training(("DIML", "DIML"), ("DIML, swapped", "DIML"), "margin", "multi_similarity"),
+    ),
+    Claim(
+        "Masses by cross correlation are better than equal masses",
+        "06_ablations",
+        _one(_plan(_CC, "transport"), _plan("uniform", "transport")),
+    ),
+    Claim(
+        "Cosine + S is better than S alone",
+        "06_ablations",
+        _one(dict(ablation="DIML"), dict(ablation="S alone", plan="transport")),
+    ),
+    Claim(
+        "A shortlist of 100 loses nothing to one of 500",
+        "06_ablations",
+        _one(dict(ablation="shortlist", top_k=100), dict(ablation="shortlist", top_k=500)),
+    ),
+    Claim(
+        "It is the matching: transport beats no matching with the same masses",
+        "06_ablations",
+        _one(_plan(_CC, "transport"), _plan(_CC, "product")),
+    ),
+    Claim(
+        "It is transport: it beats each cell's best partner with the same masses",
+        "06_ablations",
+        _one(_plan(_CC, "transport"), _plan(_CC, "best_cell")),
+    ),
 ]
 
 # %% ../../nbs/63_answers.ipynb #0ea4e53b
 CLAIMS += [
-    Claim("(ours) DIML beats an embedding of the same storage", "06_ablations", _one(dict(ablation="DIML"), dict(ablation="wider embedding", width=2048))),
-    Claim("(ours) Matching adds to a cosine whose weights were chosen", "07_beyond", _one(_network("weighted DIML"), _network("weighted cosine"))),
-    Claim("(ours) Transport adds to no matching, weights chosen for each", "07_beyond", _one(_network("weighted DIML"), _network("weighted no matching"))),
-    Claim("(ours) Transport adds to best cells, weights chosen for each", "07_beyond", _one(_network("weighted DIML"), _network("weighted best cell"))),
-    Claim("(ours) The debiased similarity is better", "07_beyond", _one(_network("DIML, debiased"), _network("DIML"))),
-    Claim("(ours) Partial transport is better", "07_beyond", _one(_network("DIML, partial"), _network("DIML"))),
-    Claim("(ours) Partial transport is better where a quarter is covered", "07_beyond", _one(_network("covered: DIML, partial"), _network("covered: DIML"))),
-    Claim("(ours) A learned entropy is better", "07_beyond", _one(_network("DIML, eps learned"), _network("DIML"))),
-    Claim("The flow leads to the right part more often than the nearest cell", "08_trained_explanations", _one(_flow("untrained", _DIML), _flow("untrained", "nearest cell")), "right_partner"),
-    Claim("... and so it does in a network trained with DIML", "08_trained_explanations", _one(_flow("DIML", _DIML), _flow("DIML", "nearest cell")), "right_partner"),
-    Claim("Training with DIML makes flows truer than training without", "08_trained_explanations", _one(_flow("DIML", _DIML), _flow("baseline", _DIML)), "right_partner"),
-    Claim("DIML helps when the whole network is trained", "10_end_to_end", lambda pooled: [(dict(loss=row["loss"], trained="baseline", method="DIML"), row) for row in pooled.rows if (row["trained"], row["method"]) == ("baseline", "cosine")]),
-    Claim("Training the whole network with DIML adds to that", "10_end_to_end", lambda pooled: [(dict(row, trained="DIML"), row) for row in pooled.rows if (row["trained"], row["method"]) == ("baseline", "DIML")]),
+    Claim(
+        "(ours) DIML beats an embedding of the same storage",
+        "06_ablations",
+        _one(dict(ablation="DIML"), dict(ablation="wider embedding", width=2048)),
+    ),
+    Claim(
+        "(ours) Matching adds to a cosine whose weights were chosen",
+        "07_beyond",
+        _one(_network("weighted DIML"), _network("weighted cosine")),
+    ),
+    Claim(
+        "(ours) Transport adds to no matching, weights chosen for each",
+        "07_beyond",
+        _one(_network("weighted DIML"), _network("weighted no matching")),
+    ),
+    Claim(
+        "(ours) Transport adds to best cells, weights chosen for each",
+        "07_beyond",
+        _one(_network("weighted DIML"), _network("weighted best cell")),
+    ),
+    Claim(
+        "(ours) The debiased similarity is better",
+        "07_beyond",
+        _one(_network("DIML, debiased"), _network("DIML")),
+    ),
+    Claim(
+        "(ours) Partial transport is better",
+        "07_beyond",
+        _one(_network("DIML, partial"), _network("DIML")),
+    ),
+    Claim(
+        "(ours) Partial transport is better where a quarter is covered",
+        "07_beyond",
+        _one(_network("covered: DIML, partial"), _network("covered: DIML")),
+    ),
+    Claim(
+        "(ours) A learned entropy is better",
+        "07_beyond",
+        _one(_network("DIML, eps learned"), _network("DIML")),
+    ),
+    Claim(
+        "The flow leads to the right part more often than the nearest cell",
+        "08_trained_explanations",
+        _one(_flow("untrained", _DIML), _flow("untrained", "nearest cell")),
+        "right_partner",
+    ),
+    Claim(
+        "... and so it does in a network trained with DIML",
+        "08_trained_explanations",
+        _one(_flow("DIML", _DIML), _flow("DIML", "nearest cell")),
+        "right_partner",
+    ),
+    Claim(
+        "Training with DIML makes flows truer than training without",
+        "08_trained_explanations",
+        _one(_flow("DIML", _DIML), _flow("baseline", _DIML)),
+        "right_partner",
+    ),
+    Claim(
+        "DIML helps when the whole network is trained",
+        "10_end_to_end",
+        lambda pooled: [
+            (dict(loss=row["loss"], trained="baseline", method="DIML"), row)
+            for row in pooled.rows
+            if (row["trained"], row["method"]) == ("baseline", "cosine")
+        ],
+    ),
+    Claim(
+        "Training the whole network with DIML adds to that",
+        "10_end_to_end",
+        lambda pooled: [
+            (dict(row, trained="DIML"), row)
+            for row in pooled.rows
+            if (row["trained"], row["method"]) == ("baseline", "DIML")
+        ],
+    ),
 ]
 
 # %% ../../nbs/63_answers.ipynb #55ca6080
 def pooled_records(experiment: str, preset: str, results: str = "") -> dict[str, PooledRecords]:
     "For each data set that has records, all seeds of it; empty if there are none."
-    try: records = find_records(experiment, preset, results=results)
-    except FileNotFoundError: return {}
-    sets = dict.fromkeys(r.config["dataset"] for r in records if isinstance(r.config.get("dataset"), str))
-    return {name: PooledRecords([r for r in records if r.config["dataset"] == name]) for name in sets}
+    try:
+        records = find_records(experiment, preset, results=results)
+    except FileNotFoundError:
+        return {}
+    sets = dict.fromkeys(
+        r.config["dataset"] for r in records if isinstance(r.config.get("dataset"), str)
+    )
+    return {
+        name: PooledRecords([r for r in records if r.config["dataset"] == name]) for name in sets
+    }
 
 # %% ../../nbs/63_answers.ipynb #a3856382
 def evaluate_claims(preset: str = "full", *, results: str = "") -> pd.DataFrame:
-    "One line for each claim and data set: the differences in points (and the seeds', where they disagree), what they say, and of how many seeds. A claim without records says so."
+    """One line for each claim and data set: the differences in points (and the seeds', where they
+    disagree), what they say, and of how many seeds. A claim without records says so."""
     lines = []
     for claim in CLAIMS:
         found = pooled_records(claim.experiment, preset, results)
         for name, pooled in found.items():
-            pairs = [(a, b) for a, b in claim.differences(pooled) if a in pooled.rows and b in pooled.rows]
-            if not pairs: continue
+            pairs = [
+                (a, b)
+                for a, b in claim.differences(pooled)
+                if a in pooled.rows and b in pooled.rows
+            ]
+            if not pairs:
+                continue
             intervals = [pooled.interval(a, claim.metric, minus=b) for a, b in pairs]
             alone = pooled.of_seeds(pairs[0][0], claim.metric, minus=pairs[0][1])
-            seeds = f", seeds {100 * min(alone):+z.1f} to {100 * max(alone):+z.1f}" if len(pairs) == 1 and min(alone) < 0 < max(alone) else ""
-            lines.append(dict(claim=claim.text, dataset=name, difference=format_range(intervals) + seeds, verdict=verdict(intervals), seeds=len(pooled.records), experiment=claim.experiment))
-        if not found: lines.append(dict(claim=claim.text, dataset="", difference="", verdict="no record yet", seeds=0, experiment=claim.experiment))
+            seeds = (
+                f", seeds {100 * min(alone):+z.1f} to {100 * max(alone):+z.1f}"
+                if len(pairs) == 1 and min(alone) < 0 < max(alone)
+                else ""
+            )
+            lines.append(
+                dict(
+                    claim=claim.text,
+                    dataset=name,
+                    difference=format_range(intervals) + seeds,
+                    verdict=verdict(intervals),
+                    seeds=len(pooled.records),
+                    experiment=claim.experiment,
+                )
+            )
+        if not found:
+            lines.append(
+                dict(
+                    claim=claim.text,
+                    dataset="",
+                    difference="",
+                    verdict="no record yet",
+                    seeds=0,
+                    experiment=claim.experiment,
+                )
+            )
     return pd.DataFrame(lines)
 
 # %% ../../nbs/63_answers.ipynb #9e43983c
 def claims_by_dataset(found: pd.DataFrame) -> pd.DataFrame:
-    "`evaluate_claims` with one line for each claim that has a record, one column for each data set, and of how many seeds."
+    """`evaluate_claims` with one line for each claim that has a record, one column for each data
+    set, and of how many seeds."""
     found = found[found.verdict != "no record yet"]
     lines = []
     for claim, rows in found.groupby("claim", sort=False):
         said = {row.dataset: f"{row.difference}: {row.verdict}" for row in rows.itertuples()}
-        lines.append(dict(claim=claim) | {name: said.get(name, "") for name in dict.fromkeys(found.dataset)} | dict(seeds=" / ".join(map(str, rows.seeds))))
+        lines.append(
+            dict(claim=claim)
+            | {name: said.get(name, "") for name in dict.fromkeys(found.dataset)}
+            | dict(seeds=" / ".join(map(str, rows.seeds)))
+        )
     return pd.DataFrame(lines)

@@ -22,13 +22,32 @@ from pathlib import Path
 import pandas as pd
 
 from .._internal.core import REPO_ROOT, atomic_write, data_dir, default_device, progress_bar
+from .pooling import PooledRecords
+from diml_nb.experiments.runner import (
+    PRESETS,
+    checked_params,
+    declared_version,
+    executed_path,
+    experiment_path,
+    experiments,
+    find_records,
+    folder_params,
+    lead_question,
+    notebook_parameters,
+    remove_older,
+    run_experiment,
+    run_folder,
+    run_notebook,
+    same_run,
+    seeds_of,
+    source_now,
+    without_machinery,
+)
+from .tables import format_ci, result_tables
 from ..records.comparison import VERIFIED, compare_rows, differences, grade
 from ..records.provenance import digest, what_changed
 from ..records.record import Record, load_record, save_record
-from .tables import format_ci, result_tables
 from ..retrieval.metrics import METRIC_NAMES
-from .runner import PRESETS, checked_params, declared_version, executed_path, experiment_path, experiments, find_records, folder_params, run_notebook, notebook_parameters, lead_question, remove_older, run_experiment, run_folder, same_run, seeds_of, source_now, without_machinery
-from .pooling import PooledRecords
 
 # %% ../../nbs/61_sweep.ipynb #28415360
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
@@ -39,20 +58,24 @@ GRIDS = {  # preset -> experiment -> the values of its parameters that are run
         "03_data_sets": {},
         "04_explanations": {},
     },
-    "full": {
-        name: dict(dataset=_SETS, seed=_SEEDS)
-        for name in ("02_training", "05_losses", "06_ablations", "07_beyond")
-    }
-    | {
-        "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
-        "09_cost": dict(dataset=_SETS),
-        "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
-        "11_grouping": dict(dataset=_SETS, seed=_SEEDS),
-        "12_cosegmentation": dict(dataset=("stamp_scenes",), seed=_SEEDS),
-        "13_two_sided": dict(seed=_SEEDS),
-        "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),
-        "15_journeys": dict(seed=_SEEDS),
-    },
+    "full": (
+        {
+            name: dict(dataset=_SETS, seed=_SEEDS)
+            for name in ("02_training", "05_losses", "06_ablations", "07_beyond")
+        }
+        | {
+            "08_trained_explanations": dict(
+                dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)
+            ),
+            "09_cost": dict(dataset=_SETS),
+            "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
+            "11_grouping": dict(dataset=_SETS, seed=_SEEDS),
+            "12_cosegmentation": dict(dataset=("stamp_scenes",), seed=_SEEDS),
+            "13_two_sided": dict(seed=_SEEDS),
+            "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),
+            "15_journeys": dict(seed=_SEEDS),
+        }
+    ),
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
 

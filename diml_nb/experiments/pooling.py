@@ -69,7 +69,9 @@ class PooledRecords:
 
     def values(self, config: dict, metric: str) -> Tensor:
         "Class means, (seeds, classes)."
-        return torch.stack([decode_fixed_point(result["by_class"][metric]) for result, _ in self._row(config)])
+        return torch.stack(
+            [decode_fixed_point(result["by_class"][metric]) for result, _ in self._row(config)]
+        )
 
     def difference(self, config: dict, metric: str, minus: dict | None = None) -> Tensor:
         "Class means of a row, or their paired difference to another row, (seeds, classes)."

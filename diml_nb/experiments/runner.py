@@ -24,7 +24,7 @@ from pathlib import Path
 
 from .._internal.core import REPO_ROOT, atomic_write, data_dir, sha256
 from ..records.comparison import differences
-from ..records.provenance import digest, describe_environment, source_of, what_changed
+from ..records.provenance import describe_environment, digest, source_of, what_changed
 from ..records.record import Record, load_record, row_key, save_record
 
 # %% ../../nbs/60_reproduce.ipynb #b44a7807
@@ -109,7 +109,8 @@ def without_machinery(source: dict[str, str]) -> dict[str, str]:
 
 # %% ../../nbs/60_reproduce.ipynb #4c1a835a
 def declared_version(experiment: str) -> int:
-    "The version that an experiment declares where it starts its record: `ExperimentRun(..., version=1)`."
+    """The version that an experiment declares where it starts its record: `ExperimentRun(...,
+    version=1)`."""
     calls = [
         x
         for cell in measuring_cells(experiment)
@@ -299,7 +300,12 @@ class ExperimentRun:
 def _keep_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
     name, config = run.record.experiment, run.record.config
     about = {"preset": config.get("preset"), "dataset": config.get("dataset", "")}
-    answer = {"experiment": name, "question": lead_question(name), "answer": sentence, "figure": figure}
+    answer = {
+        "experiment": name,
+        "question": lead_question(name),
+        "answer": sentence,
+        "figure": figure,
+    }
     digits = sha256(json.dumps(about))[:8]
     with atomic_write(run.results / "answers" / f"{name}-{digits}.json") as partial:
         partial.write_text(json.dumps(about | answer, indent=1), encoding="utf-8")

@@ -85,7 +85,8 @@ def to_markdown(lines: pd.DataFrame) -> str:
 def markdown_table(lines: pd.DataFrame, record: Record, note: str = "") -> str:
     "Lines of a record in markdown, with the record's name below."
     return (
-        f"{to_markdown(lines)}\n\n({note}record `data/results/{record.experiment}/{record.hash}.json`)"
+        f"{to_markdown(lines)}\n\n({note}record"
+        f" `data/results/{record.experiment}/{record.hash}.json`)"
     )
 
 # %% ../../nbs/59_tables.ipynb #697e433d

@@ -14,17 +14,36 @@ import tempfile
 from pathlib import Path
 
 from .._internal.core import REPO_ROOT, data_dir
-from ..records.comparison import VERIFIED, Comparison, append_to_ledger, compare_rows, compare_with_pinned, ledger_entry, note_agreement, pinned_path
+from diml_nb.experiments.runner import (
+    declared_version,
+    experiment_path,
+    find_record,
+    finishing_cell,
+    folder_params,
+    notebook_parameters,
+    run_experiment,
+    run_notebook,
+)
+from diml_nb.records.comparison import (
+    VERIFIED,
+    Comparison,
+    append_to_ledger,
+    compare_rows,
+    compare_with_pinned,
+    ledger_entry,
+    note_agreement,
+    pinned_path,
+)
 from ..records.record import Record, load_record, row_key, save_record
-from .runner import declared_version, experiment_path, find_record, finishing_cell
-from .runner import folder_params, run_notebook, notebook_parameters, run_experiment
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
 def smoke_run(
     name: str, out: str | Path, *, threads: int = 1, variables: dict | None = None
 ) -> Record:
     "The record of a smoke run of an experiment, made anew in a folder."
-    run_experiment(name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables)
+    run_experiment(
+        name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables
+    )
     return find_record(name, "smoke", results=Path(out) / "results")
 
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._internal.core import check_axes, full_precision
+from ..datasets.scenes import Correspondences
 from ..features.grid import Features, grid_features
 from ..ot.matching import Match, best_cell_plan, match
-from ..datasets.scenes import Correspondences
 from ..ot.sinkhorn import sinkhorn
 
 # %% ../../nbs/40_explain.ipynb #673151d4
@@ -32,88 +32,154 @@ def cell_name(n: int, side: int) -> str:
 
 def _grid_side(cells: int) -> int:
     "Cells a side of a square grid; ValueError for another."
-    if (side := round(cells**0.5)) ** 2 != cells: raise ValueError(f"expected a square grid of cells, got {cells} cells")
+    if (side := round(cells**0.5)) ** 2 != cells:
+        raise ValueError(f"expected a square grid of cells, got {cells} cells")
     return side
 
 
 def flow_table(match: Match, *, index: int = 0, top: int | None = None) -> pd.DataFrame:
-    "The flows of a pair, largest contribution first: cells 'row,column', mass moved, cosine, contribution, running share of S (NaN unless S > 0)."
+    """The flows of a pair, largest contribution first: cells 'row,column', mass moved, cosine,
+    contribution, running share of S (NaN unless S > 0)."""
     contribution_nm = match.contribution_bnm[index].detach().double().cpu()
     side_a, side_b = map(_grid_side, contribution_nm.shape)
     order = contribution_nm.flatten().argsort(descending=True, stable=True)[:top]
-    pick = lambda x_bnm: x_bnm[index].detach().double().cpu().flatten()[order].numpy()
-    table = pd.DataFrame({"a": [cell_name(i // side_b**2, side_a) for i in order.tolist()], "b": [cell_name(i % side_b**2, side_b) for i in order.tolist()],
-                          "mass": pick(match.plan_bnm), "cosine": pick(match.cosine_bnm), "contribution": contribution_nm.flatten()[order].numpy()})
+
+    def pick(x_bnm):
+        return x_bnm[index].detach().double().cpu().flatten()[order].numpy()
+
+    table = pd.DataFrame(
+        {
+            "a": [cell_name(i // side_b**2, side_a) for i in order.tolist()],
+            "b": [cell_name(i % side_b**2, side_b) for i in order.tolist()],
+            "mass": pick(match.plan_bnm),
+            "cosine": pick(match.cosine_bnm),
+            "contribution": contribution_nm.flatten()[order].numpy(),
+        }
+    )
     similarity = match.similarity_b[index].item()
-    return table.assign(running_share=table.contribution.cumsum() / similarity if similarity > 0 else np.nan)
+    return table.assign(
+        running_share=table.contribution.cumsum() / similarity if similarity > 0 else np.nan
+    )
 
 # %% ../../nbs/40_explain.ipynb #4c5985d9
 def match_warnings(match: Match, *, index: int = 0) -> list[str]:
-    "What a reader must know before believing a pair's plan: that it did not converge, or that an image had no mass."
-    found = ["an image had no mass: its cells got equal masses"] if match.used_uniform_b[index] else []
+    """What a reader must know before believing a pair's plan: that it did not converge, or that an
+    image had no mass."""
+    found = (
+        ["an image had no mass: its cells got equal masses"] if match.used_uniform_b[index] else []
+    )
     wrong = match.marginal_error_b[index].item()
-    return found + [f"the plan has not converged: {wrong:.1%} of the mass is in wrong columns"] * (wrong > 1e-2)
+    return found + [f"the plan has not converged: {wrong:.1%} of the mass is in wrong columns"] * (
+        wrong > 1e-2
+    )
 
 
 DECOMPOSITION_KINDS = ("flow", "cell_a", "cell_b", "row_a", "row_b")
 
 
 class Decomposition(NamedTuple):
-    "A score as a sum of named parts; the first is the cosine of the whole images, the others add up to S."
+    """A score as a sum of named parts; the first is the cosine of the whole images, the others add
+    up to S."""
+
     names: tuple[str, ...]
-    value_k: Tensor   # (K,) float64, the parts
-    score: float      # cosine + S, by which DIML ranks
-    note: str = ""    # `match_warnings`
+    value_k: Tensor  # (K,) float64, the parts
+    score: float  # cosine + S, by which DIML ranks
+    note: str = ""  # `match_warnings`
 
     @property
-    def residual(self) -> float: return self.value_k.sum().item() - self.score
+    def residual(self) -> float:
+        return self.value_k.sum().item() - self.score
 
 # %% ../../nbs/40_explain.ipynb #c9c0e746
 def decompose(match: Match, by: str = "flow", *, index: int = 0, top: int = 12) -> Decomposition:
-    "The score of a pair by its `top` largest flows or, `by` a name in `DECOMPOSITION_KINDS`, by cells or rows of one image."
-    if by not in DECOMPOSITION_KINDS: raise ValueError(f"by: expected one of {', '.join(DECOMPOSITION_KINDS)}, got {by!r}")
-    if top < 1: raise ValueError(f"top: expected at least 1, got {top}")
+    """The score of a pair by its `top` largest flows or, `by` a name in `DECOMPOSITION_KINDS`, by
+    cells or rows of one image."""
+    if by not in DECOMPOSITION_KINDS:
+        raise ValueError(f"by: expected one of {', '.join(DECOMPOSITION_KINDS)}, got {by!r}")
+    if top < 1:
+        raise ValueError(f"top: expected at least 1, got {top}")
     contribution_nm = match.contribution_bnm[index].detach().double().cpu()
     if by == "flow":
         table = flow_table(match, index=index, top=top)
-        names, value_k = (table.a + " → " + table.b).tolist(), torch.from_numpy(table.contribution.to_numpy(copy=True))
+        names, value_k = (
+            (table.a + " → " + table.b).tolist(),
+            torch.from_numpy(table.contribution.to_numpy(copy=True)),
+        )
     else:
         value_n = contribution_nm.sum(1 if by.endswith("a") else 0)
         side = _grid_side(len(value_n))
         value_k = value_n if by.startswith("cell") else value_n.view(side, side).sum(1)
-        names = [f"{by[-1].upper()} {cell_name(n, side)}" if by.startswith("cell") else f"{by[-1].upper()} row {n + 1}" for n in range(len(value_k))]
+        names = [
+            (
+                f"{by[-1].upper()} {cell_name(n, side)}"
+                if by.startswith("cell")
+                else f"{by[-1].upper()} row {n + 1}"
+            )
+            for n in range(len(value_k))
+        ]
     rest = contribution_nm.numel() - len(value_k)
     if by == "flow" and rest:
-        names, value_k = [*names, f"the other {rest:,} flows"], torch.cat([value_k, (contribution_nm.sum() - value_k.sum()).view(1)])
+        names, value_k = (
+            [*names, f"the other {rest:,} flows"],
+            torch.cat([value_k, (contribution_nm.sum() - value_k.sum()).view(1)]),
+        )
     cosine, similarity = match.global_cosine_b[index].item(), match.similarity_b[index].item()
-    return Decomposition(("cosine of the whole images", *names), torch.cat([value_k.new_tensor([cosine]), value_k]), cosine + similarity, "; ".join(match_warnings(match, index=index)))
+    return Decomposition(
+        ("cosine of the whole images", *names),
+        torch.cat([value_k.new_tensor([cosine]), value_k]),
+        cosine + similarity,
+        "; ".join(match_warnings(match, index=index)),
+    )
 
 # %% ../../nbs/40_explain.ipynb #6864b835
 class ScoreDifference(NamedTuple):
     "Score of one candidate less that of another, for the same query."
-    cell_n: Tensor    # (N,) float64: the part of each cell of the query, positive where it pleads for the first
-    cosine: float     # the part of the whole images
-    score: float      # the whole difference
-    note: str = ""    # `match_warnings` of the two matches
+
+    # (N,) float64: the part of each cell of the query, positive where it pleads for the first
+    cell_n: Tensor
+    cosine: float  # the part of the whole images
+    score: float  # the whole difference
+    note: str = ""  # `match_warnings` of the two matches
 
     @property
-    def residual(self) -> float: return self.cell_n.sum().item() + self.cosine - self.score
+    def residual(self) -> float:
+        return self.cell_n.sum().item() + self.cosine - self.score
 
 # %% ../../nbs/40_explain.ipynb #8923c86c
 def score_difference(match: Match, first: int, second: int) -> ScoreDifference:
-    "Why one candidate stands above another: `match` of one query (A) with several candidates, and two of them."
+    """Why one candidate stands above another: `match` of one query (A) with several candidates, and
+    two of them."""
     cell_bn = match.contribution_bnm.detach().double().cpu().sum(2)
-    gap = lambda x_b: (x_b[first] - x_b[second]).item()
-    return ScoreDifference(cell_bn[first] - cell_bn[second], gap(match.global_cosine_b), gap(match.global_cosine_b + match.similarity_b),
-                      "; ".join(dict.fromkeys(match_warnings(match, index=first) + match_warnings(match, index=second))))
+
+    def gap(x_b):
+        return (x_b[first] - x_b[second]).item()
+
+    return ScoreDifference(
+        cell_bn[first] - cell_bn[second],
+        gap(match.global_cosine_b),
+        gap(match.global_cosine_b + match.similarity_b),
+        "; ".join(
+            dict.fromkeys(match_warnings(match, index=first) + match_warnings(match, index=second))
+        ),
+    )
 
 # %% ../../nbs/40_explain.ipynb #e9f534af
 def _reweight(mass_bn: Tensor, weight_n: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
-    "Masses times weights, summing to 1 again; where nothing is left, equal masses for the cells that may have some."
-    weight_n = torch.ones_like(mass_bn[0]) if weight_n is None else torch.as_tensor(weight_n).to(mass_bn)
-    if weight_n.shape != mass_bn.shape[1:]: raise ValueError(f"{name}: expected a weight for each of {mass_bn.shape[1]} cells, got shape {tuple(weight_n.shape)}")
+    """Masses times weights, summing to 1 again; where nothing is left, equal masses for the cells
+    that may have some."""
+    weight_n = (
+        torch.ones_like(mass_bn[0]) if weight_n is None else torch.as_tensor(weight_n).to(mass_bn)
+    )
+    if weight_n.shape != mass_bn.shape[1:]:
+        raise ValueError(
+            f"{name}: expected a weight for each of {mass_bn.shape[1]} cells, got shape"
+            f" {tuple(weight_n.shape)}"
+        )
     if not (weight_n.isfinite() & (weight_n >= 0)).all() or not (weight_n > 0).any():
-        raise ValueError(f"{name}: expected finite weights of at least 0, some of them above, got {weight_n.min().item():g} to {weight_n.max().item():g}")
+        raise ValueError(
+            f"{name}: expected finite weights of at least 0, some of them above, got"
+            f" {weight_n.min().item():g} to {weight_n.max().item():g}"
+        )
     weighed_bn = mass_bn * weight_n
     empty_b1 = weighed_bn.sum(1, keepdim=True) <= 0
     weighed_bn = torch.where(empty_b1, (weight_n > 0).to(mass_bn), weighed_bn)
@@ -122,64 +188,131 @@ def _reweight(mass_bn: Tensor, weight_n: Tensor | None, name: str) -> tuple[Tens
 # %% ../../nbs/40_explain.ipynb #4617faf1
 @full_precision()
 def match_reweighted(
-    a: Features, b: Features,            # as for `match`
-    *, weight_n: Tensor | None = None,   # (N,) factor for the mass of each cell of A; 0 drops it; default: 1
-    weight_m: Tensor | None = None,      # (M,) the same for B
-    marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200,
+    a: Features,
+    b: Features,  # as for `match`
+    *,
+    weight_n: (
+        Tensor | None
+    ) = None,  # (N,) factor for the mass of each cell of A; 0 drops it; default: 1
+    weight_m: Tensor | None = None,  # (M,) the same for B
+    marginals: str = "cross_correlation",
+    plan: str = "transport",
+    eps: float = 0.05,
+    tol: float = 1e-3,
+    max_iter: int = 200,
 ) -> Match:
-    "`match` with some cells dropped or weighed anew. The cosine of the whole images stays as it is."
-    found = match(a, b, marginals=marginals, plan="product" if plan == "transport" else plan, eps=eps, tol=tol, max_iter=max_iter)
+    """`match` with some cells dropped or weighed anew. The cosine of the whole images stays as it
+    is."""
+    found = match(
+        a,
+        b,
+        marginals=marginals,
+        plan="product" if plan == "transport" else plan,
+        eps=eps,
+        tol=tol,
+        max_iter=max_iter,
+    )
     mass_a_bn, empty_a_b = _reweight(found.mass_a_bn, weight_n, "weight_n")
     mass_b_bm, empty_b_b = _reweight(found.mass_b_bm, weight_m, "weight_m")
     marginal_error_b = found.marginal_error_b
     if plan == "transport":
-        plan_bnm, marginal_error_b, _ = sinkhorn(1 - found.cosine_bnm, mass_a_bn, mass_b_bm, eps=eps, tol=tol, max_iter=max_iter)
+        plan_bnm, marginal_error_b, _ = sinkhorn(
+            1 - found.cosine_bnm, mass_a_bn, mass_b_bm, eps=eps, tol=tol, max_iter=max_iter
+        )
     elif plan == "best_cell":
         dropped_nm = torch.zeros_like(found.cosine_bnm[0], dtype=torch.bool)
-        if weight_n is not None: dropped_nm |= (torch.as_tensor(weight_n) == 0).to(dropped_nm.device).unsqueeze(1)
-        if weight_m is not None: dropped_nm |= (torch.as_tensor(weight_m) == 0).to(dropped_nm.device).unsqueeze(0)
-        plan_bnm = best_cell_plan(found.cosine_bnm.masked_fill(dropped_nm, -torch.inf), mass_a_bn, mass_b_bm)
-    else: plan_bnm = mass_a_bn.unsqueeze(2) * mass_b_bm.unsqueeze(1)
+        if weight_n is not None:
+            dropped_nm |= (torch.as_tensor(weight_n) == 0).to(dropped_nm.device).unsqueeze(1)
+        if weight_m is not None:
+            dropped_nm |= (torch.as_tensor(weight_m) == 0).to(dropped_nm.device).unsqueeze(0)
+        plan_bnm = best_cell_plan(
+            found.cosine_bnm.masked_fill(dropped_nm, -torch.inf), mass_a_bn, mass_b_bm
+        )
+    else:
+        plan_bnm = mass_a_bn.unsqueeze(2) * mass_b_bm.unsqueeze(1)
     similarity_b = (plan_bnm * found.cosine_bnm).sum((1, 2))
-    return found._replace(similarity_b=similarity_b, plan_bnm=plan_bnm, mass_a_bn=mass_a_bn, mass_b_bm=mass_b_bm, marginal_error_b=marginal_error_b,
-                          used_uniform_b=found.used_uniform_b | empty_a_b | empty_b_b)
+    return found._replace(
+        similarity_b=similarity_b,
+        plan_bnm=plan_bnm,
+        mass_a_bn=mass_a_bn,
+        mass_b_bm=mass_b_bm,
+        marginal_error_b=marginal_error_b,
+        used_uniform_b=found.used_uniform_b | empty_a_b | empty_b_b,
+    )
 
 # %% ../../nbs/40_explain.ipynb #2c9d63df
 def exact_match(match: Match, *, index: int = 0) -> Match:
-    "The same pair (a batch of one) under the cheapest plan there is, without entropy, by SciPy's linear programming."
+    """The same pair (a batch of one) under the cheapest plan there is, without entropy, by SciPy's
+    linear programming."""
     from scipy.optimize import linprog
     from scipy.sparse import eye_array, kron, vstack
+
     one = Match(*(x[[index]].detach() for x in match))
-    cosine_nm, a_n, b_m = (x[0].double().cpu().numpy() for x in (one.cosine_bnm, one.mass_a_bn, one.mass_b_bm))
-    rows, columns = kron(eye_array(len(a_n)), np.ones((1, len(b_m)))), kron(np.ones((1, len(a_n))), eye_array(len(b_m)))
-    found = linprog(-cosine_nm.ravel(), A_eq=vstack([rows, columns]).tocsr(), b_eq=np.concatenate([a_n / a_n.sum(), b_m / b_m.sum()]), method="highs")
-    if found.status: raise RuntimeError(f"the linear program was not solved: {found.message}")
+    cosine_nm, a_n, b_m = (
+        x[0].double().cpu().numpy() for x in (one.cosine_bnm, one.mass_a_bn, one.mass_b_bm)
+    )
+    rows, columns = (
+        kron(eye_array(len(a_n)), np.ones((1, len(b_m)))),
+        kron(np.ones((1, len(a_n))), eye_array(len(b_m))),
+    )
+    found = linprog(
+        -cosine_nm.ravel(),
+        A_eq=vstack([rows, columns]).tocsr(),
+        b_eq=np.concatenate([a_n / a_n.sum(), b_m / b_m.sum()]),
+        method="highs",
+    )
+    if found.status:
+        raise RuntimeError(f"the linear program was not solved: {found.message}")
     plan_bnm = torch.from_numpy(found.x.reshape(1, *cosine_nm.shape)).to(one.plan_bnm)
-    return one._replace(plan_bnm=plan_bnm, similarity_b=(plan_bnm * one.cosine_bnm).sum((1, 2)), marginal_error_b=torch.zeros_like(one.marginal_error_b))
+    return one._replace(
+        plan_bnm=plan_bnm,
+        similarity_b=(plan_bnm * one.cosine_bnm).sum((1, 2)),
+        marginal_error_b=torch.zeros_like(one.marginal_error_b),
+    )
 
 # %% ../../nbs/40_explain.ipynb #69b75088
 class SinkhornTrace(NamedTuple):
     "What Sinkhorn's iterations make of a pair."
-    plan_knm: Tensor   # (K, N, M): the plan after 1, 2, ..., K iterations
-    marginal_error_k: Tensor      # mass in wrong columns; the rows are always exact
+
+    plan_knm: Tensor  # (K, N, M): the plan after 1, 2, ..., K iterations
+    marginal_error_k: Tensor  # mass in wrong columns; the rows are always exact
 
 
-def sinkhorn_trace(match: Match, *, index: int = 0, eps: float = 0.05, iterations: int = 20) -> SinkhornTrace:
+def sinkhorn_trace(
+    match: Match, *, index: int = 0, eps: float = 0.05, iterations: int = 20
+) -> SinkhornTrace:
     "The plan of a pair after each of the first `iterations`."
     one = [x[[index]].detach() for x in (1 - match.cosine_bnm, match.mass_a_bn, match.mass_b_bm)]
     plans = [sinkhorn(*one, eps=eps, tol=0, max_iter=k) for k in range(1, iterations + 1)]
-    return SinkhornTrace(torch.cat([p.plan_bnm for p in plans]), torch.cat([p.marginal_error_b for p in plans]))
+    return SinkhornTrace(
+        torch.cat([p.plan_bnm for p in plans]), torch.cat([p.marginal_error_b for p in plans])
+    )
 
 # %% ../../nbs/40_explain.ipynb #45e35e69
 @full_precision()
 def cosine_decomposition(a: Features, b: Features) -> Match:
-    "The cosine of the averaged cells as a sum over pairs of cells (Stylianou et al. 2019); its plan is no transport, and does not sum to 1."
+    """The cosine of the averaged cells as a sum over pairs of cells (Stylianou et al. 2019); its
+    plan is no transport, and does not sum to 1."""
     found = match(a, b, marginals="uniform", plan="product")
-    whole = lambda x: torch.einsum("bcn,bn->bc", x.local_bcn, x.norm_bn).norm(dim=1).clamp_min(1e-12)      # an empty map: all contributions are 0
-    plan_bnm = a.norm_bn.unsqueeze(2) * b.norm_bn.unsqueeze(1) / (whole(a) * whole(b)).view(-1, 1, 1)
-    mass = lambda x, like: (x.norm_bn / x.norm_bn.sum(1, keepdim=True).clamp_min(1e-12)).expand_as(like)
-    return found._replace(plan_bnm=plan_bnm, similarity_b=(plan_bnm * found.cosine_bnm).sum((1, 2)),
-                          mass_a_bn=mass(a, found.mass_a_bn), mass_b_bm=mass(b, found.mass_b_bm))
+
+    def whole(x):
+        return (
+            torch.einsum("bcn,bn->bc", x.local_bcn, x.norm_bn).norm(dim=1).clamp_min(1e-12)
+        )  # an empty map: all contributions are 0
+
+    plan_bnm = (
+        a.norm_bn.unsqueeze(2) * b.norm_bn.unsqueeze(1) / (whole(a) * whole(b)).view(-1, 1, 1)
+    )
+
+    def mass(x, like):
+        return (x.norm_bn / x.norm_bn.sum(1, keepdim=True).clamp_min(1e-12)).expand_as(like)
+
+    return found._replace(
+        plan_bnm=plan_bnm,
+        similarity_b=(plan_bnm * found.cosine_bnm).sum((1, 2)),
+        mass_a_bn=mass(a, found.mass_a_bn),
+        mass_b_bm=mass(b, found.mass_b_bm),
+    )
 
 # %% ../../nbs/40_explain.ipynb #f25b4aaa
 OCCLUSION_FILLS = ("blur", "mean")
@@ -187,48 +320,71 @@ OCCLUSION_FILLS = ("blur", "mean")
 
 @full_precision()
 def occlude(
-    image_chw: Tensor,   # one prepared image
-    cells_bn: Tensor,    # (B, N) bool: cells of a square grid to hide
+    image_chw: Tensor,  # one prepared image
+    cells_bn: Tensor,  # (B, N) bool: cells of a square grid to hide
     fill: str = "blur",  # "blur": nothing finer than a cell is left; "mean": the average colour
-) -> Tensor:             # (B, C, H, W)
+) -> Tensor:  # (B, C, H, W)
     "Copies of an image in which some cells are hidden."
     check_axes("chw", image_chw=image_chw)
-    if fill not in OCCLUSION_FILLS: raise ValueError(f"fill: expected one of {', '.join(OCCLUSION_FILLS)}, got {fill!r}")
+    if fill not in OCCLUSION_FILLS:
+        raise ValueError(f"fill: expected one of {', '.join(OCCLUSION_FILLS)}, got {fill!r}")
     side, size = _grid_side(cells_bn.shape[1]), image_chw.shape[1:]
     coarse_chw = F.adaptive_avg_pool2d(image_chw, side if fill == "blur" else 1)
     instead_1chw = F.interpolate(coarse_chw[None], size, mode="bilinear", align_corners=False)
-    mask_b1hw = F.interpolate(cells_bn.view(-1, 1, side, side).float(), size, mode="nearest").to(image_chw)
+    mask_b1hw = F.interpolate(cells_bn.view(-1, 1, side, side).float(), size, mode="nearest").to(
+        image_chw
+    )
     return torch.where(mask_b1hw > 0, instead_1chw, image_chw[None])
 
 # %% ../../nbs/40_explain.ipynb #e6424966
-def _counts(cells: int, steps: int) -> Tensor: return torch.linspace(0, cells, steps + 1, dtype=torch.float64).round()
+def _counts(cells: int, steps: int) -> Tensor:
+    return torch.linspace(0, cells, steps + 1, dtype=torch.float64).round()
 
 
 @torch.no_grad()
 def deletion_curves(
-    score: Callable[[Tensor], Tensor],   # prepared images (B, C, H, W) -> (B,), e.g. their S with a fixed partner; or (B, S), several scores
+    score: Callable[
+        [Tensor], Tensor
+        # prepared images (B, C, H, W) -> (B,), e.g. their S with a fixed partner; or (B, S), several
+        # scores
+    ],
     image_chw: Tensor,
-    order_on: Tensor,                    # (O, N): orders in which the cells of a square grid are hidden
-    *, steps: int = 7, fill: str = "blur",
-) -> Tensor:                             # (O, steps + 1), or (O, steps + 1, S)
-    "Scores after hiding 0, 1/steps, ..., all of the cells, rounded to whole cells, as shares of the untouched image's score."
+    order_on: Tensor,  # (O, N): orders in which the cells of a square grid are hidden
+    *,
+    steps: int = 7,
+    fill: str = "blur",
+) -> Tensor:  # (O, steps + 1), or (O, steps + 1, S)
+    """Scores after hiding 0, 1/steps, ..., all of the cells, rounded to whole cells, as shares of
+    the untouched image's score."""
     cells = order_on.shape[1]
     count_k = _counts(cells, steps)
     hidden_okn = order_on.argsort(1).unsqueeze(1) < count_k[1:-1].view(1, -1, 1).to(order_on.device)
     ends_2n = torch.tensor([[False], [True]]).expand(2, cells)
-    score_b = score(occlude(image_chw, torch.cat([hidden_okn.flatten(0, 1), ends_2n]), fill)).double().cpu()
+    score_b = (
+        score(occlude(image_chw, torch.cat([hidden_okn.flatten(0, 1), ends_2n]), fill))
+        .double()
+        .cpu()
+    )
     (untouched, nothing), inner_ok = score_b[-2:], score_b[:-2].unflatten(0, (len(order_on), -1))
-    if (untouched <= 0).any(): raise ValueError(f"score: expected a pair with a similarity above 0, whose loss can be measured, got {untouched.min().item():.4f}")
-    column = lambda x: x.expand(len(order_on), 1, *x.shape)
+    if (untouched <= 0).any():
+        raise ValueError(
+            "score: expected a pair with a similarity above 0, whose loss can be measured, got"
+            f" {untouched.min().item():.4f}"
+        )
+
+    def column(x):
+        return x.expand(len(order_on), 1, *x.shape)
+
     return torch.cat([column(untouched), inner_ok, column(nothing)], 1) / untouched
 
 # %% ../../nbs/40_explain.ipynb #49ca5424
 class DeletionCurves(NamedTuple):
     "What is left of a score while cells of the image are hidden, (K,) each, and the areas below."
-    hidden_k: Tensor        # share of the cells hidden, 0 to 1
-    most_first_k: Tensor    # hidden in the order of the explanation
-    least_first_k: Tensor   # the other way round; read backwards it is the insertion curve
-    random_k: Tensor        # mean over orders drawn by lot
+
+    hidden_k: Tensor  # share of the cells hidden, 0 to 1
+    most_first_k: Tensor  # hidden in the order of the explanation
+    least_first_k: Tensor  # the other way round; read backwards it is the insertion curve
+    random_k: Tensor  # mean over orders drawn by lot
 
     def area(self, name: str) -> float:
         "Area under 'most_first', 'least_first' or 'random'."
@@ -236,65 +392,112 @@ class DeletionCurves(NamedTuple):
 
     @classmethod
     def of(cls, *curves: Tensor | list[float]) -> "DeletionCurves":
-        "Three curves over as many equal steps, from tensors or from the lists of a record, in the order of the fields."
-        return cls(torch.linspace(0, 1, len(curves[0]), dtype=torch.float64), *(torch.as_tensor(x, dtype=torch.float64) for x in curves))
+        """Three curves over as many equal steps, from tensors or from the lists of a record, in the
+        order of the fields."""
+        return cls(
+            torch.linspace(0, 1, len(curves[0]), dtype=torch.float64),
+            *(torch.as_tensor(x, dtype=torch.float64) for x in curves),
+        )
 
     @property
-    def deletion(self) -> float: return self.area("most_first")     # small is good
+    def deletion(self) -> float:
+        return self.area("most_first")  # small is good
+
     @property
-    def insertion(self) -> float: return self.area("least_first")   # large is good
+    def insertion(self) -> float:
+        return self.area("least_first")  # large is good
 
 # %% ../../nbs/40_explain.ipynb #6a0e9f0f
 def faithfulness(
-    score: Callable[[Tensor], Tensor], image_chw: Tensor, importance_n: Tensor,   # as `deletion_curves`; one number for each cell
-    *, steps: int = 7, fill: str = "blur", randoms: int = 4, seed: int = 0,       # orders drawn by lot for comparison
+    score: Callable[[Tensor], Tensor],
+    image_chw: Tensor,
+    importance_n: Tensor,  # as `deletion_curves`; one number for each cell
+    *,
+    steps: int = 7,
+    fill: str = "blur",
+    randoms: int = 4,
+    seed: int = 0,  # orders drawn by lot for comparison
 ) -> DeletionCurves:
-    "Deletion and insertion curves of an explanation (Petsiuk et al. 2018), beside orders drawn by lot."
+    """Deletion and insertion curves of an explanation (Petsiuk et al. 2018), beside orders drawn by
+    lot."""
     check_axes("n", importance_n=importance_n)
     draw = torch.Generator().manual_seed(seed)
     lots = [torch.randperm(len(importance_n), generator=draw) for _ in range(randoms)]
     order_n = importance_n.detach().cpu().argsort(descending=True, stable=True)
-    curve_ok = deletion_curves(score, image_chw, torch.stack([order_n, order_n.flip(0), *lots]), steps=steps, fill=fill)
-    return DeletionCurves(_counts(len(importance_n), steps) / len(importance_n), curve_ok[0], curve_ok[1], curve_ok[2:].mean(0))
+    curve_ok = deletion_curves(
+        score, image_chw, torch.stack([order_n, order_n.flip(0), *lots]), steps=steps, fill=fill
+    )
+    return DeletionCurves(
+        _counts(len(importance_n), steps) / len(importance_n),
+        curve_ok[0],
+        curve_ok[1],
+        curve_ok[2:].mean(0),
+    )
 
 # %% ../../nbs/40_explain.ipynb #ce8642e9
 class FlowAccuracy(NamedTuple):
     "How much of a flow is where it should be."
-    right_mass: float      # of what leaves the cells of A whose piece B shows: the share that lands within a cell of the truth
-    right_partner: float   # of these cells: the share whose strongest partner is within a cell of the truth
-    on_object: float       # of all mass: the share that goes from a cell of the object in A to a cell of it in B
+
+    # of what leaves the cells of A whose piece B shows: the share that lands within a cell of the
+    # truth
+    right_mass: float
+    right_partner: (
+        float  # of these cells: the share whose strongest partner is within a cell of the truth
+    )
+    # of all mass: the share that goes from a cell of the object in A to a cell of it in B
+    on_object: float
 
 # %% ../../nbs/40_explain.ipynb #8b009f15
 def flow_accuracy(
-    flow_nm: Tensor, truth: Correspondences,   # what moves from cell n of A to m of B; where the cells of A lie in B
-    cover_m: Tensor,                           # `coverage_n` of the way back, from B to A
-    *, within: int = 1,                        # cells, in each direction
+    flow_nm: Tensor,
+    truth: Correspondences,  # what moves from cell n of A to m of B; where the cells of A lie in B
+    cover_m: Tensor,  # `coverage_n` of the way back, from B to A
+    *,
+    within: int = 1,  # cells, in each direction
 ) -> FlowAccuracy:
-    "Compare a flow with known correspondences. ValueError when no cell of A is shown in B, or nothing moves."
+    """Compare a flow with known correspondences. ValueError when no cell of A is shown in B, or
+    nothing moves."""
     cells_a, cells_b = flow_nm.shape
     if (cells_a, cells_b) != tuple(truth.flow_nm.shape) or len(cover_m) != cells_b:
-        raise ValueError(f"flow_nm: expected {tuple(truth.flow_nm.shape)} cells as in truth and {len(cover_m)} in cover_m, got {tuple(flow_nm.shape)}")
-    if not truth.visible_n.any(): raise ValueError("truth: B shows no cell of A; nothing can be compared")
+        raise ValueError(
+            f"flow_nm: expected {tuple(truth.flow_nm.shape)} cells as in truth and {len(cover_m)}"
+            f" in cover_m, got {tuple(flow_nm.shape)}"
+        )
+    if not truth.visible_n.any():
+        raise ValueError("truth: B shows no cell of A; nothing can be compared")
     flow_nm, side = flow_nm.detach().double().cpu(), _grid_side(cells_b)
     cell_m2 = torch.stack([torch.arange(cells_b) % side, torch.arange(cells_b) // side], 1)
     near_nm = ((cell_m2 - truth.target_xy_n2.floor().unsqueeze(1)).abs() <= within).all(2)
     seen_nm = flow_nm[truth.visible_n]
-    if not seen_nm.sum() > 0: raise ValueError("flow_nm: nothing moves from the cells of A that B shows")
-    partner_n = near_nm[truth.visible_n].gather(1, seen_nm.argmax(1, keepdim=True)) & (seen_nm.sum(1, keepdim=True) > 0)      # nothing moved is wrong
+    if not seen_nm.sum() > 0:
+        raise ValueError("flow_nm: nothing moves from the cells of A that B shows")
+    partner_n = near_nm[truth.visible_n].gather(1, seen_nm.argmax(1, keepdim=True)) & (
+        seen_nm.sum(1, keepdim=True) > 0
+    )  # nothing moved is wrong
     on = flow_nm[truth.coverage_n >= 0.5][:, cover_m >= 0.5].sum() / flow_nm.sum()
-    return FlowAccuracy((seen_nm * near_nm[truth.visible_n]).sum().item() / seen_nm.sum().item(), partner_n.double().mean().item(), on.item())
+    return FlowAccuracy(
+        (seen_nm * near_nm[truth.visible_n]).sum().item() / seen_nm.sum().item(),
+        partner_n.double().mean().item(),
+        on.item(),
+    )
 
 # %% ../../nbs/40_explain.ipynb #7ce49d8f
 @full_precision()
 def effective_receptive_field(
-    backbone: torch.nn.Module, image_bchw: Tensor,   # prepared images, some ten are enough
-    cell: int,                                       # number of the cell, row by row
-    *, grid: int = 7,
-) -> Tensor:                                         # (H, W), sums to 1
+    backbone: torch.nn.Module,
+    image_bchw: Tensor,  # prepared images, some ten are enough
+    cell: int,  # number of the cell, row by row
+    *,
+    grid: int = 7,
+) -> Tensor:  # (H, W), sums to 1
     "Effective receptive field of a cell: mean size of the gradient of its length by each pixel."
     check_axes("bchw", image_bchw=image_bchw)
-    if not 0 <= cell < grid**2: raise ValueError(f"cell: expected 0 to {grid**2 - 1}, got {cell}")
-    image_bchw = image_bchw.detach().to(next(backbone.parameters()).device).clone().requires_grad_(True)
-    with torch.enable_grad(): length = grid_features(backbone(image_bchw), grid=grid).norm_bn[:, cell].sum()
+    if not 0 <= cell < grid**2:
+        raise ValueError(f"cell: expected 0 to {grid**2 - 1}, got {cell}")
+    image_bchw = (
+        image_bchw.detach().to(next(backbone.parameters()).device).clone().requires_grad_(True)
+    )
+    with torch.enable_grad():
+        length = grid_features(backbone(image_bchw), grid=grid).norm_bn[:, cell].sum()
     field_hw = torch.autograd.grad(length, image_bchw)[0].abs().sum((0, 1)).cpu()
     return field_hw / field_hw.sum()

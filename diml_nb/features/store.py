@@ -25,35 +25,46 @@ from .grid import Features
 
 # %% ../../nbs/23_bank.ipynb #505fb6ff
 def _read_rows(file: np.memmap, index_i: Tensor) -> Tensor:
-    "Some rows of an array on disk, each read by its own call: what is mapped stays out of memory. `OSError` if the file was cut off."
+    """Some rows of an array on disk, each read by its own call: what is mapped stays out of memory.
+    `OSError` if the file was cut off."""
     rows = np.empty((len(index_i), *file.shape[1:]), file.dtype)
     with open(file.filename, "rb", buffering=0) as source:
         for row, i in zip(rows, index_i.tolist()):
-            if os.preadv(source.fileno(), [row], file.offset + i * row.nbytes) < row.nbytes: raise OSError(f"{file.filename}: ends before row {i}; write the bank again")
+            if os.preadv(source.fileno(), [row], file.offset + i * row.nbytes) < row.nbytes:
+                raise OSError(f"{file.filename}: ends before row {i}; write the bank again")
     return torch.from_numpy(rows)
 
 # %% ../../nbs/23_bank.ipynb #bf043819
 @dataclass(frozen=True)
 class FeatureStore(Features):
-    "Features on disk, memory-mapped: `bank[index]` reads some images and gives them as `Features` in float32."
+    """Features on disk, memory-mapped: `bank[index]` reads some images and gives them as `Features`
+    in float32."""
 
     files: tuple[np.memmap, ...] = ()
 
     def __getitem__(self, index) -> Features:
-        if isinstance(index, (int, slice)): return super().__getitem__(index).to(torch.float32)
-        index_i = torch.arange(len(self))[index]                       # a list, a tensor, a mask; negative ones count from the end
-        return Features(*(_read_rows(file, index_i) for file in self.files), self.grid).to(torch.float32)
+        if isinstance(index, (int, slice)):
+            return super().__getitem__(index).to(torch.float32)
+        index_i = torch.arange(len(self))[
+            index
+        ]  # a list, a tensor, a mask; negative ones count from the end
+        return Features(*(_read_rows(file, index_i) for file in self.files), self.grid).to(
+            torch.float32
+        )
 
     def release(self) -> None:
-        "Give the memory of pages that were read back to the system; they are read again when they are touched."
-        for file in self.files: file._mmap.madvise(mmap.MADV_DONTNEED)
+        """Give the memory of pages that were read back to the system; they are read again when they
+        are touched."""
+        for file in self.files:
+            file._mmap.madvise(mmap.MADV_DONTNEED)
 
 # %% ../../nbs/23_bank.ipynb #0d726900
 ARRAY_FILES = {"local_bcn": "local.npy", "norm_bn": "norm.npy", "global_bc": "global.npy"}
 
 
 def _claim(partial: Path, path: Path) -> None:
-    "Put a file in its place unless another is there, where there are no hard links: whoever makes a folder may."
+    """Put a file in its place unless another is there, where there are no hard links: whoever makes
+    a folder may."""
     claim = path.with_name(f".{path.name}.claim")
     for _ in range(500):
         if path.exists():
@@ -69,11 +80,15 @@ def _claim(partial: Path, path: Path) -> None:
             return
         finally:
             claim.rmdir()
-    raise OSError(f"{claim}: a process seems to have been killed while it held this; delete the bank and write it again")
+    raise OSError(
+        f"{claim}: a process seems to have been killed while it held this; delete the bank and"
+        " write it again"
+    )
 
 
 def _create_once(path: Path, write: Callable[[Path], None]) -> None:
-    "Make a file unless it is there; of several that try at once one succeeds, and nobody sees half a file."
+    """Make a file unless it is there; of several that try at once one succeeds, and nobody sees
+    half a file."""
     if path.exists():
         return
     partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial")
@@ -90,7 +105,8 @@ def _create_once(path: Path, write: Callable[[Path], None]) -> None:
 
 # %% ../../nbs/23_bank.ipynb #8dc1ff0a
 def _manifest(folder: Path, wanted: dict, example: Callable[[], Features]) -> dict:
-    "The manifest of the bank in this folder, written when it is begun. `ValueError` if another one was begun here."
+    """The manifest of the bank in this folder, written when it is begun. `ValueError` if another
+    one was begun here."""
     file = folder / "manifest.json"
     if not file.exists():
         x = example()
@@ -98,18 +114,33 @@ def _manifest(folder: Path, wanted: dict, example: Callable[[], Features]) -> di
         _create_once(file, lambda partial: partial.write_text(json.dumps(wanted | shape, indent=1)))
     plan = json.loads(file.read_text(encoding="utf-8"))
     for name, value in wanted.items():
-        if plan.get(name) != value: raise ValueError(f"{folder}: another bank was begun here ({name} {plan.get(name)!r}, now {value!r}); delete it or take another folder")
+        if plan.get(name) != value:
+            raise ValueError(
+                f"{folder}: another bank was begun here ({name} {plan.get(name)!r}, now {value!r});"
+                " delete it or take another folder"
+            )
     return plan
 
 # %% ../../nbs/23_bank.ipynb #571a7a23
 def _arrays(folder: Path, plan: dict) -> list[np.memmap]:
     "The three arrays of features and the marks of finished blocks, made where they are missing."
     images, channels, cells = plan["images"], plan["channels"], plan["cells"]
-    shapes = [(images, channels, cells), (images, cells), (images, channels), (-(-images // plan["block"]),)]
+    shapes = [
+        (images, channels, cells),
+        (images, cells),
+        (images, channels),
+        (-(-images // plan["block"]),),
+    ]
     kinds = [np.dtype(x) for x in (plan["precision"], "float32", "float32", "uint8")]
     paths = [folder / name for name in (*ARRAY_FILES.values(), "done.npy")]
-    needed = sum(int(np.prod(s)) * k.itemsize for p, s, k in zip(paths, shapes, kinds) if not p.exists())
-    if needed > (free := shutil.disk_usage(folder).free): raise OSError(f"{folder}: the bank needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take another folder, or precision='float16'")
+    needed = sum(
+        int(np.prod(s)) * k.itemsize for p, s, k in zip(paths, shapes, kinds) if not p.exists()
+    )
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            f"{folder}: the bank needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take"
+            " another folder, or precision='float16'"
+        )
     for path, shape, kind in zip(paths, shapes, kinds):
         _create_once(path, lambda partial: np.lib.format.open_memmap(partial, "w+", kind, shape))
     return [np.load(path, mmap_mode="r+") for path in paths]
@@ -126,22 +157,41 @@ def _same_images(arrays: list[np.memmap], start: int, again: Features) -> bool:
 # %% ../../nbs/23_bank.ipynb #c68aa34b
 def write_store(
     folder: str | Path,
-    make: Callable[[int, int], Features], images: int,      # features of the images from start to stop, the same at every call; how many there are
-    *, precision: str = "float16",              # of the cells; "float32" keeps every bit
-    identity: str = "",                         # what it is made of (hashes of data and weights): a bank of something else is not continued
-    block: int = 4096,                          # images at a time
-    part: tuple[int, int] = (0, 1),             # (rank, processes): where several fill one bank, each writes the blocks whose number leaves its rank
+    make: Callable[[int, int], Features],
+    # features of the images from start to stop, the same at every call; how many there are
+    images: int,
+    *,
+    precision: str = "float16",  # of the cells; "float32" keeps every bit
+    # what it is made of (hashes of data and weights): a bank of something else is not continued
+    identity: str = "",
+    block: int = 4096,  # images at a time
+    part: tuple[int, int] = (
+        0,
+        1,
+        # (rank, processes): where several fill one bank, each writes the blocks whose number leaves its
+        # rank
+    ),
 ) -> Path:
-    "Write a bank, block by block; one that was begun goes on. `open_store` reads it when all blocks are there."
-    if images < 1 or block < 1: raise ValueError(f"expected at least one image and one a block, got images={images}, block={block}")
-    if precision not in ("float16", "float32"): raise ValueError(f"precision: expected 'float16' or 'float32', got {precision!r}")
+    """Write a bank, block by block; one that was begun goes on. `open_store` reads it when all
+    blocks are there."""
+    if images < 1 or block < 1:
+        raise ValueError(
+            f"expected at least one image and one a block, got images={images}, block={block}"
+        )
+    if precision not in ("float16", "float32"):
+        raise ValueError(f"precision: expected 'float16' or 'float32', got {precision!r}")
     (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
-    wanted = dict(format="diml_nb bank 1", images=images, precision=precision, block=block, identity=identity)
+    wanted = dict(
+        format="diml_nb bank 1", images=images, precision=precision, block=block, identity=identity
+    )
     *arrays, done = _arrays(folder, _manifest(folder, wanted, lambda: make(0, 1)))
     if done.any():
         first = int(done.argmax()) * block
         if not _same_images(arrays, first, make(first, first + 1)):
-            raise ValueError(f"{folder}: a bank of other features was begun here (image {first} differs); delete it or take another folder")
+            raise ValueError(
+                f"{folder}: a bank of other features was begun here (image {first} differs); delete"
+                " it or take another folder"
+            )
     todo = [i for i in range(len(done))[part[0] :: part[1]] if not done[i]]
     for i in progress_bar(todo, f"bank of {images} images"):
         start, stop = i * block, min((i + 1) * block, images)
@@ -155,17 +205,33 @@ def write_store(
 
 # %% ../../nbs/23_bank.ipynb #addc0c98
 def open_store(folder: str | Path) -> FeatureStore:
-    "Map the bank in a folder. `ValueError` or `FileNotFoundError` if it is none, not finished, or cut off."
+    """Map the bank in a folder. `ValueError` or `FileNotFoundError` if it is none, not finished, or
+    cut off."""
     folder = Path(folder)
     file = folder / "manifest.json"
-    if not file.exists(): raise FileNotFoundError(f"{folder}: no bank here (no manifest.json); write_bank makes one")
+    if not file.exists():
+        raise FileNotFoundError(f"{folder}: no bank here (no manifest.json); write_bank makes one")
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
         images, channels, cells = plan["images"], plan["channels"], plan["cells"]
         arrays = [np.load(folder / name, mmap_mode="c") for name in ARRAY_FILES.values()]
         done = np.load(folder / "done.npy")
-    except (OSError, KeyError, TypeError, ValueError) as error: raise ValueError(f"{folder}: not a whole bank ({error}); delete it and write it again") from error
-    if not done.all(): raise ValueError(f"{folder}: {int(done.sum())} of {len(done)} blocks are written; run the same write_bank again to finish it")
-    if [x.shape for x in arrays] != [(images, channels, cells), (images, cells), (images, channels)]:
-        raise ValueError(f"{folder}: its arrays {[x.shape for x in arrays]} do not fit its manifest; delete it and write it again")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder}: not a whole bank ({error}); delete it and write it again"
+        ) from error
+    if not done.all():
+        raise ValueError(
+            f"{folder}: {int(done.sum())} of {len(done)} blocks are written; run the same"
+            " write_bank again to finish it"
+        )
+    if [x.shape for x in arrays] != [
+        (images, channels, cells),
+        (images, cells),
+        (images, channels),
+    ]:
+        raise ValueError(
+            f"{folder}: its arrays {[x.shape for x in arrays]} do not fit its manifest; delete it"
+            " and write it again"
+        )
     return FeatureStore(*(torch.from_numpy(x) for x in arrays), plan["grid"], tuple(arrays))

@@ -22,9 +22,9 @@ from PIL import Image
 
 from .._internal.core import first_few, progress_bar, sha256
 from ..datasets.dataset import DATASETS, ImageDataset, get_dataset
-from .embedding import check_splits
-from ..features.backbones import load_image
 from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
+from ..features.backbones import load_image
+from .embedding import check_splits
 
 # %% ../../nbs/34_check.ipynb #87e37c0c
 class ImageFacts(NamedTuple):
@@ -65,8 +65,8 @@ def _unusual_images(looks: dict[str, ImageFacts]) -> list[str]:
     kinds = {
         "are one colour all over": lambda x: x.flat,
         "are smaller than 32 pixels": lambda x: min(x.width, x.height) < 32,
-        "are more than twice as long as wide, of which a network sees the square in the middle": lambda x: (
-            max(x.width, x.height) > 2 * min(x.width, x.height)
+        "are more than twice as long as wide, of which a network sees the square in the middle": (
+            lambda x: max(x.width, x.height) > 2 * min(x.width, x.height)
         ),
         "have more than 50 million pixels": lambda x: x.width * x.height > 50e6,
     }
@@ -76,7 +76,9 @@ def _unusual_images(looks: dict[str, ImageFacts]) -> list[str]:
     ]
 
 # %% ../../nbs/34_check.ipynb #f7aaf012
-def _same_bytes(images: ImageDataset, names: Sequence[str], looks: dict[str, ImageFacts]) -> list[str]:
+def _same_bytes(
+    images: ImageDataset, names: Sequence[str], looks: dict[str, ImageFacts]
+) -> list[str]:
     "Remarks on images that are copies of each other."
     copies = defaultdict(list)
     for name, label in zip(names, images.label_n.tolist()):
@@ -194,7 +196,10 @@ def _pictures(looks: Sequence[ImageFacts]) -> pd.DataFrame:
     rows = pd.DataFrame(looks).query("fault == ''")
     if rows.empty:
         return rows
-    span = lambda x: str(x.min()) if x.min() == x.max() else f"{x.min()} to {x.max()}"
+
+    def span(x):
+        return str(x.min()) if x.min() == x.max() else f"{x.min()} to {x.max()}"
+
     kinds = rows.groupby(["format", "mode"])
     return kinds.agg(
         images=("width", "size"), width=("width", span), height=("height", span)
@@ -254,7 +259,9 @@ def check_dataset(
             return Report(str(name), odd=_said(said), refused=(str(error),))
         with ThreadPoolExecutor() as pool:
             found = list(
-                progress_bar(pool.map(read_image_facts, images.paths), "looking at images", total=len(images))
+                progress_bar(
+                    pool.map(read_image_facts, images.paths), "looking at images", total=len(images)
+                )
             )
         training, evaluation, refused = _prospect(images, settings)
         alone = _left_alone(name)

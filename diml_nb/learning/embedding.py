@@ -15,27 +15,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
+
 import torch
 from torch import Tensor, nn
-from ..features.store import open_store, write_store
+
 from .._internal.core import as_labels, first_few, sha256
 from ..datasets.dataset import ImageDataset, shared_classes
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, load_image
-from ..features.grid import Features, memmap_feature_maps, grid_features
+from ..features.grid import Features, grid_features, memmap_feature_maps
+from ..features.store import open_store, write_store
 from ..ot.matching import check_features
+from ..ot.sinkhorn import check_solver_options
 from ..retrieval.metrics import Metrics, retrieval_metrics
 from ..retrieval.search import rerank, search
-from ..ot.sinkhorn import check_solver_options
 
 # %% ../../nbs/31_embedding.ipynb #8566d87e
 def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    "Positions of the images to learn from, and of those of a `share` of the classes, drawn by lot, to validate on."
+    """Positions of the images to learn from, and of those of a `share` of the classes, drawn by
+    lot, to validate on."""
     label_n = as_labels(label_n, "label_n")
-    if not 0 <= share < 1: raise ValueError(f"share: expected a part of the classes, 0 to below 1, got {share}")
+    if not 0 <= share < 1:
+        raise ValueError(f"share: expected a part of the classes, 0 to below 1, got {share}")
     classes, count = label_n.unique(return_counts=True)
-    classes = classes[count > 1]                              # a class of one image cannot be searched for
-    drawn = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))][: round(share * len(classes))]
-    if share and len(drawn) < 2: raise ValueError(f"validation: {share} of {len(classes)} classes with two images is {len(drawn)} classes, expected at least 2; hold out more, or none (0)")
+    classes = classes[count > 1]  # a class of one image cannot be searched for
+    drawn = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))][
+        : round(share * len(classes))
+    ]
+    if share and len(drawn) < 2:
+        raise ValueError(
+            f"validation: {share} of {len(classes)} classes with two images is {len(drawn)}"
+            " classes, expected at least 2; hold out more, or none (0)"
+        )
     held_n = torch.isin(label_n, drawn)
     return (~held_n).nonzero().flatten(), held_n.nonzero().flatten()
 
@@ -45,14 +55,23 @@ def derive_seed(*parts) -> int:
     return int(sha256(repr(parts))[:8], 16)
 
 
-def sample_balanced_batch(images_of: list[Tensor], batch_size: int, per_class: int, seed: int) -> Tensor:
-    "Positions of a batch: classes without replacement, `per_class` images of each without replacement. A function of `seed` alone."
+def sample_balanced_batch(
+    images_of: list[Tensor], batch_size: int, per_class: int, seed: int
+) -> Tensor:
+    """Positions of a batch: classes without replacement, `per_class` images of each without
+    replacement. A function of `seed` alone."""
     if batch_size // per_class > len(images_of):
-        raise ValueError(f"batch_size: {batch_size} with {per_class} of each class needs {batch_size // per_class} classes, there are {len(images_of)} to learn from")
+        raise ValueError(
+            f"batch_size: {batch_size} with {per_class} of each class needs"
+            f" {batch_size // per_class} classes, there are {len(images_of)} to learn from"
+        )
     small = [f"number {i} has {len(x)}" for i, x in enumerate(images_of) if len(x) < per_class]
     if small:
         fewest = min(map(len, images_of))
-        raise ValueError(f"per_class: expected at most {fewest}, the size of the smallest class, got {per_class}; of the classes {', '.join(small[:5])}")
+        raise ValueError(
+            f"per_class: expected at most {fewest}, the size of the smallest class, got"
+            f" {per_class}; of the classes {', '.join(small[:5])}"
+        )
     draw = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images_of), generator=draw)[: batch_size // per_class].tolist()
     of = [torch.as_tensor(images_of[i]) for i in chosen]
@@ -64,31 +83,61 @@ def _split_classes_checked(label_n: Tensor, share: float, seed: int) -> tuple[Te
     learn, held = split_classes(label_n, share, seed)
     classes, left = len(label_n.unique()), len(label_n[learn].unique())
     if left < 2 and len(held):
-        raise ValueError(f"validation: {share} of {classes} classes leaves {left} to learn from, expected at least 2; hold out fewer")
+        raise ValueError(
+            f"validation: {share} of {classes} classes leaves {left} to learn from, expected at"
+            " least 2; hold out fewer"
+        )
     return learn, held
 
 
-def _learning(images: ImageDataset, batch_size: int, per_class: int, validation: float, seed: int) -> tuple[dict, list]:
+def _learning(
+    images: ImageDataset, batch_size: int, per_class: int, validation: float, seed: int
+) -> tuple[dict, list]:
     "Numbers of a training on all of these images, and what stops it."
     refused, way = [], []
-    try: learn, held = _split_classes_checked(images.label_n, validation, seed)
+    try:
+        learn, held = _split_classes_checked(images.label_n, validation, seed)
     except ValueError as error:
         refused.append(str(error))
         way.append("--set validation=0")
         learn, held = split_classes(images.label_n, 0)
     classes, count = images.label_n[learn].unique(return_counts=True)
-    small, fewest, needed = classes[count < per_class], min([per_class, *count.tolist()]), batch_size // per_class
+    small, fewest, needed = (
+        classes[count < per_class],
+        min([per_class, *count.tolist()]),
+        batch_size // per_class,
+    )
     if len(small):
-        refused.append(f"per_class: {per_class} images of each class are drawn, {len(small)} of {len(classes)} classes have fewer: {first_few([images.classes[i] for i in small.tolist()])}; leave these classes out, or take fewer")
+        refused.append(
+            f"per_class: {per_class} images of each class are drawn, {len(small)} of {len(classes)}"
+            f" classes have fewer: {first_few([images.classes[i] for i in small.tolist()])}; leave"
+            " these classes out, or take fewer"
+        )
         way.append(f"--set per_class={fewest}")
     if needed > len(classes):
-        refused.append(f"batch_size: {batch_size} with {per_class} of each class needs {needed} classes, there are {len(classes)} to learn from")
+        refused.append(
+            f"batch_size: {batch_size} with {per_class} of each class needs {needed} classes, there"
+            f" are {len(classes)} to learn from"
+        )
     if batch_size // fewest > len(classes) or batch_size % fewest:
         way.insert(0, f"--batch-size {min(batch_size // fewest, len(classes)) * fewest}")
-    if len(classes) < 2: refused.append(f"training needs at least two classes to learn from, there is {len(classes)}")
-    elif refused: refused.append(f"what would do: {' '.join(way)}")
-    facts = {"images": len(images), "classes": len(images.label_n.unique()), "classes to learn": len(classes), "images to learn from": len(learn)}
-    facts |= {"classes held out": len(images.label_n[held].unique()), "images held out": len(held), "batches an epoch": max(1, len(learn) // batch_size)}
+    if len(classes) < 2:
+        refused.append(
+            f"training needs at least two classes to learn from, there is {len(classes)}"
+        )
+    elif refused:
+        refused.append(f"what would do: {' '.join(way)}")
+    facts = {
+        "images": len(images),
+        "classes": len(images.label_n.unique()),
+        "classes to learn": len(classes),
+        "images to learn from": len(learn),
+    }
+    facts |= {
+        "classes held out": len(images.label_n[held].unique()),
+        "images held out": len(held),
+        "batches an epoch": max(1, len(learn) // batch_size),
+    }
     return facts, refused
 
 # %% ../../nbs/31_embedding.ipynb #64a2ec7b
@@ -104,27 +153,47 @@ def count_positives(
 
 
 def _testing(images: ImageDataset, split: str | tuple[str, str]) -> tuple[dict, list]:
-    "Numbers of a test of the queries of one split in the gallery of another (or among themselves), and what stops it."
+    """Numbers of a test of the queries of one split in the gallery of another (or among
+    themselves), and what stops it."""
     names = (split, split) if isinstance(split, str) else tuple(split)
     if missing := [name for name in names if name not in (*images.split_n, "all")]:
         found = ", ".join(dict.fromkeys(images.split_n))
-        return {}, [f"{images.name} has no split {missing[0]!r} to test on, only {found}; put images there, or test on another data set"]
-    label_q, label_g = (images.label_n if name == "all" else images.subset(name).label_n for name in names)
-    own_q = torch.full((len(label_q),), 0 if names[0] == names[1] else -1)     # among themselves, each has a place
+        return {}, [
+            f"{images.name} has no split {missing[0]!r} to test on, only {found}; put images there,"
+            " or test on another data set"
+        ]
+    label_q, label_g = (
+        images.label_n if name == "all" else images.subset(name).label_n for name in names
+    )
+    own_q = torch.full(
+        (len(label_q),), 0 if names[0] == names[1] else -1
+    )  # among themselves, each has a place
     found_q = count_positives(label_q, label_g, own_q) > 0
     facts = {"queries": len(label_q), "gallery": len(label_g), "classes": len(label_q.unique())}
     facts["queries without a positive"] = int((~found_q).sum())
-    if (left := len(label_q[found_q].unique())) > 1: return facts, []
-    return facts, [f"{images.name}, {' in '.join(dict.fromkeys(names))}: {left} classes have a query with another image of its class to be found, expected at least two; put more images there"]
+    if (left := len(label_q[found_q].unique())) > 1:
+        return facts, []
+    return facts, [
+        f"{images.name}, {' in '.join(dict.fromkeys(names))}: {left} classes have a query with"
+        " another image of its class to be found, expected at least two; put more images there"
+    ]
 
 
 def check_splits(
-    images: ImageDataset,                              # with all its splits
+    images: ImageDataset,  # with all its splits
     use: Literal["train", "evaluate"] = "train",
-    *, split: str | tuple[str, str] | None = None,      # default: train; test, or (query, gallery) where there is no test; "all": every image
-    batch_size: int = 64, per_class: int = 2, validation: float = 0.2, seed: int = 0,     # of the training, as in `TrainConfig`
+    *,
+    split: (
+        str | tuple[str, str] | None
+        # default: train; test, or (query, gallery) where there is no test; "all": every image
+    ) = None,
+    batch_size: int = 64,
+    per_class: int = 2,
+    validation: float = 0.2,
+    seed: int = 0,  # of the training, as in `TrainConfig`
 ) -> dict[str, int]:
-    """What training or evaluation makes of a set, in numbers; nothing is read or computed but labels.
+    """What training or evaluation makes of a set, in numbers; nothing is read or computed but
+    labels.
 
     ValueError gives all reasons why it cannot begin. Warns of classes on both sides, and before a
     training of a test that will be refused.
@@ -132,70 +201,112 @@ def check_splits(
     there = set(images.split_n)
     test = "test" if "test" in there or not {"query", "gallery"} <= there else ("query", "gallery")
     shared_classes(images)
-    if use == "evaluate": facts, refused = _testing(images, split or test)
-    elif use != "train": raise ValueError(f"use: expected train or evaluate, got {use!r}")
+    if use == "evaluate":
+        facts, refused = _testing(images, split or test)
+    elif use != "train":
+        raise ValueError(f"use: expected train or evaluate, got {use!r}")
     else:
         some = images if split == "all" else images.subset(split or "train")
         facts, refused = _learning(some, batch_size, per_class, validation, seed)
         later = _testing(images, test)[1] if there - {"train"} and split != "all" else []
-        if later and not refused: warnings.warn(f"the test after this training will be refused: {later[0]}", stacklevel=2)
-    if refused: raise ValueError("; ".join(refused))
+        if later and not refused:
+            warnings.warn(f"the test after this training will be refused: {later[0]}", stacklevel=2)
+    if refused:
+        raise ValueError("; ".join(refused))
     return facts
 
 # %% ../../nbs/31_embedding.ipynb #d70265ab
 class EmbeddingNet(nn.Module):
-    "A backbone (None: the input is its maps) and a linear head on every cell: (B, embedding_dim, H, W)."
+    """A backbone (None: the input is its maps) and a linear head on every cell: (B, embedding_dim,
+    H, W)."""
 
     def __init__(self, backbone: Backbone | None, channels: int, embedding_dim: int):
         super().__init__()
         self.backbone, self.head = backbone, nn.Conv2d(channels, embedding_dim, 1)
         self.eval()
 
-    def train(self, mode: bool = True) -> "EmbeddingNet": return super().train(False)       # batch-norm statistics stay frozen
-    def forward(self, x: Tensor) -> Tensor: return self.head(x if self.backbone is None else self.backbone(x))
+    def train(self, mode: bool = True) -> "EmbeddingNet":
+        return super().train(False)  # batch-norm statistics stay frozen
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x if self.backbone is None else self.backbone(x))
 
 # %% ../../nbs/31_embedding.ipynb #dd8f05d1
 class EmbeddingInputs(torch.utils.data.Dataset):
-    "What a network reads, by keys (seed, image): rows of the cached maps (of whole images), or images by the published protocol: augmented where there is a seed, the centre where it is None."
+    """What a network reads, by keys (seed, image): rows of the cached maps (of whole images), or
+    images by the published protocol: augmented where there is a seed, the centre where it is
+    None."""
 
-    def __init__(self, images: ImageDataset, backbone: Backbone, cached: bool, *, pooled: bool = False):     # pooled: a cached map becomes the mean of its cells
+    def __init__(
+        self, images: ImageDataset, backbone: Backbone, cached: bool, *, pooled: bool = False
+    ):  # pooled: a cached map becomes the mean of its cells
         self.paths, self.backbone = images.paths, backbone
         self.maps = memmap_feature_maps(images.paths, backbone) if cached else None
-        if cached and pooled: self.maps = torch.cat([some.float().mean((2, 3), keepdim=True) for some in self.maps.split(256)])
+        if cached and pooled:
+            self.maps = torch.cat(
+                [some.float().mean((2, 3), keepdim=True) for some in self.maps.split(256)]
+            )
 
-    def __len__(self) -> int: return len(self.paths)
+    def __len__(self) -> int:
+        return len(self.paths)
 
     def __getitems__(self, keys: list[tuple[int | None, int]]) -> Tensor:
-        if self.maps is not None: return self.maps[[i for _, i in keys]].float()
+        if self.maps is not None:
+            return self.maps[[i for _, i in keys]].float()
         return torch.stack([self._image(*key) for key in keys])
 
     def _image(self, seed: int | None, i: int) -> Tensor:
         image = load_image(self.paths[i])
-        if seed is None: return self.backbone.preprocess(image, margin=PUBLISHED_RESIZE_RATIO)
+        if seed is None:
+            return self.backbone.preprocess(image, margin=PUBLISHED_RESIZE_RATIO)
         torch.manual_seed(seed)
         return self.backbone.augment(image)
 
 # %% ../../nbs/31_embedding.ipynb #7ccf2337
 @torch.no_grad()
-def extract_features(network: nn.Module, inputs: EmbeddingInputs, index: Tensor, *, grid: int, block: int = 64, part: tuple[int, int] = (0, 1)) -> list[Features]:
-    "Features of the images at `index` in blocks, on the CPU. `part = (rank, processes)`: only the blocks whose number leaves this rank, where processes share them."
+def extract_features(
+    network: nn.Module,
+    inputs: EmbeddingInputs,
+    index: Tensor,
+    *,
+    grid: int,
+    block: int = 64,
+    part: tuple[int, int] = (0, 1),
+) -> list[Features]:
+    """Features of the images at `index` in blocks, on the CPU. `part = (rank, processes)`: only the
+    blocks whose number leaves this rank, where processes share them."""
     place, features = next(network.parameters()).device, []
     for some in index.split(block)[part[0] :: part[1]]:
         keys = [(None, i) for i in some.tolist()]
-        features.append(grid_features(network(inputs.__getitems__(keys).to(place)).float(), grid=grid).to("cpu"))
+        features.append(
+            grid_features(network(inputs.__getitems__(keys).to(place)).float(), grid=grid).to("cpu")
+        )
     return features
 
 
 def concatenate_features(features: list[Features]) -> Features:
     "One batch of several."
-    return Features(*(torch.cat([getattr(x, name) for x in features]) for name in ("local_bcn", "norm_bn", "global_bc")), features[0].grid)
+    return Features(
+        *(
+            torch.cat([getattr(x, name) for x in features])
+            for name in ("local_bcn", "norm_bn", "global_bc")
+        ),
+        features[0].grid,
+    )
 
 # %% ../../nbs/31_embedding.ipynb #e5b484fb
-LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")      # what torch.distributed.run sets
+LAUNCHER_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)  # what torch.distributed.run sets
 
 
 def is_launched() -> tuple[int, int]:
-    """(rank, processes) of a distributed run, or (0, 1) unless each variable of `LAUNCHER_VARIABLES` is set.
+    """(rank, processes) of a distributed run, or (0, 1) unless each variable of
+    `LAUNCHER_VARIABLES` is set.
 
     A warning names those that are missing; `ValueError` if they contradict each other.
     """
@@ -203,16 +314,23 @@ def is_launched() -> tuple[int, int]:
     ranks = {name: os.environ.get(name) or "0" for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     if missing:
         if ranks["RANK"] != "0" or ranks["WORLD_SIZE"] not in ("0", "1"):
-            there = ", ".join(f"{name}={os.environ[name]}" for name in LAUNCHER_VARIABLES if name not in missing)
+            there = ", ".join(
+                f"{name}={os.environ[name]}" for name in LAUNCHER_VARIABLES if name not in missing
+            )
             warnings.warn(
                 f"{there} is set, but not {', '.join(missing)}: this is one process alone. "
                 "Several need torch.distributed.run, which sets all of them",
                 stacklevel=2,
             )
         return 0, 1
-    if not all(value.isdecimal() for value in ranks.values()) or not int(ranks["RANK"]) < int(ranks["WORLD_SIZE"]):
+    if not all(value.isdecimal() for value in ranks.values()) or not int(ranks["RANK"]) < int(
+        ranks["WORLD_SIZE"]
+    ):
         there = ", ".join(f"{name}={value}" for name, value in ranks.items())
-        raise ValueError(f"{there}: expected whole numbers with RANK below WORLD_SIZE; unset them to run one process alone")
+        raise ValueError(
+            f"{there}: expected whole numbers with RANK below WORLD_SIZE; unset them to run one"
+            " process alone"
+        )
     return int(ranks["RANK"]), int(ranks["WORLD_SIZE"])
 
 
@@ -222,7 +340,8 @@ def rank_and_world_size() -> tuple[int, int]:
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     rank, count = is_launched()
     if count > 1:
-        if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("gloo")
     return rank, count
 
@@ -231,55 +350,93 @@ def rank_and_world_size() -> tuple[int, int]:
 def isolated_environment() -> Iterator[None]:
     "Hide what launchers left: settings of accelerate, and ranks unless all of them are there."
     left = ["ACCELERATE_"]
-    if is_launched()[1] == 1: left += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "PMI_", "OMPI_", "MV2_"]
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(tuple(left))}
-    try: yield
-    finally: os.environ.update(hidden)
+    if is_launched()[1] == 1:
+        left += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "PMI_", "OMPI_", "MV2_"]
+    hidden = {
+        name: os.environ.pop(name) for name in list(os.environ) if name.startswith(tuple(left))
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 # %% ../../nbs/31_embedding.ipynb #f584acd0
 @contextmanager
-def features_or_store(network: nn.Module, inputs: EmbeddingInputs, *, grid: int, folder: Path, identity: str = "", memory: int | None = None) -> Iterator[Features]:
-    "Features of all images while the block runs: in memory, or as a bank in `folder` if several processes share them or they would take more than half of `memory` bytes."
-    example, part = extract_features(network, inputs, torch.arange(1), grid=grid)[0], rank_and_world_size()
-    size = len(inputs) * 4 * (example.local_bcn.numel() + example.norm_bn.numel() + example.global_bc.numel())
-    make = lambda start, stop: concatenate_features(extract_features(network, inputs, torch.arange(start, stop), grid=grid))
+def features_or_store(
+    network: nn.Module,
+    inputs: EmbeddingInputs,
+    *,
+    grid: int,
+    folder: Path,
+    identity: str = "",
+    memory: int | None = None,
+) -> Iterator[Features]:
+    """Features of all images while the block runs: in memory, or as a bank in `folder` if several
+    processes share them or they would take more than half of `memory` bytes."""
+    example, part = (
+        extract_features(network, inputs, torch.arange(1), grid=grid)[0],
+        rank_and_world_size(),
+    )
+    size = (
+        len(inputs)
+        * 4
+        * (example.local_bcn.numel() + example.norm_bn.numel() + example.global_bc.numel())
+    )
+
+    def make(start, stop):
+        return concatenate_features(
+            extract_features(network, inputs, torch.arange(start, stop), grid=grid)
+        )
+
     if part[1] == 1 and (memory is None or 2 * size <= memory):
         yield make(0, len(inputs))
         return
-    write_store(folder, make, len(inputs), precision="float32", identity=identity, block=256, part=part)       # 256: whole batches of `extract_features`, the same in any process
-    if part[1] > 1: torch.distributed.barrier()
+    write_store(
+        folder, make, len(inputs), precision="float32", identity=identity, block=256, part=part
+    )  # 256: whole batches of `extract_features`, the same in any process
+    if part[1] > 1:
+        torch.distributed.barrier()
     yield open_store(folder)
-    if part[1] > 1: torch.distributed.barrier()
-    if part[0] == 0: shutil.rmtree(folder)
+    if part[1] > 1:
+        torch.distributed.barrier()
+    if part[0] == 0:
+        shutil.rmtree(folder)
 
 # %% ../../nbs/31_embedding.ipynb #0a18aadd
 class Queries(NamedTuple):
     "Images that are searched for in a gallery of others."
 
-    features: Features | None      # a `FeatureStore` too; None: those of the gallery, in which each query has its place
-    label_q: Tensor                # classes, numbered as those of the gallery
-    own_q: Tensor                  # the place of each query in the gallery, where it is left out; -1: it is not there
+    features: (
+        Features | None
+    )  # a `FeatureStore` too; None: those of the gallery, in which each query has its place
+    label_q: Tensor  # classes, numbered as those of the gallery
+    own_q: (
+        Tensor  # the place of each query in the gallery, where it is left out; -1: it is not there
+    )
 
 
 def _blocks(mine_q: Tensor, own_q: Tensor, size: int) -> Iterator[Tensor]:
     "Queries by the block; in each of them all are in the gallery, or none is."
     for inside in (True, False):
         some_q = mine_q[(own_q[mine_q] >= 0) == inside]
-        if len(some_q): yield from some_q.split(size)
+        if len(some_q):
+            yield from some_q.split(size)
 
 # %% ../../nbs/31_embedding.ipynb #7e35d9c4
 def _check_evaluation(
     features: Features, label_n: Tensor, asked: Queries, top_k: int, marginals: str, eps: float
 ) -> None:
-    "Raise an error unless some query has an image of its class to find, and the options are possible."
+    """Raise an error unless some query has an image of its class to find, and the options are
+    possible."""
     if len(label_n) != len(features):
         raise ValueError(
-            f"label_n: expected {len(features)} class numbers, one for each image, got {len(label_n)}"
+            f"label_n: expected {len(features)} class numbers, one for each image, got"
+            f" {len(label_n)}"
         )
     if not (count_positives(asked.label_q, label_n, asked.own_q) > 0).any():
         raise ValueError(
-            f"label_n: each of the {len(asked.label_q)} images is the only one of its class, so nobody "
-            "has anything to find; take a split with two images of a class or more"
+            f"label_n: each of the {len(asked.label_q)} images is the only one of its class, so"
+            " nobody has anything to find; take a split with two images of a class or more"
         )
     check_features(marginals, "transport", features=features[:1])
     check_solver_options(eps, 1e-3, 200)
@@ -288,31 +445,49 @@ def _check_evaluation(
 
 # %% ../../nbs/31_embedding.ipynb #b30e7fff
 def evaluate_retrieval(
-    features: Features, label_n: Tensor,   # of the gallery; a `FeatureStore` too; class numbers, in NumPy too
-    *, queries: Queries | None = None,     # default: each image of the gallery among all others
-    structural: bool = True,               # re-rank by matching; else the cosine alone
-    top_k: int = 100, marginals: str = "cross_correlation", eps: float = 0.05, memory: int | None = None,     # as in `rerank`
+    features: Features,
+    label_n: Tensor,  # of the gallery; a `FeatureStore` too; class numbers, in NumPy too
+    *,
+    queries: Queries | None = None,  # default: each image of the gallery among all others
+    structural: bool = True,  # re-rank by matching; else the cosine alone
+    top_k: int = 100,
+    marginals: str = "cross_correlation",
+    eps: float = 0.05,
+    memory: int | None = None,  # as in `rerank`
 ) -> Metrics:
-    "Each query ranked by the cosine of the wholes, and if `structural` the first `top_k` re-ranked by cosine + S. Processes share the queries."
+    """Each query ranked by the cosine of the wholes, and if `structural` the first `top_k`
+    re-ranked by cosine + S. Processes share the queries."""
     label_n = as_labels(label_n, "label_n")
     asked = queries or Queries(None, label_n, torch.arange(len(features)))
     _check_evaluation(features, label_n, asked, top_k, marginals, eps)
     rank, count = rank_and_world_size()
     found = []
-    longest = max(top_k, 8, int(label_n.unique(return_counts=True)[1].max()))      # more places than the metrics read would fill the memory
-    for some_q in _blocks(torch.arange(len(asked.label_q))[rank::count], asked.own_q, 512 if memory else 8192):
+    longest = max(
+        top_k, 8, int(label_n.unique(return_counts=True)[1].max())
+    )  # more places than the metrics read would fill the memory
+    for some_q in _blocks(
+        torch.arange(len(asked.label_q))[rank::count], asked.own_q, 512 if memory else 8192
+    ):
         own_q = asked.own_q[some_q]
         q = features[own_q] if asked.features is None else asked.features[some_q]
-        ranking = search(q, features, positions=own_q if own_q[0] >= 0 else None, top_k=longest, memory=memory)
-        if structural: ranking = rerank(ranking, q, features, top_k=top_k, marginals=marginals, eps=eps, memory=memory)
+        ranking = search(
+            q, features, positions=own_q if own_q[0] >= 0 else None, top_k=longest, memory=memory
+        )
+        if structural:
+            ranking = rerank(
+                ranking, q, features, top_k=top_k, marginals=marginals, eps=eps, memory=memory
+            )
         found.append((some_q, retrieval_metrics(ranking, asked.label_q[some_q], label_n).per_query))
     return Metrics(_gather_metrics(found, len(asked.label_q)), count_query_in_r=False)
 
 
-def _gather_metrics(found: list[tuple[Tensor, dict[str, Tensor]]], queries: int) -> dict[str, Tensor]:
+def _gather_metrics(
+    found: list[tuple[Tensor, dict[str, Tensor]]], queries: int
+) -> dict[str, Tensor]:
     "The values of all queries, in their order, from what this process and the others found."
     everyone = [found] * rank_and_world_size()[1]
-    if len(everyone) > 1: torch.distributed.all_gather_object(everyone, found)
+    if len(everyone) > 1:
+        torch.distributed.all_gather_object(everyone, found)
     order_q, values = zip(*(x for part in everyone for x in part))
     place_q = torch.cat(order_q).argsort()
     return {name: torch.cat([x[name] for x in values])[place_q] for name in values[0]}

@@ -13,66 +13,107 @@ import torch
 from torch import Tensor
 
 from ..datasets.dataset import ImageDataset, get_dataset
-from .embedding import EmbeddingInputs
 from ..features.grid import Features, grid_features
-from ..retrieval.metrics import METRIC_NAMES, Ranking, retrieval_metrics
-from ..retrieval.search import rerank_by, search, score_shortlist
-from ..retrieval.metrics import mean_by_class
-from .trainer import SELECTION_METRIC, CACHED_MAPS_CONFIG, TrainConfig, TrainedModel, build_backbone, train, load_trained
+from .embedding import EmbeddingInputs
+from diml_nb.learning.trainer import (
+    CACHED_MAPS_CONFIG,
+    SELECTION_METRIC,
+    TrainConfig,
+    TrainedModel,
+    build_backbone,
+    load_trained,
+    train,
+)
+from ..retrieval.metrics import METRIC_NAMES, Ranking, mean_by_class, retrieval_metrics
+from ..retrieval.search import rerank_by, score_shortlist, search
 
 # %% ../../nbs/33_probe.ipynb #2d191a13
 def take_classes(dataset: str, split: str, classes: int | None = None) -> ImageDataset:
-    "The images of the first `classes` of a split (default: all of them), so that a small run is a part of the large one."
+    """The images of the first `classes` of a split (default: all of them), so that a small run is a
+    part of the large one."""
     images = get_dataset(dataset).subset(split)
     return images.select(torch.isin(images.label_n, images.label_n.unique()[:classes]))
 
 # %% ../../nbs/33_probe.ipynb #882f77dc
-_INPUTS: dict[tuple, EmbeddingInputs] = {}       # of this process: a hundred heads read the same maps
+_INPUTS: dict[tuple, EmbeddingInputs] = {}  # of this process: a hundred heads read the same maps
 
 
 def _shared_inputs(config: TrainConfig, images: ImageDataset) -> EmbeddingInputs:
-    network = config.backbone, config.pretrained, config.pretrained or config.seed, config.image_size  # random weights: by the seed
+    network = (
+        config.backbone,
+        config.pretrained,
+        config.pretrained or config.seed,
+        config.image_size,
+    )  # random weights: by the seed
     key = images.hash, *network, config.structural
-    if key not in _INPUTS: _INPUTS[key] = EmbeddingInputs(images, build_backbone(config), True, pooled=not config.structural)
+    if key not in _INPUTS:
+        _INPUTS[key] = EmbeddingInputs(
+            images, build_backbone(config), True, pooled=not config.structural
+        )
     return _INPUTS[key]
 
 
 def tune_probe(
-    folder: str | Path, images: ImageDataset,       # a folder for each rate; the training split
-    rates: list[float], **config,               # learning rates to choose from; fields of `TrainConfig` beside those of `CACHED_MAPS_CONFIG`
-) -> tuple[TrainedModel, dict[str, float]]:          # the head, and MAP@R on the held-out classes for each rate
+    folder: str | Path,
+    images: ImageDataset,  # a folder for each rate; the training split
+    rates: list[float],
+    # learning rates to choose from; fields of `TrainConfig` beside those of `CACHED_MAPS_CONFIG`
+    **config,
+) -> tuple[
+    TrainedModel, dict[str, float]
+]:  # the head, and MAP@R on the held-out classes for each rate
     "Train a head on cached maps at each rate, and choose."
-    if not rates: raise ValueError("rates: expected at least one learning rate, got none")
+    if not rates:
+        raise ValueError("rates: expected at least one learning rate, got none")
     heads = {}
     for settings in [TrainConfig(**CACHED_MAPS_CONFIG | dict(lr=lr) | config) for lr in rates]:
         lr = settings.lr
-        train(settings, Path(folder) / f"{lr:g}", images=images, inputs=_shared_inputs(settings, images))
+        train(
+            settings,
+            Path(folder) / f"{lr:g}",
+            images=images,
+            inputs=_shared_inputs(settings, images),
+        )
         heads[f"{lr:g}"] = load_trained(Path(folder) / f"{lr:g}")
     scores = {lr: round(head.best[SELECTION_METRIC], 6) for lr, head in heads.items()}
     return heads[max(scores, key=scores.get)], scores
 
 # %% ../../nbs/33_probe.ipynb #f86e573c
 @torch.no_grad()
-def head_maps(head: TrainedModel, images: ImageDataset) -> Tensor:      # (N, C, H, W) in float32
+def head_maps(head: TrainedModel, images: ImageDataset) -> Tensor:  # (N, C, H, W) in float32
     "The maps of all images as the head makes them from the cached ones."
     inputs = EmbeddingInputs(images, head.backbone, True)
     return torch.cat([head.network(some.float()) for some in inputs.maps.split(64)])
 
 
-def grid_features_batched(maps_nchw: Tensor, *, grid: int = 4, global_power: float = 0.0, block: int = 128) -> Features:
+def grid_features_batched(
+    maps_nchw: Tensor, *, grid: int = 4, global_power: float = 0.0, block: int = 128
+) -> Features:
     "`grid_features` of many maps, block by block: the same numbers in less memory."
-    blocks = [grid_features(some, grid=grid, global_power=global_power) for some in maps_nchw.split(block)]
-    return Features(*(torch.cat([getattr(x, name) for x in blocks]) for name in ("local_bcn", "norm_bn", "global_bc")), grid)
+    blocks = [
+        grid_features(some, grid=grid, global_power=global_power) for some in maps_nchw.split(block)
+    ]
+    return Features(
+        *(
+            torch.cat([getattr(x, name) for x in blocks])
+            for name in ("local_bcn", "norm_bn", "global_bc")
+        ),
+        grid,
+    )
 
 # %% ../../nbs/33_probe.ipynb #83f318ea
 def mean_score(ranking: Ranking, first: int = 8) -> float:
-    "Mean score of the first places of all lists: unlike a metric, it moves as soon as a similarity does."
+    """Mean score of the first places of all lists: unlike a metric, it moves as soon as a
+    similarity does."""
     return round(ranking.score_qk[:, :first].double().mean().item(), 7)
 
 
 def ranking_row(ranking: Ranking, label_n: Tensor, over: dict | None = None) -> dict:
-    "What a record keeps of a ranking in which every image is searched among all others; `over` names the row from which its gain is counted."
-    metrics, official = (retrieval_metrics(ranking, label_n, label_n, count_query_in_r=c) for c in (False, True))
+    """What a record keeps of a ranking in which every image is searched among all others; `over`
+    names the row from which its gain is counted."""
+    metrics, official = (
+        retrieval_metrics(ranking, label_n, label_n, count_query_in_r=c) for c in (False, True)
+    )
     return dict(
         by_class=mean_by_class(metrics.per_query, label_n),
         official={name: round(official[name], 6) for name in METRIC_NAMES},
@@ -82,12 +123,23 @@ def ranking_row(ranking: Ranking, label_n: Tensor, over: dict | None = None) -> 
 
 
 def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 100) -> Ranking:
-    "Each image searched among all others by the cosine, as far as the metrics and a shortlist of `top_k` need."
-    return search(features, features, exclude_self=True, top_k=max(top_k, 8, int(label_n.unique(return_counts=True)[1].max())))
+    """Each image searched among all others by the cosine, as far as the metrics and a shortlist of
+    `top_k` need."""
+    return search(
+        features,
+        features,
+        exclude_self=True,
+        top_k=max(top_k, 8, int(label_n.unique(return_counts=True)[1].max())),
+    )
 
 
-def cosine_and_diml_rows(features: Features, label_n: Tensor, *, top_k: int = 100, over: dict | None = None) -> dict[str, dict]:
+def cosine_and_diml_rows(
+    features: Features, label_n: Tensor, *, top_k: int = 100, over: dict | None = None
+) -> dict[str, dict]:
     "The cosine, and DIML by the published settings on top."
     cosine = leave_one_out_search(features, label_n, top_k=top_k)
     similarity_qk = score_shortlist(cosine, features, features, top_k=top_k).similarity_qk
-    return {"cosine": ranking_row(cosine, label_n, over), "DIML": ranking_row(rerank_by(cosine, similarity_qk), label_n, over)}
+    return {
+        "cosine": ranking_row(cosine, label_n, over),
+        "DIML": ranking_row(rerank_by(cosine, similarity_qk), label_n, over),
+    }

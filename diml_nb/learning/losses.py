@@ -7,53 +7,77 @@ __all__ = ['USES_MINED_PAIRS_ONLY', 'LOSSES', 'StructuralSimilarity', 'Structura
            'OneTripletPerAnchorMiner', 'LossSpec', 'make_loss']
 
 # %% ../../nbs/30_losses.ipynb #0507dae0
-import inspect, math
+import inspect
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
+
 import torch
-from pytorch_metric_learning import distances, miners, reducers, regularizers
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor, nn
+
 from .._internal.core import HALF_PRECISION, as_labels, check_axes, full_precision
 from ..features.grid import Features, grid_features
-from ..ot.native import plan_pairs, scatter_pair_gradients
 from ..ot.marginals import MARGINAL_RULES
-from ..ot.matching import match_unchecked, check_features
+from ..ot.matching import check_features, match_unchecked
+from ..ot.native import plan_pairs, scatter_pair_gradients
 from ..ot.sinkhorn import check_solver_options
 
 # %% ../../nbs/30_losses.ipynb #03012096
 class _PlanWeightedValue(torch.autograd.Function):
-    "One value for each pair of images (i_p, j_p); `solve` gives the values of a block and their derivatives by the local similarities."
+    """One value for each pair of images (i_p, j_p); `solve` gives the values of a block and their
+    derivatives by the local similarities."""
 
     @staticmethod
-    def forward(ctx, a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor, solve: Callable, block: int) -> Tensor:
+    def forward(
+        ctx, a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor, solve: Callable, block: int
+    ) -> Tensor:
         value, slope = zip(*(solve(i, j) for i, j in zip(i_p.split(block), j_p.split(block))))
         ctx.save_for_backward(a_bcn, b_dcm, i_p, j_p, torch.cat(slope))
         return torch.cat(value)
 
     @staticmethod
     def backward(ctx, grad_p: Tensor):
-        return *scatter_pair_gradients(*ctx.saved_tensors[:4], grad_p, ctx.saved_tensors[4]), None, None, None, None
+        return (
+            *scatter_pair_gradients(*ctx.saved_tensors[:4], grad_p, ctx.saved_tensors[4]),
+            None,
+            None,
+            None,
+            None,
+        )
 
 # %% ../../nbs/30_losses.ipynb #b709d3c8
 def _to_features(x: Tensor, grid: int, channels: int | None = None) -> Features:
-    "Maps (B, C, H, W) cut into cells; rows of a matrix (proxies) are one cell, or the cells of a square map, of `channels` each."
-    if x.ndim == 4: return grid_features(x, grid=grid)
+    """Maps (B, C, H, W) cut into cells; rows of a matrix (proxies) are one cell, or the cells of a
+    square map, of `channels` each."""
+    if x.ndim == 4:
+        return grid_features(x, grid=grid)
     side = math.isqrt(x.shape[1] // channels)
-    if side**2 * channels != x.shape[1]: raise ValueError(f"proxies: expected {channels} numbers for each cell of a square, got {x.shape[1]}")
+    if side**2 * channels != x.shape[1]:
+        raise ValueError(
+            f"proxies: expected {channels} numbers for each cell of a square, got {x.shape[1]}"
+        )
     return grid_features(x.unflatten(1, (channels, side, side)), grid=side)
 
 
-def _pairs_to_match(q: int, r: int, wanted: tuple[Tensor, ...] | None, mirror: bool) -> tuple[Tensor, Tensor]:
-    "The pairs to match: all, each unordered pair once if `mirror`, or those of the triplets or pairs that a miner found."
+def _pairs_to_match(
+    q: int, r: int, wanted: tuple[Tensor, ...] | None, mirror: bool
+) -> tuple[Tensor, Tensor]:
+    """The pairs to match: all, each unordered pair once if `mirror`, or those of the triplets or
+    pairs that a miner found."""
     if wanted is None:
-        return tuple(torch.triu_indices(q, q)) if mirror else tuple(torch.cartesian_prod(torch.arange(q), torch.arange(r)).T)
+        return (
+            tuple(torch.triu_indices(q, q))
+            if mirror
+            else tuple(torch.cartesian_prod(torch.arange(q), torch.arange(r)).T)
+        )
     a, p, *more = wanted
     i_p, j_p = torch.cat([a, more[0] if len(more) == 2 else a]), torch.cat([p, more[-1]])
-    if mirror: i_p, j_p = torch.minimum(i_p, j_p), torch.maximum(i_p, j_p)
+    if mirror:
+        i_p, j_p = torch.minimum(i_p, j_p), torch.maximum(i_p, j_p)
     return tuple(torch.stack([i_p, j_p]).unique(dim=1))
 
 # %% ../../nbs/30_losses.ipynb #226569ee
@@ -62,22 +86,39 @@ def _solve(q: Features, r: Features, distance, i: Tensor, j: Tensor) -> tuple[Te
     "Values of the pairs (i, j), and how they change when a local similarity changes."
     options = distance.options
     if options["shared_stop"] or options["swap_marginals"]:
-        a, b = (r[j], q[i]) if options["shared_stop"] else (q[i], r[j])      # the official solver starts with the rows, ours with the columns
+        a, b = (
+            (r[j], q[i]) if options["shared_stop"] else (q[i], r[j])
+        )  # the official solver starts with the rows, ours with the columns
         found = match_unchecked(a, b, **options)
-        cosine_pnm, plan_pnm = (x.transpose(1, 2) if options["shared_stop"] else x for x in (found.cosine_bnm, found.plan_bnm))
-    else: cosine_pnm, plan_pnm = plan_pairs(q, r, i, j, **{name: options[name] for name in ("marginals", "eps", "tol", "max_iter")})
+        cosine_pnm, plan_pnm = (
+            x.transpose(1, 2) if options["shared_stop"] else x
+            for x in (found.cosine_bnm, found.plan_bnm)
+        )
+    else:
+        cosine_pnm, plan_pnm = plan_pairs(
+            q, r, i, j, **{name: options[name] for name in ("marginals", "eps", "tol", "max_iter")}
+        )
     value_pnm = distance.of(cosine_pnm)
     return (plan_pnm * value_pnm).sum((1, 2)), plan_pnm * distance.slope_of(value_pnm)
 
 
 def _matrix(q: Features, r: Features, distance) -> Tensor:
-    "The matched values of all wanted pairs as a matrix, NaN for the others: who reads those by mistake will notice."
+    """The matched values of all wanted pairs as a matrix, NaN for the others: who reads those by
+    mistake will notice."""
     if distance.options["swap_marginals"] and q.norm_bn.shape[1] != r.norm_bn.shape[1]:
-        raise ValueError(f"swap_marginals: expected as many cells in both, got {q.norm_bn.shape[1]} and {r.norm_bn.shape[1]} (proxies: take maps)")
+        raise ValueError(
+            f"swap_marginals: expected as many cells in both, got {q.norm_bn.shape[1]} and"
+            f" {r.norm_bn.shape[1]} (proxies: take maps)"
+        )
     mirror = r is q and not distance.shared_stop
-    i_p, j_p = (x.to(q.norm_bn.device) for x in _pairs_to_match(len(q), len(r), distance.wanted if r is q else None, mirror))
+    i_p, j_p = (
+        x.to(q.norm_bn.device)
+        for x in _pairs_to_match(len(q), len(r), distance.wanted if r is q else None, mirror)
+    )
     block = (distance.official_call or len(i_p)) if distance.shared_stop else distance.block
-    value_p = _PlanWeightedValue.apply(q.local_bcn, r.local_bcn, i_p, j_p, partial(_solve, q, r, distance), block)
+    value_p = _PlanWeightedValue.apply(
+        q.local_bcn, r.local_bcn, i_p, j_p, partial(_solve, q, r, distance), block
+    )
     value_qr = value_p.new_full((len(q), len(r)), torch.nan).index_put((i_p, j_p), value_p)
     return value_qr.index_put((j_p, i_p), value_p) if mirror else value_qr
 
@@ -86,44 +127,95 @@ class _OnMaps:
     "What PML asks of a distance besides its matrix, answered for feature maps."
 
     def check_shapes(self, query_emb: Tensor, ref_emb: Tensor | None) -> None:
-        if query_emb.ndim != 4: raise ValueError(f"a structural distance compares feature maps (B, C, H, W), got shape {tuple(query_emb.shape)}")
-    def maybe_normalize(self, embeddings: Tensor, dim: int = 1, **kwargs) -> Tensor: return embeddings       # `grid_features` makes unit vectors
+        if query_emb.ndim != 4:
+            raise ValueError(
+                "a structural distance compares feature maps (B, C, H, W), got shape"
+                f" {tuple(query_emb.shape)}"
+            )
+
+    def maybe_normalize(self, embeddings: Tensor, dim: int = 1, **kwargs) -> Tensor:
+        return embeddings  # `grid_features` makes unit vectors
+
     def get_norm(self, embeddings: Tensor, dim: int = 1, **kwargs) -> Tensor:
-        return embeddings.norm(dim=dim) if embeddings.ndim == 2 else embeddings.flatten(1).norm(dim=1)
+        return (
+            embeddings.norm(dim=dim) if embeddings.ndim == 2 else embeddings.flatten(1).norm(dim=1)
+        )
+
     def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
-        "Of each map with its partner. PML normalises nothing here, and a matching knows unit vectors only: `ValueError` for others."
+        """Of each map with its partner. PML normalises nothing here, and a matching knows unit
+        vectors only: `ValueError` for others."""
         for name, x in (("query_emb", query_emb), ("ref_emb", ref_emb)):
             self.check_shapes(x, None)
             length_bhw = x.norm(dim=1)
             if not (length_bhw - 1).abs().max() < 1e-3:
                 raise ValueError(
-                    f"{name}: expected maps of unit vectors, got lengths {length_bhw.min():.3g} to {length_bhw.max():.3g}; "
-                    "a matching has no centres and no lengths. For the distance of maps as they are, call distance(query, reference)"
+                    f"{name}: expected maps of unit vectors, got lengths {length_bhw.min():.3g} to"
+                    f" {length_bhw.max():.3g}; a matching has no centres and no lengths. For the"
+                    " distance of maps as they are, call distance(query, reference)"
                 )
-        return torch.cat([self.compute_mat(q, r)[0] for q, r in zip(query_emb.split(1), ref_emb.split(1))])
+        return torch.cat(
+            [self.compute_mat(q, r)[0] for q, r in zip(query_emb.split(1), ref_emb.split(1))]
+        )
 
 # %% ../../nbs/30_losses.ipynb #b8fc272a
 class _Structural(_OnMaps):
     "Feature maps (B, C, H, W) in, a matrix of matchings out. Options as in `match`."
 
-    def __init__(self, *, grid=4, marginals="cross_correlation", eps=0.05, tol=1e-3, max_iter=200,
-                 swap_marginals=False, shared_stop=False, block=1024, **kwargs):
+    def __init__(
+        self,
+        *,
+        grid=4,
+        marginals="cross_correlation",
+        eps=0.05,
+        tol=1e-3,
+        max_iter=200,
+        swap_marginals=False,
+        shared_stop=False,
+        block=1024,
+        **kwargs,
+    ):
         self._check_options(grid, marginals, block, **kwargs)
         super().__init__(**kwargs)
         check_solver_options(eps, tol, max_iter)
-        self.grid, self.block, self.shared_stop = grid, block, shared_stop      # cells a side, pairs at a time, the official solver
-        self.options = dict(marginals=marginals, plan="transport", eps=eps, tol=tol, max_iter=max_iter, differentiable=False,
-                            swap_marginals=swap_marginals, shared_stop="worst" if shared_stop else False)
-        self.calls, self.known, self.wanted = 0, None, None     # matrices asked for; (maps, their matrix); the pairs that will be read
+        self.grid, self.block, self.shared_stop = (
+            grid,
+            block,
+            shared_stop,
+        )  # cells a side, pairs at a time, the official solver
+        self.options = dict(
+            marginals=marginals,
+            plan="transport",
+            eps=eps,
+            tol=tol,
+            max_iter=max_iter,
+            differentiable=False,
+            swap_marginals=swap_marginals,
+            shared_stop="worst" if shared_stop else False,
+        )
+        self.calls, self.known, self.wanted = (
+            0,
+            None,
+            None,
+        )  # matrices asked for; (maps, their matrix); the pairs that will be read
 
-    def _check_options(self, grid, marginals, block, *, p=2, normalize_embeddings=True, **others) -> None:
+    def _check_options(
+        self, grid, marginals, block, *, p=2, normalize_embeddings=True, **others
+    ) -> None:
         "Raise an error for what PML's distances take and a matching cannot have."
         kind = type(self).__name__
-        if p != 2: raise ValueError(f"{kind}: expected p=2, since cells are unit vectors of that norm, got p={p!r}")
+        if p != 2:
+            raise ValueError(
+                f"{kind}: expected p=2, since cells are unit vectors of that norm, got p={p!r}"
+            )
         if not normalize_embeddings:
-            raise ValueError(f"{kind}: normalize_embeddings=False has no effect, since cells are made unit vectors; leave it out")
+            raise ValueError(
+                f"{kind}: normalize_embeddings=False has no effect, since cells are made unit"
+                " vectors; leave it out"
+            )
         if marginals not in MARGINAL_RULES:
-            raise ValueError(f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}")
+            raise ValueError(
+                f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
+            )
         for name, value in (("grid", grid), ("block", block)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: expected a whole number, at least 1, got {value!r}")
@@ -132,7 +224,8 @@ class _Structural(_OnMaps):
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         "(Q, R), a fresh matrix at every call: PML's miners write into it."
         self.calls += 1
-        if self.known and ref_emb is query_emb is self.known[0]: return self.known[1].clone()
+        if self.known and ref_emb is query_emb is self.known[0]:
+            return self.known[1].clone()
         q = _to_features(query_emb, self.grid)
         r = q if ref_emb is query_emb else _to_features(ref_emb, self.grid, q.local_bcn.shape[1])
         check_features(self.options["marginals"], "transport", query=q, reference=r)
@@ -140,19 +233,31 @@ class _Structural(_OnMaps):
 
 # %% ../../nbs/30_losses.ipynb #58c30f24
 class StructuralSimilarity(_Structural, distances.CosineSimilarity):
-    "(S + cosine of the wholes) / 2 in [-1, 1] as a distance of pytorch-metric-learning: for losses on similarities (DIML, arXiv 2108.05889)."
-    official_call = None       # pairs that share the official stop rule: the whole batch
+    """(S + cosine of the wholes) / 2 in [-1, 1] as a distance of pytorch-metric-learning: for
+    losses on similarities (DIML, arXiv 2108.05889)."""
 
-    def of(self, similarity: Tensor) -> Tensor: return similarity
-    def slope_of(self, value: Tensor) -> Tensor: return torch.ones_like(value)
+    official_call = None  # pairs that share the official stop rule: the whole batch
+
+    def of(self, similarity: Tensor) -> Tensor:
+        return similarity
+
+    def slope_of(self, value: Tensor) -> Tensor:
+        return torch.ones_like(value)
 
 
 class StructuralEuclideanDistance(_Structural, distances.LpDistance):
-    "(sum of T * distance of cells + distance of the wholes) / 2 in [0, 2] as a distance of pytorch-metric-learning: for losses on distances."
-    official_call = 1          # the official margin loss solves each pair alone
+    """(sum of T * distance of cells + distance of the wholes) / 2 in [0, 2] as a distance of
+    pytorch-metric-learning: for losses on distances."""
 
-    def of(self, similarity: Tensor) -> Tensor: return (2 - 2 * similarity).clamp_min(0).add(1e-6).sqrt()      # 1e-6: finite slope where cells are equal
-    def slope_of(self, value: Tensor) -> Tensor: return -1 / value
+    official_call = 1  # the official margin loss solves each pair alone
+
+    def of(self, similarity: Tensor) -> Tensor:
+        return (
+            (2 - 2 * similarity).clamp_min(0).add(1e-6).sqrt()
+        )  # 1e-6: finite slope where cells are equal
+
+    def slope_of(self, value: Tensor) -> Tensor:
+        return -1 / value
 
 # %% ../../nbs/30_losses.ipynb #888b61a1
 def _structural(module: nn.Module | None) -> list[_Structural]:
@@ -161,25 +266,29 @@ def _structural(module: nn.Module | None) -> list[_Structural]:
 
 
 def _check_parts(module: nn.Module | None) -> None:
-    "Raise a `ValueError` that names the part of a loss or miner that cannot be given maps, or only them."
+    """Raise a `ValueError` that names the part of a loss or miner that cannot be given maps, or
+    only them."""
     for part in module.modules() if module is not None else ():
         name = type(part).__name__
         if isinstance(part, losses.SelfSupervisedLoss):
             raise ValueError(
-                f"{name} takes two batches of maps and no class numbers: call it itself, without MapLoss"
+                f"{name} takes two batches of maps and no class numbers: call it itself, without"
+                " MapLoss"
             )
         if not _structural(module):
             continue
         if isinstance(part, miners.AngularMiner):
             raise ValueError(
-                f"{name} measures angles at the centre of two vectors, and a matching has no centres: take another miner"
+                f"{name} measures angles at the centre of two vectors, and a matching has no"
+                " centres: take another miner"
             )
         if isinstance(part, (losses.BaseMetricLossFunction, miners.BaseMiner)) and not _structural(
             part.distance
         ):
             raise ValueError(
-                f"{name} compares vectors by {type(part.distance).__name__} beside parts of {type(module).__name__} that "
-                "compare maps: give each part a structural distance, or add the values of two MapLoss"
+                f"{name} compares vectors by {type(part.distance).__name__} beside parts of"
+                f" {type(module).__name__} that compare maps: give each part a structural distance,"
+                " or add the values of two MapLoss"
             )
 
 
@@ -191,13 +300,15 @@ def _remember_maps(module: nn.Module, map_bchw: Tensor) -> None:
         shape, kept = map_bchw.shape[1:], part.embedding_memory
         if part.embedding_size != shape[0]:
             raise ValueError(
-                f"CrossBatchMemory: expected embedding_size={shape[0]}, the channels of the maps, got {part.embedding_size}"
+                f"CrossBatchMemory: expected embedding_size={shape[0]}, the channels of the maps,"
+                f" got {part.embedding_size}"
             )
         if kept.ndim == 2:
             part.embedding_memory = map_bchw.new_zeros(part.memory_size, *shape)
         elif kept.shape[1:] != shape:
             raise ValueError(
-                f"CrossBatchMemory: it keeps maps {tuple(kept.shape[1:])}, got {tuple(shape)}; call its reset_queue()"
+                f"CrossBatchMemory: it keeps maps {tuple(kept.shape[1:])}, got {tuple(shape)}; call"
+                " its reset_queue()"
             )
 
 # %% ../../nbs/30_losses.ipynb #5c4ff87d
@@ -205,34 +316,59 @@ USES_MINED_PAIRS_ONLY = (losses.MarginLoss, losses.TripletMarginLoss, losses.Con
 
 
 class MapLoss(nn.Module):
-    """A loss of pytorch-metric-learning with its miner, on feature maps: structural if its distance is, else on the mean of the cells.
+    """A loss of pytorch-metric-learning with its miner, on feature maps: structural if its distance
+    is, else on the mean of the cells.
 
-    `MultipleLosses` and `CrossBatchMemory` (with `embedding_size` = channels) too. `ValueError` names a part that cannot be."""
+    `MultipleLosses` and `CrossBatchMemory` (with `embedding_size` = channels) too. `ValueError` names a part that cannot be.
+    """
 
-    def __init__(self, loss: nn.Module, miner: nn.Module | None = None, *, lr_multiplier: float = 1.0):
+    def __init__(
+        self, loss: nn.Module, miner: nn.Module | None = None, *, lr_multiplier: float = 1.0
+    ):
         super().__init__()
-        self.loss, self.miner, self.lr_multiplier = loss, miner, lr_multiplier        # lr_multiplier: learning rate of the loss's parameters over the network's
+        self.loss, self.miner, self.lr_multiplier = (
+            loss,
+            miner,
+            lr_multiplier,
+        )  # lr_multiplier: learning rate of the loss's parameters over the network's
         _check_parts(loss), _check_parts(miner)
         self.distances, self.mines_maps = tuple(_structural(loss)), bool(_structural(miner))
         self.distance = self.distances[0] if self.distances else None
 
-    def mine(self, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor) -> tuple[Tensor, ...] | None:
-        "The pairs or triplets of a batch: from its maps if the miner is structural, else from the means of their cells."
-        return None if self.miner is None else self.miner(map_bchw if self.mines_maps else vector_bc, label_b)
+    def mine(
+        self, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor
+    ) -> tuple[Tensor, ...] | None:
+        """The pairs or triplets of a batch: from its maps if the miner is structural, else from the
+        means of their cells."""
+        return (
+            None
+            if self.miner is None
+            else self.miner(map_bchw if self.mines_maps else vector_bc, label_b)
+        )
 
     @full_precision()
     def forward(self, map_bchw: Tensor, label_b: Tensor) -> Tensor:
-        "The loss of a batch of maps (B, C, H, W) with class numbers (B,). `TypeError` if a structural loss never asks for a similarity."
-        if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF_PRECISION: map_bchw = map_bchw.float()
+        """The loss of a batch of maps (B, C, H, W) with class numbers (B,). `TypeError` if a
+        structural loss never asks for a similarity."""
+        if isinstance(map_bchw, Tensor) and map_bchw.dtype in HALF_PRECISION:
+            map_bchw = map_bchw.float()
         label_b = as_labels(label_b, "label_b")
-        if check_axes("bchw", map_bchw=map_bchw)["b"] != len(label_b): raise ValueError(f"label_b: expected {len(map_bchw)} class numbers, got {len(label_b)}")
+        if check_axes("bchw", map_bchw=map_bchw)["b"] != len(label_b):
+            raise ValueError(f"label_b: expected {len(map_bchw)} class numbers, got {len(label_b)}")
         vector_bc = map_bchw.mean((2, 3))
-        if self.distance is None: return self.loss(vector_bc, label_b, self.mine(map_bchw, vector_bc, label_b))
+        if self.distance is None:
+            return self.loss(vector_bc, label_b, self.mine(map_bchw, vector_bc, label_b))
         _remember_maps(self.loss, map_bchw)
         calls = sum(x.calls for x in self.distances)
-        with _prepared(self, map_bchw, vector_bc, label_b) as indices: value = self.loss(map_bchw, label_b, indices)
-        if sum(x.calls for x in self.distances) == calls and value != 0:       # zero: the batch had no pairs or triplets to ask for
-            raise TypeError(f"{type(self.loss).__name__} ran without asking its distance for anything, so matching would change nothing: use it on vectors")
+        with _prepared(self, map_bchw, vector_bc, label_b) as indices:
+            value = self.loss(map_bchw, label_b, indices)
+        if (
+            sum(x.calls for x in self.distances) == calls and value != 0
+        ):  # zero: the batch had no pairs or triplets to ask for
+            raise TypeError(
+                f"{type(self.loss).__name__} ran without asking its distance for anything, so"
+                " matching would change nothing: use it on vectors"
+            )
         return value
 
 # %% ../../nbs/30_losses.ipynb #89af161a
@@ -241,12 +377,19 @@ def _prepared(metric: MapLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: Ten
     "Mine a batch, and tell the distance what it need not compute (again) while the loss runs."
     distance, miner = metric.distance, metric.miner
     try:
-        if getattr(miner, "distance", None) is distance:      # the miner reads the matrix too: make it once
+        if (
+            getattr(miner, "distance", None) is distance
+        ):  # the miner reads the matrix too: make it once
             distance.known = (map_bchw, distance.compute_mat(map_bchw, map_bchw))
             yield metric.mine(map_bchw, vector_bc, label_b)
         else:
             indices = metric.mine(map_bchw, vector_bc, label_b)
-            if isinstance(metric.loss, USES_MINED_PAIRS_ONLY) and not getattr(metric.loss, "swap", False) and distance.power == 1: distance.wanted = indices
+            if (
+                isinstance(metric.loss, USES_MINED_PAIRS_ONLY)
+                and not getattr(metric.loss, "swap", False)
+                and distance.power == 1
+            ):
+                distance.wanted = indices
             yield indices
     finally:
         distance.known = distance.wanted = None
@@ -254,35 +397,42 @@ def _prepared(metric: MapLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: Ten
 # %% ../../nbs/30_losses.ipynb #5a438a20
 def _as_full(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     "Both in float32 where they were of two bytes a number; one batch stays one object."
-    if x.dtype not in HALF_PRECISION: return x, reference
+    if x.dtype not in HALF_PRECISION:
+        return x, reference
     full = x.float()
     return full, full if reference is x else reference.float()
 
 
 class QuadrupletLoss(losses.BaseMetricLossFunction):
-    "A triplet loss, and the same positive against two images of two other classes (Chen et al. 2017); the fourth image is drawn."
+    """A triplet loss, and the same positive against two images of two other classes (Chen et al.
+    2017); the fourth image is drawn."""
 
     def __init__(self, margin: float = 0.2, margin_2: float = 0.2, **kwargs):
         super().__init__(**kwargs)
         self.margin, self.margin_2 = margin, margin_2
 
-    def get_default_reducer(self): return reducers.AvgNonZeroReducer()
+    def get_default_reducer(self):
+        return reducers.AvgNonZeroReducer()
 
     @full_precision()
     def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels):
         a, p, n = lmu.convert_to_triplets(indices_tuple, labels, ref_labels, "all")
         other = (labels != labels[a, None]) & (labels != labels[n, None])
-        keep = other.any(1)                                # a batch of two classes has no fourth image
-        if not keep.any(): return self.zero_losses()
+        keep = other.any(1)  # a batch of two classes has no fourth image
+        if not keep.any():
+            return self.zero_losses()
         a, p, n, other = a[keep], p[keep], n[keep], other[keep]
         fourth = torch.multinomial(other.float(), 1).squeeze(1)
         mat, beyond = self.distance(*_as_full(embeddings, ref_emb)), self.distance.margin
-        value = (beyond(mat[a, p], mat[a, n]) + self.margin).relu() + (beyond(mat[a, p], mat[n, fourth]) + self.margin_2).relu()
+        value = (beyond(mat[a, p], mat[a, n]) + self.margin).relu() + (
+            beyond(mat[a, p], mat[n, fourth]) + self.margin_2
+        ).relu()
         return {"loss": {"losses": value, "indices": (a, p, n), "reduction_type": "triplet"}}
 
 # %% ../../nbs/30_losses.ipynb #eab159d1
 class OneTripletPerAnchorMiner(miners.BaseMiner):
-    "One triplet for each anchor: 'random', or 'softhard': a positive beyond the nearest negative, a negative within the farthest positive (Roth et al. 2020)."
+    """One triplet for each anchor: 'random', or 'softhard': a positive beyond the nearest negative,
+    a negative within the farthest positive (Roth et al. 2020)."""
 
     def __init__(self, kind: str, **kwargs):
         super().__init__(**kwargs)
@@ -291,100 +441,253 @@ class OneTripletPerAnchorMiner(miners.BaseMiner):
     @full_precision()
     def mine(self, embeddings, labels, ref_emb, ref_labels):
         mat = self.distance(*_as_full(embeddings, ref_emb))
-        positive, negative = lmu.get_matches_and_diffs(labels, ref_labels if ref_emb is not embeddings else None)
+        positive, negative = lmu.get_matches_and_diffs(
+            labels, ref_labels if ref_emb is not embeddings else None
+        )
         positive, negative = positive.bool(), negative.bool()
         if self.kind == "softhard":
-            nearest, farthest = mat.masked_fill(~negative, torch.inf).amin(1, True), mat.masked_fill(~positive, -torch.inf).amax(1, True)
+            nearest, farthest = (
+                mat.masked_fill(~negative, torch.inf).amin(1, True),
+                mat.masked_fill(~positive, -torch.inf).amax(1, True),
+            )
             positive, negative = positive & (mat > nearest), negative & (mat < farthest)
         a = (positive.any(1) & negative.any(1)).nonzero().squeeze(1)
-        draw = lambda mask: torch.multinomial(mask[a].float(), 1).squeeze(1) if len(a) else a
+
+        def draw(mask):
+            return torch.multinomial(mask[a].float(), 1).squeeze(1) if len(a) else a
+
         return a, draw(positive), draw(negative)
 
 # %% ../../nbs/30_losses.ipynb #4bf0f046
 class LossSpec(NamedTuple):
-    "A published loss: class, settings, miner, learning rate of its own parameters over the network's, and what makes it structural."
+    """A published loss: class, settings, miner, learning rate of its own parameters over the
+    network's, and what makes it structural."""
 
     title: str
     loss: Callable
     settings: dict
-    structural: Callable | str                     # the distance on maps, or the reason why there is none
+    structural: Callable | str  # the distance on maps, or the reason why there is none
     miner: Callable[..., nn.Module] | None = None  # given the distance on maps, or None
     lr_multiplier: float = 1.0
-    plain: Callable[[], dict] = dict               # settings of the loss on vectors alone
+    plain: Callable[[], dict] = dict  # settings of the loss on vectors alone
 
 
-def _distance_weighted(distance=None): return miners.DistanceWeightedMiner(cutoff=0.5, nonzero_loss_cutoff=2.0)    # 2: as the official miner, no upper cutoff
-def _unnormalized_l2(kind): return lambda: dict(distance=kind(normalize_embeddings=False), embedding_regularizer=regularizers.LpRegularizer(), embedding_reg_weight=0.005)
+def _distance_weighted(distance=None):
+    return miners.DistanceWeightedMiner(
+        cutoff=0.5, nonzero_loss_cutoff=2.0
+    )  # 2: as the official miner, no upper cutoff
+
+
+def _unnormalized_l2(kind):
+    return lambda: dict(
+        distance=kind(normalize_embeddings=False),
+        embedding_regularizer=regularizers.LpRegularizer(),
+        embedding_reg_weight=0.005,
+    )
+
+
 def _angular(alpha: float = 45, weight: float = 2, **plain):
     "The N-pair loss plus `weight` times the angular loss, as published (Wang et al. 2017)."
-    return losses.MultipleLosses([losses.NPairsLoss(**plain), losses.AngularLoss(alpha)], weights=[1, weight])
+    return losses.MultipleLosses(
+        [losses.NPairsLoss(**plain), losses.AngularLoss(alpha)], weights=[1, weight]
+    )
 
 
 _MEAN = dict(reducer=reducers.AvgNonZeroReducer())
 _TRIPLET = dict(margin=0.2)
 
 # %% ../../nbs/30_losses.ipynb #ec17a494
-def _soft_triple(num_classes: int, embedding_size: int, centers_per_class: int = 2, weight: float = 0.2, **settings):
-    "SoftTriple with its regulariser, which lets the centres of a class melt together (Qian et al. 2019)."
+def _soft_triple(
+    num_classes: int,
+    embedding_size: int,
+    centers_per_class: int = 2,
+    weight: float = 0.2,
+    **settings,
+):
+    """SoftTriple with its regulariser, which lets the centres of a class melt together (Qian et al.
+    2019)."""
     sparse = regularizers.SparseCentersRegularizer(num_classes, centers_per_class)
-    return losses.SoftTripleLoss(num_classes, embedding_size, centers_per_class, weight_regularizer=sparse, weight_reg_weight=weight, **settings)
+    return losses.SoftTripleLoss(
+        num_classes,
+        embedding_size,
+        centers_per_class,
+        weight_regularizer=sparse,
+        weight_reg_weight=weight,
+        **settings,
+    )
 
 
 _S, _D = StructuralSimilarity, StructuralEuclideanDistance
 LOSSES = {
-    "angular": LossSpec("Angular", _angular, {}, "it computes angles between vectors and never asks its distance", None, 1, _unnormalized_l2(distances.DotProductSimilarity)),
-    "arcface": LossSpec("ArcFace", losses.ArcFaceLoss, dict(margin=math.degrees(0.5), scale=16), _S, None, 50),
-    "contrastive": LossSpec("Contrastive", losses.ContrastiveLoss, dict(pos_margin=0, neg_margin=1), _D, _distance_weighted),
-    "npair": LossSpec("N-Pair", losses.NPairsLoss, {}, _S, None, 1, _unnormalized_l2(distances.DotProductSimilarity)),
-    "lifted": LossSpec("Generalized Lifted", losses.GeneralizedLiftedStructureLoss, dict(neg_margin=1, pos_margin=0), _D, None, 1, _unnormalized_l2(distances.LpDistance)),
-    "proxy_nca": LossSpec("ProxyNCA", losses.ProxyNCALoss, dict(softmax_scale=9), partial(_D, power=2), None, 50),
+    "angular": LossSpec(
+        "Angular",
+        _angular,
+        {},
+        "it computes angles between vectors and never asks its distance",
+        None,
+        1,
+        _unnormalized_l2(distances.DotProductSimilarity),
+    ),
+    "arcface": LossSpec(
+        "ArcFace", losses.ArcFaceLoss, dict(margin=math.degrees(0.5), scale=16), _S, None, 50
+    ),
+    "contrastive": LossSpec(
+        "Contrastive",
+        losses.ContrastiveLoss,
+        dict(pos_margin=0, neg_margin=1),
+        _D,
+        _distance_weighted,
+    ),
+    "npair": LossSpec(
+        "N-Pair",
+        losses.NPairsLoss,
+        {},
+        _S,
+        None,
+        1,
+        _unnormalized_l2(distances.DotProductSimilarity),
+    ),
+    "lifted": LossSpec(
+        "Generalized Lifted",
+        losses.GeneralizedLiftedStructureLoss,
+        dict(neg_margin=1, pos_margin=0),
+        _D,
+        None,
+        1,
+        _unnormalized_l2(distances.LpDistance),
+    ),
+    "proxy_nca": LossSpec(
+        "ProxyNCA", losses.ProxyNCALoss, dict(softmax_scale=9), partial(_D, power=2), None, 50
+    ),
     "histogram": LossSpec("Histogram", losses.HistogramLoss, dict(n_bins=65), _S),
-    "quadruplet": LossSpec("Quadruplet", QuadrupletLoss, dict(margin=0.2, margin_2=0.2), _D, _distance_weighted),
-    "snr": LossSpec("SNR", losses.TripletMarginLoss, dict(margin=0.2), "its distance is a ratio of variances of two vectors, and no other will do", _distance_weighted, 1,
-                  lambda: dict(distance=distances.SNRDistance(), embedding_regularizer=regularizers.ZeroMeanRegularizer(), embedding_reg_weight=0.005)),
-    "softmax": LossSpec("Softmax (norm.)", losses.NormalizedSoftmaxLoss, dict(temperature=0.05), _S),
+    "quadruplet": LossSpec(
+        "Quadruplet", QuadrupletLoss, dict(margin=0.2, margin_2=0.2), _D, _distance_weighted
+    ),
+    "snr": LossSpec(
+        "SNR",
+        losses.TripletMarginLoss,
+        dict(margin=0.2),
+        "its distance is a ratio of variances of two vectors, and no other will do",
+        _distance_weighted,
+        1,
+        lambda: dict(
+            distance=distances.SNRDistance(),
+            embedding_regularizer=regularizers.ZeroMeanRegularizer(),
+            embedding_reg_weight=0.005,
+        ),
+    ),
+    "softmax": LossSpec(
+        "Softmax (norm.)", losses.NormalizedSoftmaxLoss, dict(temperature=0.05), _S
+    ),
 }
 
 # %% ../../nbs/30_losses.ipynb #6608fa36
 LOSSES |= {
-    "triplet_random": LossSpec("Triplet, random", losses.TripletMarginLoss, _TRIPLET, _D, lambda distance: OneTripletPerAnchorMiner("random")),
-    "triplet_semihard": LossSpec("Triplet, semi-hard", losses.TripletMarginLoss, _TRIPLET, _D, lambda distance: miners.TripletMarginMiner(0.2, "semihard")),
-    "triplet_softhard": LossSpec("Triplet, soft-hard", losses.TripletMarginLoss, _TRIPLET, _D, lambda distance: OneTripletPerAnchorMiner("softhard")),
-    "triplet_distance": LossSpec("Triplet, distance", losses.TripletMarginLoss, _TRIPLET, _D, _distance_weighted),
-    "margin_06": LossSpec("Margin, beta .6", losses.MarginLoss, dict(margin=0.2, beta=0.6, learn_beta=True) | _MEAN, _D, _distance_weighted, 50),
-    "margin": LossSpec("Margin, beta 1.2", losses.MarginLoss, dict(margin=0.2, beta=1.2, learn_beta=True) | _MEAN, _D, _distance_weighted, 50),
-    "multi_similarity": LossSpec("Multi-Similarity", losses.MultiSimilarityLoss, dict(alpha=2, beta=40, base=0.5) | _MEAN, _S,
-                               lambda distance: miners.MultiSimilarityMiner(0.1, distance=distance or distances.CosineSimilarity())),
-    "proxy_anchor": LossSpec("Proxy-Anchor", losses.ProxyAnchorLoss, dict(margin=0.1, alpha=32), _S, None, 100),
+    "triplet_random": LossSpec(
+        "Triplet, random",
+        losses.TripletMarginLoss,
+        _TRIPLET,
+        _D,
+        lambda distance: OneTripletPerAnchorMiner("random"),
+    ),
+    "triplet_semihard": LossSpec(
+        "Triplet, semi-hard",
+        losses.TripletMarginLoss,
+        _TRIPLET,
+        _D,
+        lambda distance: miners.TripletMarginMiner(0.2, "semihard"),
+    ),
+    "triplet_softhard": LossSpec(
+        "Triplet, soft-hard",
+        losses.TripletMarginLoss,
+        _TRIPLET,
+        _D,
+        lambda distance: OneTripletPerAnchorMiner("softhard"),
+    ),
+    "triplet_distance": LossSpec(
+        "Triplet, distance", losses.TripletMarginLoss, _TRIPLET, _D, _distance_weighted
+    ),
+    "margin_06": LossSpec(
+        "Margin, beta .6",
+        losses.MarginLoss,
+        dict(margin=0.2, beta=0.6, learn_beta=True) | _MEAN,
+        _D,
+        _distance_weighted,
+        50,
+    ),
+    "margin": LossSpec(
+        "Margin, beta 1.2",
+        losses.MarginLoss,
+        dict(margin=0.2, beta=1.2, learn_beta=True) | _MEAN,
+        _D,
+        _distance_weighted,
+        50,
+    ),
+    "multi_similarity": LossSpec(
+        "Multi-Similarity",
+        losses.MultiSimilarityLoss,
+        dict(alpha=2, beta=40, base=0.5) | _MEAN,
+        _S,
+        lambda distance: miners.MultiSimilarityMiner(
+            0.1, distance=distance or distances.CosineSimilarity()
+        ),
+    ),
+    "proxy_anchor": LossSpec(
+        "Proxy-Anchor", losses.ProxyAnchorLoss, dict(margin=0.1, alpha=32), _S, None, 100
+    ),
     "soft_triple": LossSpec("SoftTriple", _soft_triple, dict(la=8, gamma=0.1, margin=0.01), _S),
     "circle": LossSpec("Circle", losses.CircleLoss, dict(m=0.4, gamma=80), _S),
     "supcon": LossSpec("SupCon", losses.SupConLoss, dict(temperature=0.1), _S),
     "ntxent": LossSpec("NTXent", losses.NTXentLoss, dict(temperature=0.07), _S),
 }
-assert len(LOSSES) == 22 and all(isinstance(r.structural, str) or callable(r.structural) for r in LOSSES.values())
+assert len(LOSSES) == 22 and all(
+    isinstance(r.structural, str) or callable(r.structural) for r in LOSSES.values()
+)
 
 # %% ../../nbs/30_losses.ipynb #a302cac2
 def make_loss(
-    name: str,                            # a key of `LOSSES`
-    *, structural: bool = False,          # True: on matchings of feature maps; False: on the mean of the cells
-    num_classes: int | None = None,       # of the training set; proxies and per-class betas need it
-    embedding_dim: int = 128,             # channels of the maps
-    grid: int = 4,                        # cells a side, for the matching
-    proxies: str = "map",                 # "map": a proxy has grid x grid cells; "vector": one cell that meets all others
-    distance: dict | None = None,         # more options of the structural distance, e.g. dict(eps=.02, swap_marginals=True)
-    **settings,                           # instead of the published ones
+    name: str,  # a key of `LOSSES`
+    *,
+    structural: bool = False,  # True: on matchings of feature maps; False: on the mean of the cells
+    num_classes: int | None = None,  # of the training set; proxies and per-class betas need it
+    embedding_dim: int = 128,  # channels of the maps
+    grid: int = 4,  # cells a side, for the matching
+    # "map": a proxy has grid x grid cells; "vector": one cell that meets all others
+    proxies: str = "map",
+    distance: (
+        dict | None
+    ) = None,  # more options of the structural distance, e.g. dict(eps=.02, swap_marginals=True)
+    **settings,  # instead of the published ones
 ) -> MapLoss:
-    "A published loss with its miner. `ValueError` for one that cannot be structural, with the reason."
-    if name not in LOSSES: raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {name!r}")
+    """A published loss with its miner. `ValueError` for one that cannot be structural, with the
+    reason."""
+    if name not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {name!r}")
     recipe, on_maps = LOSSES[name], None
-    if structural and isinstance(recipe.structural, str): raise ValueError(f"{name} cannot be structural: {recipe.structural}")
-    if proxies not in ("map", "vector"): raise ValueError(f"proxies: expected 'map' or 'vector', got {proxies!r}")
-    if distance and not structural: raise ValueError(f"distance: {distance} are options of a structural loss; say structural=True")
-    if structural: on_maps = recipe.structural(grid=grid, **(distance or {}))
+    if structural and isinstance(recipe.structural, str):
+        raise ValueError(f"{name} cannot be structural: {recipe.structural}")
+    if proxies not in ("map", "vector"):
+        raise ValueError(f"proxies: expected 'map' or 'vector', got {proxies!r}")
+    if distance and not structural:
+        raise ValueError(
+            f"distance: {distance} are options of a structural loss; say structural=True"
+        )
+    if structural:
+        on_maps = recipe.structural(grid=grid, **(distance or {}))
     needed = inspect.signature(recipe.loss).parameters
     if "num_classes" in needed:
-        if not num_classes: raise ValueError(f"num_classes: {name} needs the number of training classes, got {num_classes!r}")
+        if not num_classes:
+            raise ValueError(
+                f"num_classes: {name} needs the number of training classes, got {num_classes!r}"
+            )
         settings["num_classes"] = num_classes
-    if "embedding_size" in needed: settings["embedding_size"] = embedding_dim * (grid**2 if structural and proxies == "map" else 1)
+    if "embedding_size" in needed:
+        settings["embedding_size"] = embedding_dim * (
+            grid**2 if structural and proxies == "map" else 1
+        )
     kind = dict(distance=on_maps) if structural else recipe.plain()
-    return MapLoss(recipe.loss(**(recipe.settings | kind | settings)), recipe.miner and recipe.miner(on_maps), lr_multiplier=recipe.lr_multiplier)
+    return MapLoss(
+        recipe.loss(**(recipe.settings | kind | settings)),
+        recipe.miner and recipe.miner(on_maps),
+        lr_multiplier=recipe.lr_multiplier,
+    )

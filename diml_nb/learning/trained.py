@@ -17,17 +17,30 @@ from PIL import Image
 from torch import Tensor, nn
 
 # %% ../../nbs/35_trained.ipynb #6870b6f4
-from ..features.store import FeatureStore
 from .._internal.core import check_writable, default_device, sha256
-from ..datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset, shared_classes
-from .embedding import EmbeddingInputs, Queries, features_or_store, evaluate_retrieval, count_positives, rank_and_world_size
-from ..records.record import Record, save_record
+from diml_nb.datasets.dataset import (
+    DATASETS,
+    ImageDataset,
+    check_images,
+    get_dataset,
+    shared_classes,
+)
 from ..datasets.files import canonical_split
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
 from ..features.grid import Features
+from ..features.store import FeatureStore
+from diml_nb.learning.embedding import (
+    EmbeddingInputs,
+    Queries,
+    count_positives,
+    evaluate_retrieval,
+    features_or_store,
+    rank_and_world_size,
+)
+from .trainer import RUN_FILES, TrainConfig, kept_test, load_trained, read_run
+from ..records.record import Record, save_record
 from ..retrieval.metrics import METRIC_NAMES, metric_cis
 from ..retrieval.search import estimate_memory
-from .trainer import RUN_FILES, TrainConfig, kept_test, load_trained, read_run
 
 # %% ../../nbs/35_trained.ipynb #2e0bb5c1
 class _HeadOnBackbone(nn.Module):
@@ -55,7 +68,11 @@ class TrainedBackbone(Backbone):
             trained.backbone,
             Path(folder).expanduser().resolve().name,
         )
-        name = f"{config.backbone}, trained on {Path(config.dataset).name} by {config.loss}{' + DIML' if config.structural else ''}, step {trained.best['step']} of run {run}"
+        name = (
+            f"{config.backbone}, trained on {Path(config.dataset).name} by"
+            f" {config.loss}{' + DIML' if config.structural else ''}, step {trained.best['step']}"
+            f" of run {run}"
+        )
         super().__init__(
             _HeadOnBackbone(backbone, trained.network.head),
             name=name,
@@ -111,7 +128,8 @@ def _marked(images: ImageDataset, column: str) -> ImageDataset:
 
 # %% ../../nbs/35_trained.ipynb #2a86e60e
 def protocol(images: ImageDataset, split: str | None = None) -> Protocol:
-    """The images of a split, each among all others, or QUERY:GALLERY for those of one split among those of another.
+    """The images of a split, each among all others, or QUERY:GALLERY for those of one split among
+    those of another.
 
     Columns is_query and is_gallery divide a split. Default: the only split, test, or query:gallery.
     `ValueError` names the splits that are there.
@@ -133,14 +151,16 @@ def protocol(images: ImageDataset, split: str | None = None) -> Protocol:
     ]
     if len(names) > 2 or not set(names) <= set(splits):
         raise ValueError(
-            f"split: {images.name} has {', '.join(splits)}; expected one of them, or two as QUERY:GALLERY, got {split!r} (--split)"
+            f"split: {images.name} has {', '.join(splits)}; expected one of them, or two as"
+            f" QUERY:GALLERY, got {split!r} (--split)"
         )
     queries, gallery = images.subset(names[0]), images.subset(names[-1])
     marks = {"is_query", "is_gallery"} & set(images.metadata)
     if len(names) == 1 and marks:
         if len(marks) == 1:
             raise ValueError(
-                f"{images.name}: expected both columns is_query and is_gallery, got {marks.pop()} alone"
+                f"{images.name}: expected both columns is_query and is_gallery, got {marks.pop()}"
+                " alone"
             )
         queries, gallery = _marked(queries, "is_query"), _marked(gallery, "is_gallery")
     place = {path: n for n, path in enumerate(gallery.paths)}
@@ -160,9 +180,9 @@ def evaluation_faults(asked: Protocol) -> list[str]:
     if classes >= 2:
         return []
     return [
-        f"{asked.name}: {len(found)} of {len(label_q)} queries have another image of their class among "
-        f"{len(asked.gallery)} images, in {classes} classes; expected two classes at least. Take another "
-        "split or data set (--split, --dataset)"
+        f"{asked.name}: {len(found)} of {len(label_q)} queries have another image of their class"
+        f" among {len(asked.gallery)} images, in {classes} classes; expected two classes at least."
+        " Take another split or data set (--split, --dataset)"
     ]
 
 # %% ../../nbs/35_trained.ipynb #fecc9656
@@ -188,7 +208,8 @@ def _finished(folder: Path) -> TrainConfig:
     header, _ = read_run(folder / RUN_FILES[0], tensors=False)
     if header["step"] < header["total"]:
         raise ValueError(
-            f"{folder}: stopped at step {header['step']} of {header['total']}; run the same `diml train` again to finish it"
+            f"{folder}: stopped at step {header['step']} of {header['total']}; run the same `diml"
+            " train` again to finish it"
         )
     return TrainConfig(**header["identity"]["config"])
 
@@ -214,12 +235,15 @@ def _test_record(
 def _keep(record: Record, found: dict, label_q: Tensor) -> None:
     "A row for each method; a query without a positive has no value."
     options = {name: record.config[name] for name in ("resamples", "seed")}
-    value = lambda x: None if math.isnan(x) else round(x, 6)
+
+    def value(x):
+        return None if math.isnan(x) else round(x, 6)
+
     for method, metrics in found.items():
-        intervals = metric_cis(
-            metrics.per_query, found["cosine"].per_query, label_q, **options
-        )
-        per_query = {name: [value(x) for x in metrics.per_query[name].tolist()] for name in METRIC_NAMES}
+        intervals = metric_cis(metrics.per_query, found["cosine"].per_query, label_q, **options)
+        per_query = {
+            name: [value(x) for x in metrics.per_query[name].tolist()] for name in METRIC_NAMES
+        }
         record.row(
             dict(method=method), lambda: intervals | dict(per_query=per_query), kind="chosen"
         )
@@ -233,16 +257,19 @@ def _judge(folder: Path, asked: Protocol, identity: str, top_k: int, memory: int
         top_k=top_k, marginals=config.marginals, eps=config.eps, memory=memory and memory // 2
     )
     with ExitStack() as stack:
-        features = lambda images, name: stack.enter_context(
-            features_or_store(
-                network,
-                EmbeddingInputs(images, backbone, config.cached),
-                grid=config.grid,
-                folder=folder / name,
-                identity=identity,
-                memory=memory,
+
+        def features(images, name):
+            return stack.enter_context(
+                features_or_store(
+                    network,
+                    EmbeddingInputs(images, backbone, config.cached),
+                    grid=config.grid,
+                    folder=folder / name,
+                    identity=identity,
+                    memory=memory,
+                )
             )
-        )
+
         g = features(asked.gallery, "bank")
         q = None if asked.among_themselves else features(asked.queries, "bank-queries")
         queries = Queries(q, asked.queries.label_n, asked.own_q)

@@ -13,25 +13,52 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, fields
-from itertools import zip_longest
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
-from .._internal.core import atomic_write, check_writable, default_device, first_few, progress_bar, seed_everything
-from ..records.record import Record, load_record
+
+from diml_nb._internal.core import (
+    atomic_write,
+    check_writable,
+    default_device,
+    first_few,
+    progress_bar,
+    seed_everything,
+)
 from ..datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset
-from ..features.backbones import Computation, computation, same_computation
-from .embedding import EmbeddingInputs, EmbeddingNet, derive_seed, sample_balanced_batch, check_splits, extract_features, evaluate_retrieval, split_classes, concatenate_features, is_launched, isolated_environment
-from ..features.backbones import Backbone, weights_hash
+from diml_nb.features.backbones import (
+    Backbone,
+    Computation,
+    computation,
+    same_computation,
+    weights_hash,
+)
 from ..features.grid import get_backbone
+from diml_nb.learning.embedding import (
+    EmbeddingInputs,
+    EmbeddingNet,
+    check_splits,
+    concatenate_features,
+    derive_seed,
+    evaluate_retrieval,
+    extract_features,
+    is_launched,
+    isolated_environment,
+    sample_balanced_batch,
+    split_classes,
+)
 from .losses import LOSSES, MapLoss, make_loss
 from ..ot.marginals import MARGINAL_RULES
+from ..records.record import Record, load_record
 from ..retrieval.metrics import METRIC_NAMES
 
 # %% ../../nbs/32_training.ipynb #b3266529
-def _config_field(default, text: str, choices=(), least=None): return field(default=default, metadata=dict(help=text, choices=tuple(choices), least=least))
+def _config_field(default, text: str, choices=(), least=None):
+    return field(default=default, metadata=dict(help=text, choices=tuple(choices), least=least))
 
 
 class _Checked:
@@ -39,53 +66,117 @@ class _Checked:
 
     def __post_init__(self):
         for f in fields(self):
-            value, choices, least = getattr(self, f.name), f.metadata["choices"], f.metadata["least"]
-            if callable(getattr(value, "item", None)): object.__setattr__(self, f.name, value := value.item())      # a number of NumPy or torch
-            if isinstance(value, int) and not isinstance(value, bool) and f.type in (float, float | None): object.__setattr__(self, f.name, value := float(value))
-            if not isinstance(value, f.type) or isinstance(value, bool) != (f.type is bool): raise ValueError(f"{f.name}: expected {getattr(f.type, '__name__', f.type)}, got {value!r}")
-            if isinstance(value, float) and not math.isfinite(value): raise ValueError(f"{f.name}: expected a finite number, got {value}")
-            if choices and value not in choices: raise ValueError(f"{f.name}: expected one of {', '.join(choices)}, got {value!r}")
-            if least is not None and value is not None and not value >= least: raise ValueError(f"{f.name}: expected at least {least}, got {value!r}")
-        if self.validation >= 1: raise ValueError(f"validation: expected a share of the classes below 1, got {self.validation}")
+            value, choices, least = (
+                getattr(self, f.name),
+                f.metadata["choices"],
+                f.metadata["least"],
+            )
+            if callable(getattr(value, "item", None)):
+                object.__setattr__(
+                    self, f.name, value := value.item()
+                )  # a number of NumPy or torch
+            if (
+                isinstance(value, int)
+                and not isinstance(value, bool)
+                and f.type in (float, float | None)
+            ):
+                object.__setattr__(self, f.name, value := float(value))
+            if not isinstance(value, f.type) or isinstance(value, bool) != (f.type is bool):
+                raise ValueError(
+                    f"{f.name}: expected {getattr(f.type, '__name__', f.type)}, got {value!r}"
+                )
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{f.name}: expected a finite number, got {value}")
+            if choices and value not in choices:
+                raise ValueError(f"{f.name}: expected one of {', '.join(choices)}, got {value!r}")
+            if least is not None and value is not None and not value >= least:
+                raise ValueError(f"{f.name}: expected at least {least}, got {value!r}")
+        if self.validation >= 1:
+            raise ValueError(
+                f"validation: expected a share of the classes below 1, got {self.validation}"
+            )
         if self.batch_size % self.per_class or self.batch_size < 2 * self.per_class:
-            raise ValueError(f"batch_size: expected a multiple of per_class = {self.per_class}, two classes at least, got {self.batch_size}")
-        if self.swap_marginals and not self.structural: raise ValueError("swap_marginals: means something only with structural=True")
+            raise ValueError(
+                f"batch_size: expected a multiple of per_class = {self.per_class}, two classes at"
+                f" least, got {self.batch_size}"
+            )
+        if self.swap_marginals and not self.structural:
+            raise ValueError("swap_marginals: means something only with structural=True")
 
 # %% ../../nbs/32_training.ipynb #b1f4a8ff
 @dataclass(frozen=True)
 class TrainConfig(_Checked):
-    "All that determines a run besides images and code. The defaults are those of Margin + DIML on CUB (arXiv 2108.05889), but for `validation`."
-    dataset: str = _config_field("emoji", "name of a data set, see `diml data list`, or the path of your own images")
-    backbone: str = _config_field("torchvision/resnet50", "efficientnet_lite0, timm/NAME or torchvision/NAME")
-    pretrained: bool = _config_field(True, "begin with its published weights; else with random ones"); image_size: int | None = _config_field(None, "pixels a side; default: the backbone's own", least=32)
-    cached: bool = _config_field(False, "freeze the backbone, compute its maps once, train the head only")
+    """All that determines a run besides images and code. The defaults are those of Margin + DIML on
+    CUB (arXiv 2108.05889), but for `validation`."""
+
+    dataset: str = _config_field(
+        "emoji", "name of a data set, see `diml data list`, or the path of your own images"
+    )
+    backbone: str = _config_field(
+        "torchvision/resnet50", "efficientnet_lite0, timm/NAME or torchvision/NAME"
+    )
+    pretrained: bool = _config_field(
+        True, "begin with its published weights; else with random ones"
+    )
+    image_size: int | None = _config_field(
+        None, "pixels a side; default: the backbone's own", least=32
+    )
+    cached: bool = _config_field(
+        False, "freeze the backbone, compute its maps once, train the head only"
+    )
     loss: str = _config_field("margin", "a published loss: " + ", ".join(LOSSES), LOSSES)
     structural: bool = _config_field(True, "train with DIML; else on the mean of the cells")
     embedding_dim: int = _config_field(128, "channels of the head", least=1)
     grid: int = _config_field(4, "cells a side", least=1)
-    marginals: str = _config_field("cross_correlation", "rule for the masses: " + ", ".join(MARGINAL_RULES), MARGINAL_RULES)
+    marginals: str = _config_field(
+        "cross_correlation", "rule for the masses: " + ", ".join(MARGINAL_RULES), MARGINAL_RULES
+    )
     eps: float = _config_field(0.05, "entropy of the plans, in units of the cost", least=1e-6)
-    swap_marginals: bool = _config_field(False, "as the official training code: masses on the wrong side")
-    proxies: str = _config_field("map", "proxies of a structural loss: map or vector", ("map", "vector"))
+    swap_marginals: bool = _config_field(
+        False, "as the official training code: masses on the wrong side"
+    )
+    proxies: str = _config_field(
+        "map", "proxies of a structural loss: map or vector", ("map", "vector")
+    )
     epochs: int = _config_field(150, "passes over the training images", least=1)
-    batch_size: int = _config_field(112, "images a step, over all processes", least=2); per_class: int = _config_field(2, "images of each class in a batch", least=1)
+    batch_size: int = _config_field(112, "images a step, over all processes", least=2)
+    per_class: int = _config_field(2, "images of each class in a batch", least=1)
     lr: float = _config_field(1e-5, "learning rate of the network (Adam, constant)", least=0)
-    loss_lr: float | None = _config_field(None, "learning rate of betas and proxies; default: the published multiple of lr", least=0)
+    loss_lr: float | None = _config_field(
+        None, "learning rate of betas and proxies; default: the published multiple of lr", least=0
+    )
     weight_decay: float = _config_field(4e-4, "of the network", least=0)
-    validation: float = _config_field(0.2, "share of the training classes held out to choose the best epoch; 0: none, the last epoch counts", least=0)
+    validation: float = _config_field(
+        0.2,
+        "share of the training classes held out to choose the best epoch; 0: none, the last epoch"
+        " counts",
+        least=0,
+    )
     evaluate_every: int = _config_field(1, "epochs between validations and checkpoints", least=1)
     precision: str = _config_field("no", "mixed precision: no or bf16", ("no", "bf16"))
     seed: int = _config_field(0, "of everything that is drawn", least=0)
 
 # %% ../../nbs/32_training.ipynb #e878c801
-CACHED_MAPS_CONFIG = dict(backbone="efficientnet_lite0", cached=True, loss="multi_similarity", lr=3e-4, batch_size=64, epochs=18, evaluate_every=2)
+CACHED_MAPS_CONFIG = dict(
+    backbone="efficientnet_lite0",
+    cached=True,
+    loss="multi_similarity",
+    lr=3e-4,
+    batch_size=64,
+    epochs=18,
+    evaluate_every=2,
+)
 
 
-def build_backbone(config: TrainConfig, *, pretrained: bool | None = None) -> Backbone:     # default: as in `config`
+def build_backbone(
+    config: TrainConfig, *, pretrained: bool | None = None
+) -> Backbone:  # default: as in `config`
     "The backbone before the first step; random weights are drawn by the run's seed."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        backbone = get_backbone(config.backbone, pretrained=config.pretrained if pretrained is None else pretrained)
+        backbone = get_backbone(
+            config.backbone, pretrained=config.pretrained if pretrained is None else pretrained
+        )
     backbone.image_size = config.image_size or backbone.image_size
     return backbone
 
@@ -98,112 +189,236 @@ def _described(made: Computation) -> list[list[float]]:
 @dataclass
 class _TrainState:
     "A run between two steps; `parts` gives all tensors that have to survive."
-    config: TrainConfig; folder: Path; identity: dict; accelerator: object
-    network: nn.Module; metric: MapLoss; optimizer: torch.optim.Optimizer
-    images: ImageDataset; learn: Tensor; held: Tensor; inputs: EmbeddingInputs        # the training split; positions to learn from, to validate on
-    step: int = 0; best: dict | None = None
+
+    config: TrainConfig
+    folder: Path
+    identity: dict
+    accelerator: object
+    network: nn.Module
+    metric: MapLoss
+    optimizer: torch.optim.Optimizer
+    images: ImageDataset
+    learn: Tensor
+    held: Tensor
+    inputs: EmbeddingInputs  # the training split; positions to learn from, to validate on
+    step: int = 0
+    best: dict | None = None
 
     @property
-    def steps_per_epoch(self) -> int: return max(1, len(self.learn) // self.config.batch_size)
+    def steps_per_epoch(self) -> int:
+        return max(1, len(self.learn) // self.config.batch_size)
+
     @property
-    def total(self) -> int: return self.config.epochs * self.steps_per_epoch
+    def total(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
+
     @property
-    def module(self) -> EmbeddingNet: return self.accelerator.unwrap_model(self.network)
+    def module(self) -> EmbeddingNet:
+        return self.accelerator.unwrap_model(self.network)
+
     @property
-    def rank(self) -> tuple[int, int]: return self.accelerator.process_index, self.accelerator.num_processes
+    def rank(self) -> tuple[int, int]:
+        return self.accelerator.process_index, self.accelerator.num_processes
 
     def parts(self) -> dict[str, Tensor]:
-        moments = {f"optimizer.{i}.{k}": v for i, group in self.optimizer.state_dict()["state"].items() for k, v in group.items()}
-        tensors = {f"network.{k}": v for k, v in self.module.state_dict().items()} | {f"loss.{k}": v for k, v in self.metric.state_dict().items()} | moments
+        moments = {
+            f"optimizer.{i}.{k}": v
+            for i, group in self.optimizer.state_dict()["state"].items()
+            for k, v in group.items()
+        }
+        tensors = (
+            {f"network.{k}": v for k, v in self.module.state_dict().items()}
+            | {f"loss.{k}": v for k, v in self.metric.state_dict().items()}
+            | moments
+        )
         return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
 
 # %% ../../nbs/32_training.ipynb #d6386fcf
 def _accelerator(config: TrainConfig):
-    "What carries device, precision and processes, by `config` alone and not by what is left in the environment."
+    """What carries device, precision and processes, by `config` alone and not by what is left in
+    the environment."""
     with isolated_environment():
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
-        AcceleratorState._reset_state(reset_partial_state=False)           # another precision than in an earlier run of this process
-        unused = DistributedDataParallelKwargs(find_unused_parameters=not config.cached)      # the backbone's classifier
-        return Accelerator(cpu=default_device().type == "cpu", mixed_precision=config.precision, kwargs_handlers=[unused])
+
+        AcceleratorState._reset_state(
+            reset_partial_state=False
+        )  # another precision than in an earlier run of this process
+        unused = DistributedDataParallelKwargs(
+            find_unused_parameters=not config.cached
+        )  # the backbone's classifier
+        return Accelerator(
+            cpu=default_device().type == "cpu",
+            mixed_precision=config.precision,
+            kwargs_handlers=[unused],
+        )
 
 
-def _setup(config: TrainConfig, images: ImageDataset, folder: Path, inputs: EmbeddingInputs | None = None, **again) -> _TrainState:
-    "Data, network, loss and optimizer as they are before the first step; `again` is for `_check_run`. What can be refused is refused before the maps are made."
+def _setup(
+    config: TrainConfig,
+    images: ImageDataset,
+    folder: Path,
+    inputs: EmbeddingInputs | None = None,
+    **again,
+) -> _TrainState:
+    """Data, network, loss and optimizer as they are before the first step; `again` is for
+    `_check_run`. What can be refused is refused before the maps are made."""
     accelerator = _accelerator(config)
     learn, held = split_classes(images.label_n, config.validation, config.seed)
     backbone = build_backbone(config)
     read = backbone if inputs is None else inputs.backbone
-    identity = dict(config=asdict(config), data=images.hash, weights=weights_hash(read), computation=_described(computation(read)))
+    identity = dict(
+        config=asdict(config),
+        data=images.hash,
+        weights=weights_hash(read),
+        computation=_described(computation(read)),
+    )
     _check_run(folder, identity, **again)
     seed_everything(config.seed)
     side, place = backbone.image_size, next(backbone.parameters()).device
     channels = backbone(torch.zeros(1, 3, side, side, device=place)).shape[1]
     network = EmbeddingNet(None if config.cached else backbone, channels, config.embedding_dim)
-    distance = dict(marginals=config.marginals, eps=config.eps, swap_marginals=config.swap_marginals) if config.structural else None
-    metric = make_loss(config.loss, structural=config.structural, num_classes=len(images.label_n[learn].unique()), embedding_dim=config.embedding_dim,
-                       grid=config.grid, proxies=config.proxies, distance=distance).to(accelerator.device)
+    distance = (
+        dict(marginals=config.marginals, eps=config.eps, swap_marginals=config.swap_marginals)
+        if config.structural
+        else None
+    )
+    metric = make_loss(
+        config.loss,
+        structural=config.structural,
+        num_classes=len(images.label_n[learn].unique()),
+        embedding_dim=config.embedding_dim,
+        grid=config.grid,
+        proxies=config.proxies,
+        distance=distance,
+    ).to(accelerator.device)
     optimizer = torch.optim.Adam(_param_groups(config, network, metric))
-    if inputs is not None and len(inputs) != len(images): raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
-    with accelerator.main_process_first(): inputs = inputs if inputs is not None else EmbeddingInputs(images, backbone, config.cached, pooled=not config.structural)      # a linear head of the mean is the mean of the head
+    if inputs is not None and len(inputs) != len(images):
+        raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
+    with accelerator.main_process_first():
+        inputs = (
+            inputs
+            if inputs is not None
+            else EmbeddingInputs(images, backbone, config.cached, pooled=not config.structural)
+        )  # a linear head of the mean is the mean of the head
     network, optimizer = accelerator.prepare(network, optimizer)
-    return _TrainState(config, folder, identity, accelerator, network, metric, optimizer, images, learn, held, inputs)
+    return _TrainState(
+        config,
+        folder,
+        identity,
+        accelerator,
+        network,
+        metric,
+        optimizer,
+        images,
+        learn,
+        held,
+        inputs,
+    )
 
 # %% ../../nbs/32_training.ipynb #37e50038
 def _param_groups(config: TrainConfig, network: nn.Module, metric: MapLoss) -> list[dict]:
-    "The network, and apart from it betas and proxies, with a learning rate of their own and no decay."
+    """The network, and apart from it betas and proxies, with a learning rate of their own and no
+    decay."""
     loss_lr = config.lr * metric.lr_multiplier if config.loss_lr is None else config.loss_lr
-    groups = [dict(params=list(network.parameters()), lr=config.lr, weight_decay=config.weight_decay)]
+    groups = [
+        dict(params=list(network.parameters()), lr=config.lr, weight_decay=config.weight_decay)
+    ]
     return groups + ([dict(params=own, lr=loss_lr)] if (own := list(metric.parameters())) else [])
 
 # %% ../../nbs/32_training.ipynb #f4b70cdc
 def _write_checkpoint(path: Path, tensors: dict[str, Tensor], **header) -> None:
-    "A safetensors file with `header` as JSON; the file before it stays until this one is whole. `OSError` if there is no room."
+    """A safetensors file with `header` as JSON; the file before it stays until this one is whole.
+    `OSError` if there is no room."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
+
     texts = {name: json.dumps(value) for name, value in header.items()}
     try:
-        with atomic_write(path) as partial: save_file(tensors, partial, metadata=texts)
+        with atomic_write(path) as partial:
+            save_file(tensors, partial, metadata=texts)
     except (SafetensorError, OSError) as error:
-        raise OSError(f"{path} could not be written ({error}); what was there before is untouched. Make room, and the same command goes on") from error
+        raise OSError(
+            f"{path} could not be written ({error}); what was there before is untouched. Make room,"
+            " and the same command goes on"
+        ) from error
 
 
 def _save_checkpoint(state: _TrainState) -> None:
     "Write checkpoint.safetensors."
-    if not state.accelerator.is_main_process: return
+    if not state.accelerator.is_main_process:
+        return
     header = dict(identity=state.identity, step=state.step, total=state.total, best=state.best)
     _write_checkpoint(state.folder / "checkpoint.safetensors", state.parts(), **header)
 
 # %% ../../nbs/32_training.ipynb #328736ef
-def read_run(path: Path, identity: dict | None = None, *, tensors: bool = True) -> tuple[dict, dict[str, Tensor]]:
-    "Header and `tensors` of a file that `train` wrote; `ValueError` if it is damaged, or of a run with another `identity` (what is given of it)."
+def read_run(
+    path: Path, identity: dict | None = None, *, tensors: bool = True
+) -> tuple[dict, dict[str, Tensor]]:
+    """Header and `tensors` of a file that `train` wrote; `ValueError` if it is damaged, or of a run
+    with another `identity` (what is given of it)."""
     from safetensors import SafetensorError, safe_open
+
     try:
-        with safe_open(path, "pt") as file: header, read = file.metadata(), {k: file.get_tensor(k) for k in file.keys()} if tensors else {}
+        with safe_open(path, "pt") as file:
+            header, read = (
+                file.metadata(),
+                {k: file.get_tensor(k) for k in file.keys()} if tensors else {},
+            )
         header = {k: json.loads(v) for k, v in header.items()}
         found = header["identity"]
-    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a checkpoint of diml_nb, or it is damaged ({error}); delete it to start again") from error
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        json.JSONDecodeError,
+    ) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of diml_nb, or it is damaged ({error}); delete it to start"
+            " again"
+        ) from error
     if identity is not None and (differ := _differ(found, identity)):
-        more = "; to go on to more epochs, add --resume" if list(differ) == ["epochs"] and found["config"]["epochs"] < identity["config"]["epochs"] else ""
+        more = (
+            "; to go on to more epochs, add --resume"
+            if list(differ) == ["epochs"]
+            and found["config"]["epochs"] < identity["config"]["epochs"]
+            else ""
+        )
         words = ", ".join(f"{k}: {old!r} there, {new!r} now" for k, (old, new) in differ.items())
-        raise ValueError(f"{path} belongs to another run ({words}){more}; choose another folder (--out), or train afresh (--fresh)")
+        raise ValueError(
+            f"{path} belongs to another run ({words}){more}; choose another folder (--out), or"
+            " train afresh (--fresh)"
+        )
     return header, read
 
 
 def _differ(found: dict, identity: dict) -> dict[str, tuple]:
-    "What differs between the identity of a file and (what is given of) this one: name -> there, now."
+    """What differs between the identity of a file and (what is given of) this one: name -> there,
+    now."""
     wanted = json.loads(json.dumps(identity))
-    flat = lambda x: x["config"] | {k: x[k][:12] for k in ("data", "weights") if k in wanted and x[k]}
+
+    def flat(x):
+        return x["config"] | {k: x[k][:12] for k in ("data", "weights") if k in wanted and x[k]}
+
     old, new = flat(found), flat(wanted)
     differ = {k: (old.get(k), new.get(k)) for k in old | new if old.get(k) != new.get(k)}
-    sketches = [x["computation"] for x in (found, wanted) if x.get("computation")]     # older runs have none
+    sketches = [
+        x["computation"] for x in (found, wanted) if x.get("computation")
+    ]  # older runs have none
     if len(sketches) == 2 and not same_computation(*sketches, tolerance=0.01):
         differ["the network computes"] = tuple(sketch[-1][:2] for sketch in sketches)
     return differ
 
 # %% ../../nbs/32_training.ipynb #20c54ed3
-RUN_FILES = ("checkpoint.safetensors", "model.safetensors", "test.json", "log.jsonl", "failure.json")
+RUN_FILES = (
+    "checkpoint.safetensors",
+    "model.safetensors",
+    "test.json",
+    "log.jsonl",
+    "failure.json",
+)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -211,72 +426,119 @@ def _is_ours(folder: Path) -> bool:
     if not any((folder / name).exists() for name in RUN_FILES):
         return True
     for name in RUN_FILES[:2]:
-        try: return bool(read_run(folder / name)[0])
-        except ValueError: pass
+        try:
+            return bool(read_run(folder / name)[0])
+        except ValueError:
+            pass
     log = folder / "log.jsonl"
-    try: return "step" in json.loads(log.read_text().splitlines()[0])     # killed before its first checkpoint, or that is damaged
-    except (OSError, ValueError, IndexError, TypeError): return False
+    try:
+        return "step" in json.loads(
+            log.read_text().splitlines()[0]
+        )  # killed before its first checkpoint, or that is damaged
+    except (OSError, ValueError, IndexError, TypeError):
+        return False
 
 
 def _check_ours(folder: Path) -> None:
     if not _is_ours(folder):
-        raise ValueError(f"{folder} holds files of other programs under the names of a run ({', '.join(x for x in RUN_FILES if (folder / x).exists())}); choose another folder (--out)")
+        raise ValueError(
+            f"{folder} holds files of other programs under the names of a run"
+            f" ({', '.join(x for x in RUN_FILES if (folder / x).exists())}); choose another folder"
+            " (--out)"
+        )
 
 
 def _clear(folder: Path, fresh: bool) -> None:
-    "Remove what a killed run left unfinished, and with `fresh` all of it; `ValueError` if the files are those of another program."
+    """Remove what a killed run left unfinished, and with `fresh` all of it; `ValueError` if the
+    files are those of another program."""
     _check_ours(folder)
-    gone = RUN_FILES if fresh else RUN_FILES[4:] if (folder / RUN_FILES[0]).exists() else RUN_FILES[3:]
+    gone = (
+        RUN_FILES if fresh else RUN_FILES[4:] if (folder / RUN_FILES[0]).exists() else RUN_FILES[3:]
+    )
     others = [path for path in folder.glob("test-*.json") if fresh and kept_test(path)]
-    for left in (*(x for name in RUN_FILES for x in folder.glob(f".{name}.*.partial")), *(folder / name for name in gone), *others): left.unlink(missing_ok=True)
+    for left in (
+        *(x for name in RUN_FILES for x in folder.glob(f".{name}.*.partial")),
+        *(folder / name for name in gone),
+        *others,
+    ):
+        left.unlink(missing_ok=True)
 
 # %% ../../nbs/32_training.ipynb #25faa8ca
 def kept_test(path: Path) -> Record | None:
     "The test that was kept, unless there is none or it is of an older edition."
-    try: return load_record(path)
-    except (FileNotFoundError, ValueError): return None
+    try:
+        return load_record(path)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _check_run(folder: Path, identity: dict, fresh: bool = False, extend: bool = False) -> None:
-    "`ValueError` unless this run may be begun, gone on with, or (`extend`) made longer in this folder; reads only."
+    """`ValueError` unless this run may be begun, gone on with, or (`extend`) made longer in this
+    folder; reads only."""
     _check_ours(folder)
     path = folder / RUN_FILES[0]
-    if fresh: return
+    if fresh:
+        return
     if not path.exists():
-        if extend: raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
-        if (folder / RUN_FILES[1]).exists(): read_run(folder / RUN_FILES[1], identity, tensors=False)      # killed before the first checkpoint; another's weights are not ours to overwrite
+        if extend:
+            raise ValueError(
+                f"--resume: there is no run in {folder}; name the folder of one (--out)"
+            )
+        if (folder / RUN_FILES[1]).exists():
+            read_run(
+                folder / RUN_FILES[1], identity, tensors=False
+            )  # killed before the first checkpoint; another's weights are not ours to overwrite
         return
     header, _ = read_run(path, tensors=False)
-    if header["step"] and not (folder / RUN_FILES[1]).exists(): raise ValueError(f"{folder}: the checkpoint is there, {RUN_FILES[1]} is not; train afresh (--fresh)")
+    if header["step"] and not (folder / RUN_FILES[1]).exists():
+        raise ValueError(
+            f"{folder}: the checkpoint is there, {RUN_FILES[1]} is not; train afresh (--fresh)"
+        )
     differ = _differ(header["identity"], identity)
-    if extend and list(differ) == ["epochs"]: return _check_longer(header, identity["config"])
+    if extend and list(differ) == ["epochs"]:
+        return _check_longer(header, identity["config"])
     read_run(path, identity, tensors=False)
 
 
 def _check_longer(header: dict, config: dict) -> None:
     "`ValueError` unless a run with this header can become the run of more epochs that `config` is."
     done, every = header["identity"]["config"]["epochs"], config["evaluate_every"]
-    if config["epochs"] < done: raise ValueError(f"epochs: this run has {done}, expected more, got {config['epochs']}")
+    if config["epochs"] < done:
+        raise ValueError(f"epochs: this run has {done}, expected more, got {config['epochs']}")
     last = header["step"] == header["total"] and done % every
     if last and config["validation"] and header["best"]["step"] == header["step"]:
-        raise ValueError(f"epochs: this run chose its last epoch, {done}, which a run of {config['epochs']} does not validate (evaluate_every={every}): it cannot become that run; train afresh (--fresh)")
+        raise ValueError(
+            f"epochs: this run chose its last epoch, {done}, which a run of {config['epochs']} does"
+            f" not validate (evaluate_every={every}): it cannot become that run; train afresh"
+            " (--fresh)"
+        )
 
 # %% ../../nbs/32_training.ipynb #70fe7916
 def _resume(state: _TrainState, fresh: bool = False) -> None:
-    "Put the run back to its checkpoint, if there is one (and drop it first if `fresh`), and make it longer where `_check_run` allowed it."
+    """Put the run back to its checkpoint, if there is one (and drop it first if `fresh`), and make
+    it longer where `_check_run` allowed it."""
     path = state.folder / "checkpoint.safetensors"
-    if state.accelerator.is_main_process: _clear(state.folder, fresh)
+    if state.accelerator.is_main_process:
+        _clear(state.folder, fresh)
     state.accelerator.wait_for_everyone()
-    if not path.exists(): return
+    if not path.exists():
+        return
     header, tensors = read_run(path)
-    part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
+    def part(name):
+        return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
     state.module.load_state_dict(part("network.")), state.metric.load_state_dict(part("loss."))
     moments = {}
-    for key, value in part("optimizer.").items(): moments.setdefault(int(key.split(".")[0]), {})[key.split(".")[1]] = value
-    state.optimizer.load_state_dict(dict(state=moments, param_groups=state.optimizer.state_dict()["param_groups"]))
+    for key, value in part("optimizer.").items():
+        moments.setdefault(int(key.split(".")[0]), {})[key.split(".")[1]] = value
+    state.optimizer.load_state_dict(
+        dict(state=moments, param_groups=state.optimizer.state_dict()["param_groups"])
+    )
     state.step, state.best = header["step"], header["best"]
     if state.accelerator.is_main_process:
-        if _differ(header["identity"], state.identity): _save_checkpoint(state)
+        if _differ(header["identity"], state.identity):
+            _save_checkpoint(state)
         _rename(state)
         _trim(state)
 
@@ -284,158 +546,307 @@ def _resume(state: _TrainState, fresh: bool = False) -> None:
 def _rename(state: _TrainState) -> None:
     "The best weights so far belong to this run, also where it became longer."
     path = state.folder / "model.safetensors"
-    if not path.exists(): return
+    if not path.exists():
+        return
     header, weights = read_run(path)
-    if _differ(header["identity"], state.identity): _write_checkpoint(path, weights, identity=state.identity, best=header["best"])
+    if _differ(header["identity"], state.identity):
+        _write_checkpoint(path, weights, identity=state.identity, best=header["best"])
 
 
 def _trim(state: _TrainState) -> None:
-    "Drop lines of the log that lie beyond the checkpoint, and the last validation of a run that became longer."
+    """Drop lines of the log that lie beyond the checkpoint, and the last validation of a run that
+    became longer."""
     log, every = state.folder / "log.jsonl", state.config.evaluate_every * state.steps_per_epoch
-    if not log.exists(): return
+    if not log.exists():
+        return
     found = [line for line in log.read_text().splitlines() if line.endswith("}")]
-    stays = lambda x: x["step"] <= state.step and ("loss" in x or x["step"] % every == 0 or x["step"] == state.total)
+
+    def stays(x):
+        return x["step"] <= state.step and (
+            "loss" in x or x["step"] % every == 0 or x["step"] == state.total
+        )
+
     kept = [line for line in found if stays(json.loads(line))]
-    with atomic_write(log) as partial: partial.write_text("".join(line + "\n" for line in kept))
+    with atomic_write(log) as partial:
+        partial.write_text("".join(line + "\n" for line in kept))
 
 # %% ../../nbs/32_training.ipynb #6e5b2f15
 def _batches(state: _TrainState, workers: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    "Inputs (this process's share), labels and image names of every batch (all of it) from the next step on."
+    """Inputs (this process's share), labels and image names of every batch (all of it) from the
+    next step on."""
     config, (rank, world) = state.config, state.rank
     label_n = torch.full((len(state.images),), -1)
     label_n[state.learn] = state.images.label_n[state.learn].unique(return_inverse=True)[1]
     images_of = [(label_n == i).nonzero().flatten() for i in range(int(label_n.max()) + 1)]
     share, steps = config.batch_size // world, range(state.step, state.total)
-    draw = lambda step: sample_balanced_batch(images_of, config.batch_size, config.per_class, derive_seed(config.seed, step))
-    keys = lambda step: [(derive_seed(config.seed, step, place), i) for place, i in enumerate(draw(step).tolist())][rank * share : (rank + 1) * share]
-    loader = torch.utils.data.DataLoader(state.inputs, batch_sampler=map(keys, steps), num_workers=workers, collate_fn=torch.as_tensor)
+
+    def draw(step):
+        return sample_balanced_batch(
+            images_of, config.batch_size, config.per_class, derive_seed(config.seed, step)
+        )
+
+    def keys(step):
+        return [
+            (derive_seed(config.seed, step, place), i)
+            for place, i in enumerate(draw(step).tolist())
+        ][rank * share : (rank + 1) * share]
+
+    loader = torch.utils.data.DataLoader(
+        state.inputs,
+        batch_sampler=map(keys, steps),
+        num_workers=workers,
+        collate_fn=torch.as_tensor,
+    )
     for batch, inputs in zip(map(draw, steps), loader):
-        yield inputs.to(state.accelerator.device), label_n[batch].to(state.accelerator.device), ["/".join(state.images.paths[i].parts[-2:]) for i in batch.tolist()]
+        yield (
+            inputs.to(state.accelerator.device),
+            label_n[batch].to(state.accelerator.device),
+            ["/".join(state.images.paths[i].parts[-2:]) for i in batch.tolist()],
+        )
 
 # %% ../../nbs/32_training.ipynb #19c6c726
 def _all_gather_maps(map_bchw: Tensor) -> Tensor:
     "The maps of all processes in order, this one's with their gradient."
-    if not torch.distributed.is_initialized() or (world := torch.distributed.get_world_size()) == 1: return map_bchw
+    if not torch.distributed.is_initialized() or (world := torch.distributed.get_world_size()) == 1:
+        return map_bchw
     parts = [torch.empty_like(map_bchw) for _ in range(world)]
     torch.distributed.all_gather(parts, map_bchw.detach().contiguous())
-    if map_bchw.requires_grad: map_bchw.register_hook(lambda grad: grad * world)        # gradients are averaged over the processes afterwards
+    if map_bchw.requires_grad:
+        map_bchw.register_hook(
+            lambda grad: grad * world
+        )  # gradients are averaged over the processes afterwards
     parts[torch.distributed.get_rank()] = map_bchw
     return torch.cat(parts)
 
 # %% ../../nbs/32_training.ipynb #bfd67426
 def _report_nonfinite(state: _TrainState, names: list[str], map_bchw: Tensor, value: Tensor) -> str:
     "What a person needs to find out why a step is not finite; all of it also goes to failure.json."
-    named = [*state.module.named_parameters(), *((f"loss.{k}", p) for k, p in state.metric.named_parameters())]
+    named = [
+        *state.module.named_parameters(),
+        *((f"loss.{k}", p) for k, p in state.metric.named_parameters()),
+    ]
     norms = {k: p.grad.norm().item() for k, p in named if p.grad is not None}
     wrong_b = ~map_bchw.detach().isfinite().flatten(1).all(1)
     length_bn = map_bchw.detach().flatten(2).norm(dim=1)
-    facts = dict(step=state.step + 1, loss=str(value.item()), maps_not_finite=[names[i] for i in wrong_b.nonzero().flatten().tolist()],
-                 cell_lengths=[str(x.item()) for x in (length_bn.min(), length_bn.max())], gradients_not_finite=[k for k, x in norms.items() if not math.isfinite(x)],
-                 gradient_norms={k: str(x) for k, x in norms.items()}, lr=[group["lr"] for group in state.optimizer.param_groups], images=names)
+    facts = dict(
+        step=state.step + 1,
+        loss=str(value.item()),
+        maps_not_finite=[names[i] for i in wrong_b.nonzero().flatten().tolist()],
+        cell_lengths=[str(x.item()) for x in (length_bn.min(), length_bn.max())],
+        gradients_not_finite=[k for k, x in norms.items() if not math.isfinite(x)],
+        gradient_norms={k: str(x) for k, x in norms.items()},
+        lr=[group["lr"] for group in state.optimizer.param_groups],
+        images=names,
+    )
     path = state.folder / "failure.json"
-    with atomic_write(path) as partial: partial.write_text(json.dumps(facts, indent=1))
-    return (f"step {facts['step']} is not finite: loss {facts['loss']}; maps not finite: {first_few(facts['maps_not_finite'], 6) or 'none'}; lengths of cells {' to '.join(facts['cell_lengths'])}; "
-            f"gradients not finite: {first_few(facts['gradients_not_finite'], 6) or 'none'}; images {first_few(names, 6)}. All of it is in {path}; the last checkpoint is untouched. A smaller lr often helps")
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(facts, indent=1))
+    return (
+        f"step {facts['step']} is not finite: loss {facts['loss']}; maps not finite:"
+        f" {first_few(facts['maps_not_finite'], 6) or 'none'}; lengths of cells"
+        f" {' to '.join(facts['cell_lengths'])}; gradients not finite:"
+        f" {first_few(facts['gradients_not_finite'], 6) or 'none'}; images {first_few(names, 6)}."
+        f" All of it is in {path}; the last checkpoint is untouched. A smaller lr often helps"
+    )
 
 # %% ../../nbs/32_training.ipynb #9561b544
-def _step(state: _TrainState, inputs: Tensor, label_b: Tensor, names: list[str]) -> tuple[float, float]:
-    "One step of the optimizer; the loss and the length of the gradient. `RuntimeError` if one of them is not finite."
+def _step(
+    state: _TrainState, inputs: Tensor, label_b: Tensor, names: list[str]
+) -> tuple[float, float]:
+    """One step of the optimizer; the loss and the length of the gradient. `RuntimeError` if one of
+    them is not finite."""
     map_bchw = _all_gather_maps(state.network(inputs).float())
     healthy = bool(map_bchw.isfinite().all())
     value = state.metric(map_bchw, label_b) if healthy else map_bchw.sum() * torch.nan
     state.optimizer.zero_grad()
-    if healthy: state.accelerator.backward(value)
-    for p in state.metric.parameters():                      # each process has the whole gradient; where an order of summation is not fixed, they must not drift apart
-        if p.grad is not None: p.grad = state.accelerator.reduce(p.grad, "mean")
-    length = torch.nn.utils.get_total_norm([p.grad for p in (*state.module.parameters(), *state.metric.parameters()) if p.grad is not None]).item()
-    if not (healthy and math.isfinite(value.item()) and math.isfinite(length)): raise RuntimeError(_report_nonfinite(state, names, map_bchw, value))
+    if healthy:
+        state.accelerator.backward(value)
+    for p in (
+        state.metric.parameters()
+        # each process has the whole gradient; where an order of summation is not fixed, they must not
+        # drift apart
+    ):
+        if p.grad is not None:
+            p.grad = state.accelerator.reduce(p.grad, "mean")
+    length = torch.nn.utils.get_total_norm(
+        [
+            p.grad
+            for p in (*state.module.parameters(), *state.metric.parameters())
+            if p.grad is not None
+        ]
+    ).item()
+    if not (healthy and math.isfinite(value.item()) and math.isfinite(length)):
+        raise RuntimeError(_report_nonfinite(state, names, map_bchw, value))
     state.optimizer.step()
     state.step += 1
     return value.item(), length
 
 # %% ../../nbs/32_training.ipynb #80e4cef2
 def _summary_writer(state: _TrainState):
-    try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error: raise ImportError("logging for TensorBoard needs it: pip install tensorboard") from error
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("logging for TensorBoard needs it: pip install tensorboard") from error
     return SummaryWriter(state.folder / "tensorboard", purge_step=state.step)
 
 # %% ../../nbs/32_training.ipynb #ed501150
 class _Log:
-    "A line of JSON for each event, a progress bar with loss and rate, and TensorBoard when asked for; only in the main process."
+    """A line of JSON for each event, a progress bar with loss and rate, and TensorBoard when asked
+    for; only in the main process."""
 
     def __init__(self, state: _TrainState, tensorboard: bool):
-        self.state, self.main, self.start = state, state.accelerator.is_main_process, time.perf_counter()
-        if not self.main: return
+        self.state, self.main, self.start = (
+            state,
+            state.accelerator.is_main_process,
+            time.perf_counter(),
+        )
+        if not self.main:
+            return
         state.folder.mkdir(parents=True, exist_ok=True)
-        self.file, self.board = (state.folder / "log.jsonl").open("a"), _summary_writer(state) if tensorboard else None
-        self.bar = progress_bar(None, f"training {state.config.loss}{' + DIML' if state.config.structural else ''}", total=state.total)
+        self.file, self.board = (
+            (state.folder / "log.jsonl").open("a"),
+            _summary_writer(state) if tensorboard else None,
+        )
+        self.bar = progress_bar(
+            None,
+            f"training {state.config.loss}{' + DIML' if state.config.structural else ''}",
+            total=state.total,
+        )
         self.bar.initial = self.bar.n = state.step
 
     def __call__(self, numbers: dict[str, float]) -> None:
-        if not self.main or not numbers: return
-        line = dict(step=self.state.step, seconds=round(time.perf_counter() - self.start, 3), **numbers)
-        try: self.file.write(json.dumps(line) + "\n"), self.file.flush()
-        except OSError as error: raise OSError(f"{self.file.name} could not be written ({error}). Make room, and the same command goes on") from error
-        if self.board: [self.board.add_scalar(k, v, self.state.step) for k, v in numbers.items()]
-        if "loss" in numbers: self.bar.update(), self.bar.set_postfix(loss=f"{numbers['loss']:.3f}")
+        if not self.main or not numbers:
+            return
+        line = dict(
+            step=self.state.step, seconds=round(time.perf_counter() - self.start, 3), **numbers
+        )
+        try:
+            self.file.write(json.dumps(line) + "\n"), self.file.flush()
+        except OSError as error:
+            raise OSError(
+                f"{self.file.name} could not be written ({error}). Make room, and the same command"
+                " goes on"
+            ) from error
+        if self.board:
+            [self.board.add_scalar(k, v, self.state.step) for k, v in numbers.items()]
+        if "loss" in numbers:
+            self.bar.update(), self.bar.set_postfix(loss=f"{numbers['loss']:.3f}")
 
     def close(self) -> None:
         for x in (self.file, self.bar, self.board) if self.main else ():
-            with suppress(OSError): x and x.close()      # a full disk was said before
+            with suppress(OSError):
+                x and x.close()  # a full disk was said before
 
 # %% ../../nbs/32_training.ipynb #04450782
-SELECTION_METRIC = "validation_mean_average_precision_at_r"      # the best epoch has the largest
+SELECTION_METRIC = "validation_mean_average_precision_at_r"  # the best epoch has the largest
 
 
 def _validate(state: _TrainState) -> dict[str, float]:
-    "Metrics on the held-out classes; the weights are saved as model.safetensors when MAP@R is the best so far (or nothing is held out)."
+    """Metrics on the held-out classes; the weights are saved as model.safetensors when MAP@R is the
+    best so far (or nothing is held out)."""
     found, config = {}, state.config
     if len(state.held):
-        blocks = extract_features(state.module, state.inputs, state.held, grid=config.grid, part=state.rank)
+        blocks = extract_features(
+            state.module, state.inputs, state.held, grid=config.grid, part=state.rank
+        )
         if state.rank[1] > 1:
             everyone = [None] * state.rank[1]
             torch.distributed.all_gather_object(everyone, blocks)
             blocks = [x for row in zip_longest(*everyone) for x in row if x is not None]
-        found = evaluate_retrieval(concatenate_features(blocks), state.images.label_n[state.held], structural=config.structural, marginals=config.marginals, eps=config.eps).means
+        found = evaluate_retrieval(
+            concatenate_features(blocks),
+            state.images.label_n[state.held],
+            structural=config.structural,
+            marginals=config.marginals,
+            eps=config.eps,
+        ).means
         found = {f"validation_{name}": found[name] for name in METRIC_NAMES}
     if not found or state.best is None or found[SELECTION_METRIC] > state.best[SELECTION_METRIC]:
         state.best = dict(step=state.step, **found)
         if state.accelerator.is_main_process:
-            weights = {k: v.detach().cpu().clone().contiguous() for k, v in state.module.state_dict().items()}
-            _write_checkpoint(state.folder / "model.safetensors", weights, identity=state.identity, best=state.best)
+            weights = {
+                k: v.detach().cpu().clone().contiguous()
+                for k, v in state.module.state_dict().items()
+            }
+            _write_checkpoint(
+                state.folder / "model.safetensors",
+                weights,
+                identity=state.identity,
+                best=state.best,
+            )
     return found
 
 # %% ../../nbs/32_training.ipynb #8cc7c083
-def _check(config: TrainConfig, images: ImageDataset, split: str, folder: Path, workers: int, tensorboard: bool, **again) -> None:
-    "All that settings, labels and the folder decide, before anything is computed; `ValueError`, `OSError` or `ImportError`."
-    if again["fresh"] and again["extend"]: raise ValueError("--fresh and --resume: the one forgets the run in the folder, the other goes on with it; choose")
-    if workers < 0: raise ValueError(f"workers: expected at least 0 processes, got {workers}")
-    if tensorboard and not find_spec("tensorboard"): raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
-    if not len(images): raise ValueError("images: expected at least one, got none")
+def _check(
+    config: TrainConfig,
+    images: ImageDataset,
+    split: str,
+    folder: Path,
+    workers: int,
+    tensorboard: bool,
+    **again,
+) -> None:
+    """All that settings, labels and the folder decide, before anything is computed; `ValueError`,
+    `OSError` or `ImportError`."""
+    if again["fresh"] and again["extend"]:
+        raise ValueError(
+            "--fresh and --resume: the one forgets the run in the folder, the other goes on with"
+            " it; choose"
+        )
+    if workers < 0:
+        raise ValueError(f"workers: expected at least 0 processes, got {workers}")
+    if tensorboard and not find_spec("tensorboard"):
+        raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
+    if not len(images):
+        raise ValueError("images: expected at least one, got none")
     world, reason = is_launched()[1], LOSSES[config.loss].structural
-    if config.batch_size % world: raise ValueError(f"batch_size: expected a multiple of {world} processes, got {config.batch_size}")
-    if config.structural and isinstance(reason, str): raise ValueError(f"loss: {config.loss} cannot be structural ({reason}); train it with --plain")
-    check_splits(images, split=split, batch_size=config.batch_size, per_class=config.per_class, validation=config.validation, seed=config.seed)
+    if config.batch_size % world:
+        raise ValueError(
+            f"batch_size: expected a multiple of {world} processes, got {config.batch_size}"
+        )
+    if config.structural and isinstance(reason, str):
+        raise ValueError(
+            f"loss: {config.loss} cannot be structural ({reason}); train it with --plain"
+        )
+    check_splits(
+        images,
+        split=split,
+        batch_size=config.batch_size,
+        per_class=config.per_class,
+        validation=config.validation,
+        seed=config.seed,
+    )
     check_writable(folder)
     _check_run(folder, dict(config=asdict(config)), **again)
 
 # %% ../../nbs/32_training.ipynb #549f2a51
 def train(
-    config: TrainConfig, folder: str | Path,    # everything the run writes goes there; a run that was killed goes on from there
-    *, images: ImageDataset | None = None,          # default: the training split of `config.dataset`
-    inputs: EmbeddingInputs | None = None,               # what the network reads of them, where several runs share it
-    fresh: bool = False,                        # forget what is there
-    extend: bool = False,                       # the run that is there may have fewer epochs: it goes on to those of `config`
-    workers: int = 0,                           # processes that load images
-    tensorboard: bool = False,                  # also log for TensorBoard
-) -> Path:                                      # model.safetensors, the weights of the best epoch on the held-out classes
-    "Train, with a log (log.jsonl), checkpoints and validation; on one or many processes, with the same result."
+    config: TrainConfig,
+    folder: (
+        str | Path
+    ),  # everything the run writes goes there; a run that was killed goes on from there
+    *,
+    images: ImageDataset | None = None,  # default: the training split of `config.dataset`
+    inputs: (
+        EmbeddingInputs | None
+    ) = None,  # what the network reads of them, where several runs share it
+    fresh: bool = False,  # forget what is there
+    # the run that is there may have fewer epochs: it goes on to those of `config`
+    extend: bool = False,
+    workers: int = 0,  # processes that load images
+    tensorboard: bool = False,  # also log for TensorBoard
+) -> Path:  # model.safetensors, the weights of the best epoch on the held-out classes
+    """Train, with a log (log.jsonl), checkpoints and validation; on one or many processes, with the
+    same result."""
     folder = Path(folder).expanduser()
     again = dict(fresh=fresh, extend=extend)
     if images is None:
-        whole = get_dataset(config.dataset, check=False)  # its pictures are read when its labels will do
+        whole = get_dataset(
+            config.dataset, check=False
+        )  # its pictures are read when its labels will do
         _check(config, whole, "train", folder, workers, tensorboard, **again)
-        if config.dataset not in DATASETS: check_images(whole.paths)
+        if config.dataset not in DATASETS:
+            check_images(whole.paths)
         images = whole.subset("train")
     else:
         _check(config, images, "all", folder, workers, tensorboard, **again)
@@ -443,7 +854,8 @@ def train(
     _resume(state, fresh)
     every = config.evaluate_every * state.steps_per_epoch
     with closing(_Log(state, tensorboard)) as log:
-        if state.step == 0: log(_validate(state))
+        if state.step == 0:
+            log(_validate(state))
         for inputs, label_b, names in _batches(state, workers):
             seed_everything(derive_seed(config.seed, state.step))
             value, length = _step(state, inputs, label_b, names)
@@ -456,23 +868,39 @@ def train(
 
 # %% ../../nbs/32_training.ipynb #75ccf81b
 class TrainedModel(NamedTuple):
-    "A network as `train` left it: embed images with `extract_features(network, Inputs(images, backbone, config.cached), index, grid=config.grid)`."
+    """A network as `train` left it: embed images with `extract_features(network, Inputs(images,
+    backbone, config.cached), index, grid=config.grid)`."""
 
-    network: EmbeddingNet; backbone: Backbone; config: TrainConfig
-    best: dict          # step and validation metrics of these weights
+    network: EmbeddingNet
+    backbone: Backbone
+    config: TrainConfig
+    best: dict  # step and validation metrics of these weights
 
 
 def load_trained(folder: str | Path) -> TrainedModel:
-    "Read model.safetensors; `ValueError` if it is damaged, or was trained on maps of other weights than this backbone has here."
+    """Read model.safetensors; `ValueError` if it is damaged, or was trained on maps of other
+    weights than this backbone has here."""
     path = Path(folder).expanduser() / "model.safetensors"
-    if not path.exists(): raise FileNotFoundError(f"no trained network in {folder}: `diml train --out {folder}` makes one")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no trained network in {folder}: `diml train --out {folder}` makes one"
+        )
     header, weights = read_run(path)
     config = TrainConfig(**header["identity"]["config"])
     backbone = build_backbone(config, pretrained=config.pretrained and config.cached)
     if config.cached:
-        now = dict(header["identity"], weights=weights_hash(backbone), computation=computation(backbone).sketches)
+        now = dict(
+            header["identity"],
+            weights=weights_hash(backbone),
+            computation=computation(backbone).sketches,
+        )
         if _differ(header["identity"], now):
-            raise ValueError(f"{path} was trained on maps of {config.backbone} with other weights, or another computation, than it has here")
-    network = EmbeddingNet(None if config.cached else backbone, weights["head.weight"].shape[1], config.embedding_dim)
+            raise ValueError(
+                f"{path} was trained on maps of {config.backbone} with other weights, or another"
+                " computation, than it has here"
+            )
+    network = EmbeddingNet(
+        None if config.cached else backbone, weights["head.weight"].shape[1], config.embedding_dim
+    )
     network.load_state_dict(weights)
     return TrainedModel(network, backbone, config, header["best"])

@@ -20,7 +20,8 @@ def cosine_unchecked(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
 @full_precision()
 def pairwise_cosine(
     a_bcn: Tensor,  # unit vectors of the cells of image A
-    b_bcm: Tensor,  # unit vectors of the cells of image B; a batch of one is compared with all of the other batch
+    # unit vectors of the cells of image B; a batch of one is compared with all of the other batch
+    b_bcm: Tensor,
 ) -> Tensor:  # s_bnm in [-1, 1]
     "Cosine of each cell of A with each cell of B."
     sizes = check_axes("bcn dcm", a_bcn=a_bcn, b_bcm=b_bcm)
@@ -36,6 +37,11 @@ def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
 # %% ../../nbs/12_cost.ipynb #81a616dc
 @full_precision()
 def euclidean_cost(a_bcn: Tensor, b_bcm: Tensor, *, floor: float = 1e-6) -> Tensor:
-    "D_bnm = sqrt(|a - b|^2 + floor); `floor` keeps the gradient finite where two cells are equal (1e-6 in the official code)."
-    squared = (a_bcn**2).sum(1).unsqueeze(2) + (b_bcm**2).sum(1).unsqueeze(1) - 2 * pairwise_cosine(a_bcn, b_bcm)
+    """D_bnm = sqrt(|a - b|^2 + floor); `floor` keeps the gradient finite where two cells are equal
+    (1e-6 in the official code)."""
+    squared = (
+        (a_bcn**2).sum(1).unsqueeze(2)
+        + (b_bcm**2).sum(1).unsqueeze(1)
+        - 2 * pairwise_cosine(a_bcn, b_bcm)
+    )
     return (squared.clamp_min(0) + floor).sqrt()

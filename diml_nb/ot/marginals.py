@@ -31,7 +31,8 @@ MARGINAL_RULES: dict[str, Callable[[Features, Features], Tensor]] = {
 
 # %% ../../nbs/14_marginals.ipynb #7544521f
 class Marginals(NamedTuple):
-    "Masses of the cells of both images, each row summing to 1, and where the zero-mass rule was needed."
+    """Masses of the cells of both images, each row summing to 1, and where the zero-mass rule was
+    needed."""
 
     mass_a_bn: Tensor
     mass_b_bm: Tensor
@@ -40,15 +41,23 @@ class Marginals(NamedTuple):
 # %% ../../nbs/14_marginals.ipynb #ac1c4e55
 @full_precision()
 def compute_marginals(
-    a: Features, b: Features,            # as many images in both; one image is paired with all of the other batch
-    name: str = "cross_correlation",     # a key of `MARGINAL_RULES`
-    *, leak: float = 0.0,                # added to the total; 1e-5 in the official code, whose masses miss 1 by a little
+    a: Features,
+    b: Features,  # as many images in both; one image is paired with all of the other batch
+    name: str = "cross_correlation",  # a key of `MARGINAL_RULES`
+    *,
+    # added to the total; 1e-5 in the official code, whose masses miss 1 by a little
+    leak: float = 0.0,
 ) -> Marginals:
-    "The masses that transport moves between the cells of `a` and `b`. An image whose weights are all zero gets equal masses."
+    """The masses that transport moves between the cells of `a` and `b`. An image whose weights are
+    all zero gets equal masses."""
     if name not in MARGINAL_RULES:
         raise ValueError(f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {name!r}")
     for side, x in (("a", a), ("b", b)):
-        if x.local_bcn.dtype in HALF_PRECISION or x.norm_bn.dtype in HALF_PRECISION or x.global_bc.dtype in HALF_PRECISION:
+        if (
+            x.local_bcn.dtype in HALF_PRECISION
+            or x.norm_bn.dtype in HALF_PRECISION
+            or x.global_bc.dtype in HALF_PRECISION
+        ):
             raise TypeError(f"{side}: expected float32 or float64; call {side}.to(torch.float32)")
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")

@@ -6,16 +6,16 @@
 __all__ = ['PLAN_KINDS', 'Match', 'best_cell_plan', 'match_unchecked', 'check_features', 'match', 'similarity_matrix']
 
 # %% ../../nbs/18_matching.ipynb #cdf9f6e6
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._internal.core import check_axes, full_precision
-from .cost import cosine_unchecked
 from ..features.grid import Features
+from .cost import cosine_unchecked
 from .marginals import MARGINAL_RULES, compute_marginals as masses
-from .sinkhorn import solve_unchecked, check_solver_options
+from .sinkhorn import check_solver_options, solve_unchecked
 
 # %% ../../nbs/18_matching.ipynb #bf75cc7e
 class Match(NamedTuple):
@@ -27,7 +27,9 @@ class Match(NamedTuple):
     mass_a_bn: Tensor
     mass_b_bm: Tensor
     global_cosine_b: Tensor  # cosine of the two global vectors
-    marginal_error_b: Tensor  # mass in wrong columns when the solver stopped; 0 for plans that need no solver
+    marginal_error_b: (
+        Tensor  # mass in wrong columns when the solver stopped; 0 for plans that need no solver
+    )
     used_uniform_b: Tensor  # bool: an image had no mass and got the uniform marginal
 
     @property
@@ -37,7 +39,8 @@ class Match(NamedTuple):
 
 # %% ../../nbs/18_matching.ipynb #db76bfec
 def best_cell_plan(cosine_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor) -> Tensor:
-    "Half of the mass of A goes to the best partners in B, half of the mass of B comes from its best partners in A."
+    """Half of the mass of A goes to the best partners in B, half of the mass of B comes from its
+    best partners in A."""
     to_b, to_a = torch.zeros_like(cosine_bnm), torch.zeros_like(cosine_bnm)
     to_b.scatter_(2, cosine_bnm.argmax(2, keepdim=True), mass_a_bn.unsqueeze(2))
     to_a.scatter_(1, cosine_bnm.argmax(1, keepdim=True), mass_b_bm.unsqueeze(1))
@@ -47,65 +50,116 @@ def best_cell_plan(cosine_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor) -> 
 PLAN_KINDS = ("transport", "best_cell", "product")
 
 # %% ../../nbs/18_matching.ipynb #ff612983
-def match_unchecked(a: Features, b: Features, *, marginals, plan, eps, swap_marginals=False, **solver) -> Match:
+def match_unchecked(
+    a: Features,
+    b: Features,
+    *,
+    marginals: str,
+    plan: str,
+    eps: float,
+    swap_marginals: bool = False,
+    **solver: Any,
+) -> Match:
     "`match` without its checks, for loops that have checked once."
     cosine_bnm = cosine_unchecked(a.local_bcn, b.local_bcn)
-    mass_a_bn, mass_b_bm, used_uniform_b = masses(a, b, marginals, leak=1e-5 if solver["shared_stop"] else 0.0)
-    if swap_marginals: mass_a_bn, mass_b_bm = mass_b_bm, mass_a_bn
+    mass_a_bn, mass_b_bm, used_uniform_b = masses(
+        a, b, marginals, leak=1e-5 if solver["shared_stop"] else 0.0
+    )
+    if swap_marginals:
+        mass_a_bn, mass_b_bm = mass_b_bm, mass_a_bn
     marginal_error_b = torch.zeros_like(cosine_bnm[:, 0, 0])
     if plan == "transport":
-        plan_bnm, marginal_error_b, _ = solve_unchecked(1 - cosine_bnm, mass_a_bn, mass_b_bm, eps=eps, **solver)
+        plan_bnm, marginal_error_b, _ = solve_unchecked(
+            1 - cosine_bnm, mass_a_bn, mass_b_bm, eps=eps, **solver
+        )
     elif plan == "best_cell":
         plan_bnm = best_cell_plan(cosine_bnm, mass_a_bn, mass_b_bm)
     else:
         plan_bnm = mass_a_bn.unsqueeze(2) * mass_b_bm.unsqueeze(1)
-    if not solver["differentiable"]: plan_bnm = plan_bnm.detach()
+    if not solver["differentiable"]:
+        plan_bnm = plan_bnm.detach()
     similarity_b = (plan_bnm * cosine_bnm).sum((1, 2))
     global_cosine_b = (a.global_bc * b.global_bc).sum(1)
-    return Match(similarity_b, cosine_bnm, plan_bnm, mass_a_bn, mass_b_bm, global_cosine_b, marginal_error_b, used_uniform_b)
+    return Match(
+        similarity_b,
+        cosine_bnm,
+        plan_bnm,
+        mass_a_bn,
+        mass_b_bm,
+        global_cosine_b,
+        marginal_error_b,
+        used_uniform_b,
+    )
 
 # %% ../../nbs/18_matching.ipynb #f944f2d5
 def check_features(marginals: str, plan: str, **features: Features) -> None:
-    "Raise an error that names the argument unless these are `Features` of the same channels and the rules exist."
+    """Raise an error that names the argument unless these are `Features` of the same channels and
+    the rules exist."""
     for name, x in features.items():
         if not isinstance(x, Features):
-            raise TypeError(f"{name}: expected Features (see features.pool), got {type(x).__name__}")
+            raise TypeError(
+                f"{name}: expected Features (see features.pool), got {type(x).__name__}"
+            )
     tensors = [x.local_bcn for x in features.values() if isinstance(x.local_bcn, Tensor)]
     kinds = {(x.dtype, x.device) for x in tensors}
     if len(kinds) > 1 or not {dtype for dtype, _ in kinds} <= {torch.float32, torch.float64}:
-        raise TypeError(f"{', '.join(features)}: expected float32 or float64, all on one device, got {', '.join(map(str, kinds))}")
+        raise TypeError(
+            f"{', '.join(features)}: expected float32 or float64, all on one device, got"
+            f" {', '.join(map(str, kinds))}"
+        )
     channels = set()
     for name, x in features.items():
         fields = {f"{name}.{key}": value for key, value in vars(x).items() if key != "grid"}
         channels.add(check_axes("bcn bn bc", **fields)["c"])
-    if len(channels) > 1: raise ValueError(f"{', '.join(features)}: expected the same number of channels, got {sorted(channels)}")
+    if len(channels) > 1:
+        raise ValueError(
+            f"{', '.join(features)}: expected the same number of channels, got {sorted(channels)}"
+        )
     if marginals not in MARGINAL_RULES:
-        raise ValueError(f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}")
+        raise ValueError(
+            f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
+        )
     if plan not in PLAN_KINDS:
         raise ValueError(f"plan: expected one of {', '.join(PLAN_KINDS)}, got {plan!r}")
 
 # %% ../../nbs/18_matching.ipynb #ce210123
 @full_precision()
 def match(
-    a: Features, b: Features,   # as many images in both; a single image is paired with all of the other batch
-    *, marginals: str = "cross_correlation",  # a key of `MARGINAL_RULES`
+    a: Features,
+    b: Features,  # as many images in both; a single image is paired with all of the other batch
+    *,
+    marginals: str = "cross_correlation",  # a key of `MARGINAL_RULES`
     plan: str = "transport",  # or one of the controls in `PLAN_KINDS`
     eps: float = 0.05,  # weight of the entropy, in units of the cost 1 - cosine; the paper's value
     tol: float = 1e-3,  # mass in wrong columns at which a pair's transport is finished
     max_iter: int = 200,
     differentiable: bool = False,  # False: the plan is a constant for the gradient (the paper)
-    swap_marginals: bool = False,  # the official training losses: the cells of A get the masses of B's cells, and the other way round
-    shared_stop: bool | str = False,  # the official solver (see `sinkhorn`): one stop rule for the call, and masses that miss 1 by 1e-5
+    # the official training losses: the cells of A get the masses of B's cells, and the other way
+    # round
+    swap_marginals: bool = False,
+    shared_stop: (
+        bool | str
+        # the official solver (see `sinkhorn`): one stop rule for the call, and masses that miss 1 by
+        # 1e-5
+    ) = False,
 ) -> Match:
-    "Match images by their parts (DIML, arXiv 2108.05889): the structural similarity S and every term of its sum."
+    """Match images by their parts (DIML, arXiv 2108.05889): the structural similarity S and every
+    term of its sum."""
     check_features(marginals, plan, a=a, b=b)
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
     if swap_marginals and a.norm_bn.shape[1] != b.norm_bn.shape[1]:
-        raise ValueError(f"swap_marginals: expected as many cells in both images, got {a.norm_bn.shape[1]} and {b.norm_bn.shape[1]}")
+        raise ValueError(
+            f"swap_marginals: expected as many cells in both images, got {a.norm_bn.shape[1]} and"
+            f" {b.norm_bn.shape[1]}"
+        )
     check_solver_options(eps, tol, max_iter, shared_stop)
-    solver = dict(tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop)
-    return match_unchecked(a, b, marginals=marginals, plan=plan, eps=eps, swap_marginals=swap_marginals, **solver)
+    solver = dict(
+        tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop
+    )
+    return match_unchecked(
+        a, b, marginals=marginals, plan=plan, eps=eps, swap_marginals=swap_marginals, **solver
+    )
 
 # %% ../../nbs/18_matching.ipynb #42efec3c
 @full_precision()
@@ -119,17 +173,31 @@ def similarity_matrix(
     eps: float = 0.05,
     tol: float = 1e-3,
     max_iter: int = 200,
-    shared_stop: bool = False,  # the official solver; a query's whole gallery is then one call, whatever `max_block_bytes` says
+    # the official solver; a query's whole gallery is then one call, whatever `max_block_bytes` says
+    shared_stop: bool = False,
     max_block_bytes: int = 2**27,  # memory for the local similarities of one block, 128 MiB
 ) -> Tensor:  # S_qg
-    "Structural similarity of every query with every gallery image: the numbers of `match`, in blocks of bounded memory."
+    """Structural similarity of every query with every gallery image: the numbers of `match`, in
+    blocks of bounded memory."""
     check_features(marginals, plan, q=q, g=g)
     check_solver_options(eps, tol, max_iter)
     cells = q.local_bcn.shape[2] * g.local_bcn.shape[2]
-    block = len(g) if shared_stop else max(1, max_block_bytes // (cells * q.local_bcn.element_size()))
-    options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, differentiable=False, shared_stop=shared_stop)
+    block = (
+        len(g) if shared_stop else max(1, max_block_bytes // (cells * q.local_bcn.element_size()))
+    )
+    options = dict(
+        marginals=marginals,
+        plan=plan,
+        eps=eps,
+        tol=tol,
+        max_iter=max_iter,
+        differentiable=False,
+        shared_stop=shared_stop,
+    )
     similarity_qg = q.local_bcn.new_empty(len(q), len(g))
     for i in range(len(q)):
         for start in range(0, len(g), block):
-            similarity_qg[i, start : start + block] = match_unchecked(q[i], g[start : start + block], **options).similarity_b
+            similarity_qg[i, start : start + block] = match_unchecked(
+                q[i], g[start : start + block], **options
+            ).similarity_b
     return similarity_qg

@@ -23,10 +23,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .._internal.core import HALF_PRECISION, REPO_ROOT, atomic_write, cache_dir, full_precision, sha256, warn_once, without_cache
+from diml_nb._internal.core import (
+    HALF_PRECISION,
+    REPO_ROOT,
+    atomic_write,
+    cache_dir,
+    full_precision,
+    sha256,
+    warn_once,
+    without_cache,
+)
 from ..features.grid import Features
-from .matching import match_unchecked, check_features
-from .sinkhorn import MIN_MASS, LOG_DOMAIN_RANGE, check_solver_options
+from .matching import check_features, match_unchecked
+from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, check_solver_options
 
 # %% ../../nbs/19_kernels.ipynb #c804ed18
 NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "native.c"
@@ -36,23 +45,41 @@ def _cpu_signature() -> list[str]:
     "What `-march=native` looks at: a cache that is shared by machines must not mix their programs."
     told = Path("/proc/cpuinfo")
     lines = told.read_text().split("\n\n")[0].splitlines() if told.exists() else []
-    return [platform.machine(), *(x for x in lines if x.startswith(("model name", "flags", "Features", "CPU ")))]
+    return [
+        platform.machine(),
+        *(x for x in lines if x.startswith(("model name", "flags", "Features", "CPU "))),
+    ]
 
 
 def _compile(command: list[str], source: str, file: Path) -> None:
     "Make the file. Another thread or process may be the first: then what it made is as good."
     try:
         with atomic_write(file) as partial:
-            subprocess.run([*command, "-x", "c", "-", "-o", partial], input=source, text=True, check=True, capture_output=True)
+            subprocess.run(
+                [*command, "-x", "c", "-", "-o", partial],
+                input=source,
+                text=True,
+                check=True,
+                capture_output=True,
+            )
     except OSError:
-        if not file.exists(): raise
+        if not file.exists():
+            raise
 
 
 @cache
 def compiled_library(source: str, **constants: str) -> ctypes.CDLL | None:
-    "The C program as a library, built for this processor on first use. None, with one warning, where that is impossible."
+    """The C program as a library, built for this processor on first use. None, with one warning,
+    where that is impossible."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    flags = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", *(f"-D{name}={value}" for name, value in constants.items())]
+    flags = [
+        "-O3",
+        "-march=native",
+        "-fno-strict-aliasing",
+        "-shared",
+        "-fPIC",
+        *(f"-D{name}={value}" for name, value in constants.items()),
+    ]
     made_by = compiler and (compiler, os.path.realpath(compiler), os.path.getsize(compiler))
     name = sha256(repr((source, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
     try:
@@ -66,7 +93,8 @@ def compiled_library(source: str, **constants: str) -> ctypes.CDLL | None:
         return None
     try:
         if not file.exists():
-            if not compiler: raise OSError(f"no C compiler {os.environ.get('CC', 'cc')!r} was found")
+            if not compiler:
+                raise OSError(f"no C compiler {os.environ.get('CC', 'cc')!r} was found")
             _compile([compiler, *flags], source, file)
         return ctypes.CDLL(str(file))
     except (OSError, subprocess.CalledProcessError) as error:
@@ -76,34 +104,71 @@ def compiled_library(source: str, **constants: str) -> ctypes.CDLL | None:
 
 # %% ../../nbs/19_kernels.ipynb #73cf4a00
 def _self_test(program: Callable, n: int, m: int, c: int) -> bool:
-    "Does the program give the similarities of `match` for three pairs of random images? Warns if not."
+    """Does the program give the similarities of `match` for three pairs of random images? Warns if
+    not."""
     draw = torch.Generator().manual_seed(0)
-    unit = lambda *shape: normalize(torch.randn(*shape, generator=draw) + 0.2, dim=1)
+
+    def unit(*shape):
+        return normalize(torch.randn(*shape, generator=draw) + 0.2, dim=1)
+
     a, b = (Features(unit(3, c, r), torch.ones(3, r), unit(3, c), 1) for r in (n, m))
     p, (value, err), flag = torch.arange(3), torch.empty(2, 3), torch.empty(3, dtype=torch.bool)
-    inputs = [x.data_ptr() if x is not None else x for s in (a, b) for x in (s.local_bcn, s.global_bc, None)]
-    program(*inputs, p.data_ptr(), p.data_ptr(), 3, 1, 0.05, 1e-3, 200, value.data_ptr(), err.data_ptr(), flag.data_ptr(), None, None)
-    solver = dict(plan="transport", eps=0.05, tol=1e-3, max_iter=200, shared_stop=False, differentiable=False)
+    inputs = [
+        x.data_ptr() if x is not None else x
+        for s in (a, b)
+        for x in (s.local_bcn, s.global_bc, None)
+    ]
+    program(
+        *inputs,
+        p.data_ptr(),
+        p.data_ptr(),
+        3,
+        1,
+        0.05,
+        1e-3,
+        200,
+        value.data_ptr(),
+        err.data_ptr(),
+        flag.data_ptr(),
+        None,
+        None,
+    )
+    solver = dict(
+        plan="transport", eps=0.05, tol=1e-3, max_iter=200, shared_stop=False, differentiable=False
+    )
     right = match_unchecked(a, b, marginals="cross_correlation", **solver).similarity_b
-    if not (good := bool((value - right).abs().max() < 1e-4)): warnings.warn("the compiled program misses the numbers of match here: matching runs on plain torch")
+    if not (good := bool((value - right).abs().max() < 1e-4)):
+        warnings.warn(
+            "the compiled program misses the numbers of match here: matching runs on plain torch"
+        )
     return good
 
 # %% ../../nbs/19_kernels.ipynb #b678f937
 @cache
 def _pair_program(n: int, m: int, c: int) -> ctypes.CDLL | None:
-    "The program for images of n and m cells of c channels, after it has given the numbers of `match` for some pairs; else None."
-    if max(n, m) > 256: return None                                     # beyond 16 x 16 cells the tensors are large enough for torch
+    """The program for images of n and m cells of c channels, after it has given the numbers of
+    `match` for some pairs; else None."""
+    if max(n, m) > 256:
+        return None  # beyond 16 x 16 cells the tensors are large enough for torch
     shape = dict(N=str(n), M=str(m), C=str(c), FLOOR=f"{MIN_MASS}f", SAFE=f"{LOG_DOMAIN_RANGE}f")
     library = compiled_library(NATIVE_SOURCE.read_text(encoding="utf-8"), **shape)
-    if library is None: return None
+    if library is None:
+        return None
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
-    library.match_pairs.argtypes = [pointer] * 8 + [ctypes.c_int64, whole, real, real, whole] + [pointer] * 5
+    library.match_pairs.argtypes = (
+        [pointer] * 8 + [ctypes.c_int64, whole, real, real, whole] + [pointer] * 5
+    )
     library.pull_pairs.argtypes = [pointer] * 4 + [ctypes.c_int64] + [pointer] * 4
     return library if _self_test(library.match_pairs, n, m, c) else None
 
 # %% ../../nbs/19_kernels.ipynb #0033c0eb
-_EXPONENTS = {"uniform": (0, 0), "cross_correlation": (1, 0), "cross_correlation_norm": (1, 1),
-              "cross_correlation_norm2": (1, 2), "cross_correlation2_norm2": (2, 1)}     # power p, factor norm^f
+_EXPONENTS = {
+    "uniform": (0, 0),
+    "cross_correlation": (1, 0),
+    "cross_correlation_norm": (1, 1),
+    "cross_correlation_norm2": (1, 2),
+    "cross_correlation2_norm2": (2, 1),
+}  # power p, factor norm^f
 
 # %% ../../nbs/19_kernels.ipynb #b37b5bdb
 class PairScores(NamedTuple):
@@ -122,20 +187,27 @@ class PairPlans(NamedTuple):
 
 # %% ../../nbs/19_kernels.ipynb #a5328468
 def parallel_map(work: Callable, parts: list, device: torch.device) -> None:
-    "Let every core take part after part; each worker runs torch on one thread, so that nobody waits for anybody."
+    """Let every core take part after part; each worker runs torch on one thread, so that nobody
+    waits for anybody."""
     kept = torch.get_num_threads()
     if kept == 1 or device.type != "cpu" or len(parts) == 1:
-        for part in parts: work(part)
+        for part in parts:
+            work(part)
         return
     try:
-        with ThreadPoolExecutor(kept, initializer=torch.set_num_threads, initargs=(1,)) as pool: list(pool.map(work, parts))
-    finally: torch.set_num_threads(kept)
+        with ThreadPoolExecutor(kept, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(kept)
 
 # %% ../../nbs/19_kernels.ipynb #916b5abd
-def _native_library(a: Features, b: Features, marginals: str, plan: str, shared_stop: bool | str) -> ctypes.CDLL | None:
+def _native_library(
+    a: Features, b: Features, marginals: str, plan: str, shared_stop: bool | str
+) -> ctypes.CDLL | None:
     "The compiled program, if it can give what is asked for."
     there = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
-    if not there or plan != "transport" or shared_stop or marginals not in _EXPONENTS: return None
+    if not there or plan != "transport" or shared_stop or marginals not in _EXPONENTS:
+        return None
     return _pair_program(a.local_bcn.shape[2], b.local_bcn.shape[2], a.local_bcn.shape[1])
 
 
@@ -146,66 +218,141 @@ def _native_inputs(a: Features, b: Features, factor: int) -> list[Tensor | None]
 
 # %% ../../nbs/19_kernels.ipynb #0c06b8ff
 @torch.no_grad()
-def _score_block(out: tuple[Tensor, ...], a: Features, b: Features, i_p: Tensor, j_p: Tensor, block: int, done: Callable, options: dict) -> None:
+def _score_block(
+    out: tuple[Tensor, ...],
+    a: Features,
+    b: Features,
+    i_p: Tensor,
+    j_p: Tensor,
+    block: int,
+    done: Callable,
+    options: dict,
+) -> None:
     "Write similarity, error, fallback (and cosines, plan) of the pairs (i, j)."
     program = _native_library(a, b, options["marginals"], options["plan"], options["shared_stop"])
     power, factor = _EXPONENTS.get(options["marginals"], (0, 0))
-    address = lambda tensors: [x if x is None else x.data_ptr() for x in tensors]
-    sides, i_p, j_p, solver = _native_inputs(a, b, factor), i_p.contiguous(), j_p.contiguous(), [options[name] for name in ("eps", "tol", "max_iter")]
+
+    def address(tensors):
+        return [x if x is None else x.data_ptr() for x in tensors]
+
+    sides, i_p, j_p, solver = (
+        _native_inputs(a, b, factor),
+        i_p.contiguous(),
+        j_p.contiguous(),
+        [options[name] for name in ("eps", "tol", "max_iter")],
+    )
 
     def work(part: slice) -> None:
         i, j, *fields = (x[part] for x in (i_p, j_p, *out))
         left = torch.ones_like(i, dtype=torch.bool)
         if program:
-            program.match_pairs(*address(sides), *address((i, j)), len(i), power, *solver, *address(fields), *[None] * (5 - len(fields)))
+            program.match_pairs(
+                *address(sides),
+                *address((i, j)),
+                len(i),
+                power,
+                *solver,
+                *address(fields),
+                *[None] * (5 - len(fields)),
+            )
             left = fields[1] < 0
         if left.any():
             i, j = i[left], j[left]
             found = match_unchecked(a[i[:1]] if (i == i[0]).all() else a[i], b[j], **options)
-            for field, x in zip(fields, (found.similarity_b, found.marginal_error_b, found.used_uniform_b, found.cosine_bnm, found.plan_bnm)): field[left] = x
+            for field, x in zip(
+                fields,
+                (
+                    found.similarity_b,
+                    found.marginal_error_b,
+                    found.used_uniform_b,
+                    found.cosine_bnm,
+                    found.plan_bnm,
+                ),
+            ):
+                field[left] = x
         done(len(left))
 
     size = 2048 if program else block
-    parallel_map(work, [slice(start, start + size) for start in range(0, len(i_p), size)], i_p.device)
+    parallel_map(
+        work, [slice(start, start + size) for start in range(0, len(i_p), size)], i_p.device
+    )
 
 # %% ../../nbs/19_kernels.ipynb #0fb3c9dd
 def _auto_block(x: Tensor, m: int, asked: int) -> int:
-    "Pairs at a time: as asked on the CPU, else as many as fill a quarter of the free memory of the device."
-    if x.device.type != "cuda": return asked
+    """Pairs at a time: as asked on the CPU, else as many as fill a quarter of the free memory of
+    the device."""
+    if x.device.type != "cuda":
+        return asked
     c, n = x.shape[1:]
-    return max(1, torch.cuda.mem_get_info(x.device)[0] // (4 * x.element_size() * (c * (n + m) + 8 * n * m)))
+    return max(
+        1,
+        torch.cuda.mem_get_info(x.device)[0] // (4 * x.element_size() * (c * (n + m) + 8 * n * m)),
+    )
 
 
 def _check_positions(a: Tensor, b: Tensor, i_p: Tensor, j_p: Tensor) -> None:
-    "Raise an error unless these are positions in both batches: the program would read whatever stands elsewhere in memory."
+    """Raise an error unless these are positions in both batches: the program would read whatever
+    stands elsewhere in memory."""
     for name, x, index in (("i_p", a, i_p), ("j_p", b, j_p)):
         if index.dtype != torch.int64 or index.ndim != 1 or len(index) != len(i_p):
-            raise ValueError(f"{name}: expected positions (P,) in int64, as many in i_p and j_p, got {index.dtype} of shape {tuple(index.shape)}")
+            raise ValueError(
+                f"{name}: expected positions (P,) in int64, as many in i_p and j_p, got"
+                f" {index.dtype} of shape {tuple(index.shape)}"
+            )
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(x):
-            raise ValueError(f"{name}: expected positions in a batch of {len(x)} images, got {int(index.min())} to {int(index.max())}")
+            raise ValueError(
+                f"{name}: expected positions in a batch of {len(x)} images, got {int(index.min())}"
+                f" to {int(index.max())}"
+            )
 
 
 def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: dict) -> None:
-    "All that `match` checks, but of each batch only the first image: what is asked for often must not read a gallery each time."
+    """All that `match` checks, but of each batch only the first image: what is asked for often must
+    not read a gallery each time."""
     check_features(options["marginals"], options["plan"], a=a[:1], b=b[:1])
     check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "shared_stop")))
     fields = [(x.local_bcn, x.norm_bn, x.global_bc) for x in (a, b)]
-    if len(kinds := {x.dtype for side in fields for x in side}) > 1: raise TypeError(f"a, b: expected one dtype, got {kinds}; of a bank read the images: bank[index]")
+    if len(kinds := {x.dtype for side in fields for x in side}) > 1:
+        raise TypeError(
+            f"a, b: expected one dtype, got {kinds}; of a bank read the images: bank[index]"
+        )
     _check_positions(*(min(side, key=len) for side in fields), i_p, j_p)
 
 # %% ../../nbs/19_kernels.ipynb #279ff987
 @full_precision()
 def score_pairs(
-    a: Features, b: Features, i_p: Tensor, j_p: Tensor,     # pair p is image i_p of a with image j_p of b
-    *, marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05,     # as in `match`
-    tol: float = 1e-3, max_iter: int = 200, shared_stop: bool | str = False,    # the official rule is shared by each `block` of pairs
-    block: int = 2048,                # pairs at a time
-    done: Callable = lambda pairs: None,       # called with how many have been matched since it was called last
+    a: Features,
+    b: Features,
+    i_p: Tensor,
+    j_p: Tensor,  # pair p is image i_p of a with image j_p of b
+    *,
+    marginals: str = "cross_correlation",
+    plan: str = "transport",
+    eps: float = 0.05,  # as in `match`
+    tol: float = 1e-3,
+    max_iter: int = 200,
+    shared_stop: bool | str = False,  # the official rule is shared by each `block` of pairs
+    block: int = 2048,  # pairs at a time
+    done: Callable = lambda pairs: (
+        None
+    ),  # called with how many have been matched since it was called last
 ) -> PairScores:
-    "The similarities of `match` for many pairs, without their plans. Pairs that share their image of `a` should stand together."
-    options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, differentiable=False)
+    """The similarities of `match` for many pairs, without their plans. Pairs that share their image
+    of `a` should stand together."""
+    options = dict(
+        marginals=marginals,
+        plan=plan,
+        eps=eps,
+        tol=tol,
+        max_iter=max_iter,
+        shared_stop=shared_stop,
+        differentiable=False,
+    )
     _check_pairs(a, b, i_p, j_p, options)
-    empty = lambda dtype: torch.empty(len(i_p), dtype=dtype, device=i_p.device)
+
+    def empty(dtype):
+        return torch.empty(len(i_p), dtype=dtype, device=i_p.device)
+
     found = PairScores(empty(a.norm_bn.dtype), empty(a.norm_bn.dtype), empty(torch.bool))
     block = block if shared_stop else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
     _score_block(found, a, b, i_p, j_p, block, done, options)
@@ -214,15 +361,36 @@ def score_pairs(
 # %% ../../nbs/19_kernels.ipynb #71b77a66
 @full_precision()
 def plan_pairs(
-    a: Features, b: Features, i_p: Tensor, j_p: Tensor,
-    *, marginals: str = "cross_correlation", eps: float = 0.05, tol: float = 1e-3, max_iter: int = 200,
+    a: Features,
+    b: Features,
+    i_p: Tensor,
+    j_p: Tensor,
+    *,
+    marginals: str = "cross_correlation",
+    eps: float = 0.05,
+    tol: float = 1e-3,
+    max_iter: int = 200,
 ) -> PairPlans:
     "Cosines and transport plans of `match` for many pairs (i_p of a, j_p of b)."
-    options = dict(marginals=marginals, plan="transport", eps=eps, tol=tol, max_iter=max_iter, shared_stop=False, differentiable=False)
+    options = dict(
+        marginals=marginals,
+        plan="transport",
+        eps=eps,
+        tol=tol,
+        max_iter=max_iter,
+        shared_stop=False,
+        differentiable=False,
+    )
     _check_pairs(a, b, i_p, j_p, options)
     kind = dict(dtype=a.norm_bn.dtype, device=i_p.device)
-    pair = [torch.empty(len(i_p), **kind), torch.empty(len(i_p), **kind), torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)]
-    flows = PairPlans(*(torch.empty(len(i_p), a.norm_bn.shape[1], b.norm_bn.shape[1], **kind) for _ in range(2)))
+    pair = [
+        torch.empty(len(i_p), **kind),
+        torch.empty(len(i_p), **kind),
+        torch.empty(len(i_p), dtype=torch.bool, device=i_p.device),
+    ]
+    flows = PairPlans(
+        *(torch.empty(len(i_p), a.norm_bn.shape[1], b.norm_bn.shape[1], **kind) for _ in range(2))
+    )
     _score_block((*pair, *flows), a, b, i_p, j_p, 512, lambda pairs: None, options)
     return flows
 
@@ -230,26 +398,62 @@ def plan_pairs(
 @full_precision()
 @torch.no_grad()
 def scatter_pair_gradients(
-    a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor,     # cells; pair p is i_p of a with j_p of b
-    grad_p: Tensor, slope_pnm: Tensor,                          # of the loss by the value of a pair, and of that by its cosines
+    a_bcn: Tensor,
+    b_dcm: Tensor,
+    i_p: Tensor,
+    j_p: Tensor,  # cells; pair p is i_p of a with j_p of b
+    grad_p: Tensor,
+    slope_pnm: Tensor,  # of the loss by the value of a pair, and of that by its cosines
 ) -> tuple[Tensor, Tensor]:
     "Gradients of the loss by the cells of a and of b."
     _check_positions(a_bcn, b_dcm, i_p, j_p)
-    given, shapes = (a_bcn, b_dcm, grad_p, slope_pnm), ((len(i_p),), (len(i_p), a_bcn.shape[2], b_dcm.shape[2]))
-    if (grad_p.shape, slope_pnm.shape) != shapes or a_bcn.shape[1] != b_dcm.shape[1] or len({x.dtype for x in given}) > 1:
-        raise ValueError("a_bcn, b_dcm, grad_p, slope_pnm: expected axes that fit and one dtype, got " + ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given))
-    if a_bcn.dtype in HALF_PRECISION: raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
+    given, shapes = (
+        (a_bcn, b_dcm, grad_p, slope_pnm),
+        ((len(i_p),), (len(i_p), a_bcn.shape[2], b_dcm.shape[2])),
+    )
+    if (
+        (grad_p.shape, slope_pnm.shape) != shapes
+        or a_bcn.shape[1] != b_dcm.shape[1]
+        or len({x.dtype for x in given}) > 1
+    ):
+        raise ValueError(
+            "a_bcn, b_dcm, grad_p, slope_pnm: expected axes that fit and one dtype, got "
+            + ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given)
+        )
+    if a_bcn.dtype in HALF_PRECISION:
+        raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
     fast = a_bcn.device.type == "cpu" and a_bcn.dtype == torch.float32
     program = _pair_program(a_bcn.shape[2], b_dcm.shape[2], a_bcn.shape[1]) if fast else None
     size = max(1, -(-len(i_p) // torch.get_num_threads())) if program else 1024
     inputs = [x.contiguous() for x in (a_bcn, b_dcm)]
-    sums = [(torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1])) for _ in range(0, max(len(i_p), 1), size)] if program else [(torch.zeros_like(a_bcn), torch.zeros_like(b_dcm))]
+    sums = (
+        [
+            (torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1]))
+            for _ in range(0, max(len(i_p), 1), size)
+        ]
+        if program
+        else [(torch.zeros_like(a_bcn), torch.zeros_like(b_dcm))]
+    )
 
     def work(number: int) -> None:
-        i, j, grad, slope = (x[number * size : (number + 1) * size].contiguous() for x in (i_p, j_p, grad_p, slope_pnm))
+        i, j, grad, slope = (
+            x[number * size : (number + 1) * size].contiguous()
+            for x in (i_p, j_p, grad_p, slope_pnm)
+        )
         to_a, to_b = sums[number if program else 0]
-        if program: return program.pull_pairs(*(x.data_ptr() for x in (*inputs, i, j)), len(i), *(x.data_ptr() for x in (grad, slope, to_a, to_b)))
+        if program:
+            return program.pull_pairs(
+                *(x.data_ptr() for x in (*inputs, i, j)),
+                len(i),
+                *(x.data_ptr() for x in (grad, slope, to_a, to_b)),
+            )
         pull_pnm = grad[:, None, None] * slope
-        to_a.index_add_(0, i, b_dcm[j] @ pull_pnm.transpose(1, 2)), to_b.index_add_(0, j, a_bcn[i] @ pull_pnm)
-    parallel_map(work, list(range(-(-len(i_p) // size))), i_p.device if program else torch.device("meta"))
+        (
+            to_a.index_add_(0, i, b_dcm[j] @ pull_pnm.transpose(1, 2)),
+            to_b.index_add_(0, j, a_bcn[i] @ pull_pnm),
+        )
+
+    parallel_map(
+        work, list(range(-(-len(i_p) // size))), i_p.device if program else torch.device("meta")
+    )
     return tuple(sum(x[1:], x[0]) for x in zip(*sums))

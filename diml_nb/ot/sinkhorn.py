@@ -15,10 +15,15 @@ from torch import Tensor
 
 from .._internal.core import check_axes, full_precision
 
-LOG_DOMAIN_RANGE = 42.0  # exp() of scores that span more than this may underflow in float32 on the way; the log domain takes over
+# exp() of scores that span more than this may underflow in float32 on the way; the log domain takes
+# over
+LOG_DOMAIN_RANGE = 42.0
 MIN_MASS = 1e-30  # a cell without mass gets this much, so that its scaling factor stays finite
 CHECK_EVERY = {"cpu": 1}  # iterations between two looks at who is finished; 16 on other devices
-OFFICIAL_STOP = {True: "mean", "worst": "amax"}  # over the pairs of a call: the official evaluation, the official training loss
+OFFICIAL_STOP = {
+    True: "mean",
+    "worst": "amax",
+}  # over the pairs of a call: the official evaluation, the official training loss
 
 
 class SinkhornResult(NamedTuple):
@@ -30,51 +35,111 @@ class SinkhornResult(NamedTuple):
 
 # %% ../../nbs/16_sinkhorn.ipynb #6d9f041e
 def _updates(score_bnm, a_bn, b_bm, scaled: bool):
-    "Functions (rows, columns, error) of one Sinkhorn step, on scaling factors u, v or on their logarithms."
+    """Functions (rows, columns, error) of one Sinkhorn step, on scaling factors u, v or on their
+    logarithms."""
     if scaled:
         k_bnm = score_bnm.exp()
-        rows = lambda v: a_bn / torch.matmul(k_bnm, v.unsqueeze(2)).squeeze(2)
-        columns = lambda u: b_bm / torch.matmul(u.unsqueeze(1), k_bnm).squeeze(1)
+
+        def rows(v):
+            return a_bn / torch.matmul(k_bnm, v.unsqueeze(2)).squeeze(2)
+
+        def columns(u):
+            return b_bm / torch.matmul(u.unsqueeze(1), k_bnm).squeeze(1)
+
         ratio = torch.div
     else:
-        rows = lambda g: a_bn.log() - torch.logsumexp(score_bnm + g.unsqueeze(1), 2)
-        columns = lambda f: b_bm.log() - torch.logsumexp(score_bnm + f.unsqueeze(2), 1)
-        ratio = lambda g, new: (g - new).exp()
-    error = lambda v, new: torch.where(b_bm > MIN_MASS, b_bm * ratio(v, new) - b_bm, 0).abs().sum(1)
+
+        def rows(g):
+            return a_bn.log() - torch.logsumexp(score_bnm + g.unsqueeze(1), 2)
+
+        def columns(f):
+            return b_bm.log() - torch.logsumexp(score_bnm + f.unsqueeze(2), 1)
+
+        def ratio(g, new):
+            return (g - new).exp()
+
+    def error(v, new):
+        return torch.where(b_bm > MIN_MASS, b_bm * ratio(v, new) - b_bm, 0).abs().sum(1)
+
     return rows, columns, error
 
 # %% ../../nbs/16_sinkhorn.ipynb #af7e246e
-def solve_unchecked(cost_bnm, a_bn, b_bm, *, eps, tol, max_iter, differentiable, shared_stop) -> SinkhornResult:
+def solve_unchecked(
+    cost_bnm: Tensor,
+    a_bn: Tensor,
+    b_bm: Tensor,
+    *,
+    eps: float,
+    tol: float,
+    max_iter: int,
+    differentiable: bool,
+    shared_stop: bool | str,
+) -> SinkhornResult:
     "`sinkhorn` without its checks, for loops that have checked once."
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         a_bn, b_bm = a_bn.clamp_min(MIN_MASS), b_bm.clamp_min(MIN_MASS)
-        least_b11 = 0 if shared_stop else cost_bnm.amin((1, 2), keepdim=True)       # a constant changes no plan, but the official rule
+        least_b11 = (
+            0 if shared_stop else cost_bnm.amin((1, 2), keepdim=True)
+        )  # a constant changes no plan, but the official rule
         score_bnm = (least_b11 - cost_bnm) / eps
         scaled = bool(score_bnm.amin() >= -LOG_DOMAIN_RANGE)
-        if shared_stop and not scaled: raise ValueError(f"shared_stop: the official rule needs scaling factors, which overflow at eps={eps}")
+        if shared_stop and not scaled:
+            raise ValueError(
+                f"shared_stop: the official rule needs scaling factors, which overflow at eps={eps}"
+            )
         unit = torch.ones_like if scaled else torch.zeros_like
-        u_bn, v_bm, marginal_error_b, rest = unit(a_bn), unit(b_bm), unit(b_bm[:, 0]), torch.arange(len(a_bn), device=a_bn.device)
+        u_bn, v_bm, marginal_error_b, rest = (
+            unit(a_bn),
+            unit(b_bm),
+            unit(b_bm[:, 0]),
+            torch.arange(len(a_bn), device=a_bn.device),
+        )
         rows, columns, error = _updates(score_bnm, a_bn, b_bm, scaled)
         before, v, look = v_bm, columns(u_bn), CHECK_EVERY.get(a_bn.device.type, 16)
         for iterations in range(1, max_iter + 1):
             new = columns(u := rows(v))
             err = error(v, new)
-            done = (getattr((v - before).abs().mean(1), OFFICIAL_STOP[shared_stop])() < 0.1).expand_as(err) if shared_stop else err < tol
-            if (last := iterations == max_iter) or iterations % look == 0 and ((last := done.all()) or 2 * done.sum() > len(done)):
-                u_bn, v_bm, marginal_error_b = u_bn.index_copy(0, rest, u), v_bm.index_copy(0, rest, v), marginal_error_b.index_copy(0, rest, err)
-                if last: break
+            done = (
+                (getattr((v - before).abs().mean(1), OFFICIAL_STOP[shared_stop])() < 0.1).expand_as(
+                    err
+                )
+                if shared_stop
+                else err < tol
+            )
+            if (
+                (last := iterations == max_iter)
+                or iterations % look == 0
+                and ((last := done.all()) or 2 * done.sum() > len(done))
+            ):
+                u_bn, v_bm, marginal_error_b = (
+                    u_bn.index_copy(0, rest, u),
+                    v_bm.index_copy(0, rest, v),
+                    marginal_error_b.index_copy(0, rest, err),
+                )
+                if last:
+                    break
                 rest, v, new, done = rest[~done], v[~done], new[~done], done[~done]
                 rows, columns, error = _updates(score_bnm[rest], a_bn[rest], b_bm[rest], scaled)
             before, v = v, torch.where(done.unsqueeze(1), v, new)
         u_bn1, v_b1m = u_bn.unsqueeze(2), v_bm.unsqueeze(1)
-        return SinkhornResult(u_bn1 * score_bnm.exp() * v_b1m if scaled else (u_bn1 + score_bnm + v_b1m).exp(), marginal_error_b, iterations)
+        return SinkhornResult(
+            u_bn1 * score_bnm.exp() * v_b1m if scaled else (u_bn1 + score_bnm + v_b1m).exp(),
+            marginal_error_b,
+            iterations,
+        )
 
 # %% ../../nbs/16_sinkhorn.ipynb #b8c65342
-def check_solver_options(eps: float, tol: float, max_iter: int, shared_stop: bool | str = False) -> None:
+def check_solver_options(
+    eps: float, tol: float, max_iter: int, shared_stop: bool | str = False
+) -> None:
     "Raise an error that states the values unless a solver can run with them."
-    if shared_stop not in (False, *OFFICIAL_STOP): raise ValueError(f"shared_stop: expected False, True or 'worst', got {shared_stop!r}")
+    if shared_stop not in (False, *OFFICIAL_STOP):
+        raise ValueError(f"shared_stop: expected False, True or 'worst', got {shared_stop!r}")
     if not (0 < eps < math.inf and tol >= 0 and max_iter >= 1):
-        raise ValueError(f"expected eps > 0, tol >= 0 and max_iter >= 1, got eps={eps}, tol={tol}, max_iter={max_iter}")
+        raise ValueError(
+            f"expected eps > 0, tol >= 0 and max_iter >= 1, got eps={eps}, tol={tol},"
+            f" max_iter={max_iter}"
+        )
 
 # %% ../../nbs/16_sinkhorn.ipynb #20ed6275
 def _check_totals(a_b: Tensor, b_b: Tensor, tol: float) -> None:
@@ -96,26 +161,44 @@ def _check_totals(a_b: Tensor, b_b: Tensor, tol: float) -> None:
 # %% ../../nbs/16_sinkhorn.ipynb #83fee6aa
 @full_precision()
 def sinkhorn(
-    cost_bnm: Tensor,             # C, float32 or float64
-    a_bn: Tensor, b_bm: Tensor,   # masses of the cells of A and of B, with the same total for each pair
-    *, eps: float = 0.05,         # weight of the entropy, in units of the cost; the paper's value
-    tol: float = 1e-3,            # a pair is finished when this much mass (L1), in the unit of the masses, is in wrong columns
+    cost_bnm: Tensor,  # C, float32 or float64
+    a_bn: Tensor,
+    b_bm: Tensor,  # masses of the cells of A and of B, with the same total for each pair
+    *,
+    eps: float = 0.05,  # weight of the entropy, in units of the cost; the paper's value
+    # a pair is finished when this much mass (L1), in the unit of the masses, is in wrong columns
+    tol: float = 1e-3,
     max_iter: int = 200,
-    differentiable: bool = False, # False: the plan is a constant for the gradient (the paper); True: through the iterations
-    shared_stop: bool | str = False,    # the official rule: all stop together when B's factors change by < .1 on average; "worst": in each pair
+    # False: the plan is a constant for the gradient (the paper); True: through the iterations
+    differentiable: bool = False,
+    shared_stop: (
+        bool | str
+        # the official rule: all stop together when B's factors change by < .1 on average; "worst": in
+        # each pair
+    ) = False,
 ) -> SinkhornResult:
-    """Entropic optimal transport of each pair (Cuturi 2013). Stable for any eps; `marginal_error_b` says how far a pair got.
+    """Entropic optimal transport of each pair (Cuturi 2013). Stable for any eps; `marginal_error_b`
+    says how far a pair got.
 
     `TypeError` for half precision, `ValueError` for masses that are negative, all zero, or differ in
-    their total by more than a ten-thousandth of it, and for a `tol` of all mass or more."""
+    their total by more than a ten-thousandth of it, and for a `tol` of all mass or more.
+    """
     check_axes("bnm bn bm", cost_bnm=cost_bnm, a_bn=a_bn, b_bm=b_bm)
     for name, x in (("cost_bnm", cost_bnm), ("a_bn", a_bn), ("b_bm", b_bm)):
         if x.dtype not in (torch.float32, torch.float64) or x.dtype != cost_bnm.dtype:
-            raise TypeError(f"{name}: expected float32 or float64, the same for all three, got {x.dtype}")
+            raise TypeError(
+                f"{name}: expected float32 or float64, the same for all three, got {x.dtype}"
+            )
     for name, x in (("a_bn", a_bn), ("b_bm", b_bm)):
         if (x < 0).any() or (x.sum(1) <= 0).any():
-            raise ValueError(f"{name}: masses must not be negative and must not all be zero, got a minimum of {x.min().item():g}")
+            raise ValueError(
+                f"{name}: masses must not be negative and must not all be zero, got a minimum of"
+                f" {x.min().item():g}"
+            )
     check_solver_options(eps, tol, max_iter, shared_stop)
-    if not shared_stop: _check_totals(a_bn.sum(1), b_bm.sum(1), tol)
-    options = dict(eps=eps, tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop)
+    if not shared_stop:
+        _check_totals(a_bn.sum(1), b_bm.sum(1), tol)
+    options = dict(
+        eps=eps, tol=tol, max_iter=max_iter, differentiable=differentiable, shared_stop=shared_stop
+    )
     return solve_unchecked(cost_bnm, a_bn, b_bm, **options)

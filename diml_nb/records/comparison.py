@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .._internal.core import atomic_write, data_dir
 from .provenance import digest
-from .record import Record, load_record, row_key, decode_fixed_point
+from .record import Record, decode_fixed_point, load_record, row_key
 
 # %% ../../nbs/06_evidence.ipynb #afb9b7f4
 class Tolerance(NamedTuple):

@@ -19,89 +19,162 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from .._internal.core import HALF_PRECISION, check_axes, full_precision, progress_bar, seed_everything
+from diml_nb._internal.core import (
+    HALF_PRECISION,
+    check_axes,
+    full_precision,
+    progress_bar,
+    seed_everything,
+)
 
 # %% ../../nbs/58_journeys.ipynb #e1a53240
 @dataclass(frozen=True)
 class Journeys:
     "Customers' touch points, earliest first. Index it like a list of journeys."
 
-    channel_bn: Tensor    # number of the channel
-    day_bn: Tensor    # days before the end, at which it is known whether the customer converted
-    mask_bn: Tensor    # is there a touch point? False behind the last one, and for what was left out
+    channel_bn: Tensor  # number of the channel
+    day_bn: Tensor  # days before the end, at which it is known whether the customer converted
+    mask_bn: Tensor  # is there a touch point? False behind the last one, and for what was left out
 
     def __post_init__(self):
-        if not self.channel_bn.shape == self.day_bn.shape == self.mask_bn.shape: raise ValueError(f"channel_bn, day_bn, mask_bn: expected one shape, got {', '.join(str(tuple(x.shape)) for x in vars(self).values())}")
-        if not (self.day_bn[self.mask_bn] >= 0).all(): raise ValueError(f"day_bn: expected days before the end, 0 or more, got {self.day_bn[self.mask_bn].min().item():g}")
-    def __len__(self) -> int: return len(self.channel_bn)
-    def __getitem__(self, index) -> "Journeys": return Journeys(*(x[[index] if isinstance(index, int) else index] for x in vars(self).values()))
+        if not self.channel_bn.shape == self.day_bn.shape == self.mask_bn.shape:
+            raise ValueError(
+                "channel_bn, day_bn, mask_bn: expected one shape, got"
+                f" {', '.join(str(tuple(x.shape)) for x in vars(self).values())}"
+            )
+        if not (self.day_bn[self.mask_bn] >= 0).all():
+            raise ValueError(
+                "day_bn: expected days before the end, 0 or more, got"
+                f" {self.day_bn[self.mask_bn].min().item():g}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.channel_bn)
+
+    def __getitem__(self, index) -> "Journeys":
+        return Journeys(
+            *(x[[index] if isinstance(index, int) else index] for x in vars(self).values())
+        )
+
     @property
-    def length_b(self) -> Tensor: return self.mask_bn.sum(1)
+    def length_b(self) -> Tensor:
+        return self.mask_bn.sum(1)
 
     def only(self, mask_sn: Tensor) -> "Journeys":
         "Parts of one journey: its first n touch points, of each set s those that are in it."
-        if len(self) != 1: raise ValueError(f"only: expected one journey, got {len(self)}")
-        (S, n), (channel_bn, day_bn, mask_bn) = mask_sn.shape, (x[:, : mask_sn.shape[1]] for x in vars(self).values())
+        if len(self) != 1:
+            raise ValueError(f"only: expected one journey, got {len(self)}")
+        (S, n), (channel_bn, day_bn, mask_bn) = (
+            mask_sn.shape,
+            (x[:, : mask_sn.shape[1]] for x in vars(self).values()),
+        )
         return Journeys(channel_bn.expand(S, n), day_bn.expand(S, n), mask_bn & mask_sn)
 
 # %% ../../nbs/58_journeys.ipynb #70a4f137
 class Channel(NamedTuple):
     "What a touch point of a channel does in the simulated world, and when it is met."
+
     name: str
-    effect: float    # logits of a fresh touch point
-    half_life: float    # days
-    far: float    # how often it is met long before the end, and just before it: weights among the channels
+    effect: float  # logits of a fresh touch point
+    half_life: float  # days
+    # how often it is met long before the end, and just before it: weights among the channels
+    far: float
     near: float
 
 
-CHANNELS = (Channel("search", 2.4, 2, 1, 3), Channel("mail", 1.2, 6, 2, 2), Channel("video", 1.8, 14, 4, 1), Channel("display", 0, 1, 1, 4), Channel("social", 0.8, 7, 3, 1), Channel("direct", 1.6, 1, 1, 2))
+CHANNELS = (
+    Channel("search", 2.4, 2, 1, 3),
+    Channel("mail", 1.2, 6, 2, 2),
+    Channel("video", 1.8, 14, 4, 1),
+    Channel("display", 0, 1, 1, 4),
+    Channel("social", 0.8, 7, 3, 1),
+    Channel("direct", 1.6, 1, 1, 2),
+)
 
 # %% ../../nbs/58_journeys.ipynb #691c5eab
 @dataclass(frozen=True)
 class ConversionModel:
-    "A stated model of conversions, ours and of no real shop: `world(journeys)` is each one's true probability. Another world: `dataclasses.replace`."
+    """A stated model of conversions, ours and of no real shop: `world(journeys)` is each one's true
+    probability. Another world: `dataclasses.replace`."""
 
     channels: tuple[Channel, ...] = CHANNELS
-    base: float = -3.5    # logit of a customer who met nothing
-    saturation: float = 0.5    # kappa; 0: touch points of a channel add up
-    bonus: float = 2.0    # beta, logits
-    pair: tuple[str, str] = ("video", "search")    # first, then; the bonus fades as the second does
-    within: float = 3.0    # days between the two
+    base: float = -3.5  # logit of a customer who met nothing
+    saturation: float = 0.5  # kappa; 0: touch points of a channel add up
+    bonus: float = 2.0  # beta, logits
+    pair: tuple[str, str] = ("video", "search")  # first, then; the bonus fades as the second does
+    within: float = 3.0  # days between the two
 
     @property
-    def names(self) -> list[str]: return [c.name for c in self.channels]
-    def column(self, field: str) -> Tensor: return torch.tensor([getattr(c, field) for c in self.channels], dtype=torch.float64)
+    def names(self) -> list[str]:
+        return [c.name for c in self.channels]
+
+    def column(self, field: str) -> Tensor:
+        return torch.tensor([getattr(c, field) for c in self.channels], dtype=torch.float64)
+
     @full_precision()
     def logit(self, journeys: Journeys) -> Tensor:
         "z of each journey."
         day_bn, half_life_c = journeys.day_bn.double(), self.column("half_life")
         left_bn = 2 ** (-day_bn / half_life_c[journeys.channel_bn]) * journeys.mask_bn
         x_bc = (F.one_hot(journeys.channel_bn, len(self.channels)) * left_bn[:, :, None]).sum(1)
-        first_bn, then_bm = (journeys.mask_bn & (journeys.channel_bn == self.names.index(name)) for name in self.pair)
+        first_bn, then_bm = (
+            journeys.mask_bn & (journeys.channel_bn == self.names.index(name)) for name in self.pair
+        )
         gap_bnm = day_bn[:, :, None] - day_bn[:, None]
-        pair_bnm = first_bn[:, :, None] & then_bm[:, None] & (gap_bnm > 0) & (gap_bnm <= self.within)
-        return self.base + (x_bc / (1 + self.saturation * x_bc)) @ self.column("effect") + self.bonus * (pair_bnm * left_bn[:, None]).amax((1, 2))
-    def __call__(self, journeys: Journeys) -> Tensor: return self.logit(journeys).sigmoid()
+        pair_bnm = (
+            first_bn[:, :, None] & then_bm[:, None] & (gap_bnm > 0) & (gap_bnm <= self.within)
+        )
+        return (
+            self.base
+            + (x_bc / (1 + self.saturation * x_bc)) @ self.column("effect")
+            + self.bonus * (pair_bnm * left_bn[:, None]).amax((1, 2))
+        )
+
+    def __call__(self, journeys: Journeys) -> Tensor:
+        return self.logit(journeys).sigmoid()
 
 # %% ../../nbs/58_journeys.ipynb #d12e4d32
-def simulate(world: ConversionModel, count: int, *, shortest: int = 0, longest: int = 12, seed: int = 0) -> tuple[Journeys, Tensor]:
-    "Simulated customers of so many touch points, each further one .85 times as likely, log-normal gaps of median .8 days; and who converted, as bools."
-    if not 0 <= shortest <= longest or longest < 1: raise ValueError(f"shortest, longest: expected 0 <= shortest <= longest and a longest of 1 or more, got {shortest} and {longest}")
+def simulate(
+    world: ConversionModel, count: int, *, shortest: int = 0, longest: int = 12, seed: int = 0
+) -> tuple[Journeys, Tensor]:
+    """Simulated customers of so many touch points, each further one .85 times as likely, log-normal
+    gaps of median .8 days; and who converted, as bools."""
+    if not 0 <= shortest <= longest or longest < 1:
+        raise ValueError(
+            "shortest, longest: expected 0 <= shortest <= longest and a longest of 1 or more, got"
+            f" {shortest} and {longest}"
+        )
     draw, n = torch.Generator().manual_seed(seed), torch.arange(longest)
-    length_b = shortest + torch.multinomial(.85 ** torch.arange(longest - shortest + 1.), count, replacement=True, generator=draw)
+    length_b = shortest + torch.multinomial(
+        0.85 ** torch.arange(longest - shortest + 1.0), count, replacement=True, generator=draw
+    )
     mask_bn = n < length_b[:, None]
-    back_bn = (.8 * (1.2 * torch.randn(count, longest, generator=draw)).exp()).cumsum(1)    # days, the latest touch point first
+    back_bn = (0.8 * (1.2 * torch.randn(count, longest, generator=draw)).exp()).cumsum(
+        1
+    )  # days, the latest touch point first
     day_bn = back_bn.gather(1, (length_b[:, None] - 1 - n).clamp(min=0)) * mask_bn
-    near_bn1 = 2 ** (-day_bn / 7)[:, :, None]    # half of the way from far to near in a week
-    channel_bn = torch.multinomial((near_bn1 * world.column("near") + (1 - near_bn1) * world.column("far")).flatten(0, 1), 1, generator=draw).view(count, longest) * mask_bn
+    near_bn1 = 2 ** (-day_bn / 7)[:, :, None]  # half of the way from far to near in a week
+    channel_bn = (
+        torch.multinomial(
+            (near_bn1 * world.column("near") + (1 - near_bn1) * world.column("far")).flatten(0, 1),
+            1,
+            generator=draw,
+        ).view(count, longest)
+        * mask_bn
+    )
     journeys = Journeys(channel_bn, day_bn, mask_bn)
     return journeys, torch.rand(count, generator=draw) < world(journeys)
 
 # %% ../../nbs/58_journeys.ipynb #91cb9fea
 class Attribution(NamedTuple):
-    "What each touch point contributed, and the standard error of that, 0 where it is exact. Contributions sum to `score - empty`: the values of all and of none."
-    contribution_n: Tensor; error_n: Tensor; empty: float; score: float
-    sets: int    # how many sets were asked
+    """What each touch point contributed, and the standard error of that, 0 where it is exact.
+    Contributions sum to `score - empty`: the values of all and of none."""
+
+    contribution_n: Tensor
+    error_n: Tensor
+    empty: float
+    score: float
+    sets: int  # how many sets were asked
 
     @property
     def share_n(self) -> Tensor:
@@ -111,149 +184,315 @@ class Attribution(NamedTuple):
 
 
 def _ask(value, mask_sn):
-    with torch.no_grad(): value_s = value(mask_sn)
-    if value_s.dtype in HALF_PRECISION: raise TypeError(f"value: expected numbers in float32 or float64, got {value_s.dtype}")
+    with torch.no_grad():
+        value_s = value(mask_sn)
+    if value_s.dtype in HALF_PRECISION:
+        raise TypeError(f"value: expected numbers in float32 or float64, got {value_s.dtype}")
     value_s = value_s.double()
-    if value_s.shape != (len(mask_sn),): raise ValueError(f"value: expected one number for each of {len(mask_sn)} sets, got shape {tuple(value_s.shape)}")
+    if value_s.shape != (len(mask_sn),):
+        raise ValueError(
+            f"value: expected one number for each of {len(mask_sn)} sets, got shape"
+            f" {tuple(value_s.shape)}"
+        )
     check_axes("s", value=value_s)
     return value_s
 
 # %% ../../nbs/58_journeys.ipynb #ee81b70f
 @full_precision()
 def shapley_values(
-    value: Callable[[Tensor], Tensor],    # (S, n) of bools, one set of the n touch points a row -> (S,)
-    n: int, *, samples: int | None = None, seed: int = 0,    # orders drawn by lot, in pairs; None: all sets, exact
+    value: Callable[
+        [Tensor], Tensor
+    ],  # (S, n) of bools, one set of the n touch points a row -> (S,)
+    n: int,
+    *,
+    samples: int | None = None,
+    seed: int = 0,  # orders drawn by lot, in pairs; None: all sets, exact
 ) -> Attribution:
-    "Shapley value (1953) of each touch point in any game on sets; sampled by antithetic pairs of orders."
-    if n < 1: raise ValueError(f"n: expected at least one touch point, got {n}")
+    """Shapley value (1953) of each touch point in any game on sets; sampled by antithetic pairs of
+    orders."""
+    if n < 1:
+        raise ValueError(f"n: expected at least one touch point, got {n}")
     if samples is None:
-        if n > 16: raise ValueError(f"n: {n} touch points have {2**n:,} sets; pass samples=200, a number of orders, instead")
+        if n > 16:
+            raise ValueError(
+                f"n: {n} touch points have {2**n:,} sets; pass samples=200, a number of orders,"
+                " instead"
+            )
         mask_sn = (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).bool()
         value_s, size_s1 = _ask(value, mask_sn), mask_sn.sum(1, keepdim=True)
-        weight_k = torch.tensor([1 / (n * math.comb(n - 1, k)) for k in range(n)], dtype=torch.float64)    # of a set of k others
-        weight_sn = torch.where(mask_sn, weight_k[(size_s1 - 1).clamp(min=0)], -weight_k[size_s1.clamp(max=n - 1)])
-        return Attribution(weight_sn.T @ value_s, torch.zeros(n).double(), value_s[0].item(), value_s[-1].item(), 2**n)
-    if samples < 4 or samples % 2: raise ValueError(f"samples: expected an even number of orders, 4 or more, got {samples}")
+        weight_k = torch.tensor(
+            [1 / (n * math.comb(n - 1, k)) for k in range(n)], dtype=torch.float64
+        )  # of a set of k others
+        weight_sn = torch.where(
+            mask_sn, weight_k[(size_s1 - 1).clamp(min=0)], -weight_k[size_s1.clamp(max=n - 1)]
+        )
+        return Attribution(
+            weight_sn.T @ value_s,
+            torch.zeros(n).double(),
+            value_s[0].item(),
+            value_s[-1].item(),
+            2**n,
+        )
+    if samples < 4 or samples % 2:
+        raise ValueError(f"samples: expected an even number of orders, 4 or more, got {samples}")
     order_pn = torch.rand(samples // 2, n, generator=torch.Generator().manual_seed(seed)).argsort(1)
-    place_pan = torch.stack([order_pn, order_pn.flip(1)], 1).argsort(2)    # of each touch point, in an order and in its reverse
-    value_pak = _ask(value, (place_pan[:, :, None] < torch.arange(n + 1)[:, None]).flatten(0, 2)).view(samples // 2, 2, n + 1)
+    place_pan = torch.stack([order_pn, order_pn.flip(1)], 1).argsort(
+        2
+    )  # of each touch point, in an order and in its reverse
+    value_pak = _ask(
+        value, (place_pan[:, :, None] < torch.arange(n + 1)[:, None]).flatten(0, 2)
+    ).view(samples // 2, 2, n + 1)
     each_pn = value_pak.diff(dim=2).gather(2, place_pan).mean(1)
-    return Attribution(each_pn.mean(0), each_pn.std(0) / len(each_pn) ** 0.5, value_pak[0, 0, 0].item(), value_pak[0, 0, -1].item(), value_pak.numel())
+    return Attribution(
+        each_pn.mean(0),
+        each_pn.std(0) / len(each_pn) ** 0.5,
+        value_pak[0, 0, 0].item(),
+        value_pak[0, 0, -1].item(),
+        value_pak.numel(),
+    )
 
 # %% ../../nbs/58_journeys.ipynb #01d2f05a
-def attribute(model: Callable[[Journeys], Tensor], journey: Journeys, *, samples: int | None = None, seed: int = 0) -> Attribution:
-    "Shapley values of a journey's touch points in the game of its parts, whatever the model gives to them: probabilities or logits."
-    return shapley_values(lambda mask_sn: model(journey.only(mask_sn)), int(journey.length_b), samples=samples, seed=seed)
+def attribute(
+    model: Callable[[Journeys], Tensor],
+    journey: Journeys,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+) -> Attribution:
+    """Shapley values of a journey's touch points in the game of its parts, whatever the model gives
+    to them: probabilities or logits."""
+    return shapley_values(
+        lambda mask_sn: model(journey.only(mask_sn)),
+        int(journey.length_b),
+        samples=samples,
+        seed=seed,
+    )
 
 # %% ../../nbs/58_journeys.ipynb #1d00fe93
-def time_decay_shares(journeys: Journeys, *, half_life: float = math.inf) -> Tensor:    # (b, n), each journey's sum to 1
-    "Shares of the credit that halve with each `half_life` (days): infinite is linear, 0 is last touch. Journeys without touch points get zeros."
-    if not half_life >= 0: raise ValueError(f"half_life: expected 0 days or more, got {half_life}")
+def time_decay_shares(
+    journeys: Journeys, *, half_life: float = math.inf
+) -> Tensor:  # (b, n), each journey's sum to 1
+    """Shares of the credit that halve with each `half_life` (days): infinite is linear, 0 is last
+    touch. Journeys without touch points get zeros."""
+    if not half_life >= 0:
+        raise ValueError(f"half_life: expected 0 days or more, got {half_life}")
     score_bn = -journeys.day_bn.double() * math.log(2) / max(half_life, 1e-9)
     return score_bn.masked_fill(~journeys.mask_bn, -1e30).softmax(1) * journeys.mask_bn
 
 # %% ../../nbs/58_journeys.ipynb #b5fa7297
 class MarkovAttribution:
-    "A chain of first order over channels, and removal effects; called with journeys, what it says of their ends by the last channel alone."
+    """A chain of first order over channels, and removal effects; called with journeys, what it says
+    of their ends by the last channel alone."""
 
     def __init__(self, journeys: Journeys, converted_b: Tensor, *, channels: int):
-        from_bn, there_bn = F.pad(journeys.channel_bn, (1, 0), value=channels), F.pad(journeys.mask_bn, (1, 0), value=True)    # the start is state C
-        to_bn = F.pad(journeys.channel_bn, (0, 1)).scatter(1, journeys.length_b[:, None], torch.where(converted_b, channels + 1, channels + 2)[:, None])
-        count_ij = torch.zeros(channels + 1, channels + 3).double().index_put((from_bn[there_bn], to_bn[there_bn]), torch.ones(()).double(), accumulate=True)
+        from_bn, there_bn = (
+            F.pad(journeys.channel_bn, (1, 0), value=channels),
+            F.pad(journeys.mask_bn, (1, 0), value=True),
+        )  # the start is state C
+        to_bn = F.pad(journeys.channel_bn, (0, 1)).scatter(
+            1,
+            journeys.length_b[:, None],
+            torch.where(converted_b, channels + 1, channels + 2)[:, None],
+        )
+        count_ij = (
+            torch.zeros(channels + 1, channels + 3)
+            .double()
+            .index_put(
+                (from_bn[there_bn], to_bn[there_bn]), torch.ones(()).double(), accumulate=True
+            )
+        )
         self.step_ij = count_ij / count_ij.sum(1, keepdim=True).clamp_min(1)
-        reach = lambda keep_j: torch.linalg.solve(torch.eye(channels + 1).double() - self.step_ij[:, :-2] * keep_j, self.step_ij[:, -2])[-1]
-        self.start = reach(1)    # chance of a conversion from the start
-        self.removal_c = torch.stack([1 - reach(torch.arange(channels + 1) != c) / self.start for c in range(channels)])
 
-    def shares(self, journeys: Journeys) -> Tensor:    # (b, n), each journey's sum to 1
+        def reach(keep_j):
+            return torch.linalg.solve(
+                torch.eye(channels + 1).double() - self.step_ij[:, :-2] * keep_j,
+                self.step_ij[:, -2],
+            )[-1]
+
+        self.start = reach(1)  # chance of a conversion from the start
+        self.removal_c = torch.stack(
+            [1 - reach(torch.arange(channels + 1) != c) / self.start for c in range(channels)]
+        )
+
+    def shares(self, journeys: Journeys) -> Tensor:  # (b, n), each journey's sum to 1
         "Removal effects of a journey's channels as shares of the credit."
         credit_bn = (self.removal_c[journeys.channel_bn].clamp(min=0) + 1e-12) * journeys.mask_bn
         return credit_bn / credit_bn.sum(1, keepdim=True).clamp_min(1e-30)
+
     def __call__(self, journeys: Journeys) -> Tensor:
         last_b = torch.where(journeys.mask_bn, torch.arange(journeys.mask_bn.shape[1]), -1).amax(1)
-        state_b = torch.where(last_b < 0, len(self.removal_c), journeys.channel_bn.gather(1, last_b.clamp(min=0)[:, None])[:, 0])
+        state_b = torch.where(
+            last_b < 0,
+            len(self.removal_c),
+            journeys.channel_bn.gather(1, last_b.clamp(min=0)[:, None])[:, 0],
+        )
         return self.step_ij[state_b, -2] / self.step_ij[state_b, -2:].sum(1).clamp_min(1e-30)
 
 # %% ../../nbs/58_journeys.ipynb #90c7b059
 @full_precision()
 def phased_gate(
-    day_b: Tensor, period_u: Tensor, shift_u: Tensor,    # days
-    *, open_ratio: float, leak: float = 0.0,    # share of a period in which it is open; of the phase that passes when closed
-) -> Tensor:    # (b, u), between 0 and 1
+    day_b: Tensor,
+    period_u: Tensor,
+    shift_u: Tensor,  # days
+    *,
+    open_ratio: float,
+    # share of a period in which it is open; of the phase that passes when closed
+    leak: float = 0.0,
+) -> Tensor:  # (b, u), between 0 and 1
     "How far each unit's gate is open at a time (phased LSTM, arXiv 1610.09513)."
     phase_bu = ((day_b[:, None] - shift_u) / period_u) % 1
     slope_bu = 2 * phase_bu / open_ratio
-    return torch.where(phase_bu < open_ratio, torch.minimum(slope_bu, 2 - slope_bu), leak * phase_bu)
+    return torch.where(
+        phase_bu < open_ratio, torch.minimum(slope_bu, 2 - slope_bu), leak * phase_bu
+    )
 
 # %% ../../nbs/58_journeys.ipynb #69645917
 class JourneyLSTM(nn.Module):
-    "Channels one by one into an LSTM, then a probability of conversion; with a time gate (`phased`), with the log of the days as an input (`timed`), or both."
+    """Channels one by one into an LSTM, then a probability of conversion; with a time gate
+    (`phased`), with the log of the days as an input (`timed`), or both."""
 
-    def __init__(self, channels: int, *, hidden: int = 32, phased: bool = True, timed: bool = False,
-                 open_ratio: float = 0.5, leak: float = 1e-3, periods: tuple[float, float] = (1.0, 64.0)):    # share; of the phase, while training; days between which periods begin
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden: int = 32,
+        phased: bool = True,
+        timed: bool = False,
+        open_ratio: float = 0.5,
+        leak: float = 1e-3,
+        periods: tuple[float, float] = (1.0, 64.0),
+    ):  # share; of the phase, while training; days between which periods begin
         super().__init__()
-        if not 0 < open_ratio <= 1: raise ValueError(f"open_ratio: expected a share of the period, above 0 and up to 1, got {open_ratio}")
-        self.channels, self.phased, self.timed, self.open_ratio, self.leak = channels, phased, timed, open_ratio, leak
+        if not 0 < open_ratio <= 1:
+            raise ValueError(
+                f"open_ratio: expected a share of the period, above 0 and up to 1, got {open_ratio}"
+            )
+        self.channels, self.phased, self.timed, self.open_ratio, self.leak = (
+            channels,
+            phased,
+            timed,
+            open_ratio,
+            leak,
+        )
         self.cell, self.head = nn.LSTMCell(channels + timed, hidden), nn.Linear(hidden, 1)
         if phased:
             self.log_period_u = nn.Parameter(torch.empty(hidden).uniform_(*map(math.log, periods)))
             self.shift_u = nn.Parameter(torch.rand(hidden) * self.log_period_u.detach().exp())
-    def gate(self, day_b: Tensor) -> Tensor:    # (b, u), or ones
-        return phased_gate(day_b, self.log_period_u.exp(), self.shift_u, open_ratio=self.open_ratio, leak=self.leak * self.training) if self.phased else torch.ones(1, 1)
+
+    def gate(self, day_b: Tensor) -> Tensor:  # (b, u), or ones
+        return (
+            phased_gate(
+                day_b,
+                self.log_period_u.exp(),
+                self.shift_u,
+                open_ratio=self.open_ratio,
+                leak=self.leak * self.training,
+            )
+            if self.phased
+            else torch.ones(1, 1)
+        )
+
     @full_precision()
     def logit(self, journeys: Journeys) -> Tensor:
         "The network's answer before the sigmoid."
         x_bnc = F.one_hot(journeys.channel_bn, self.channels).float()
-        if self.timed: x_bnc = torch.cat([x_bnc, journeys.day_bn.log1p()[:, :, None]], 2)
+        if self.timed:
+            x_bnc = torch.cat([x_bnc, journeys.day_bn.log1p()[:, :, None]], 2)
         h_bu = c_bu = x_bnc.new_zeros(len(journeys), self.cell.hidden_size)
         for n in range(x_bnc.shape[1]):
-            k_bu, (new_h_bu, new_c_bu) = journeys.mask_bn[:, n, None] * self.gate(journeys.day_bn[:, n]), self.cell(x_bnc[:, n], (h_bu, c_bu))
+            k_bu, (new_h_bu, new_c_bu) = (
+                journeys.mask_bn[:, n, None] * self.gate(journeys.day_bn[:, n]),
+                self.cell(x_bnc[:, n], (h_bu, c_bu)),
+            )
             h_bu, c_bu = h_bu + k_bu * (new_h_bu - h_bu), c_bu + k_bu * (new_c_bu - c_bu)
         return self.head(h_bu)[:, 0]
-    def forward(self, journeys: Journeys) -> Tensor: return self.logit(journeys).sigmoid()
+
+    def forward(self, journeys: Journeys) -> Tensor:
+        return self.logit(journeys).sigmoid()
 
 # %% ../../nbs/58_journeys.ipynb #4a1bf4f5
 @full_precision()
 def log_loss(model: Callable[[Journeys], Tensor], journeys: Journeys, converted_b: Tensor) -> float:
     "Mean of -log of the probability that the model gave to what happened."
-    with torch.no_grad(): return F.binary_cross_entropy(model(journeys).double(), converted_b.double()).item()
+    with torch.no_grad():
+        return F.binary_cross_entropy(model(journeys).double(), converted_b.double()).item()
 
 
 @full_precision()
 def fit_network(
-    train: tuple[Journeys, Tensor], held_out: tuple[Journeys, Tensor],    # journeys and whether they converted
-    *, channels: int, lr: float = 3e-2, epochs: int = 10, batch_size: int = 256, seed: int = 0, **options,    # chosen on held-out journeys; options of JourneyLSTM
+    train: tuple[Journeys, Tensor],
+    held_out: tuple[Journeys, Tensor],  # journeys and whether they converted
+    *,
+    channels: int,
+    lr: float = 3e-2,
+    epochs: int = 10,
+    batch_size: int = 256,
+    seed: int = 0,
+    **options,  # chosen on held-out journeys; options of JourneyLSTM
 ) -> JourneyLSTM:
     "Train by Adam on the log loss and keep the epoch that is best on the held-out journeys."
-    if epochs < 1: raise ValueError(f"epochs: expected 1 or more, got {epochs}")
+    if epochs < 1:
+        raise ValueError(f"epochs: expected 1 or more, got {epochs}")
     seed_everything(seed)
     network, (journeys, converted_b), best = JourneyLSTM(channels, **options), train, math.inf
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     for _ in progress_bar(range(epochs), "training"):
         for some in torch.randperm(len(journeys)).split(batch_size):
-            value = F.binary_cross_entropy_with_logits(network.train().logit(journeys[some]), converted_b[some].float())
+            value = F.binary_cross_entropy_with_logits(
+                network.train().logit(journeys[some]), converted_b[some].float()
+            )
             optimizer.zero_grad(), value.backward(), optimizer.step()
-        if (found := log_loss(network.eval(), *held_out)) < best: best, kept = found, deepcopy(network)
+        if (found := log_loss(network.eval(), *held_out)) < best:
+            best, kept = found, deepcopy(network)
     return kept.requires_grad_(False)
 
 # %% ../../nbs/58_journeys.ipynb #cdef80b3
-def fit_logistic(journeys: Journeys, converted_b: Tensor, *, channels: int, half_life: float = math.inf) -> Callable[[Journeys], Tensor]:
-    "Logistic regression by scikit-learn on how often each channel was met, each time halved with every `half_life` (days); gives probabilities."
-    def count(journeys: Journeys): return (F.one_hot(journeys.channel_bn, channels) * (2 ** (-journeys.day_bn / half_life) * journeys.mask_bn)[:, :, None]).sum(1).numpy()
+def fit_logistic(
+    journeys: Journeys, converted_b: Tensor, *, channels: int, half_life: float = math.inf
+) -> Callable[[Journeys], Tensor]:
+    """Logistic regression by scikit-learn on how often each channel was met, each time halved with
+    every `half_life` (days); gives probabilities."""
+
+    def count(journeys: Journeys):
+        return (
+            (
+                F.one_hot(journeys.channel_bn, channels)
+                * (2 ** (-journeys.day_bn / half_life) * journeys.mask_bn)[:, :, None]
+            )
+            .sum(1)
+            .numpy()
+        )
+
     learner = LogisticRegression(max_iter=500).fit(count(journeys), converted_b.numpy())
     return lambda journeys: torch.from_numpy(learner.predict_proba(count(journeys))[:, 1])
 
 # %% ../../nbs/58_journeys.ipynb #85ad5b75
 class Calibration(NamedTuple):
-    "Mean probability and share that converted in each bin that is not empty, how many are in it, and the mean gap."
-    probability_i: Tensor; share_i: Tensor; size_i: Tensor; error: float
+    """Mean probability and share that converted in each bin that is not empty, how many are in it,
+    and the mean gap."""
+
+    probability_i: Tensor
+    share_i: Tensor
+    size_i: Tensor
+    error: float
 
 
 def calibration(probability_b: Tensor, converted_b: Tensor, *, bins: int = 10) -> Calibration:
     "Expected calibration error over bins of equal width."
     check_axes("b", probability_b=probability_b)
-    if not ((probability_b >= 0) & (probability_b <= 1)).all(): raise ValueError(f"probability_b: expected numbers between 0 and 1, got {probability_b.min().item():g} to {probability_b.max().item():g}")
+    if not ((probability_b >= 0) & (probability_b <= 1)).all():
+        raise ValueError(
+            f"probability_b: expected numbers between 0 and 1, got {probability_b.min().item():g}"
+            f" to {probability_b.max().item():g}"
+        )
     bin_b = (probability_b.double() * bins).long().clamp(max=bins - 1)
-    size_i, sum_i, right_i = (torch.bincount(bin_b, x_b, bins) for x_b in (torch.ones(len(bin_b)).double(), probability_b.double(), converted_b.double()))
+    size_i, sum_i, right_i = (
+        torch.bincount(bin_b, x_b, bins)
+        for x_b in (torch.ones(len(bin_b)).double(), probability_b.double(), converted_b.double())
+    )
     full_i = size_i > 0
-    return Calibration(*(x_i[full_i] / size_i[full_i] for x_i in (sum_i, right_i)), size_i[full_i], ((sum_i - right_i).abs().sum() / len(bin_b)).item())
+    return Calibration(
+        *(x_i[full_i] / size_i[full_i] for x_i in (sum_i, right_i)),
+        size_i[full_i],
+        ((sum_i - right_i).abs().sum() / len(bin_b)).item(),
+    )

@@ -20,38 +20,56 @@ from torch import Tensor, nn
 
 from .._internal.core import check_axes, full_precision, progress_bar, seed_everything
 from ..datasets.dataset import ImageDataset, Sample
-from ..learning.embedding import derive_seed, sample_balanced_batch
 from ..features.backbones import Backbone, load_image
 from ..features.grid import Features
+from ..learning.embedding import derive_seed, sample_balanced_batch
 from ..ot.matching import match
 
 # %% ../../nbs/52_cosegmentation.ipynb #5fad9592
 def _mask(picture: Sample) -> Image.Image:
-    if "mask" not in picture.metadata: raise ValueError(f"{picture.path}: expected a scene, which knows its mask; take emoji_scenes or stamp_scenes")
-    with Image.open(picture.metadata["mask"]) as mask: return mask.convert("L")
+    if "mask" not in picture.metadata:
+        raise ValueError(
+            f"{picture.path}: expected a scene, which knows its mask; take emoji_scenes or"
+            " stamp_scenes"
+        )
+    with Image.open(picture.metadata["mask"]) as mask:
+        return mask.convert("L")
 
 
 def with_distractor(scene: Sample, other: Sample) -> Image.Image:
-    "A scene with the object of another one behind its own; its mask stays true. `ValueError` where both show the same thing or no mask is known."
-    if scene.label == other.label: raise ValueError(f"{scene.path} and {other.path} show the same thing, {scene.label}: a distractor must be another one")
+    """A scene with the object of another one behind its own; its mask stays true. `ValueError`
+    where both show the same thing or no mask is known."""
+    if scene.label == other.label:
+        raise ValueError(
+            f"{scene.path} and {other.path} show the same thing, {scene.label}: a distractor must"
+            " be another one"
+        )
     image = load_image(scene.path)
-    return Image.composite(image, Image.composite(load_image(other.path), image, _mask(other)), _mask(scene))
+    return Image.composite(
+        image, Image.composite(load_image(other.path), image, _mask(other)), _mask(scene)
+    )
 
 
-def load_masks(images: ImageDataset) -> Tensor:      # (N, Y, X) bool
+def load_masks(images: ImageDataset) -> Tensor:  # (N, Y, X) bool
     "Where the object of each scene is, pixel by pixel."
-    return torch.stack([torch.from_numpy(np.array(_mask(images[n]))) > 127 for n in range(len(images))])
+    return torch.stack(
+        [torch.from_numpy(np.array(_mask(images[n]))) > 127 for n in range(len(images))]
+    )
 
 # %% ../../nbs/52_cosegmentation.ipynb #8bbcc8a6
-FINE_CHANNELS = 40       # channels of the 28 x 28 map behind the third stage of EfficientNet-Lite0
+FINE_CHANNELS = 40  # channels of the 28 x 28 map behind the third stage of EfficientNet-Lite0
 
 
 class MultiScaleEncoder(nn.Module):
-    "The maps behind the third and the fifth stage of EfficientNet-Lite0 as one (B, 4 * 40 + 112, 14, 14): 2 x 2 places of the finer one lie behind each other."
+    """The maps behind the third and the fifth stage of EfficientNet-Lite0 as one (B, 4 * 40 + 112,
+    14, 14): 2 x 2 places of the finer one lie behind each other."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.fine, self.coarse = nn.Sequential(network.conv_stem, network.bn1, *network.blocks[:3]), network.blocks[3:5]
+        self.fine, self.coarse = (
+            nn.Sequential(network.conv_stem, network.bn1, *network.blocks[:3]),
+            network.blocks[3:5],
+        )
 
     def forward_features(self, image_bchw: Tensor) -> Tensor:
         fine_bchw = self.fine(image_bchw)
@@ -59,31 +77,51 @@ class MultiScaleEncoder(nn.Module):
 
 
 def multiscale_backbone(backbone: Backbone) -> Backbone:
-    "A backbone that returns two scales in one map; `split_scales` takes them apart. `ValueError` for another network than EfficientNet-Lite0."
-    if backbone.name != "efficientnet_lite0": raise ValueError(f"backbone: expected efficientnet_lite0, whose stages are known, got {backbone.name!r}")
-    return Backbone(MultiScaleEncoder(backbone.network), name="efficientnet_lite0, two scales", image_size=backbone.image_size, mean=backbone.mean, std=backbone.std)
+    """A backbone that returns two scales in one map; `split_scales` takes them apart. `ValueError`
+    for another network than EfficientNet-Lite0."""
+    if backbone.name != "efficientnet_lite0":
+        raise ValueError(
+            f"backbone: expected efficientnet_lite0, whose stages are known, got {backbone.name!r}"
+        )
+    return Backbone(
+        MultiScaleEncoder(backbone.network),
+        name="efficientnet_lite0, two scales",
+        image_size=backbone.image_size,
+        mean=backbone.mean,
+        std=backbone.std,
+    )
 
 
-def split_scales(map_bchw: Tensor) -> tuple[Tensor, Tensor]:      # (B, 40, 28, 28), (B, C, 14, 14)
+def split_scales(map_bchw: Tensor) -> tuple[Tensor, Tensor]:  # (B, 40, 28, 28), (B, C, 14, 14)
     "The fine and the coarse map, in float32."
-    return F.pixel_shuffle(map_bchw[:, : 4 * FINE_CHANNELS].float(), 2), map_bchw[:, 4 * FINE_CHANNELS :].float()
+    return (
+        F.pixel_shuffle(map_bchw[:, : 4 * FINE_CHANNELS].float(), 2),
+        map_bchw[:, 4 * FINE_CHANNELS :].float(),
+    )
 
 # %% ../../nbs/52_cosegmentation.ipynb #f613a2b4
-def pairs_within(label_n: Tensor, *, partners: int = 9) -> Tensor:     # (2, P)
-    "Positions of A and B: each picture with the next `count_positives` of its group (9: all of ten), with all where there are fewer. `ValueError` for a group of one."
-    if partners < 1: raise ValueError(f"partners: expected at least 1, got {partners}")
+def pairs_within(label_n: Tensor, *, partners: int = 9) -> Tensor:  # (2, P)
+    """Positions of A and B: each picture with the next `count_positives` of its group (9: all of
+    ten), with all where there are fewer. `ValueError` for a group of one."""
+    if partners < 1:
+        raise ValueError(f"partners: expected at least 1, got {partners}")
     label_n, found = torch.as_tensor(label_n), []
     for label in label_n.unique():
         n = (label_n == label).nonzero().flatten()
-        if len(n) < 2: raise ValueError(f"label_n: group {label} has one picture, a group needs at least two")
-        found += [torch.stack([n, n.roll(-step)]) for step in range(1, min(partners, len(n) - 1) + 1)]
+        if len(n) < 2:
+            raise ValueError(f"label_n: group {label} has one picture, a group needs at least two")
+        found += [
+            torch.stack([n, n.roll(-step)]) for step in range(1, min(partners, len(n) - 1) + 1)
+        ]
     return torch.cat(found, 1)
 
 
-def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor:     # (2, P)
-    "The same with pictures of other groups, drawn by lot. `ValueError` where there is one group alone."
+def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor:  # (2, P)
+    """The same with pictures of other groups, drawn by lot. `ValueError` where there is one group
+    alone."""
     label_n = torch.as_tensor(label_n)
-    if len(label_n.unique()) < 2: raise ValueError(f"label_n: expected at least two groups, got {len(label_n.unique())}")
+    if len(label_n.unique()) < 2:
+        raise ValueError(f"label_n: expected at least two groups, got {len(label_n.unique())}")
     draw, found = torch.Generator().manual_seed(seed), []
     for n, label in enumerate(label_n):
         other_m = (label_n != label).nonzero().flatten()
@@ -95,28 +133,55 @@ def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor
 @torch.no_grad()
 @full_precision()
 def mean_contribution(
-    features: Features, pair_2p: Tensor,    # of N pictures; positions of A and B
-    *, marginals: str = "uniform", eps: float = 0.05, block: int = 64,      # as in `match`; pairs at a time
-) -> Tensor:                                # (N, grid, grid), 1 for a cell with a perfect partner in each; 0 for a picture that is never A
-    "What each cell of A contributes to the structural similarity, times the number of cells, mean over the pairs of A."
+    features: Features,
+    pair_2p: Tensor,  # of N pictures; positions of A and B
+    *,
+    marginals: str = "uniform",
+    eps: float = 0.05,
+    block: int = 64,  # as in `match`; pairs at a time
+) -> (
+    Tensor
+):  # (N, grid, grid), 1 for a cell with a perfect partner in each; 0 for a picture that is never A
+    """What each cell of A contributes to the structural similarity, times the number of cells, mean
+    over the pairs of A."""
     cells, sum_nc = features.grid**2, torch.zeros(len(features), features.grid**2)
     for a, b in progress_bar(pair_2p.split(block, 1), "flows", unit="block"):
-        sum_nc.index_add_(0, a, match(features[a], features[b], marginals=marginals, eps=eps).contribution_bnm.sum(2) * cells)
-    return (sum_nc / pair_2p[0].bincount(minlength=len(features)).clamp(min=1)[:, None]).unflatten(1, (features.grid, -1))
+        sum_nc.index_add_(
+            0,
+            a,
+            match(features[a], features[b], marginals=marginals, eps=eps).contribution_bnm.sum(2)
+            * cells,
+        )
+    return (sum_nc / pair_2p[0].bincount(minlength=len(features)).clamp(min=1)[:, None]).unflatten(
+        1, (features.grid, -1)
+    )
 
 # %% ../../nbs/52_cosegmentation.ipynb #be7e1830
 @full_precision()
 def mask_metrics(
-    score_nhw: Tensor, mask_nyx: Tensor,    # at any resolution, e.g. logits; the truth in pixels of the picture
-    *, threshold: float = 0.0,              # what lies above is marked; in units of the scores
-) -> dict[str, Tensor]:                     # name -> (N,)
-    "Jaccard index and precision (share of pixels that are right) of scores that are enlarged bilinearly to the picture."
+    score_nhw: Tensor,
+    mask_nyx: Tensor,  # at any resolution, e.g. logits; the truth in pixels of the picture
+    *,
+    threshold: float = 0.0,  # what lies above is marked; in units of the scores
+) -> dict[str, Tensor]:  # name -> (N,)
+    """Jaccard index and precision (share of pixels that are right) of scores that are enlarged
+    bilinearly to the picture."""
     check_axes("nhw", score_nhw=score_nhw)
-    if mask_nyx.dtype != torch.bool or mask_nyx.ndim != 3 or len(mask_nyx) != len(score_nhw): raise ValueError(f"mask_nyx: expected {len(score_nhw)} masks of truth values, got {mask_nyx.dtype} of shape {tuple(mask_nyx.shape)}")
-    if (empty := ~mask_nyx.flatten(1).any(1)).any(): raise ValueError(f"mask_nyx: {int(empty.sum())} masks are empty; leave those pictures out")
+    if mask_nyx.dtype != torch.bool or mask_nyx.ndim != 3 or len(mask_nyx) != len(score_nhw):
+        raise ValueError(
+            f"mask_nyx: expected {len(score_nhw)} masks of truth values, got {mask_nyx.dtype} of"
+            f" shape {tuple(mask_nyx.shape)}"
+        )
+    if (empty := ~mask_nyx.flatten(1).any(1)).any():
+        raise ValueError(f"mask_nyx: {int(empty.sum())} masks are empty; leave those pictures out")
     found = []
     for score, Y in zip(score_nhw.split(64), mask_nyx.split(64)):
-        P = F.interpolate(score[:, None].float(), size=Y.shape[1:], mode="bilinear", align_corners=False)[:, 0] > threshold
+        P = (
+            F.interpolate(
+                score[:, None].float(), size=Y.shape[1:], mode="bilinear", align_corners=False
+            )[:, 0]
+            > threshold
+        )
         both, either, right = ((x).flatten(1).sum(1).double() for x in (P & Y, P | Y, P == Y))
         found.append(torch.stack([both / either, right / Y[0].numel()]))
     return dict(zip(("jaccard", "precision"), torch.cat(found, 1)))
@@ -124,25 +189,50 @@ def mask_metrics(
 # %% ../../nbs/52_cosegmentation.ipynb #67364af8
 class PixelOutput(NamedTuple):
     "What a decoder says of some pictures."
-    embedding_bchw: Tensor      # unit vectors
-    logit_bhw: Tensor           # above 0: a part of the thing
+
+    embedding_bchw: Tensor  # unit vectors
+    logit_bhw: Tensor  # above 0: a part of the thing
 
 # %% ../../nbs/52_cosegmentation.ipynb #21ae47be
 class PixelDecoder(nn.Module):
-    "Two scales in one map (see `MultiScaleEncoder`; what is behind its channels belongs to the coarse one) to an embedding and a logit for each of 28 x 28 pixels."
+    """Two scales in one map (see `MultiScaleEncoder`; what is behind its channels belongs to the
+    coarse one) to an embedding and a logit for each of 28 x 28 pixels."""
 
-    def __init__(self, channels: int = 4 * FINE_CHANNELS + 112, *, width: int = 32, embedding_dim: int = 16):    # a small size, chosen so that an epoch takes half a second
+    def __init__(
+        self, channels: int = 4 * FINE_CHANNELS + 112, *, width: int = 32, embedding_dim: int = 16
+    ):  # a small size, chosen so that an epoch takes half a second
         super().__init__()
-        if channels <= 4 * FINE_CHANNELS: raise ValueError(f"channels: expected more than the {4 * FINE_CHANNELS} of the fine map, got {channels}")
-        self.fine, self.coarse = nn.Conv2d(FINE_CHANNELS, width, 1), nn.Conv2d(channels - 4 * FINE_CHANNELS, width, 1)
-        self.embedding, self.logit = nn.Conv2d(width, embedding_dim, 1), nn.Conv2d(embedding_dim, 1, 1)
-        self.register_buffer("mean_c", torch.zeros(channels, 1, 1)), self.register_buffer("std_c", torch.ones(channels, 1, 1))      # of the training maps
+        if channels <= 4 * FINE_CHANNELS:
+            raise ValueError(
+                f"channels: expected more than the {4 * FINE_CHANNELS} of the fine map, got"
+                f" {channels}"
+            )
+        self.fine, self.coarse = (
+            nn.Conv2d(FINE_CHANNELS, width, 1),
+            nn.Conv2d(channels - 4 * FINE_CHANNELS, width, 1),
+        )
+        self.embedding, self.logit = (
+            nn.Conv2d(width, embedding_dim, 1),
+            nn.Conv2d(embedding_dim, 1, 1),
+        )
+        (
+            self.register_buffer("mean_c", torch.zeros(channels, 1, 1)),
+            self.register_buffer("std_c", torch.ones(channels, 1, 1)),
+        )  # of the training maps
 
     @full_precision()
     def forward(self, map_bchw: Tensor) -> PixelOutput:
-        if map_bchw.shape[1] != len(self.mean_c): raise ValueError(f"map_bchw: expected {len(self.mean_c)} channels, got {map_bchw.shape[1]}")
+        if map_bchw.shape[1] != len(self.mean_c):
+            raise ValueError(
+                f"map_bchw: expected {len(self.mean_c)} channels, got {map_bchw.shape[1]}"
+            )
         fine_bchw, coarse_bchw = split_scales((map_bchw.float() - self.mean_c) / self.std_c)
-        hidden_bchw = F.relu(self.fine(fine_bchw) + F.interpolate(self.coarse(coarse_bchw), scale_factor=2, mode="bilinear", align_corners=False))
+        hidden_bchw = F.relu(
+            self.fine(fine_bchw)
+            + F.interpolate(
+                self.coarse(coarse_bchw), scale_factor=2, mode="bilinear", align_corners=False
+            )
+        )
         embedding_bchw = F.normalize(self.embedding(hidden_bchw), dim=1)
         return PixelOutput(embedding_bchw, 10 * self.logit(embedding_bchw)[:, 0])
 
@@ -178,63 +268,120 @@ LOSSES = {"cross entropy": cross_entropy, "Dice": dice_loss, "Jaccard": jaccard_
 
 # %% ../../nbs/52_cosegmentation.ipynb #52c99e14
 def _draw(side_bn: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    "Positions (B, S) of up to `pixels` pixels that are true, by lot; and whether there were so many."
-    order = (torch.rand(side_bn.shape, device=side_bn.device) + side_bn).topk(min(pixels, side_bn.shape[1]), dim=1).indices
+    """Positions (B, S) of up to `pixels` pixels that are true, by lot; and whether there were so
+    many."""
+    order = (
+        (torch.rand(side_bn.shape, device=side_bn.device) + side_bn)
+        .topk(min(pixels, side_bn.shape[1]), dim=1)
+        .indices
+    )
     return order, side_bn.gather(1, order)
 
 # %% ../../nbs/52_cosegmentation.ipynb #6d286a61
 @full_precision()
 def is_triplet_loss(
-    embedding_bchw: Tensor, mask_bhw: Tensor,   # unit vectors of pixels; bool, True on the thing
-    label_b: Tensor,                            # the group of each image
-    *, pixels: int = 16,                        # drawn in each image on the thing, and as many beside it; chosen for speed
-    margin: float = 0.5,                        # in units of the cosine; a round number, not tuned
+    embedding_bchw: Tensor,
+    mask_bhw: Tensor,  # unit vectors of pixels; bool, True on the thing
+    label_b: Tensor,  # the group of each image
+    *,
+    pixels: int = 16,  # drawn in each image on the thing, and as many beside it; chosen for speed
+    margin: float = 0.5,  # in units of the cosine; a round number, not tuned
 ) -> Tensor:
-    "IS-Triplet (after arXiv 2103.10670): hinge of each sampled anchor and positive with the hardest sampled negative; mean of the triplets inside an image and across its group, 0 without any."
+    """IS-Triplet (after arXiv 2103.10670): hinge of each sampled anchor and positive with the
+    hardest sampled negative; mean of the triplets inside an image and across its group, 0
+    without any."""
     check_axes("bchw", embedding_bchw=embedding_bchw)
     label_b = torch.as_tensor(label_b, device=embedding_bchw.device)
-    if mask_bhw.shape != embedding_bchw[:, 0].shape or mask_bhw.dtype != torch.bool: raise ValueError(f"mask_bhw: expected truth values of shape {tuple(embedding_bchw[:, 0].shape)}, got {mask_bhw.dtype} of {tuple(mask_bhw.shape)}")
-    if pixels < 2: raise ValueError(f"pixels: expected at least 2, an anchor and a positive, got {pixels}")
+    if mask_bhw.shape != embedding_bchw[:, 0].shape or mask_bhw.dtype != torch.bool:
+        raise ValueError(
+            f"mask_bhw: expected truth values of shape {tuple(embedding_bchw[:, 0].shape)}, got"
+            f" {mask_bhw.dtype} of {tuple(mask_bhw.shape)}"
+        )
+    if pixels < 2:
+        raise ValueError(f"pixels: expected at least 2, an anchor and a positive, got {pixels}")
     e_bnc, means = embedding_bchw.flatten(2).transpose(1, 2), []
-    (thing, real), (rest, real_rest) = _draw(mask_bhw.flatten(1), pixels), _draw(~mask_bhw.flatten(1), pixels)
-    take = lambda index: e_bnc.gather(1, index[..., None].expand(-1, -1, e_bnc.shape[2])).flatten(0, 1)
+    (thing, real), (rest, real_rest) = (
+        _draw(mask_bhw.flatten(1), pixels),
+        _draw(~mask_bhw.flatten(1), pixels),
+    )
+
+    def take(index):
+        return e_bnc.gather(1, index[..., None].expand(-1, -1, e_bnc.shape[2])).flatten(0, 1)
+
     image_a = torch.arange(len(label_b), device=label_b.device).repeat_interleave(thing.shape[1])
-    same = image_a[:, None] == image_a                              # anchors and positives as well as negatives: as many of each in an image
+    same = (
+        image_a[:, None] == image_a
+    )  # anchors and positives as well as negatives: as many of each in an image
     group = label_b[image_a][:, None] == label_b[image_a]
-    pair = group & real.flatten()[:, None] & real.flatten() & ~torch.eye(len(image_a), dtype=torch.bool, device=same.device)
+    pair = (
+        group
+        & real.flatten()[:, None]
+        & real.flatten()
+        & ~torch.eye(len(image_a), dtype=torch.bool, device=same.device)
+    )
     s_ap, s_an = take(thing) @ take(thing).T, take(thing) @ take(rest).T
     for side in (same, ~same):
         hardest_a = s_an.masked_fill(~(side & group & real_rest.flatten()), -torch.inf).amax(1)
-        hinge_ap = (margin + hardest_a[:, None] - s_ap).relu()[pair & side & hardest_a.isfinite()[:, None]]
-        if len(hinge_ap): means.append(hinge_ap.mean())
+        hinge_ap = (margin + hardest_a[:, None] - s_ap).relu()[
+            pair & side & hardest_a.isfinite()[:, None]
+        ]
+        if len(hinge_ap):
+            means.append(hinge_ap.mean())
     return torch.stack(means).mean() if means else embedding_bchw.sum() * 0
 
 # %% ../../nbs/52_cosegmentation.ipynb #5e62cd7e
 @full_precision()
 def train_decoder(
-    map_nchw: Tensor, mask_nhw: Tensor, label_n: Tensor,    # two scales, perhaps with more coarse channels; bool (N, 28, 28); the group of each image
-    *, loss: str = "cross entropy", weight: float = 0.0,    # a key of `LOSSES`; of IS-Triplet beside it, 0 for none
-    lr: float = 1e-2, epochs: int = 16,                     # of Adam, chosen on held-out groups; in an epoch each group is seen once
-    groups: int = 8, per_group: int = 4, seed: int = 0,     # of a batch
-    each_epoch: Callable[[PixelDecoder, int], None] | None = None,      # sees the decoder after each epoch, with its number from 1
+    map_nchw: Tensor,
+    mask_nhw: Tensor,
+    # two scales, perhaps with more coarse channels; bool (N, 28, 28); the group of each image
+    label_n: Tensor,
+    *,
+    loss: str = "cross entropy",
+    weight: float = 0.0,  # a key of `LOSSES`; of IS-Triplet beside it, 0 for none
+    lr: float = 1e-2,
+    epochs: int = 16,  # of Adam, chosen on held-out groups; in an epoch each group is seen once
+    groups: int = 8,
+    per_group: int = 4,
+    seed: int = 0,  # of a batch
+    each_epoch: (
+        Callable[[PixelDecoder, int], None] | None
+    ) = None,  # sees the decoder after each epoch, with its number from 1
 ) -> PixelDecoder:
     "Train a decoder on cached maps. `ValueError` for an unknown loss or a mask of another shape."
-    if loss not in LOSSES: raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
-    if mask_nhw.shape != (len(map_nchw), 2 * map_nchw.shape[2], 2 * map_nchw.shape[3]): raise ValueError(f"mask_nhw: expected the fine grid of {len(map_nchw)} maps, got shape {tuple(mask_nhw.shape)}")
+    if loss not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    if mask_nhw.shape != (len(map_nchw), 2 * map_nchw.shape[2], 2 * map_nchw.shape[3]):
+        raise ValueError(
+            f"mask_nhw: expected the fine grid of {len(map_nchw)} maps, got shape"
+            f" {tuple(mask_nhw.shape)}"
+        )
     seed_everything(seed)
     label_n = torch.as_tensor(label_n)
-    decoder, images_of = PixelDecoder(map_nchw.shape[1]), [(label_n == i).nonzero().flatten() for i in label_n.unique()]
-    some = map_nchw[:: max(1, len(map_nchw) // 256)].float()                        # enough for a scale
-    decoder.mean_c.copy_(some.mean((0, 2, 3))[:, None, None]), decoder.std_c.copy_(some.std((0, 2, 3))[:, None, None].clamp_min(1e-6))
+    decoder, images_of = (
+        PixelDecoder(map_nchw.shape[1]),
+        [(label_n == i).nonzero().flatten() for i in label_n.unique()],
+    )
+    some = map_nchw[:: max(1, len(map_nchw) // 256)].float()  # enough for a scale
+    (
+        decoder.mean_c.copy_(some.mean((0, 2, 3))[:, None, None]),
+        decoder.std_c.copy_(some.std((0, 2, 3))[:, None, None].clamp_min(1e-6)),
+    )
     optimizer = torch.optim.Adam(decoder.parameters(), lr=lr)
     for epoch in progress_bar(range(1, epochs + 1), f"{loss}, weight {weight:g}", unit="epoch"):
         for step in range(max(1, len(images_of) // groups)):
-            n = sample_balanced_batch(images_of, groups * per_group, per_group, derive_seed(seed, epoch, step))
+            n = sample_balanced_batch(
+                images_of, groups * per_group, per_group, derive_seed(seed, epoch, step)
+            )
             found = decoder(map_nchw[n])
             value = LOSSES[loss](found.logit_bhw, mask_nhw[n])
-            if weight: value = value + weight * is_triplet_loss(found.embedding_bchw, mask_nhw[n], label_n[n])
+            if weight:
+                value = value + weight * is_triplet_loss(
+                    found.embedding_bchw, mask_nhw[n], label_n[n]
+                )
             optimizer.zero_grad(), value.backward(), optimizer.step()
-        if each_epoch: each_epoch(decoder, epoch)
+        if each_epoch:
+            each_epoch(decoder, epoch)
     return decoder
 
 # %% ../../nbs/52_cosegmentation.ipynb #041e5ba9
@@ -247,15 +394,35 @@ def decode_batched(decoder: PixelDecoder, map_nchw: Tensor, *, block: int = 64) 
 @full_precision()
 def append_channel(map_nchw: Tensor, flow_nhw: Tensor) -> Tensor:
     "Maps with the flow of the group, brought to their grid, as one more coarse channel."
-    return torch.cat([map_nchw, F.interpolate(flow_nhw[:, None].float(), size=map_nchw.shape[2:], mode="bilinear", align_corners=False).to(map_nchw)], 1)
+    return torch.cat(
+        [
+            map_nchw,
+            F.interpolate(
+                flow_nhw[:, None].float(),
+                size=map_nchw.shape[2:],
+                mode="bilinear",
+                align_corners=False,
+            ).to(map_nchw),
+        ],
+        1,
+    )
 
 # %% ../../nbs/52_cosegmentation.ipynb #8ed46fa0
 @full_precision()
-def pca_colors(embedding_bchw: Tensor) -> Tensor:     # (B, h, w, 3) between 0 and 1
-    "The first three principal components of pixel embeddings as red, green and blue, on one scale for all images."
+def pca_colors(embedding_bchw: Tensor) -> Tensor:  # (B, h, w, 3) between 0 and 1
+    """The first three principal components of pixel embeddings as red, green and blue, on one scale
+    for all images."""
     check_axes("bchw", embedding_bchw=embedding_bchw)
     e_bhwc = embedding_bchw.movedim(1, 3) - embedding_bchw.mean((0, 2, 3))
-    first_cr = torch.linalg.eigh(torch.einsum("bhwc,bhwd->cd", e_bhwc, e_bhwc)).eigenvectors[:, -3:].flip(1)
-    color_bhwr = e_bhwc @ (first_cr * first_cr.sum(0).sign())       # an eigenvector has no sign of its own
-    low_r, high_r = color_bhwr.flatten(0, 2).quantile(torch.tensor([.02, .98]).to(color_bhwr), dim=0)
+    first_cr = (
+        torch.linalg.eigh(torch.einsum("bhwc,bhwd->cd", e_bhwc, e_bhwc))
+        .eigenvectors[:, -3:]
+        .flip(1)
+    )
+    color_bhwr = e_bhwc @ (
+        first_cr * first_cr.sum(0).sign()
+    )  # an eigenvector has no sign of its own
+    low_r, high_r = color_bhwr.flatten(0, 2).quantile(
+        torch.tensor([0.02, 0.98]).to(color_bhwr), dim=0
+    )
     return ((color_bhwr - low_r) / (high_r - low_r).clamp_min(1e-9)).clamp(0, 1)

@@ -17,54 +17,99 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from .._internal.core import as_labels, check_axes, default_device, full_precision, progress_bar, seed_everything
-from ..learning.embedding import derive_seed, sample_balanced_batch, evaluate_retrieval, split_classes
+from diml_nb._internal.core import (
+    as_labels,
+    check_axes,
+    default_device,
+    full_precision,
+    progress_bar,
+    seed_everything,
+)
 from ..features.grid import Features, grid_features
+from diml_nb.learning.embedding import (
+    derive_seed,
+    evaluate_retrieval,
+    sample_balanced_batch,
+    split_classes,
+)
 from ..learning.losses import make_loss
 from ..ot.matching import Match
-from ..viz.figures import SEQUENTIAL_CMAP, OVERLAY_ALPHA
+from ..viz.figures import OVERLAY_ALPHA, SEQUENTIAL_CMAP
 
 # %% ../../nbs/51_grouping.ipynb #19127efd
 @dataclass(frozen=True)
 class GroupEmbeddings:
     "The groups of some images, and what they were made of. Index it like a list of images."
 
-    group_bkc: Tensor       # unit vectors
-    length_bk: Tensor       # what their lengths were before
-    attention_bkn: Tensor   # the share that each cell has in a group; sums to 1 over cells
-    value_bcn: Tensor       # what each cell contributes
+    group_bkc: Tensor  # unit vectors
+    length_bk: Tensor  # what their lengths were before
+    attention_bkn: Tensor  # the share that each cell has in a group; sums to 1 over cells
+    value_bcn: Tensor  # what each cell contributes
 
     @property
-    def embedding_bc(self) -> Tensor: return self.group_bkc.flatten(1) / self.group_bkc.shape[1] ** 0.5       # unit vectors of K groups each
-    def __len__(self) -> int: return len(self.group_bkc)
-    def __getitem__(self, index) -> "GroupEmbeddings": return GroupEmbeddings(*(x[[index] if isinstance(index, int) else index] for x in vars(self).values()))
+    def embedding_bc(self) -> Tensor:
+        return (
+            self.group_bkc.flatten(1) / self.group_bkc.shape[1] ** 0.5
+        )  # unit vectors of K groups each
+
+    def __len__(self) -> int:
+        return len(self.group_bkc)
+
+    def __getitem__(self, index) -> "GroupEmbeddings":
+        return GroupEmbeddings(
+            *(x[[index] if isinstance(index, int) else index] for x in vars(self).values())
+        )
 
 # %% ../../nbs/51_grouping.ipynb #c083726d
 class AttentiveGrouping(nn.Module):
-    "Learned queries gather the cells of a map into groups (DGML, arXiv 2011.08877): keys of C / 8 channels, no biases, a softmax over cells without scaling."
+    """Learned queries gather the cells of a map into groups (DGML, arXiv 2011.08877): keys of C / 8
+    channels, no biases, a softmax over cells without scaling."""
 
     def __init__(self, channels: int, embedding_dim: int = 128, groups: int = 4):
         super().__init__()
-        if groups < 1 or embedding_dim % groups: raise ValueError(f"embedding_dim: expected a multiple of groups = {groups}, got {embedding_dim}")
+        if groups < 1 or embedding_dim % groups:
+            raise ValueError(
+                f"embedding_dim: expected a multiple of groups = {groups}, got {embedding_dim}"
+            )
         width = max(1, channels // 8)
-        self.key, self.value = nn.Conv2d(channels, width, 1, bias=False), nn.Conv2d(channels, embedding_dim // groups, 1, bias=False)
+        self.key, self.value = (
+            nn.Conv2d(channels, width, 1, bias=False),
+            nn.Conv2d(channels, embedding_dim // groups, 1, bias=False),
+        )
         self.query_kc = nn.Parameter(torch.randn(groups, width) / width**0.5)
 
     @full_precision()
-    def forward(self, map_bchw: Tensor) -> GroupEmbeddings:      # (B, C, H, W)
+    def forward(self, map_bchw: Tensor) -> GroupEmbeddings:  # (B, C, H, W)
         check_axes("bchw", map_bchw=map_bchw)
-        if map_bchw.shape[1] != self.key.in_channels: raise ValueError(f"map_bchw: expected {self.key.in_channels} channels, got {map_bchw.shape[1]}")
+        if map_bchw.shape[1] != self.key.in_channels:
+            raise ValueError(
+                f"map_bchw: expected {self.key.in_channels} channels, got {map_bchw.shape[1]}"
+            )
         key_bcn, value_bcn = self.key(map_bchw).flatten(2), self.value(map_bchw).flatten(2)
         attention_bkn = (self.query_kc @ key_bcn).softmax(2)
         sum_bkc = attention_bkn @ value_bcn.transpose(1, 2)
-        return GroupEmbeddings(F.normalize(sum_bkc, dim=2), sum_bkc.norm(dim=2), attention_bkn, value_bcn)
+        return GroupEmbeddings(
+            F.normalize(sum_bkc, dim=2), sum_bkc.norm(dim=2), attention_bkn, value_bcn
+        )
 
 # %% ../../nbs/51_grouping.ipynb #a941cce3
 @torch.no_grad()
-def embed_groups(grouping: AttentiveGrouping, map_nchw: Tensor, *, block: int = 256) -> GroupEmbeddings:
+def embed_groups(
+    grouping: AttentiveGrouping, map_nchw: Tensor, *, block: int = 256
+) -> GroupEmbeddings:
     "The groups of many maps, block by block, on the CPU."
     place = next(grouping.parameters()).device
-    return GroupEmbeddings(*map(torch.cat, zip(*([x.cpu() for x in vars(grouping(some.to(place).float())).values()] for some in map_nchw.split(block)))))
+    return GroupEmbeddings(
+        *map(
+            torch.cat,
+            zip(
+                *(
+                    [x.cpu() for x in vars(grouping(some.to(place).float())).values()]
+                    for some in map_nchw.split(block)
+                )
+            ),
+        )
+    )
 
 # %% ../../nbs/51_grouping.ipynb #9662996d
 @full_precision()
@@ -76,92 +121,194 @@ def as_features(groups: GroupEmbeddings) -> Features:
 # %% ../../nbs/51_grouping.ipynb #3b365de3
 @full_precision()
 def train_grouping(
-    map_nchw: Tensor, label_n: Tensor,      # of the training images
-    *, groups: int = 4, embedding_dim: int = 128, beside: Callable[[GroupEmbeddings], Tensor] | None = None,       # what is added to the loss, e.g. a weight times `diversity_loss`
-    loss: str = "multi_similarity", lr: float = 3e-4, weight_decay: float = 4e-4, epochs: int = 18, evaluate_every: int = 2,
-    batch_size: int = 64, per_class: int = 2, validation: float = 0.2, seed: int = 0,     # as in `TrainConfig`
-) -> tuple[AttentiveGrouping, dict]:                 # the weights of the best epoch on the held-out classes; which it is, and its MAP@R there
+    map_nchw: Tensor,
+    label_n: Tensor,  # of the training images
+    *,
+    groups: int = 4,
+    embedding_dim: int = 128,
+    beside: (
+        Callable[[GroupEmbeddings], Tensor] | None
+    ) = None,  # what is added to the loss, e.g. a weight times `diversity_loss`
+    loss: str = "multi_similarity",
+    lr: float = 3e-4,
+    weight_decay: float = 4e-4,
+    epochs: int = 18,
+    evaluate_every: int = 2,
+    batch_size: int = 64,
+    per_class: int = 2,
+    validation: float = 0.2,
+    seed: int = 0,  # as in `TrainConfig`
+) -> tuple[
+    AttentiveGrouping, dict
+]:  # the weights of the best epoch on the held-out classes; which it is, and its MAP@R there
     "Train a `AttentiveGrouping` on cached maps by a loss of the book."
     seed_everything(seed)
     label_n = as_labels(label_n, "label_n")
     learn_n, held_n = split_classes(label_n, validation, seed)
-    images_of, number_n = [learn_n[label_n[learn_n] == i] for i in label_n[learn_n].unique()], label_n.unique(return_inverse=True)[1]
-    grouping, metric = AttentiveGrouping(map_nchw.shape[1], embedding_dim, groups).to(default_device()), make_loss(loss, num_classes=int(number_n.max()) + 1, embedding_dim=embedding_dim).to(default_device())
-    optimizer = torch.optim.Adam([dict(params=grouping.parameters(), weight_decay=weight_decay), dict(params=metric.parameters(), lr=lr * metric.lr_multiplier)], lr=lr)
+    images_of, number_n = (
+        [learn_n[label_n[learn_n] == i] for i in label_n[learn_n].unique()],
+        label_n.unique(return_inverse=True)[1],
+    )
+    grouping, metric = (
+        AttentiveGrouping(map_nchw.shape[1], embedding_dim, groups).to(default_device()),
+        make_loss(loss, num_classes=int(number_n.max()) + 1, embedding_dim=embedding_dim).to(
+            default_device()
+        ),
+    )
+    optimizer = torch.optim.Adam(
+        [
+            dict(params=grouping.parameters(), weight_decay=weight_decay),
+            dict(params=metric.parameters(), lr=lr * metric.lr_multiplier),
+        ],
+        lr=lr,
+    )
     best, kept = dict(epoch=0, held_out=-1.0), {}
     for epoch in progress_bar(range(1, epochs + 1), f"training {groups} groups"):
         for step in range(max(1, len(learn_n) // batch_size)):
-            some = sample_balanced_batch(images_of, batch_size, per_class, derive_seed(seed, epoch, step))
+            some = sample_balanced_batch(
+                images_of, batch_size, per_class, derive_seed(seed, epoch, step)
+            )
             found = grouping(map_nchw[some].to(default_device()).float())
-            value = metric(found.embedding_bc[:, :, None, None], number_n[some].to(default_device())) + (beside(found) if beside else 0)
+            value = metric(
+                found.embedding_bc[:, :, None, None], number_n[some].to(default_device())
+            ) + (beside(found) if beside else 0)
             optimizer.zero_grad(), value.backward(), optimizer.step()
-        if epoch % evaluate_every and epoch < epochs: continue
-        score = evaluate_retrieval(as_features(embed_groups(grouping, map_nchw[held_n])), label_n[held_n], structural=False)["mean_average_precision_at_r"]
-        if score > best["held_out"]: best, kept = dict(epoch=epoch, held_out=score), {k: v.clone() for k, v in grouping.state_dict().items()}
+        if epoch % evaluate_every and epoch < epochs:
+            continue
+        score = evaluate_retrieval(
+            as_features(embed_groups(grouping, map_nchw[held_n])), label_n[held_n], structural=False
+        )["mean_average_precision_at_r"]
+        if score > best["held_out"]:
+            best, kept = (
+                dict(epoch=epoch, held_out=score),
+                {k: v.clone() for k, v in grouping.state_dict().items()},
+            )
     grouping.load_state_dict(kept)
     return grouping.cpu(), best
 
 # %% ../../nbs/51_grouping.ipynb #580b1c4f
 @full_precision()
-def attention_overlap(attention_bkn: Tensor) -> Tensor:     # (B,)
-    "How much the groups of an image look at the same cells, between 0 and 1: mean over pairs of groups of the sum of the smaller attention. NaN for one group."
+def attention_overlap(attention_bkn: Tensor) -> Tensor:  # (B,)
+    """How much the groups of an image look at the same cells, between 0 and 1: mean over pairs of
+    groups of the sum of the smaller attention. NaN for one group."""
     check_axes("bkn", attention_bkn=attention_bkn)
     k, l = torch.triu_indices(*[attention_bkn.shape[1]] * 2, 1)
     return torch.minimum(attention_bkn[:, k], attention_bkn[:, l]).sum(2).mean(1)
 
 # %% ../../nbs/51_grouping.ipynb #a33d875f
-def plot_attention(images: Sequence[Image.Image], attention_bkn: Tensor) -> Figure:     # square images, as the network saw them
+def plot_attention(
+    images: Sequence[Image.Image], attention_bkn: Tensor
+) -> Figure:  # square images, as the network saw them
     "One row an image: the image, then what each group sees of it, on one scale."
     rows, groups, cells = attention_bkn.shape
-    fig, axes = plt.subplots(rows, groups + 1, figsize=(1.5 * groups + 1.5, 1.55 * rows), layout="constrained", squeeze=False)
-    for (first, *line), image, attention_kn in zip(axes, images, attention_bkn.detach().cpu().unflatten(2, (round(cells**0.5), -1)), strict=True):
+    fig, axes = plt.subplots(
+        rows,
+        groups + 1,
+        figsize=(1.5 * groups + 1.5, 1.55 * rows),
+        layout="constrained",
+        squeeze=False,
+    )
+    for (first, *line), image, attention_kn in zip(
+        axes,
+        images,
+        attention_bkn.detach().cpu().unflatten(2, (round(cells**0.5), -1)),
+        strict=True,
+    ):
         first.imshow(image), first.axis("off")
         for k, (ax, seen_hw) in enumerate(zip(line, attention_kn)):
             ax.imshow(image.convert("L"), cmap="gray", vmin=-128, extent=(0, 1, 1, 0))
-            shown = ax.imshow(seen_hw, cmap=SEQUENTIAL_CMAP, alpha=OVERLAY_ALPHA, vmin=0, vmax=10 / cells, extent=(0, 1, 1, 0))
-            ax.set(title=f"group {k + 1}" if ax.get_subplotspec().is_first_row() else "", xticks=[], yticks=[])
-    fig.colorbar(shown, ax=axes, label="share of a cell", shrink=0.8, extend="max", alpha=OVERLAY_ALPHA)
+            shown = ax.imshow(
+                seen_hw,
+                cmap=SEQUENTIAL_CMAP,
+                alpha=OVERLAY_ALPHA,
+                vmin=0,
+                vmax=10 / cells,
+                extent=(0, 1, 1, 0),
+            )
+            ax.set(
+                title=f"group {k + 1}" if ax.get_subplotspec().is_first_row() else "",
+                xticks=[],
+                yticks=[],
+            )
+    fig.colorbar(
+        shown, ax=axes, label="share of a cell", shrink=0.8, extend="max", alpha=OVERLAY_ALPHA
+    )
     return fig
 
 # %% ../../nbs/51_grouping.ipynb #273d51f3
 @full_precision()
 def diversity_loss(group_bkc: Tensor, *, scale: float = 25.0, threshold: float = 0.5) -> Tensor:
-    "Binomial deviance between the groups of each image, mean over pairs and images (DGML, arXiv 2011.08877); 0 for one group."
+    """Binomial deviance between the groups of each image, mean over pairs and images (DGML, arXiv
+    2011.08877); 0 for one group."""
     check_axes("bkc", group_bkc=group_bkc)
-    if group_bkc.shape[1] == 1: return group_bkc.sum() * 0
+    if group_bkc.shape[1] == 1:
+        return group_bkc.sum() * 0
     k, l = torch.triu_indices(*[group_bkc.shape[1]] * 2, 1)
     return F.softplus(scale * ((group_bkc[:, k] * group_bkc[:, l]).sum(2) - threshold)).mean()
 
 # %% ../../nbs/51_grouping.ipynb #02175395
 def _both(a: GroupEmbeddings, b: GroupEmbeddings) -> tuple[GroupEmbeddings, GroupEmbeddings]:
     "As many images in both; one is paired with all of the other."
-    for name, x in (("a", a), ("b", b)): check_axes("bkc bk bkn bdn", **{f"{name}.{field}": value for field, value in vars(x).items()})
-    if len(a) != len(b) and 1 not in (len(a), len(b)): raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
-    if a.group_bkc.shape[1:] != b.group_bkc.shape[1:]: raise ValueError(f"b: expected groups {tuple(a.group_bkc.shape[1:])} as in a, got {tuple(b.group_bkc.shape[1:])}")
-    return tuple(GroupEmbeddings(*(x.expand(max(len(a), len(b)), *x.shape[1:]) for x in vars(side).values())) for side in (a, b))
+    for name, x in (("a", a), ("b", b)):
+        check_axes(
+            "bkc bk bkn bdn", **{f"{name}.{field}": value for field, value in vars(x).items()}
+        )
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
+    if a.group_bkc.shape[1:] != b.group_bkc.shape[1:]:
+        raise ValueError(
+            f"b: expected groups {tuple(a.group_bkc.shape[1:])} as in a, got"
+            f" {tuple(b.group_bkc.shape[1:])}"
+        )
+    return tuple(
+        GroupEmbeddings(*(x.expand(max(len(a), len(b)), *x.shape[1:]) for x in vars(side).values()))
+        for side in (a, b)
+    )
 
 # %% ../../nbs/51_grouping.ipynb #f9784c07
 def _as_match(cosine_bnm: Tensor, plan_bnm: Tensor) -> Match:
     "The sum of plan * local as a `Match`; there is no cosine of the wholes beside it."
     similarity_b = (plan_bnm * cosine_bnm).sum((1, 2))
     nothing_b = torch.zeros_like(similarity_b)
-    return Match(similarity_b, cosine_bnm, plan_bnm, plan_bnm.sum(2), plan_bnm.sum(1), nothing_b, nothing_b, nothing_b.bool())
+    return Match(
+        similarity_b,
+        cosine_bnm,
+        plan_bnm,
+        plan_bnm.sum(2),
+        plan_bnm.sum(1),
+        nothing_b,
+        nothing_b,
+        nothing_b.bool(),
+    )
 
 # %% ../../nbs/51_grouping.ipynb #b85189e5
 @full_precision()
 def group_matching(a: GroupEmbeddings, b: GroupEmbeddings) -> Match:
-    "The cosine of two embeddings as a sum over groups: each of the K groups of A sends its mass 1 / K to its namesake in B."
+    """The cosine of two embeddings as a sum over groups: each of the K groups of A sends its mass 1
+    / K to its namesake in B."""
     a, b = _both(a, b)
     local_bkl = a.group_bkc @ b.group_bkc.transpose(1, 2)
-    return _as_match(local_bkl, (torch.eye(local_bkl.shape[1]) / local_bkl.shape[1]).to(local_bkl).expand_as(local_bkl))
+    return _as_match(
+        local_bkl,
+        (torch.eye(local_bkl.shape[1]) / local_bkl.shape[1]).to(local_bkl).expand_as(local_bkl),
+    )
 
 # %% ../../nbs/51_grouping.ipynb #ecf28910
 @full_precision()
 def cell_matching(a: GroupEmbeddings, b: GroupEmbeddings) -> Match:
-    "The cosine of two embeddings as a sum over pairs of cells. Masses are mean attentions; `cosine_bnm`, in units of the groups' lengths, is no cosine."
+    """The cosine of two embeddings as a sum over pairs of cells. Masses are mean attentions;
+    `cosine_bnm`, in units of the groups' lengths, is no cosine."""
     a, b = _both(a, b)
-    paired = lambda x_bkn, y_bkm: torch.einsum("bkn,bkm->bnm", x_bkn, y_bkm) / x_bkn.shape[1]
+
+    def paired(x_bkn, y_bkm):
+        return torch.einsum("bkn,bkm->bnm", x_bkn, y_bkm) / x_bkn.shape[1]
+
     plan_bnm = paired(a.attention_bkn, b.attention_bkn)
-    weight_bnm = paired(a.attention_bkn / a.length_bk.unsqueeze(2).clamp_min(1e-12), b.attention_bkn / b.length_bk.unsqueeze(2).clamp_min(1e-12))
+    weight_bnm = paired(
+        a.attention_bkn / a.length_bk.unsqueeze(2).clamp_min(1e-12),
+        b.attention_bkn / b.length_bk.unsqueeze(2).clamp_min(1e-12),
+    )
     contribution_bnm = weight_bnm * torch.einsum("bcn,bcm->bnm", a.value_bcn, b.value_bcn)
-    return _as_match(contribution_bnm / plan_bnm.clamp_min(1e-30), plan_bnm)       # attention may be too small for a float
+    return _as_match(
+        contribution_bnm / plan_bnm.clamp_min(1e-30), plan_bnm
+    )  # attention may be too small for a float

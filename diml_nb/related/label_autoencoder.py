@@ -22,159 +22,272 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
 from .._internal.core import as_labels, check_axes, full_precision, seed_everything
-from ..datasets.dataset import RemoteFile, ImageDataset
+from ..datasets.dataset import ImageDataset, RemoteFile
 from ..datasets.download import read_members
 
 # %% ../../nbs/56_labels.ipynb #f62e7dd5
-KEYWORDS = RemoteFile("emojilib-4.0.3.tgz", "sha256:7f9a6b43cff31d18985b7d65d11faba5bd971cbcc60020cf6d09322fbaaaf303", ("npm:emojilib@4.0.3",))
+KEYWORDS = RemoteFile(
+    "emojilib-4.0.3.tgz",
+    "sha256:7f9a6b43cff31d18985b7d65d11faba5bd971cbcc60020cf6d09322fbaaaf303",
+    ("npm:emojilib@4.0.3",),
+)
 _LIST = "package/dist/emoji-en-US.json"
 
 
-def _plain(emoji: str) -> str: return emoji.replace("\ufe0f", "")
+def _plain(emoji: str) -> str:
+    return emoji.replace("\ufe0f", "")
 
 
 def read_keywords(
-    file: Path,     # emojilib's archive, verified by `fetch_file(KEYWORDS)`, or a JSON file like the one in it
+    # emojilib's archive, verified by `fetch_file(KEYWORDS)`, or a JSON file like the one in it
+    file: Path,
 ) -> dict[str, tuple[str, ...]]:
-    "Keywords of each emoji, each once and without its name, which stands first. `ValueError` for a damaged file."
+    """Keywords of each emoji, each once and without its name, which stands first. `ValueError` for
+    a damaged file."""
     file = Path(file)
     text = file.read_bytes() if file.suffix == ".json" else dict(read_members(file, {_LIST}))[_LIST]
-    try: found = json.loads(text)
-    except ValueError as error: raise ValueError(f"{file.name}: its list of keywords is no JSON ({error}); delete it and fetch it again") from error
-    if not (isinstance(found, dict) and found and all(isinstance(x, list) and x and all(isinstance(w, str) for w in x) for x in found.values())):
-        raise ValueError(f"{file.name}: expected a list of words for each emoji, a name and its keywords")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{file.name}: its list of keywords is no JSON ({error}); delete it and fetch it again"
+        ) from error
+    if not (
+        isinstance(found, dict)
+        and found
+        and all(
+            isinstance(x, list) and x and all(isinstance(w, str) for w in x) for x in found.values()
+        )
+    ):
+        raise ValueError(
+            f"{file.name}: expected a list of words for each emoji, a name and its keywords"
+        )
     return {_plain(emoji): tuple(dict.fromkeys(x[1:])) for emoji, x in found.items()}
 
 # %% ../../nbs/56_labels.ipynb #9ed9e00e
 def keyword_matrix(
-    images: ImageDataset,                           # drawings that know their `code_point`
+    images: ImageDataset,  # drawings that know their `code_point`
     keywords: dict[str, tuple[str, ...]],
-    *, at_least: int = 2,                       # emoji of `keywords` that must have a keyword, else it is left out
-) -> tuple[Tensor, list[str]]:                  # (N, L) of zeros and ones, classes in the order of their numbers; the L keywords
+    *,
+    at_least: int = 2,  # emoji of `keywords` that must have a keyword, else it is left out
+) -> tuple[
+    Tensor, list[str]
+]:  # (N, L) of zeros and ones, classes in the order of their numbers; the L keywords
     "Which keywords the emoji of each class has. `ValueError` names an emoji without any entry."
     count = Counter(word for some in keywords.values() for word in some)
-    column = {word: i for i, word in enumerate(sorted(word for word, times in count.items() if times >= at_least))}
+    column = {
+        word: i
+        for i, word in enumerate(sorted(word for word, times in count.items() if times >= at_least))
+    }
     point_of = dict(zip(images.label_n.tolist(), images.metadata["code_point"]))
     label_nl = torch.zeros(len(point_of), len(column))
     for n, (_, points) in enumerate(sorted(point_of.items())):
         emoji = _plain("".join(chr(int(point.removeprefix("U+"), 16)) for point in points.split()))
-        if emoji not in keywords: raise ValueError(f"{points}: no keywords for this emoji among {len(keywords)}; is the list that of KEYWORDS?")
+        if emoji not in keywords:
+            raise ValueError(
+                f"{points}: no keywords for this emoji among {len(keywords)}; is the list that of"
+                " KEYWORDS?"
+            )
         for word in keywords[emoji]:
-            if word in column: label_nl[n, column[word]] = 1
+            if word in column:
+                label_nl[n, column[word]] = 1
     return label_nl, list(column)
 
 
 @full_precision()
-def class_means(vector_nc: Tensor, label_n: Tensor) -> Tensor:      # (classes, C), in the order of their numbers
+def class_means(
+    vector_nc: Tensor, label_n: Tensor
+) -> Tensor:  # (classes, C), in the order of their numbers
     "Mean over the images of each class of their vectors, each of them scaled to mean square 1."
-    index_n, one_nc = as_labels(label_n, "label_n").unique(return_inverse=True)[1], F.normalize(vector_nc.float(), dim=1) * vector_nc.shape[1] ** 0.5
+    index_n, one_nc = (
+        as_labels(label_n, "label_n").unique(return_inverse=True)[1],
+        F.normalize(vector_nc.float(), dim=1) * vector_nc.shape[1] ** 0.5,
+    )
     return torch.stack([one_nc[index_n == i].mean(0) for i in range(int(index_n.max()) + 1)])
 
 # %% ../../nbs/56_labels.ipynb #0676b472
 def propensity(count_l: Tensor, total: int, *, a: float = 0.55, b: float = 1.5) -> Tensor:
-    "Chance that a true label was written down, from its examples among `total`; a and b of Jain, Prabhu, Varma 2016 for data of no special kind."
-    if total < 3: raise ValueError(f"total: expected at least 3 examples, got {total}")
+    """Chance that a true label was written down, from its examples among `total`; a and b of Jain,
+    Prabhu, Varma 2016 for data of no special kind."""
+    if total < 3:
+        raise ValueError(f"total: expected at least 3 examples, got {total}")
     return 1 / (1 + (math.log(total) - 1) * (b + 1) ** a * (count_l.double() + b) ** -a)
 
 
 def label_metrics(
-    score_nl: Tensor, label_nl: Tensor,     # scores, -inf for what is never said; zeros and ones, at least one in each row
-    propensity_l: Tensor, *, ks: tuple[int, ...] = (1, 3, 5),
-) -> dict[str, Tensor]:                     # name -> (N,), e.g. "P@1"
+    score_nl: Tensor,
+    # scores, -inf for what is never said; zeros and ones, at least one in each row
+    label_nl: Tensor,
+    propensity_l: Tensor,
+    *,
+    ks: tuple[int, ...] = (1, 3, 5),
+) -> dict[str, Tensor]:  # name -> (N,), e.g. "P@1"
     "P@k, nDCG@k and PSP@k of each row, the last two as shares of the best order."
-    if score_nl.shape != label_nl.shape: raise ValueError(f"score_nl: expected shape {tuple(label_nl.shape)} as label_nl, got {tuple(score_nl.shape)}")
-    if score_nl.isnan().any(): raise ValueError(f"score_nl: {int(score_nl.isnan().sum())} values are NaN")
-    if max(ks) > label_nl.shape[1]: raise ValueError(f"ks: expected at most the {label_nl.shape[1]} labels, got {max(ks)}")
-    if not label_nl.any(1).all(): raise ValueError(f"label_nl: {int((~label_nl.bool().any(1)).sum())} rows have no label; leave them out")
+    if score_nl.shape != label_nl.shape:
+        raise ValueError(
+            f"score_nl: expected shape {tuple(label_nl.shape)} as label_nl, got"
+            f" {tuple(score_nl.shape)}"
+        )
+    if score_nl.isnan().any():
+        raise ValueError(f"score_nl: {int(score_nl.isnan().sum())} values are NaN")
+    if max(ks) > label_nl.shape[1]:
+        raise ValueError(f"ks: expected at most the {label_nl.shape[1]} labels, got {max(ks)}")
+    if not label_nl.any(1).all():
+        raise ValueError(
+            f"label_nl: {int((~label_nl.bool().any(1)).sum())} rows have no label; leave them out"
+        )
     value_nl = label_nl.double() / propensity_l
-    right_nk, worth_nk = (x_nl.gather(1, score_nl.topk(max(ks)).indices) for x_nl in (label_nl.double(), value_nl))
+    right_nk, worth_nk = (
+        x_nl.gather(1, score_nl.topk(max(ks)).indices) for x_nl in (label_nl.double(), value_nl)
+    )
     most_nk, dearest_nk = (x_nl.topk(max(ks)).values for x_nl in (label_nl.double(), value_nl))
     discount_k, found = 1 / torch.arange(2, max(ks) + 2).double().log2(), {}
     for k in ks:
         found[f"P@{k}"] = right_nk[:, :k].mean(1)
-        found[f"nDCG@{k}"] = (right_nk * discount_k)[:, :k].sum(1) / (most_nk * discount_k)[:, :k].sum(1)
+        found[f"nDCG@{k}"] = (right_nk * discount_k)[:, :k].sum(1) / (most_nk * discount_k)[
+            :, :k
+        ].sum(1)
         found[f"PSP@{k}"] = worth_nk[:, :k].sum(1) / dearest_nk[:, :k].sum(1)
     return found
 
 # %% ../../nbs/56_labels.ipynb #d42d2ddb
 def one_vs_rest(
-    feature_nc: Tensor, label_nl: Tensor,
-    *, C: float = 0.01,                         # inverse weight of the penalty, in units of a feature of variance near 1
-) -> Callable[[Tensor], Tensor]:                # features -> scores; -inf for labels without an example, inf for those that all have
+    feature_nc: Tensor,
+    label_nl: Tensor,
+    *,
+    C: float = 0.01,  # inverse weight of the penalty, in units of a feature of variance near 1
+) -> Callable[
+    [Tensor], Tensor
+]:  # features -> scores; -inf for labels without an example, inf for those that all have
     "A logistic regression for each label by scikit-learn, none knowing of the others."
     turn = PCA().fit(feature_nc.numpy())
     turned_nc = turn.transform(feature_nc.numpy())
-    learners = {l: LogisticRegression(C=C, max_iter=300).fit(turned_nc, label_nl[:, l].numpy()) for l in range(label_nl.shape[1]) if 0 < label_nl[:, l].sum() < len(label_nl)}
+    learners = {
+        l: LogisticRegression(C=C, max_iter=300).fit(turned_nc, label_nl[:, l].numpy())
+        for l in range(label_nl.shape[1])
+        if 0 < label_nl[:, l].sum() < len(label_nl)
+    }
 
     def scores(x_nc: Tensor) -> Tensor:
-        x_nc, score_nl = turn.transform(x_nc.numpy()), torch.where(label_nl.all(0), torch.inf, -torch.inf).repeat(len(x_nc), 1)
-        for l, learner in learners.items(): score_nl[:, l] = torch.from_numpy(learner.decision_function(x_nc))
+        x_nc, score_nl = (
+            turn.transform(x_nc.numpy()),
+            torch.where(label_nl.all(0), torch.inf, -torch.inf).repeat(len(x_nc), 1),
+        )
+        for l, learner in learners.items():
+            score_nl[:, l] = torch.from_numpy(learner.decision_function(x_nc))
         return score_nl
+
     return scores
 
 # %% ../../nbs/56_labels.ipynb #5eae864a
 class LabelAutoencoder(nn.Module):
-    "Labels to a short non-negative code and back: the decoder's weights cannot be negative either (after arXiv 1907.01723), or are free for comparison."
+    """Labels to a short non-negative code and back: the decoder's weights cannot be negative either
+    (after arXiv 1907.01723), or are free for comparison."""
 
     def __init__(self, labels: int, *, code: int = 32, hidden: int = 128, nonnegative: bool = True):
         super().__init__()
-        if min(labels, code, hidden) < 1: raise ValueError(f"labels, code, hidden: expected at least 1 of each, got {labels}, {code}, {hidden}")
-        self.encoder = nn.Sequential(nn.Linear(labels, hidden), nn.ReLU(), nn.Linear(hidden, code), nn.ReLU())
-        self.to_hidden, self.to_labels = nn.Linear(code, hidden, bias=False), nn.Linear(hidden, labels)      # E; D and b
+        if min(labels, code, hidden) < 1:
+            raise ValueError(
+                f"labels, code, hidden: expected at least 1 of each, got {labels}, {code}, {hidden}"
+            )
+        self.encoder = nn.Sequential(
+            nn.Linear(labels, hidden), nn.ReLU(), nn.Linear(hidden, code), nn.ReLU()
+        )
+        self.to_hidden, self.to_labels = (
+            nn.Linear(code, hidden, bias=False),
+            nn.Linear(hidden, labels),
+        )  # E; D and b
         self.nonnegative = nonnegative
-        for layer in (self.to_hidden, self.to_labels): nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        for layer in (self.to_hidden, self.to_labels):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         self.project()
 
     def project(self) -> None:
         "Make negative weights of the decoder 0, where they are not free."
-        if self.nonnegative: self.to_hidden.weight.data.clamp_(min=0), self.to_labels.weight.data.clamp_(min=0)
+        if self.nonnegative:
+            self.to_hidden.weight.data.clamp_(min=0), self.to_labels.weight.data.clamp_(min=0)
+
     @full_precision()
-    def encode(self, label_nl: Tensor) -> Tensor:                                               # (N, U), not negative
+    def encode(self, label_nl: Tensor) -> Tensor:  # (N, U), not negative
         check_axes("nl", label_nl=label_nl)
         return self.encoder(label_nl)
+
     @full_precision()
-    def hidden(self, code_nu: Tensor) -> Tensor:                                               # (N, V)
+    def hidden(self, code_nu: Tensor) -> Tensor:  # (N, V)
         check_axes("nu", code_nu=code_nu)
         return F.relu(self.to_hidden(code_nu))
+
     @full_precision()
-    def decode(self, code_nu: Tensor) -> Tensor: return self.to_labels(self.hidden(code_nu))   # (N, L) logits
-    def forward(self, label_nl: Tensor) -> Tensor: return self.decode(self.encode(label_nl))
+    def decode(self, code_nu: Tensor) -> Tensor:
+        return self.to_labels(self.hidden(code_nu))  # (N, L) logits
+
+    def forward(self, label_nl: Tensor) -> Tensor:
+        return self.decode(self.encode(label_nl))
+
     @property
     @full_precision()
     def weight_lu(self) -> Tensor:
-        "What each unit of the code adds to each label, W = D E; `ValueError` where weights are free, for then the ReLU between makes it no sum."
-        if not self.nonnegative: raise ValueError("weight_lu: only a non-negative decoder is one sum over its code")
+        """What each unit of the code adds to each label, W = D E; `ValueError` where weights are
+        free, for then the ReLU between makes it no sum."""
+        if not self.nonnegative:
+            raise ValueError("weight_lu: only a non-negative decoder is one sum over its code")
         return self.to_labels.weight @ self.to_hidden.weight
 
 # %% ../../nbs/56_labels.ipynb #192adb41
 @full_precision()
 def fit_autoencoder(
-    label_nl: Tensor,                           # zeros and ones of the training emoji
-    *, code: int = 32, hidden: int = 128, nonnegative: bool = True,
-    lr: float = 1e-2, weight_decay: float = 2e-4, dropout: float = 0.2,     # of Adam, on weights alone; share of labels hidden from the encoder
-    epochs: int = 60, batch_size: int = 64, seed: int = 0, each_step: Callable[[LabelAutoencoder], None] | None = None,     # sees the network after each step
+    label_nl: Tensor,  # zeros and ones of the training emoji
+    *,
+    code: int = 32,
+    hidden: int = 128,
+    nonnegative: bool = True,
+    lr: float = 1e-2,
+    weight_decay: float = 2e-4,
+    dropout: float = 0.2,  # of Adam, on weights alone; share of labels hidden from the encoder
+    epochs: int = 60,
+    batch_size: int = 64,
+    seed: int = 0,
+    each_step: Callable[[LabelAutoencoder], None] | None = None,  # sees the network after each step
 ) -> LabelAutoencoder:
-    "Train an autoencoder over labels by cross entropy; its biases begin so low that all must be added. Defaults were chosen on held-out emoji."
+    """Train an autoencoder over labels by cross entropy; its biases begin so low that all must be
+    added. Defaults were chosen on held-out emoji."""
     check_axes("nl", label_nl=label_nl)
-    if (wrong_nl := (label_nl != 0) & (label_nl != 1)).any(): raise ValueError(f"label_nl: expected zeros and ones, got {label_nl[wrong_nl][0]:g}")
+    if (wrong_nl := (label_nl != 0) & (label_nl != 1)).any():
+        raise ValueError(f"label_nl: expected zeros and ones, got {label_nl[wrong_nl][0]:g}")
     seed_everything(seed)
     network = LabelAutoencoder(label_nl.shape[1], code=code, hidden=hidden, nonnegative=nonnegative)
-    with torch.no_grad(): network.to_labels.bias.fill_(-math.log(2 * len(label_nl)))      # half an example of each
-    groups = [dict(params=[p for p in network.parameters() if (p.ndim > 1) == is_weight], weight_decay=weight_decay * is_weight) for is_weight in (True, False)]
+    with torch.no_grad():
+        network.to_labels.bias.fill_(-math.log(2 * len(label_nl)))  # half an example of each
+    groups = [
+        dict(
+            params=[p for p in network.parameters() if (p.ndim > 1) == is_weight],
+            weight_decay=weight_decay * is_weight,
+        )
+        for is_weight in (True, False)
+    ]
     optimizer = torch.optim.Adam(groups, lr=lr)
     for _ in range(epochs):
         for some in torch.randperm(len(label_nl)).split(batch_size):
-            value = F.binary_cross_entropy_with_logits(network(F.dropout(label_nl[some], dropout)), label_nl[some], reduction="sum") / len(some)
+            value = F.binary_cross_entropy_with_logits(
+                network(F.dropout(label_nl[some], dropout)), label_nl[some], reduction="sum"
+            ) / len(some)
             optimizer.zero_grad(), value.backward(), optimizer.step(), network.project()
-            if nonnegative: assert min(network.to_hidden.weight.min(), network.to_labels.weight.min()) >= 0, "a weight became negative"
-            if each_step: each_step(network)
+            if nonnegative:
+                assert min(network.to_hidden.weight.min(), network.to_labels.weight.min()) >= 0, (
+                    "a weight became negative"
+                )
+            if each_step:
+                each_step(network)
     return network.eval().requires_grad_(False)
 
 # %% ../../nbs/56_labels.ipynb #ce5f9e11
 def fit_code_regressor(
-    feature_nc: Tensor, code_nu: Tensor,        # of the training emoji
-    *, alpha: float = 100.0,                    # penalty of the ridge regression, in units of a feature of variance near 1
-) -> Callable[[Tensor], Tensor]:                # features -> codes
+    feature_nc: Tensor,
+    code_nu: Tensor,  # of the training emoji
+    *,
+    # penalty of the ridge regression, in units of a feature of variance near 1
+    alpha: float = 100.0,
+) -> Callable[[Tensor], Tensor]:  # features -> codes
     "The separate learner: a ridge regression by scikit-learn from features to code, cut off at 0."
     learner = Ridge(alpha=alpha).fit(feature_nc.numpy(), code_nu.numpy())
     return lambda x_nc: torch.from_numpy(learner.predict(x_nc.numpy())).to(code_nu).clamp(min=0)
@@ -182,33 +295,60 @@ def fit_code_regressor(
 # %% ../../nbs/56_labels.ipynb #4500f369
 class TreeNode(NamedTuple):
     "A unit or a label, its share in what stands above it, and what stands below, strongest first."
+
     name: str
     share: float
     parts: tuple["TreeNode", ...] = ()
 
 
 def _strongest(share_i: Tensor, make: Callable[[int], TreeNode], most: int) -> tuple[TreeNode, ...]:
-    return tuple(make(int(i)) for i in share_i.topk(min(most, len(share_i))).indices if share_i[i] > 0)
+    return tuple(
+        make(int(i)) for i in share_i.topk(min(most, len(share_i))).indices if share_i[i] > 0
+    )
 
 
 @full_precision()
 def label_hierarchy(
-    network: LabelAutoencoder, code_nu: Tensor, names: list[str],       # a non-negative one, the codes of the training emoji, the labels
-    *, units: int = 6, hidden: int = 3, labels: int = 4,                # how many branches to show at each level
+    network: LabelAutoencoder,
+    code_nu: Tensor,
+    names: list[str],  # a non-negative one, the codes of the training emoji, the labels
+    *,
+    units: int = 6,
+    hidden: int = 3,
+    labels: int = 4,  # how many branches to show at each level
 ) -> tuple[TreeNode, ...]:
-    "Code units, the hidden units through which they speak, and the labels of these; shares at each level sum to 1 over all branches, shown or not."
+    """Code units, the hidden units through which they speak, and the labels of these; shares at
+    each level sum to 1 over all branches, shown or not."""
     check_axes("nu", code_nu=code_nu)
     D_lv, E_vu, W_lu = network.to_labels.weight, network.to_hidden.weight, network.weight_lu
-    share = lambda x: x / x.sum().clamp_min(1e-30)
+
+    def share(x):
+        return x / x.sum().clamp_min(1e-30)
+
     part_vu, label_lv = D_lv.sum(0)[:, None] * E_vu, D_lv / D_lv.sum(0).clamp_min(1e-30)
-    leaf = lambda v: lambda l: TreeNode(names[l], label_lv[l, v].item())
-    twig = lambda u: lambda v: TreeNode(f"hidden {v + 1}", share(part_vu[:, u])[v].item(), _strongest(label_lv[:, v], leaf(v), labels))
+
+    def leaf(v):
+        return lambda l: TreeNode(names[l], label_lv[l, v].item())
+
+    def twig(u):
+        return lambda v: TreeNode(
+            f"hidden {v + 1}",
+            share(part_vu[:, u])[v].item(),
+            _strongest(label_lv[:, v], leaf(v), labels),
+        )
+
     unit_u = share(code_nu.mean(0) * W_lu.sum(0))
-    return _strongest(unit_u, lambda u: TreeNode(f"code {u + 1}", unit_u[u].item(), _strongest(share(part_vu[:, u]), twig(u), hidden)), units)
+    return _strongest(
+        unit_u,
+        lambda u: TreeNode(
+            f"code {u + 1}", unit_u[u].item(), _strongest(share(part_vu[:, u]), twig(u), hidden)
+        ),
+        units,
+    )
 
 # %% ../../nbs/56_labels.ipynb #c891a9a3
 @full_precision()
-def label_similarity(weight_lu: Tensor) -> Tensor:    # (L, L)
+def label_similarity(weight_lu: Tensor) -> Tensor:  # (L, L)
     "Cosine of the weights of each two labels; 0 for a label that no unit speaks of."
     check_axes("lu", weight_lu=weight_lu)
     one_lu = F.normalize(weight_lu, dim=1)

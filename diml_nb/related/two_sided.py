@@ -10,30 +10,42 @@ __all__ = ['Mechanism', 'preference_lists', 'sample_profiles', 'deferred_accepta
            'train_mechanism', 'sinkhorn_matching', 'birkhoff_decomposition']
 
 # %% ../../nbs/54_two_sided.ipynb #24548ec4
-import copy, itertools
+import copy
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
-import torch, torch.nn.functional as F
+
+import torch
+import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+
 from .._internal.core import check_axes, full_precision, progress_bar
 from ..ot.sinkhorn import sinkhorn
 
-Mechanism = Callable[[Tensor, Tensor], Tensor]      # (p_bnm, q_bnm) -> g_bnm
+Mechanism = Callable[[Tensor, Tensor], Tensor]  # (p_bnm, q_bnm) -> g_bnm
 
 # %% ../../nbs/54_two_sided.ipynb #de405734
-def preference_lists(partners: int) -> Tensor:      # (K, partners): 16 of 3 partners, 65 of 4
-    "All that an agent can say: the acceptable ones in some order, worth k/partners to 1/partners, and all others -1/partners; alone is 0."
-    if not 1 <= partners <= 6: raise ValueError(f"partners: expected 1 to 6, since all orders are listed, got {partners}")
-    said = [names for k in range(partners + 1) for names in itertools.permutations(range(partners), k)]
+def preference_lists(partners: int) -> Tensor:  # (K, partners): 16 of 3 partners, 65 of 4
+    """All that an agent can say: the acceptable ones in some order, worth k/partners to 1/partners,
+    and all others -1/partners; alone is 0."""
+    if not 1 <= partners <= 6:
+        raise ValueError(f"partners: expected 1 to 6, since all orders are listed, got {partners}")
+    said = [
+        names for k in range(partners + 1) for names in itertools.permutations(range(partners), k)
+    ]
     value_km = torch.full((len(said), partners), -1 / partners)
-    for k, names in enumerate(said): value_km[k, list(names)] = torch.arange(len(names), 0, -1) / partners
+    for k, names in enumerate(said):
+        value_km[k, list(names)] = torch.arange(len(names), 0, -1) / partners
     return value_km
 
 # %% ../../nbs/54_two_sided.ipynb #3c98e9d8
 def _chances(profiles: int, partners: int, corr: float, lot: torch.Generator) -> Tensor:
-    "With what probability an agent says each of its `preference_lists`, given what its side has in common: (B, K)."
-    place_bm = torch.rand(profiles, partners, generator=lot).argsort(1).argsort(1)      # in the common order
+    """With what probability an agent says each of its `preference_lists`, given what its side has
+    in common: (B, K)."""
+    place_bm = (
+        torch.rand(profiles, partners, generator=lot).argsort(1).argsort(1)
+    )  # in the common order
     said_km = preference_lists(partners)
     count_k = (said_km > 0).sum(1)
     alike_k, left_bkm = (count_k == count_k[:, None]).sum(1), count_k[:, None] - place_bm[:, None]
@@ -41,29 +53,53 @@ def _chances(profiles: int, partners: int, corr: float, lot: torch.Generator) ->
     share_k = ((count_k > 0) / partners + (count_k == partners)) / 2
     return share_k * ((1 - corr) / alike_k + corr * common_bk)
 
+
 def sample_profiles(
-    profiles: int, n: int, m: int,      # how many, with n workers and m firms
-    *, corr: float = 0.0, lot: torch.Generator,      # probability of the common order
-) -> tuple[Tensor, Tensor]:      # p_bnm, what firms are worth to workers; q_bnm, what workers are worth to firms
+    profiles: int,
+    n: int,
+    m: int,  # how many, with n workers and m firms
+    *,
+    corr: float = 0.0,
+    lot: torch.Generator,  # probability of the common order
+) -> tuple[
+    Tensor, Tensor
+]:  # p_bnm, what firms are worth to workers; q_bnm, what workers are worth to firms
     "Profiles by lot, with numbers as in `preference_lists`."
-    if min(profiles, n, m) < 1: raise ValueError(f"profiles, n, m: expected at least 1 of each, got {profiles}, {n}, {m}")
-    if not 0 <= corr <= 1: raise ValueError(f"corr: expected a probability, got {corr}")
-    said = lambda agents, partners: preference_lists(partners)[_chances(profiles, partners, corr, lot).multinomial(agents, replacement=True, generator=lot)]
+    if min(profiles, n, m) < 1:
+        raise ValueError(f"profiles, n, m: expected at least 1 of each, got {profiles}, {n}, {m}")
+    if not 0 <= corr <= 1:
+        raise ValueError(f"corr: expected a probability, got {corr}")
+
+    def said(agents, partners):
+        return preference_lists(partners)[
+            _chances(profiles, partners, corr, lot).multinomial(
+                agents, replacement=True, generator=lot
+            )
+        ]
+
     return said(n, m), said(m, n).mT
 
 # %% ../../nbs/54_two_sided.ipynb #2ba667a6
 def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
     "Workers ask, firms keep the best so far (Gale, Shapley 1962): zeros and ones, (B, n, m)."
-    open_bnm = (p_bnm > 0) & (q_bnm > 0)      # nobody has said no yet
+    open_bnm = (p_bnm > 0) & (q_bnm > 0)  # nobody has said no yet
     while True:
-        ask_bnm = torch.zeros_like(open_bnm).scatter(2, p_bnm.masked_fill(~open_bnm, -1).argmax(2, keepdim=True), True) & open_bnm
+        ask_bnm = (
+            torch.zeros_like(open_bnm).scatter(
+                2, p_bnm.masked_fill(~open_bnm, -1).argmax(2, keepdim=True), True
+            )
+            & open_bnm
+        )
         keep_bnm = ask_bnm & (q_bnm == q_bnm.masked_fill(~ask_bnm, -1).amax(1, keepdim=True))
-        if torch.equal(keep_bnm, ask_bnm): return keep_bnm.to(p_bnm)
+        if torch.equal(keep_bnm, ask_bnm):
+            return keep_bnm.to(p_bnm)
         open_bnm = open_bnm & (keep_bnm | ~ask_bnm)
+
 
 def swap_sides(mechanism: Mechanism) -> Mechanism:
     "The mechanism with the sides exchanged: firms do what workers did."
     return lambda p_bnm, q_bnm: mechanism(q_bnm.mT, p_bnm.mT).mT
+
 
 def random_side_deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
     "Deferred acceptance in which a coin says who asks, so that no side is preferred."
@@ -71,77 +107,129 @@ def random_side_deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #0457f0ec
 def _leaving(g_bnm: Tensor, p_bnm: Tensor) -> Tensor:
-    "What each worker gains, on average, by leaving its lottery for each firm; in the last column, for being alone: (B, n, m + 1)."
-    all_bnm, chance_bnm = F.pad(p_bnm, (0, 1)), torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
+    """What each worker gains, on average, by leaving its lottery for each firm; in the last column,
+    for being alone: (B, n, m + 1)."""
+    all_bnm, chance_bnm = (
+        F.pad(p_bnm, (0, 1)),
+        torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2),
+    )
     return (chance_bnm[:, :, None] * F.relu(all_bnm[..., None] - all_bnm[:, :, None])).sum(3)
 
+
 @full_precision()
-def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:      # (B,)
-    "Mean over agents of what pairs gain by leaving for each other, as a product, and of what each gains by leaving alone; 0 if g is one stable matching."
+def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:  # (B,)
+    """Mean over agents of what pairs gain by leaving for each other, as a product, and of what each
+    gains by leaving alone; 0 if g is one stable matching."""
     check_axes("bnm bnm bnm", g_bnm=g_bnm, p_bnm=p_bnm, q_bnm=q_bnm)
     worker_bnm, firm_bmn = _leaving(g_bnm, p_bnm), _leaving(g_bnm.mT, q_bnm.mT)
     pair_bnm = worker_bnm[..., :-1] * firm_bmn[..., :-1].mT
-    return pair_bnm.sum((1, 2)) * sum(1 / k for k in p_bnm.shape[1:]) / 2 + (worker_bnm[..., -1].mean(1) + firm_bmn[..., -1].mean(1)) / 2
+    return (
+        pair_bnm.sum((1, 2)) * sum(1 / k for k in p_bnm.shape[1:]) / 2
+        + (worker_bnm[..., -1].mean(1) + firm_bmn[..., -1].mean(1)) / 2
+    )
 
 # %% ../../nbs/54_two_sided.ipynb #a1e80f09
 class DeviationOutcomes(NamedTuple):
-    "What a mechanism gives when all say the truth, and what each agent gets when it alone says each of its `preference_lists`."
+    """What a mechanism gives when all say the truth, and what each agent gets when it alone says
+    each of its `preference_lists`."""
+
     g_bnm: Tensor
     worker_bnkm: Tensor
     firm_bmkn: Tensor
+
 
 def _misreports(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor, w: int) -> Tensor:
     "Row w of the answers to all that worker w can say: (B, K, m)."
     said_km = preference_lists(p_bnm.shape[2]).to(p_bnm)
     lie_bknm = p_bnm[:, None].repeat(1, len(said_km), 1, 1)
     lie_bknm[:, :, w] = said_km
-    return mechanism(lie_bknm.flatten(0, 1), q_bnm.repeat_interleave(len(said_km), 0)).unflatten(0, (-1, len(said_km)))[:, :, w]
+    return mechanism(lie_bknm.flatten(0, 1), q_bnm.repeat_interleave(len(said_km), 0)).unflatten(
+        0, (-1, len(said_km))
+    )[:, :, w]
+
 
 @full_precision()
 def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> DeviationOutcomes:
-    "Truth and all lies. `ValueError` for numbers that are no order, and for a mechanism that matches somebody more than once."
+    """Truth and all lies. `ValueError` for numbers that are no order, and for a mechanism that
+    matches somebody more than once."""
     check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
-    for name, value_bnm, said_km in (("p_bnm", p_bnm, preference_lists(p_bnm.shape[2])), ("q_bnm", q_bnm.mT, preference_lists(p_bnm.shape[1]))):
+    for name, value_bnm, said_km in (
+        ("p_bnm", p_bnm, preference_lists(p_bnm.shape[2])),
+        ("q_bnm", q_bnm.mT, preference_lists(p_bnm.shape[1])),
+    ):
         known_bn = torch.isclose(value_bnm[:, :, None], said_km.to(value_bnm)).all(3).any(2)
-        if not known_bn.all(): raise ValueError(f"{name}: {value_bnm[~known_bn][0].tolist()} is no order of {value_bnm.shape[2]} partners; take rows of orders({value_bnm.shape[2]})")
+        if not known_bn.all():
+            raise ValueError(
+                f"{name}: {value_bnm[~known_bn][0].tolist()} is no order of {value_bnm.shape[2]}"
+                f" partners; take rows of orders({value_bnm.shape[2]})"
+            )
     g_bnm = mechanism(p_bnm, q_bnm)
     if (most := max(g_bnm.sum(1).max(), g_bnm.sum(2).max()).item()) > 1 + 1e-4 or g_bnm.min() < 0:
-        raise ValueError(f"mechanism: expected chances that sum to at most 1 for each agent, got a sum of {most:g} and a least of {g_bnm.min().item():g}")
+        raise ValueError(
+            "mechanism: expected chances that sum to at most 1 for each agent, got a sum of"
+            f" {most:g} and a least of {g_bnm.min().item():g}"
+        )
     both = ((mechanism, p_bnm, q_bnm), (swap_sides(mechanism), q_bnm.mT, p_bnm.mT))
-    return DeviationOutcomes(g_bnm, *(torch.stack([_misreports(side, p, q, i) for i in range(p.shape[1])], 1) for side, p, q in both))
+    return DeviationOutcomes(
+        g_bnm,
+        *(
+            torch.stack([_misreports(side, p, q, i) for i in range(p.shape[1])], 1)
+            for side, p, q in both
+        ),
+    )
 
 # %% ../../nbs/54_two_sided.ipynb #77a16560
 def _best_gain(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
-    "The most that any lie raises the chance of a partner at least as good as some acceptable one: (B, n)."
-    as_good_bnmm = (p_bnm[:, :, :, None] <= p_bnm[:, :, None]).to(truth_bnm)      # (B, n, f, f')
+    """The most that any lie raises the chance of a partner at least as good as some acceptable one:
+    (B, n)."""
+    as_good_bnmm = (p_bnm[:, :, :, None] <= p_bnm[:, :, None]).to(truth_bnm)  # (B, n, f, f')
     more_bnkm = (lie_bnkm - truth_bnm[:, :, None]) @ as_good_bnmm.mT
     return more_bnkm.masked_fill(p_bnm[:, :, None] <= 0, 0).amax((2, 3)).clamp(min=0)
 
-@full_precision()
-def manipulation_gains(answers: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor) -> tuple[Tensor, Tensor]:      # (B, n) of workers, (B, m) of firms
-    "How much the best lie of each agent raises the chance of what it wishes for, between 0 and 1."
-    check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
-    return _best_gain(answers.g_bnm, answers.worker_bnkm, p_bnm), _best_gain(answers.g_bnm.mT, answers.firm_bmkn, q_bnm.mT)
 
 @full_precision()
-def strategyproofness_violation(answers: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:      # (B,)
-    "Mean over both sides of the mean of their `manipulation_gains`; 0 if nobody can gain by any lie."
+def manipulation_gains(
+    answers: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor
+) -> tuple[Tensor, Tensor]:  # (B, n) of workers, (B, m) of firms
+    "How much the best lie of each agent raises the chance of what it wishes for, between 0 and 1."
+    check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
+    return _best_gain(answers.g_bnm, answers.worker_bnkm, p_bnm), _best_gain(
+        answers.g_bnm.mT, answers.firm_bmkn, q_bnm.mT
+    )
+
+
+@full_precision()
+def strategyproofness_violation(
+    answers: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor
+) -> Tensor:  # (B,)
+    """Mean over both sides of the mean of their `manipulation_gains`; 0 if nobody can gain by any
+    lie."""
     return sum(gain.mean(1) for gain in manipulation_gains(answers, p_bnm, q_bnm)) / 2
 
 # %% ../../nbs/54_two_sided.ipynb #e01e9a59
 def random_serial_dictatorship(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    "All agents, in an order by lot, take whom they like best of those left or leave: the mean over all orders, exactly. In float64 inside."
+    """All agents, in an order by lot, take whom they like best of those left or leave: the mean
+    over all orders, exactly. In float64 inside."""
     (B, n, m), (p_bnm, q_bnm) = p_bnm.shape, (x.double() for x in (p_bnm, q_bnm))
-    if n + m > 10: raise ValueError(f"p_bnm: expected at most 10 agents, since each set of them is looked at, got {n + m}")
+    if n + m > 10:
+        raise ValueError(
+            f"p_bnm: expected at most 10 agents, since each set of them is looked at, got {n + m}"
+        )
     wish = [*p_bnm.unbind(1), *q_bnm.unbind(2)]
-    chance_sb, g_pb, batch = F.pad(p_bnm.new_ones(1, B), (0, 0, 2 ** (n + m) - 1, 0)), p_bnm.new_zeros(n * m, B), torch.arange(B)
-    for s in range(2 ** (n + m) - 1, 0, -1):      # bit i of s: agent i is left
+    chance_sb, g_pb, batch = (
+        F.pad(p_bnm.new_ones(1, B), (0, 0, 2 ** (n + m) - 1, 0)),
+        p_bnm.new_zeros(n * m, B),
+        torch.arange(B),
+    )
+    for s in range(2 ** (n + m) - 1, 0, -1):  # bit i of s: agent i is left
         left = [i for i in range(n + m) if s >> i & 1]
         share_b = chance_sb[s] / len(left)
         for i in left:
             rest, start = s & ~(1 << i), n if i < n else 0
             partners = [j - start for j in left if (j < n) != (i < n)]
-            if not partners: chance_sb[rest] += share_b; continue
+            if not partners:
+                chance_sb[rest] += share_b
+                continue
             value_b, at_b = wish[i][:, partners].max(1)
             j_b = torch.tensor(partners)[at_b]
             chance_sb[torch.where(value_b > 0, rest - (1 << (j_b + start)), rest), batch] += share_b
@@ -150,156 +238,285 @@ def random_serial_dictatorship(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #d54ab965
 def top_trading_cycles(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    "Workers trade the places at which they stand first, only for firms that accept them: zeros and ones, (B, n, m)."
+    """Workers trade the places at which they stand first, only for firms that accept them: zeros
+    and ones, (B, n, m)."""
     B, n, _ = p_bnm.shape
     done_bnm = torch.zeros_like(p_bnm, dtype=torch.bool)
     gone_bm, left_bn = done_bnm[:, 0], ~done_bnm[:, :, 0]
     while True:
         open_bnm = (p_bnm > 0) & (q_bnm > 0) & left_bn[:, :, None] & ~gone_bm[:, None]
-        left_bn = open_bnm.any(2)      # the others stay alone
-        if not left_bn.any(): return done_bnm.to(p_bnm)
+        left_bn = open_bnm.any(2)  # the others stay alone
+        if not left_bn.any():
+            return done_bnm.to(p_bnm)
         firm_bn = p_bnm.masked_fill(~open_bnm, -1).argmax(2)
-        then_bn = q_bnm.masked_fill(~left_bn[:, :, None], -1).argmax(1).gather(1, firm_bn)      # whom the firm points at
+        then_bn = (
+            q_bnm.masked_fill(~left_bn[:, :, None], -1).argmax(1).gather(1, firm_bn)
+        )  # whom the firm points at
         at_bn = torch.arange(n).expand(B, n)
-        for _ in range(n): at_bn = then_bn.gather(1, at_bn)      # after n steps everybody stands on a cycle
+        for _ in range(n):
+            at_bn = then_bn.gather(1, at_bn)  # after n steps everybody stands on a cycle
         cycle_bn = torch.zeros_like(left_bn).scatter(1, at_bn, True) & left_bn
         now_bnm = F.one_hot(firm_bn, p_bnm.shape[2]).bool() & cycle_bn[:, :, None]
-        done_bnm, left_bn, gone_bm = done_bnm | now_bnm, left_bn & ~cycle_bn, gone_bm | now_bnm.any(1)
+        done_bnm, left_bn, gone_bm = (
+            done_bnm | now_bnm,
+            left_bn & ~cycle_bn,
+            gone_bm | now_bnm.any(1),
+        )
 
 # %% ../../nbs/54_two_sided.ipynb #f45e535a
-def convex_combination(first: DeviationOutcomes, second: DeviationOutcomes, share: float) -> DeviationOutcomes:
+def convex_combination(
+    first: DeviationOutcomes, second: DeviationOutcomes, share: float
+) -> DeviationOutcomes:
     "The answers of the first mechanism with probability `share`, else of the second."
-    if not 0 <= share <= 1: raise ValueError(f"share: expected a probability, got {share}")
-    return DeviationOutcomes(*(share * x + (1 - share) * y for x, y in zip(first, second, strict=True)))
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: expected a probability, got {share}")
+    return DeviationOutcomes(
+        *(share * x + (1 - share) * y for x, y in zip(first, second, strict=True))
+    )
 
 # %% ../../nbs/54_two_sided.ipynb #f22e2ea9
-def bipartite_paths(agents: int) -> Tensor:      # (agents!^2, agents, agents), True where a pair is open
+def bipartite_paths(
+    agents: int,
+) -> Tensor:  # (agents!^2, agents, agents), True where a pair is open
     "All paths through that many workers and as many firms."
-    if not 1 <= agents <= 4: raise ValueError(f"agents: expected 1 to 4 a side, since all paths are listed, got {agents}")
-    order_tn = torch.tensor(list(itertools.product(itertools.permutations(range(agents)), repeat=2)))
-    step = torch.eye(agents, dtype=torch.bool) | torch.eye(agents, dtype=torch.bool).roll(-1, 1).tril()
+    if not 1 <= agents <= 4:
+        raise ValueError(
+            f"agents: expected 1 to 4 a side, since all paths are listed, got {agents}"
+        )
+    order_tn = torch.tensor(
+        list(itertools.product(itertools.permutations(range(agents)), repeat=2))
+    )
+    step = (
+        torch.eye(agents, dtype=torch.bool) | torch.eye(agents, dtype=torch.bool).roll(-1, 1).tril()
+    )
     return torch.stack([step[w][:, f] for w, f in order_tn.argsort(2)])
 
+
 @full_precision()
-def deferred_acceptance_on_random_trees(p_bnm: Tensor, q_bnm: Tensor, *, open_tnm: Tensor) -> Tensor:      # open_tnm: trees, e.g. `paths(3)` or some of them
+def deferred_acceptance_on_random_trees(
+    p_bnm: Tensor, q_bnm: Tensor, *, open_tnm: Tensor
+) -> Tensor:  # open_tnm: trees, e.g. `paths(3)` or some of them
     "Deferred acceptance among the open pairs of a tree by lot: the mean over the trees, exactly."
     check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
-    return sum(deferred_acceptance(p_bnm.masked_fill(~open_nm, -1), q_bnm) for open_nm in open_tnm) / len(open_tnm)
+    return sum(
+        deferred_acceptance(p_bnm.masked_fill(~open_nm, -1), q_bnm) for open_nm in open_tnm
+    ) / len(open_tnm)
 
 # %% ../../nbs/54_two_sided.ipynb #0582fcec
 def _lottery(pair_bnm2: Tensor, worker_bn1: Tensor, firm_b1m: Tensor, open_bnm: Tensor) -> Tensor:
-    "The smaller of the column-normalised and the row-normalised scores, softplus of the numbers given; closed pairs get 0."
+    """The smaller of the column-normalised and the row-normalised scores, softplus of the numbers
+    given; closed pairs get 0."""
     s_bnm, t_bnm = (F.softplus(x) * open_bnm for x in pair_bnm2.unbind(3))
-    s_bnm, t_bnm = torch.cat([s_bnm, F.softplus(firm_b1m)], 1), torch.cat([t_bnm, F.softplus(worker_bn1)], 2)
-    return torch.minimum(F.normalize(s_bnm, p=1, dim=1)[:, :-1], F.normalize(t_bnm, p=1, dim=2)[:, :, :-1])
+    s_bnm, t_bnm = (
+        torch.cat([s_bnm, F.softplus(firm_b1m)], 1),
+        torch.cat([t_bnm, F.softplus(worker_bn1)], 2),
+    )
+    return torch.minimum(
+        F.normalize(s_bnm, p=1, dim=1)[:, :-1], F.normalize(t_bnm, p=1, dim=2)[:, :, :-1]
+    )
 
 # %% ../../nbs/54_two_sided.ipynb #e6b1c054
 def _max_over(x_bnmc: Tensor, n: int, m: int) -> Tensor:
     "The most of n rows and m columns; a pooling layer takes half the time of `max`."
     return F.max_pool2d(x_bnmc.permute(0, 3, 1, 2), (n, m)).permute(0, 2, 3, 1)
 
+
 class _EquivariantBlock(nn.Module):
     "Each pair looks at itself, at the most of its row and of its column, and at the mean of all."
+
     def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.pair, self.row, self.column, self.all, self.out = (nn.Linear(width, width) for _ in range(5))
+        self.pair, self.row, self.column, self.all, self.out = (
+            nn.Linear(width, width) for _ in range(5)
+        )
+
     def forward(self, x_bnmc: Tensor) -> Tensor:
         _, n, m, _ = (z_bnmc := self.norm(x_bnmc)).shape
-        row_bn1c, column_b1mc = self.row(_max_over(z_bnmc, 1, m)), self.column(_max_over(z_bnmc, n, 1))
-        return x_bnmc + self.out(F.gelu(self.pair(z_bnmc) + (row_bn1c + self.all(z_bnmc.mean((1, 2), keepdim=True))) + column_b1mc))
+        row_bn1c, column_b1mc = (
+            self.row(_max_over(z_bnmc, 1, m)),
+            self.column(_max_over(z_bnmc, n, 1)),
+        )
+        return x_bnmc + self.out(
+            F.gelu(
+                self.pair(z_bnmc)
+                + (row_bn1c + self.all(z_bnmc.mean((1, 2), keepdim=True)))
+                + column_b1mc
+            )
+        )
 
 # %% ../../nbs/54_two_sided.ipynb #02f8a7d3
 def _rank_one_hot(p_bnm: Tensor) -> Tensor:
-    "A 1 in the place that each firm has with each worker, one of six; all 0 where it is unacceptable: (B, n, m, 6)."
+    """A 1 in the place that each firm has with each worker, one of six; all 0 where it is
+    unacceptable: (B, n, m, 6)."""
     place_bnm = (p_bnm[:, :, None] > p_bnm[..., None]).sum(3)
     return F.one_hot(place_bnm, 6).float() * (p_bnm > 0)[..., None]
 
+
 class MatchingNetwork(nn.Module):
-    "A `Mechanism` for up to six workers and firms (after arXiv 2107.03427, with weights that all pairs share)."
+    """A `Mechanism` for up to six workers and firms (after arXiv 2107.03427, with weights that all
+    pairs share)."""
+
     def __init__(self, *, width: int = 32, rounds: int = 6):
         super().__init__()
-        self.said, self.rounds, self.norm = nn.Linear(12, width), nn.ModuleList(_EquivariantBlock(width) for _ in range(rounds)), nn.LayerNorm(width)
+        self.said, self.rounds, self.norm = (
+            nn.Linear(12, width),
+            nn.ModuleList(_EquivariantBlock(width) for _ in range(rounds)),
+            nn.LayerNorm(width),
+        )
         self.pair, self.worker, self.firm = (nn.Linear(width, scores) for scores in (2, 1, 1))
-        nn.init.normal_(self.said.weight)      # two of its inputs are 1, the others 0
+        nn.init.normal_(self.said.weight)  # two of its inputs are 1, the others 0
+
     def scores(self, p_bnm: Tensor, q_bnm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "Before the softplus: of pairs (B, n, m, 2), of workers and of firms to stay alone (B, n, 1), (B, 1, m)."
-        x_bnmc = self.said(torch.cat([_rank_one_hot(p_bnm), _rank_one_hot(q_bnm.mT).transpose(1, 2)], 3))
-        for one in self.rounds: x_bnmc = one(x_bnmc)
+        """Before the softplus: of pairs (B, n, m, 2), of workers and of firms to stay alone (B, n,
+        1), (B, 1, m)."""
+        x_bnmc = self.said(
+            torch.cat([_rank_one_hot(p_bnm), _rank_one_hot(q_bnm.mT).transpose(1, 2)], 3)
+        )
+        for one in self.rounds:
+            x_bnmc = one(x_bnmc)
         x_bnmc = self.norm(x_bnmc)
         return self.pair(x_bnmc), self.worker(x_bnmc.mean(2)), self.firm(x_bnmc.mean(1)).mT
+
     @full_precision()
     def forward(self, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
         check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
-        if max(p_bnm.shape[1:]) > 6: raise ValueError(f"p_bnm: expected at most 6 workers and 6 firms, got {tuple(p_bnm.shape[1:])}")
+        if max(p_bnm.shape[1:]) > 6:
+            raise ValueError(
+                f"p_bnm: expected at most 6 workers and 6 firms, got {tuple(p_bnm.shape[1:])}"
+            )
         return _lottery(*self.scores(p_bnm, q_bnm), (p_bnm > 0) & (q_bnm > 0)).to(p_bnm)
 
 # %% ../../nbs/54_two_sided.ipynb #248445ba
-def _block(batch: int, n: int, m: int, corrs: tuple[float, ...], lot: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
-    "Profiles (B, K, n, m) that differ in what worker w says, with what probability it says so, (B, K), and w."
-    corr_b1 = torch.tensor(corrs, dtype=torch.float32)[torch.randint(len(corrs), (batch, 1), generator=lot)]
+def _block(
+    batch: int, n: int, m: int, corrs: tuple[float, ...], lot: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Profiles (B, K, n, m) that differ in what worker w says, with what probability it says so,
+    (B, K), and w."""
+    corr_b1 = torch.tensor(corrs, dtype=torch.float32)[
+        torch.randint(len(corrs), (batch, 1), generator=lot)
+    ]
     chance_bk, w = _chances(batch, m, corr_b1, lot), torch.randint(n, (), generator=lot).item()
-    said_bkn = chance_bk.multinomial(n, replacement=True, generator=lot)[:, None].repeat(1, chance_bk.shape[1], 1)
+    said_bkn = chance_bk.multinomial(n, replacement=True, generator=lot)[:, None].repeat(
+        1, chance_bk.shape[1], 1
+    )
     said_bkn[:, :, w] = torch.arange(chance_bk.shape[1])
-    p_bknm, q_bnm = preference_lists(m)[said_bkn], preference_lists(n)[_chances(batch, n, corr_b1, lot).multinomial(m, replacement=True, generator=lot)].mT
+    p_bknm, q_bnm = (
+        preference_lists(m)[said_bkn],
+        preference_lists(n)[
+            _chances(batch, n, corr_b1, lot).multinomial(m, replacement=True, generator=lot)
+        ].mT,
+    )
     return p_bknm, q_bnm[:, None].expand(p_bknm.shape), chance_bk, w
 
+
 def _teacher_cross_entropy(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
-    "Cross entropy of the agents' lotteries from those of a teacher, the mean of both sides, in nats: (B,)."
-    alone = lambda g_bnm: torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
-    side = lambda taught_bnm, g_bnm: -(alone(taught_bnm) * alone(g_bnm).clamp(min=1e-6).log()).sum(2).mean(1)
+    """Cross entropy of the agents' lotteries from those of a teacher, the mean of both sides, in
+    nats: (B,)."""
+
+    def alone(g_bnm):
+        return torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
+
+    def side(taught_bnm, g_bnm):
+        return -(alone(taught_bnm) * alone(g_bnm).clamp(min=1e-6).log()).sum(2).mean(1)
+
     return (side(taught_bnm, g_bnm) + side(taught_bnm.mT, g_bnm.mT)) / 2
 
 # %% ../../nbs/54_two_sided.ipynb #36745063
 @full_precision()
 def train_mechanism(
-    network: MatchingNetwork, n: int, m: int,      # its copy learns markets of n workers and m firms
-    *, weight: float = 0.5, corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),      # lambda; each block has one of the corrs
-    teacher: Mechanism = random_side_deferred_acceptance, guide: float = 0.2,      # of the cross entropy from the teacher, falling to 0 as the sixth power of the steps left
-    steps: int = 600, batch: int = 256,      # blocks in a step, half of them with a worker that says all it can
-    lr: float = 5e-3, seed: int = 0,      # of Adam, falling to a fiftieth
+    network: MatchingNetwork,
+    n: int,
+    m: int,  # its copy learns markets of n workers and m firms
+    *,
+    weight: float = 0.5,
+    corrs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75),  # lambda; each block has one of the corrs
+    teacher: Mechanism = random_side_deferred_acceptance,
+    # of the cross entropy from the teacher, falling to 0 as the sixth power of the steps left
+    guide: float = 0.2,
+    steps: int = 600,
+    batch: int = 256,  # blocks in a step, half of them with a worker that says all it can
+    lr: float = 5e-3,
+    seed: int = 0,  # of Adam, falling to a fiftieth
 ) -> MatchingNetwork:
-    "The network trained on weight * stability violation + (1 - weight) * strategy-proofness violation, of new blocks in each step."
-    if not 0 <= weight <= 1: raise ValueError(f"weight: expected 0 to 1, got {weight}")
+    """The network trained on weight * stability violation + (1 - weight) * strategy-proofness
+    violation, of new blocks in each step."""
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight: expected 0 to 1, got {weight}")
     network, lot = copy.deepcopy(network).requires_grad_(True), torch.Generator().manual_seed(seed)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer := torch.optim.Adam(network.parameters(), lr=lr), 1, 1 / 50, steps)
+    schedule = torch.optim.lr_scheduler.LinearLR(
+        optimizer := torch.optim.Adam(network.parameters(), lr=lr), 1, 1 / 50, steps
+    )
     for step in progress_bar(range(steps), f"{n} workers, {m} firms"):
         optimizer.zero_grad()
-        for mechanism, taught, a, b in ((network, teacher, n, m), (swap_sides(network), swap_sides(teacher), m, n)):
+        for mechanism, taught, a, b in (
+            (network, teacher, n, m),
+            (swap_sides(network), swap_sides(teacher), m, n),
+        ):
             p_bknm, q_bknm, chance_bk, w = _block(batch // 2, a, b, corrs, lot)
             g_bnm = mechanism(flat_p := p_bknm.flatten(0, 1), flat_q := q_bknm.flatten(0, 1))
-            fixed_b = weight * stability_violation(g_bnm, flat_p, flat_q) + guide * (1 - step / steps) ** 6 * _teacher_cross_entropy(taught(flat_p, flat_q), g_bnm)
+            fixed_b = weight * stability_violation(g_bnm, flat_p, flat_q) + guide * (
+                1 - step / steps
+            ) ** 6 * _teacher_cross_entropy(taught(flat_p, flat_q), g_bnm)
             g_bkm, p_bkm = g_bnm.view(p_bknm.shape)[:, :, w], p_bknm[:, :, w]
-            loss_bk = fixed_b.view(chance_bk.shape) + (1 - weight) * _best_gain(g_bkm, g_bkm[:, None], p_bkm)      # each order is the truth once, and a lie for the others
+            loss_bk = fixed_b.view(chance_bk.shape) + (1 - weight) * _best_gain(
+                g_bkm, g_bkm[:, None], p_bkm
+            )  # each order is the truth once, and a lie for the others
             ((chance_bk * loss_bk).sum(1).mean() / 2).backward()
         optimizer.step(), schedule.step()
     return network.requires_grad_(False)
 
 # %% ../../nbs/54_two_sided.ipynb #0e8d37aa
 @full_precision()
-def sinkhorn_matching(p_bnm: Tensor, q_bnm: Tensor, *, eps: float = 0.1) -> Tensor:      # in units of p and q
-    "The transport plan for the cost -(p + q) / 2, with a cell more on each side for who stays alone at cost 0; closed pairs get 0."
+def sinkhorn_matching(
+    p_bnm: Tensor, q_bnm: Tensor, *, eps: float = 0.1
+) -> Tensor:  # in units of p and q
+    """The transport plan for the cost -(p + q) / 2, with a cell more on each side for who stays
+    alone at cost 0; closed pairs get 0."""
     check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
     (B, n, m), closed_bnm = p_bnm.shape, (p_bnm <= 0) | (q_bnm <= 0)
-    cost_bnm = F.pad((-(p_bnm + q_bnm) / 2).masked_fill(closed_bnm, 30 * eps), (0, 1, 0, 1)).double()      # a closed pair would get e^-30
-    mass_n, mass_m = (torch.cat([torch.ones(a), torch.tensor([float(b)])]).double() for a, b in ((n, m), (m, n)))
-    g_bnm = sinkhorn(cost_bnm, mass_n.expand(B, -1), mass_m.expand(B, -1), eps=eps).plan_bnm[:, :-1, :-1].masked_fill(closed_bnm, 0)
+    cost_bnm = F.pad(
+        (-(p_bnm + q_bnm) / 2).masked_fill(closed_bnm, 30 * eps), (0, 1, 0, 1)
+    ).double()  # a closed pair would get e^-30
+    mass_n, mass_m = (
+        torch.cat([torch.ones(a), torch.tensor([float(b)])]).double() for a, b in ((n, m), (m, n))
+    )
+    g_bnm = (
+        sinkhorn(cost_bnm, mass_n.expand(B, -1), mass_m.expand(B, -1), eps=eps)
+        .plan_bnm[:, :-1, :-1]
+        .masked_fill(closed_bnm, 0)
+    )
     return (g_bnm / g_bnm.sum(1, keepdim=True).clamp(min=1)).to(p_bnm)
 
 # %% ../../nbs/54_two_sided.ipynb #544492e5
 def birkhoff_decomposition(
-    g_nm: Tensor, *, tol: float = 1e-6,      # chances below tol are left out
-) -> tuple[Tensor, Tensor]:      # chances (T,), likeliest first, and whole matchings (T, n, m)
-    "Birkhoff-von Neumann: chances of pairs as chances of matchings. `ValueError` if an agent is matched more than once."
+    g_nm: Tensor,
+    *,
+    tol: float = 1e-6,  # chances below tol are left out
+) -> tuple[Tensor, Tensor]:  # chances (T,), likeliest first, and whole matchings (T, n, m)
+    """Birkhoff-von Neumann: chances of pairs as chances of matchings. `ValueError` if an agent is
+    matched more than once."""
     n, m, g_nm, found = *g_nm.shape, g_nm.double(), {}
     row_n, column_m = 1 - g_nm.sum(1), 1 - g_nm.sum(0)
-    if (least := min(row_n.min(), column_m.min()).item()) < -1e-4: raise ValueError(f"g_nm: expected chances that sum to at most 1, got a sum of {1 - least:g}")
-    rest = torch.cat([torch.cat([g_nm, row_n.diag()], 1), torch.cat([column_m.diag(), g_nm.T], 1)]).clamp(min=0)
+    if (least := min(row_n.min(), column_m.min()).item()) < -1e-4:
+        raise ValueError(
+            f"g_nm: expected chances that sum to at most 1, got a sum of {1 - least:g}"
+        )
+    rest = torch.cat(
+        [torch.cat([g_nm, row_n.diag()], 1), torch.cat([column_m.diag(), g_nm.T], 1)]
+    ).clamp(min=0)
     while True:
-        pairs = linear_sum_assignment(rest.clamp(min=tol / 2).log() - 1e6 * (rest <= tol), maximize=True)
-        if (weight := rest[pairs].min().item()) <= tol: break
-        whole = torch.zeros_like(rest).index_put(tuple(map(torch.from_numpy, pairs)), rest.new_ones(()))
+        pairs = linear_sum_assignment(
+            rest.clamp(min=tol / 2).log() - 1e6 * (rest <= tol), maximize=True
+        )
+        if (weight := rest[pairs].min().item()) <= tol:
+            break
+        whole = torch.zeros_like(rest).index_put(
+            tuple(map(torch.from_numpy, pairs)), rest.new_ones(())
+        )
         key, rest = tuple(whole[:n, :m].flatten().tolist()), rest - weight * whole
         found[key] = found.get(key, 0) + weight
     best = sorted(found, key=found.get, reverse=True)
-    return torch.tensor([found[key] for key in best]).double(), torch.tensor(best).double().view(-1, n, m)
+    return torch.tensor([found[key] for key in best]).double(), torch.tensor(best).double().view(
+        -1, n, m
+    )

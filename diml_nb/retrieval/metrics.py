@@ -24,11 +24,14 @@ class Ranking(NamedTuple):
 
     Scores are similarities: large is near. In a re-ranked list they are cosine + S in the head and the
     cosine alone behind it, two scales that say nothing to each other; `cosine_qk` has the cosines of
-    the head, so that a list can be re-ranked again."""
+    the head, so that a list can be re-ranked again.
+    """
 
     index_qk: Tensor  # int64 positions in the gallery
     score_qk: Tensor  # in the order of index_qk
-    exclude_self: bool = False  # the gallery is the query set, and each query was left out of its own list
+    exclude_self: bool = (
+        False  # the gallery is the query set, and each query was left out of its own list
+    )
     cosine_qk: Tensor | None = None  # of the first places, where they were re-ranked
 
 # %% ../../nbs/22_metrics.ipynb #598505f6
@@ -67,7 +70,8 @@ def _check_recall_at(recall_at: Sequence[int]) -> None:
 
 
 def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None:
-    "Raise an error unless the lists fit the labels, stay inside the gallery and show no image twice."
+    """Raise an error unless the lists fit the labels, stay inside the gallery and show no image
+    twice."""
     index_qk = ranking.index_qk
     if (
         index_qk.ndim != 2
@@ -81,7 +85,8 @@ def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None
         )
     if index_qk.min() < 0 or index_qk.max() >= len(labels_g):
         raise ValueError(
-            f"ranking.index_qk: expected positions in a gallery of {len(labels_g)}, got {index_qk.min()} to {index_qk.max()}"
+            f"ranking.index_qk: expected positions in a gallery of {len(labels_g)}, got"
+            f" {index_qk.min()} to {index_qk.max()}"
         )
     double = (index_qk.sort(1).values.diff(dim=1) == 0).any(1)
     if double.any():
@@ -90,37 +95,64 @@ def _check_ranking(ranking: Ranking, labels_q: Tensor, labels_g: Tensor) -> None
         )
     if ranking.exclude_self and len(labels_q) > len(labels_g):
         raise ValueError(
-            f"labels_g: expected at least {len(labels_q)} as labels_q, since the ranking excludes each query, got {len(labels_g)}"
+            f"labels_g: expected at least {len(labels_q)} as labels_q, since the ranking excludes"
+            f" each query, got {len(labels_g)}"
         )
 
 # %% ../../nbs/22_metrics.ipynb #3f03db65
 def retrieval_metrics(
     ranking: Ranking,
-    labels_q: Tensor, labels_g: Tensor,           # class numbers of queries and gallery; NumPy arrays and lists too
-    *, count_query_in_r: bool = False,                 # the official convention: R counts the query itself
-    recall_at: Sequence[int] = (1, 2, 4, 8),      # the k of recall at k; these are usual for CUB and Cars
+    labels_q: Tensor,
+    labels_g: Tensor,  # class numbers of queries and gallery; NumPy arrays and lists too
+    *,
+    count_query_in_r: bool = False,  # the official convention: R counts the query itself
+    recall_at: Sequence[int] = (
+        1,
+        2,
+        4,
+        8,
+    ),  # the k of recall at k; these are usual for CUB and Cars
 ) -> Metrics:
-    "P@1, R@k, R-precision and MAP@R (Musgrave et al. 2020) per query; a query without a positive is NaN and counted."
+    """P@1, R@k, R-precision and MAP@R (Musgrave et al. 2020) per query; a query without a positive
+    is NaN and counted."""
     place = ranking.index_qk.device
-    labels_q, labels_g = (as_labels(x, name).to(place) for name, x in (("labels_q", labels_q), ("labels_g", labels_g)))
+    labels_q, labels_g = (
+        as_labels(x, name).to(place) for name, x in (("labels_q", labels_q), ("labels_g", labels_g))
+    )
     _check_recall_at(recall_at)
     _check_ranking(ranking, labels_q, labels_g)
-    if count_query_in_r and not ranking.exclude_self: raise ValueError("count_query_in_r=True needs a ranking that excludes each query from its own list")
+    if count_query_in_r and not ranking.exclude_self:
+        raise ValueError(
+            "count_query_in_r=True needs a ranking that excludes each query from its own list"
+        )
     classes, images = labels_g.unique(return_counts=True)
     of_q = torch.searchsorted(classes, labels_q).clamp_max(len(classes) - 1)
-    positives_q = torch.where(classes[of_q] == labels_q, images[of_q] - int(ranking.exclude_self), 0)
+    positives_q = torch.where(
+        classes[of_q] == labels_q, images[of_q] - int(ranking.exclude_self), 0
+    )
     r_q = positives_q + int(count_query_in_r)
     places, whole = ranking.index_qk.shape[1], len(labels_g) - int(ranking.exclude_self)
     needed = min(max([1, int(r_q.max()), *recall_at]), whole)
     if places < needed:
-        raise ValueError(f"ranking: expected at least {needed} places (the largest R, or k of recall at k), got {places}")
+        raise ValueError(
+            f"ranking: expected at least {needed} places (the largest R, or k of recall at k), got"
+            f" {places}"
+        )
     relevant_qk = (labels_g[ranking.index_qk[:, :needed]] == labels_q[:, None]).double()
     place_k = torch.arange(1, needed + 1, device=labels_q.device)
     inside_qk = relevant_qk * (place_k <= r_q[:, None])
     precision_qk = relevant_qk.cumsum(1) / place_k
-    values = {"precision_at_1": relevant_qk[:, 0]} | {f"recall_at_{k}": relevant_qk[:, :k].amax(1) for k in recall_at}
-    values |= {"r_precision": inside_qk.sum(1) / r_q, "mean_average_precision_at_r": (precision_qk * inside_qk).sum(1) / r_q}
-    return Metrics({name: x.masked_fill(positives_q == 0, torch.nan) for name, x in values.items()}, count_query_in_r)
+    values = {"precision_at_1": relevant_qk[:, 0]} | {
+        f"recall_at_{k}": relevant_qk[:, :k].amax(1) for k in recall_at
+    }
+    values |= {
+        "r_precision": inside_qk.sum(1) / r_q,
+        "mean_average_precision_at_r": (precision_qk * inside_qk).sum(1) / r_q,
+    }
+    return Metrics(
+        {name: x.masked_fill(positives_q == 0, torch.nan) for name, x in values.items()},
+        count_query_in_r,
+    )
 
 # %% ../../nbs/22_metrics.ipynb #02dda080
 class ConfidenceInterval(NamedTuple):
@@ -134,41 +166,80 @@ class ConfidenceInterval(NamedTuple):
 def _few_classes(values: int, queries: int) -> str:
     "What is wrong when fewer than two classes have a value."
     if values:
-        return "labels_q: expected at least two classes with a value, got 1; the interval is one over classes"
+        return (
+            "labels_q: expected at least two classes with a value, got 1; the interval is one over"
+            " classes"
+        )
     return (
-        f"labels_q: expected at least two classes with a value, got none: each of the {queries} values is NaN, "
-        "since no query has another image of its class to find"
+        f"labels_q: expected at least two classes with a value, got none: each of the {queries}"
+        " values is NaN, since no query has another image of its class to find"
     )
 
 
 def class_bootstrap_ci(
-    values_q: Tensor, labels_q: Tensor,      # a metric per query (NaN is left out), and the class of each query
-    *, level: float = 0.95, resamples: int = 2000, seed: int = 0,
+    values_q: Tensor,
+    labels_q: Tensor,  # a metric per query (NaN is left out), and the class of each query
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> ConfidenceInterval:
-    "Mean over queries and its percentile interval by bootstrap over classes. Give differences per query for a paired comparison."
+    """Mean over queries and its percentile interval by bootstrap over classes. Give differences per
+    query for a paired comparison."""
     from scipy.stats import bootstrap
-    values_q, labels_q = torch.as_tensor(values_q).double().cpu(), as_labels(labels_q, "labels_q").cpu()
+
+    values_q, labels_q = (
+        torch.as_tensor(values_q).double().cpu(),
+        as_labels(labels_q, "labels_q").cpu(),
+    )
     if values_q.shape != labels_q.shape:
-        raise ValueError(f"labels_q: expected {len(values_q)}, one for each value, got {len(labels_q)}")
+        raise ValueError(
+            f"labels_q: expected {len(values_q)}, one for each value, got {len(labels_q)}"
+        )
     keep = ~values_q.isnan()
     values, groups = values_q[keep].numpy(), labels_q[keep].unique(return_inverse=True)[1].numpy()
-    if groups.size == 0 or groups.max() < 1: raise ValueError(_few_classes(groups.size, len(keep)))
+    if groups.size == 0 or groups.max() < 1:
+        raise ValueError(_few_classes(groups.size, len(keep)))
     sums, counts = np.bincount(groups, values), np.bincount(groups)
-    found = bootstrap((sums, counts), lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), paired=True, vectorized=True,
-                      method="percentile", confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed))
-    return ConfidenceInterval(float(sums.sum() / counts.sum()), *(float(x) for x in found.confidence_interval))
+    found = bootstrap(
+        (sums, counts),
+        lambda s, n, axis=-1: s.sum(axis) / n.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=level,
+        n_resamples=resamples,
+        rng=np.random.default_rng(seed),
+    )
+    return ConfidenceInterval(
+        float(sums.sum() / counts.sum()), *(float(x) for x in found.confidence_interval)
+    )
 
 # %% ../../nbs/22_metrics.ipynb #676795f2
-METRIC_NAMES = {"precision_at_1": "P@1", "r_precision": "R-precision", "mean_average_precision_at_r": "MAP@R"}
+METRIC_NAMES = {
+    "precision_at_1": "P@1",
+    "r_precision": "R-precision",
+    "mean_average_precision_at_r": "MAP@R",
+}
 
 
 def metric_cis(
-    values_q: dict[str, Tensor], baseline_q: dict[str, Tensor], labels_q: Tensor,   # `Metrics.per_query`, twice, and the class of each query
-    *, resamples: int = 2000, seed: int = 0,
+    values_q: dict[str, Tensor],
+    baseline_q: dict[str, Tensor],
+    labels_q: Tensor,  # `Metrics.per_query`, twice, and the class of each query
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, list[float]]:
-    "For each name of `METRIC_NAMES` its `[mean, low, high]`, and as `gain_...` the paired difference to the baseline."
-    interval = lambda x_q: list(class_bootstrap_ci(x_q, labels_q, resamples=resamples, seed=seed))
-    return {name: interval(values_q[name]) for name in METRIC_NAMES} | {f"gain_{name}": interval(values_q[name] - baseline_q[name]) for name in METRIC_NAMES}
+    """For each name of `METRIC_NAMES` its `[mean, low, high]`, and as `gain_...` the paired
+    difference to the baseline."""
+
+    def interval(x_q):
+        return list(class_bootstrap_ci(x_q, labels_q, resamples=resamples, seed=seed))
+
+    return {name: interval(values_q[name]) for name in METRIC_NAMES} | {
+        f"gain_{name}": interval(values_q[name] - baseline_q[name]) for name in METRIC_NAMES
+    }
 
 # %% ../../nbs/22_metrics.ipynb #d792b10e
 def mean_by_class(
@@ -177,6 +248,8 @@ def mean_by_class(
     "Mean of each metric in each class, packed; classes in the order of their numbers."
     index_q = label_q.unique(return_inverse=True)[1]
     return {
-        name: encode_fixed_point(torch.bincount(index_q, per_query[name].double()) / torch.bincount(index_q))
+        name: encode_fixed_point(
+            torch.bincount(index_q, per_query[name].double()) / torch.bincount(index_q)
+        )
         for name in names
     }

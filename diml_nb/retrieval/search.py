@@ -16,49 +16,72 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ..features.store import FeatureStore
 from .._internal.core import HALF_PRECISION, as_labels, full_precision, progress_bar
 from ..features.grid import Features
-from ..ot.native import NATIVE_SOURCE, PairScores, compiled_library, parallel_map, score_pairs
+from ..features.store import FeatureStore
 from ..ot.matching import check_features
-from .metrics import Ranking
+from ..ot.native import NATIVE_SOURCE, PairScores, compiled_library, parallel_map, score_pairs
 from ..ot.sinkhorn import check_solver_options
+from .metrics import Ranking
 
 # %% ../../nbs/24_retrieval.ipynb #acae2c0e
 @full_precision()
 def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     "The cosines <q, g> of unit vectors, (Q, G). `TypeError` for half precision."
     if q_qc.dtype in HALF_PRECISION or g_gc.dtype in HALF_PRECISION:
-        raise TypeError(f"q_qc, g_gc: expected float32 or float64, got {q_qc.dtype} and {g_gc.dtype}; call .float()")
-    if q_qc.device.type != "cpu" or q_qc.dtype != torch.float32 or not torch.backends.mkldnn.is_available(): return q_qc @ g_gc.T
-    two = lambda x: x if len(x) > 1 else x.repeat(2, 1)        # one row alone would be summed in another order
+        raise TypeError(
+            f"q_qc, g_gc: expected float32 or float64, got {q_qc.dtype} and {g_gc.dtype}; call"
+            " .float()"
+        )
+    if (
+        q_qc.device.type != "cpu"
+        or q_qc.dtype != torch.float32
+        or not torch.backends.mkldnn.is_available()
+    ):
+        return q_qc @ g_gc.T
+
+    def two(x):
+        return x if len(x) > 1 else x.repeat(2, 1)  # one row alone would be summed in another order
+
     return linear(two(q_qc).to_mkldnn(), two(g_gc).to_mkldnn()).to_dense()[: len(q_qc), : len(g_gc)]
 
 # %% ../../nbs/24_retrieval.ipynb #c1819285
 def _unpack_keys(key_qk: Tensor) -> tuple[Tensor, Tensor]:
     "Positions and scores of the keys."
     bits = (key_qk >> 32).int()
-    return 0xFFFFFFFF - (key_qk & 0xFFFFFFFF), torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)
+    return 0xFFFFFFFF - (key_qk & 0xFFFFFFFF), torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(
+        torch.float32
+    )
 
 # %% ../../nbs/24_retrieval.ipynb #efafae09
 def _topk_torch(tiles: Iterable[Tensor], places: int) -> tuple[Tensor, Tensor]:
-    "`streaming_topk` in torch: what was best so far stands before the next tile, and a stable sort keeps that order among equals."
+    """`streaming_topk` in torch: what was best so far stands before the next tile, and a stable
+    sort keeps that order among equals."""
     score, index, first = None, None, 0
     for tile_qg in tiles:
-        here = torch.arange(first, first := first + tile_qg.shape[1], device=tile_qg.device).expand_as(tile_qg)
-        if score is not None: tile_qg, here = torch.cat([score, tile_qg], 1), torch.cat([index, here], 1)
+        here = torch.arange(
+            first, first := first + tile_qg.shape[1], device=tile_qg.device
+        ).expand_as(tile_qg)
+        if score is not None:
+            tile_qg, here = torch.cat([score, tile_qg], 1), torch.cat([index, here], 1)
         order = tile_qg.sort(dim=1, descending=True, stable=True).indices[:, :places]
         score, index = tile_qg.gather(1, order), here.gather(1, order)
     return index, score
 
 # %% ../../nbs/24_retrieval.ipynb #dca679e4
-def _topk_native(tiles: Iterable[Tensor], places: int, keep_best: Callable) -> tuple[Tensor, Tensor]:
+def _topk_native(
+    tiles: Iterable[Tensor], places: int, keep_best: Callable
+) -> tuple[Tensor, Tensor]:
     "`streaming_topk` by the C program."
     key_qk, first = None, 0
     for tile_qg in tiles:
         if key_qk is None:
             queries, room = len(tile_qg), max(2 * places, 64)
-            key_qk, filled_q, least_q = torch.empty(queries, room, dtype=torch.int64), torch.zeros(queries, dtype=torch.int32), torch.full((queries,), torch.nan)
+            key_qk, filled_q, least_q = (
+                torch.empty(queries, room, dtype=torch.int64),
+                torch.zeros(queries, dtype=torch.int32),
+                torch.full((queries,), torch.nan),
+            )
             state = key_qk.data_ptr(), filled_q.data_ptr(), least_q.data_ptr()
         tile_qg = tile_qg.contiguous()
         keep_best(tile_qg.data_ptr(), queries, tile_qg.shape[1], first, places, room, False, *state)
@@ -68,18 +91,37 @@ def _topk_native(tiles: Iterable[Tensor], places: int, keep_best: Callable) -> t
 
 
 def streaming_topk(tiles: Iterable[Tensor], places: int) -> tuple[Tensor, Tensor]:
-    "Positions and scores (Q, places) of the best of each row, best first, of one long matrix that comes in tiles (Q, G); of equal scores the first stays first."
+    """Positions and scores (Q, places) of the best of each row, best first, of one long matrix that
+    comes in tiles (Q, G); of equal scores the first stays first."""
     tiles = iter(tiles)
     head, library = next(tiles), compiled_library(NATIVE_SOURCE.read_text(encoding="utf-8"))
-    quick = library and head.device.type == "cpu" and head.dtype == torch.float32 and 4 * places <= head.shape[1]
-    if not quick: return _topk_torch(chain([head], tiles), places)
+    quick = (
+        library
+        and head.device.type == "cpu"
+        and head.dtype == torch.float32
+        and 4 * places <= head.shape[1]
+    )
+    if not quick:
+        return _topk_torch(chain([head], tiles), places)
     pointer, long, whole = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    library.keep_best.argtypes = [pointer, long, long, long, whole, whole, whole, pointer, pointer, pointer]
+    library.keep_best.argtypes = [
+        pointer,
+        long,
+        long,
+        long,
+        whole,
+        whole,
+        whole,
+        pointer,
+        pointer,
+        pointer,
+    ]
     return _topk_native(chain([head], tiles), places, library.keep_best)
 
 # %% ../../nbs/24_retrieval.ipynb #4e39e4f0
 class MemoryEstimate(NamedTuple):
-    "Bytes of memory that a search and a re-ranking take beside the features (a bank stays on the disk)."
+    """Bytes of memory that a search and a re-ranking take beside the features (a bank stays on the
+    disk)."""
 
     queries: int  # worked on at a time
     scores: int  # tiles of scores, and the operands of their product
@@ -88,9 +130,15 @@ class MemoryEstimate(NamedTuple):
     results: int
 
     @property
-    def total(self) -> int: return self.scores + self.lists + self.cells + self.results
+    def total(self) -> int:
+        return self.scores + self.lists + self.cells + self.results
+
     def __str__(self) -> str:
-        return f"{self.queries} queries at a time: " + " + ".join(f"{name} {getattr(self, name) / 1e6:.1f} MB" for name in self._fields[1:]) + f" = {self.total / 1e6:.1f} MB"
+        return (
+            f"{self.queries} queries at a time: "
+            + " + ".join(f"{name} {getattr(self, name) / 1e6:.1f} MB" for name in self._fields[1:])
+            + f" = {self.total / 1e6:.1f} MB"
+        )
 
 # %% ../../nbs/24_retrieval.ipynb #dcf4d916
 def _block_size(g: Features, places: int) -> int:
@@ -98,27 +146,44 @@ def _block_size(g: Features, places: int) -> int:
     return min(len(g), max(2048, 4 * places))
 
 
-def estimate_memory(q: Features, g: Features, *, places: int, top_k: int = 0, memory: int | None = None) -> MemoryEstimate:
-    "What the `places` best of each query take, `top_k` of them re-ranked: within `memory` bytes if given. `ValueError` if that is not enough."
+def estimate_memory(
+    q: Features, g: Features, *, places: int, top_k: int = 0, memory: int | None = None
+) -> MemoryEstimate:
+    """What the `places` best of each query take, `top_k` of them re-ranked: within `memory` bytes
+    if given. `ValueError` if that is not enough."""
     workers, tile, queries = torch.get_num_threads(), _block_size(g, places), 512
     while True:
         scores = workers * 4 * (2 * queries * tile + (queries + tile) * q.global_bc.shape[1])
         images = queries * top_k * isinstance(g, FeatureStore)
-        bill = MemoryEstimate(queries, scores, workers * queries * 16 * max(places, 32), images * 7 * g.local_bcn[0].numel(), len(q) * (16 * places + 21 * top_k))
-        if memory is None or bill.total <= memory: return bill
-        if queries == 1: raise ValueError(f"memory: {memory / 1e6:.1f} MB are not enough; the least is {bill}")
+        bill = MemoryEstimate(
+            queries,
+            scores,
+            workers * queries * 16 * max(places, 32),
+            images * 7 * g.local_bcn[0].numel(),
+            len(q) * (16 * places + 21 * top_k),
+        )
+        if memory is None or bill.total <= memory:
+            return bill
+        if queries == 1:
+            raise ValueError(f"memory: {memory / 1e6:.1f} MB are not enough; the least is {bill}")
         queries //= 2
 
 # %% ../../nbs/24_retrieval.ipynb #c7e88ed1
-def _self_index(positions: Tensor | None, queries: int, images: int, exclude_self: bool, place: torch.device) -> Tensor | None:
+def _self_index(
+    positions: Tensor | None, queries: int, images: int, exclude_self: bool, place: torch.device
+) -> Tensor | None:
     "Where each query stands in the gallery, if it is to be left out."
-    if positions is None: return torch.arange(queries, device=place) if exclude_self else None
+    if positions is None:
+        return torch.arange(queries, device=place) if exclude_self else None
     own_q = as_labels(positions, "positions").to(place)
     if len(own_q) != queries or not 0 <= int(own_q.min()) <= int(own_q.max()) < images:
-        found = f"{len(own_q)} from {int(own_q.min())} to {int(own_q.max())}" if len(own_q) else "none"
+        found = (
+            f"{len(own_q)} from {int(own_q.min())} to {int(own_q.max())}" if len(own_q) else "none"
+        )
         raise ValueError(
-            f"positions: expected one of {images} places for each of {queries} queries, got {found}; "
-            "search the queries that are not in the gallery by themselves, without positions"
+            f"positions: expected one of {images} places for each of {queries} queries, got"
+            f" {found}; search the queries that are not in the gallery by themselves, without"
+            " positions"
         )
     return own_q
 
@@ -129,44 +194,72 @@ def _check(q: Features, g: Features, marginals: str = "uniform", plan: str = "pr
 
 
 def _score_blocks(q_qc: Tensor, g: Features, own_q: Tensor | None, places: int):
-    "Scores of some queries with one tile of the gallery after another; a query's own place gets minus infinity."
+    """Scores of some queries with one tile of the gallery after another; a query's own place gets
+    minus infinity."""
     tile = _block_size(g, places)
     for first in range(0, len(g), tile):
         score_qg = inner_products(q_qc, g.global_bc[first : first + tile])
         if own_q is not None:
             rows = ((own_q >= first) & (own_q < first + tile)).nonzero().flatten()
             score_qg[rows, own_q[rows] - first] = -torch.inf
-        if isinstance(g, FeatureStore): g.release()
+        if isinstance(g, FeatureStore):
+            g.release()
         yield score_qg
 
 # %% ../../nbs/24_retrieval.ipynb #7ed3cb0c
 @full_precision()
 @torch.no_grad()
 def search(
-    q: Features, g: Features,             # g may be a `FeatureStore`
-    *, exclude_self: bool = False, positions: Tensor | None = None,       # leave each query out of its own list: g is q; or, it stands there in g
-    top_k: int | None = None,             # places to keep; default: the whole gallery
-    memory: int | None = None,            # bytes that the search may take beside the features; its bill is printed first
+    q: Features,
+    g: Features,  # g may be a `FeatureStore`
+    *,
+    exclude_self: bool = False,
+    positions: (
+        Tensor | None
+    ) = None,  # leave each query out of its own list: g is q; or, it stands there in g
+    top_k: int | None = None,  # places to keep; default: the whole gallery
+    memory: (
+        int | None
+    ) = None,  # bytes that the search may take beside the features; its bill is printed first
 ) -> Ranking:
-    "Rank the gallery by the cosine of the global vectors, best first; equal scores stay in the order of the gallery."
+    """Rank the gallery by the cosine of the global vectors, best first; equal scores stay in the
+    order of the gallery."""
     _check(q, g)
-    if exclude_self and len(q) != len(g): raise ValueError(f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images")
-    if top_k is not None and top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    if exclude_self and len(q) != len(g):
+        raise ValueError(
+            f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images"
+        )
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k: expected at least 1, got {top_k}")
     own_q = _self_index(positions, len(q), len(g), exclude_self, q.global_bc.device)
     places = min(top_k or len(g), len(g) - (own_q is not None))
-    if places < 1: raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
+    if places < 1:
+        raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
     bill = estimate_memory(q, g, places=places, memory=memory)
-    if memory: print(bill)
-    index_qk, score_qk = (torch.empty(len(q), places, dtype=x, device=q.global_bc.device) for x in (torch.int64, q.global_bc.dtype))
+    if memory:
+        print(bill)
+    index_qk, score_qk = (
+        torch.empty(len(q), places, dtype=x, device=q.global_bc.device)
+        for x in (torch.int64, q.global_bc.dtype)
+    )
 
     def work(some: slice) -> None:
-        index_qk[some], score_qk[some] = streaming_topk(_score_blocks(q.global_bc[some], g, own_q if own_q is None else own_q[some], places), places)
-    parallel_map(work, [slice(i, i + bill.queries) for i in range(0, len(q), bill.queries)], q.global_bc.device)
+        index_qk[some], score_qk[some] = streaming_topk(
+            _score_blocks(q.global_bc[some], g, own_q if own_q is None else own_q[some], places),
+            places,
+        )
+
+    parallel_map(
+        work,
+        [slice(i, i + bill.queries) for i in range(0, len(q), bill.queries)],
+        q.global_bc.device,
+    )
     return Ranking(index_qk, score_qk, own_q is not None)
 
 # %% ../../nbs/24_retrieval.ipynb #86878594
 class ShortlistScores(NamedTuple):
-    "Structural similarity of each query with the head of its list, and how far each plan can be trusted."
+    """Structural similarity of each query with the head of its list, and how far each plan can be
+    trusted."""
 
     similarity_qk: Tensor
     err_qk: Tensor  # mass in wrong columns when the solver stopped
@@ -176,32 +269,57 @@ class ShortlistScores(NamedTuple):
 @full_precision()
 @torch.no_grad()
 def score_shortlist(
-    ranking: Ranking, q: Features, g: Features,       # the features may have another grid than those that were searched
-    *, top_k: int = 100,                              # length of the shortlist; the paper's value
-    marginals: str = "cross_correlation", plan: str = "transport", eps: float = 0.05,    # as in `match`
-    tol: float = 1e-3, max_iter: int = 200, shared_stop: bool = False,
-    memory: int | None = None,                        # bytes that may be taken beside the features
-) -> ShortlistScores:                                       # (Q, K) with K = top_k or the length of the ranking
+    ranking: Ranking,
+    q: Features,
+    g: Features,  # the features may have another grid than those that were searched
+    *,
+    top_k: int = 100,  # length of the shortlist; the paper's value
+    marginals: str = "cross_correlation",
+    plan: str = "transport",
+    eps: float = 0.05,  # as in `match`
+    tol: float = 1e-3,
+    max_iter: int = 200,
+    shared_stop: bool = False,
+    memory: int | None = None,  # bytes that may be taken beside the features
+) -> ShortlistScores:  # (Q, K) with K = top_k or the length of the ranking
     "Structural similarity of each query with the first `top_k` of its list."
     _check(q, g, marginals, plan)
     check_solver_options(eps, tol, max_iter)
-    if top_k < 1: raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    if top_k < 1:
+        raise ValueError(f"top_k: expected at least 1, got {top_k}")
     index_qk = ranking.index_qk[:, :top_k]
     low, high = (int(x) for x in index_qk.aminmax())
     if len(index_qk) != len(q) or low < 0 or high >= len(g):
-        raise ValueError(f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)} lists with positions {low} to {high}")
-    options = dict(marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop)
+        raise ValueError(
+            f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)}"
+            f" lists with positions {low} to {high}"
+        )
+    options = dict(
+        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop
+    )
     bill = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
-    if memory: print(bill)
-    bar, found = progress_bar(None, f"{plan}, {marginals}, K = {top_k}", total=index_qk.numel(), unit="pairs"), []
-    for some in (slice(i, i + bill.queries) for i in range(0, len(q), bill.queries)): found.append(_score_queries(q[some], g, index_qk[some], options, bar.update))
+    if memory:
+        print(bill)
+    bar, found = (
+        progress_bar(
+            None, f"{plan}, {marginals}, K = {top_k}", total=index_qk.numel(), unit="pairs"
+        ),
+        [],
+    )
+    for some in (slice(i, i + bill.queries) for i in range(0, len(q), bill.queries)):
+        found.append(_score_queries(q[some], g, index_qk[some], options, bar.update))
     bar.close()
     return ShortlistScores(*(torch.cat(x).view_as(index_qk) for x in zip(*found)))
 
 # %% ../../nbs/24_retrieval.ipynb #027ac1ee
-def _score_queries(q: Features, g: Features, index_qk: Tensor, options: dict, done: Callable) -> PairScores:
+def _score_queries(
+    q: Features, g: Features, index_qk: Tensor, options: dict, done: Callable
+) -> PairScores:
     "Every query with its list."
-    i_p, j_p = torch.arange(len(q), device=index_qk.device).repeat_interleave(index_qk.shape[1]), index_qk.flatten()
+    i_p, j_p = (
+        torch.arange(len(q), device=index_qk.device).repeat_interleave(index_qk.shape[1]),
+        index_qk.flatten(),
+    )
     if isinstance(g, FeatureStore):
         needed, j_p = j_p.unique(return_inverse=True)
         bank, g = g, g[needed]
@@ -211,31 +329,47 @@ def _score_queries(q: Features, g: Features, index_qk: Tensor, options: dict, do
 # %% ../../nbs/24_retrieval.ipynb #a009b509
 def _check_scores(ranking: Ranking) -> None:
     "Raise an error unless the scores of lists that a search has made are numbers that fall."
-    if ranking.cosine_qk is not None: return
+    if ranking.cosine_qk is not None:
+        return
     score_qk = ranking.score_qk
     if score_qk.dtype in HALF_PRECISION or not score_qk.is_floating_point():
         raise TypeError(f"ranking.score_qk: expected float32 or float64, got {score_qk.dtype}")
     if score_qk.shape != ranking.index_qk.shape:
-        raise ValueError(f"ranking.score_qk: expected shape {tuple(ranking.index_qk.shape)} as index_qk, got {tuple(score_qk.shape)}")
+        raise ValueError(
+            f"ranking.score_qk: expected shape {tuple(ranking.index_qk.shape)} as index_qk, got"
+            f" {tuple(score_qk.shape)}"
+        )
     if score_qk.isnan().any():
-        raise ValueError(f"ranking.score_qk: {int(score_qk.isnan().sum())} scores are NaN, and a sort puts these first")
+        raise ValueError(
+            f"ranking.score_qk: {int(score_qk.isnan().sum())} scores are NaN, and a sort puts these"
+            " first"
+        )
     place_k = torch.arange(score_qk.shape[1], device=score_qk.device) - (score_qk.shape[1] - 1) / 2
     if (score_qk.double() @ place_k.double()).sum() > 0:
-        raise ValueError("ranking.score_qk: expected similarities, which fall from place to place, got scores that rise (distances?); give 1 - distance or -distance")
+        raise ValueError(
+            "ranking.score_qk: expected similarities, which fall from place to place, got scores"
+            " that rise (distances?); give 1 - distance or -distance"
+        )
 
 # %% ../../nbs/24_retrieval.ipynb #addbe0e5
 @full_precision()
 def rerank_by(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
-    """Re-order the first K places by cosine + similarity; the tail is untouched, equal sums stay in their order.
+    """Re-order the first K places by cosine + similarity; the tail is untouched, equal sums stay in
+    their order.
 
     The scores of a list that was re-ranked before are not added to: its cosines are. `ValueError` for
-    scores that rise from place to place, as distances do."""
+    scores that rise from place to place, as distances do.
+    """
     _check_scores(ranking)
     top_k = similarity_qk.shape[1]
-    if similarity_qk.dtype in HALF_PRECISION or similarity_qk.shape != ranking.index_qk[:, :top_k].shape:
+    if (
+        similarity_qk.dtype in HALF_PRECISION
+        or similarity_qk.shape != ranking.index_qk[:, :top_k].shape
+    ):
         raise ValueError(
-            f"similarity_qk: expected float32 or float64 for the first places of {len(ranking.index_qk)} "
-            f"lists, got {similarity_qk.dtype} of shape {tuple(similarity_qk.shape)}"
+            "similarity_qk: expected float32 or float64 for the first places of"
+            f" {len(ranking.index_qk)} lists, got {similarity_qk.dtype} of shape"
+            f" {tuple(similarity_qk.shape)}"
         )
     before = 0 if ranking.cosine_qk is None else ranking.cosine_qk.shape[1]
     cosine_qk = ranking.score_qk[:, : max(top_k, before)].clone()
@@ -263,10 +397,12 @@ def rerank(
     shared_stop: bool = False,
     memory: int | None = None,
 ) -> Ranking:
-    """Re-order the first `top_k` places by cosine + structural similarity, the tail untouched; options as in `score_shortlist`.
+    """Re-order the first `top_k` places by cosine + structural similarity, the tail untouched;
+    options as in `score_shortlist`.
 
     Scores of the head are cosine + S, those behind it cosines (see `Ranking`). Done twice it changes
-    nothing more; with finer features and a smaller `top_k` it is a cascade, which orders the head anew."""
+    nothing more; with finer features and a smaller `top_k` it is a cascade, which orders the head anew.
+    """
     _check_scores(ranking)
     solver = dict(eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, memory=memory)
     return rerank_by(

@@ -10,12 +10,14 @@ __all__ = ['COLOR_A', 'COLOR_B', 'SEQUENTIAL_CMAP', 'COLOR_POSITIVE', 'COLOR_NEG
            'check_format', 'save_figure']
 
 # %% ../../nbs/42_plots.ipynb #29217340
-import itertools, math
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import matplotlib.pyplot as plt, seaborn as sns
+import matplotlib.pyplot as plt
+import seaborn as sns
 import torch.nn.functional as F
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
@@ -26,22 +28,48 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .._internal.core import REPO_ROOT, atomic_write
-from ..explain.decomposition import DeletionCurves, Decomposition, ScoreDifference, SinkhornTrace, match_warnings, cell_name
-from ..ot.matching import Match
 from ..datasets.scenes import Correspondences
+from diml_nb.explain.decomposition import (
+    Decomposition,
+    DeletionCurves,
+    ScoreDifference,
+    SinkhornTrace,
+    cell_name,
+    match_warnings,
+)
+from ..ot.matching import Match
 
 # %% ../../nbs/42_plots.ipynb #f2be9587
-COLOR_A, COLOR_B = "#0072B2", "#D55E00"   # blue and vermilion of the palette of Okabe and Ito
-SEQUENTIAL_CMAP = "viridis"   # cosines and masses; reversed for costs, so that what is alike stays bright
-COLOR_POSITIVE, COLOR_NEGATIVE = "#1B7837", "#762A83"   # green and purple: adds and takes away, right and wrong
-DIVERGING_CMAP, COLOR_FIRST, COLOR_SECOND = "BrBG", "#01665E", "#8C510A"   # pale at 0; teal and brown: for the first, for the second
+COLOR_A, COLOR_B = "#0072B2", "#D55E00"  # blue and vermilion of the palette of Okabe and Ito
+SEQUENTIAL_CMAP = (  # cosines and masses; reversed for costs, so that what is alike stays bright
+    "viridis"
+)
+COLOR_POSITIVE, COLOR_NEGATIVE = (
+    "#1B7837",
+    "#762A83",
+)  # green and purple: adds and takes away, right and wrong
+DIVERGING_CMAP, COLOR_FIRST, COLOR_SECOND = (
+    "BrBG",
+    "#01665E",
+    "#8C510A",
+)  # pale at 0; teal and brown: for the first, for the second
 
 
 def theme(dark: bool = False) -> AbstractContextManager[None]:
     "Settings of the figures on white ground or on dark: `with theme(dark=True): plot_flows(...)`."
-    ground, ink, faint = ("#15191e", "#e8e8e8", "#565d66") if dark else ("white", "black", "#b0b0b0")
+    ground, ink, faint = (
+        ("#15191e", "#e8e8e8", "#565d66") if dark else ("white", "black", "#b0b0b0")
+    )
     inks = "text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"
-    return plt.rc_context({**dict.fromkeys(inks, ink), "figure.facecolor": ground, "axes.facecolor": ground, "savefig.facecolor": "auto", "grid.color": faint})
+    return plt.rc_context(
+        {
+            **dict.fromkeys(inks, ink),
+            "figure.facecolor": ground,
+            "axes.facecolor": ground,
+            "savefig.facecolor": "auto",
+            "grid.color": faint,
+        }
+    )
 
 
 def _adapt_contrast(color):
@@ -56,7 +84,7 @@ def _axes(width, height):
     return plt.subplots(figsize=(width, height), layout="constrained")
 
 # %% ../../nbs/42_plots.ipynb #549dcbda
-OVERLAY_ALPHA = 0.62   # how opaque colours lie on an image; the colour bar is as pale
+OVERLAY_ALPHA = 0.62  # how opaque colours lie on an image; the colour bar is as pale
 
 
 def square_sides(plan_nm: Tensor) -> tuple[int, int]:
@@ -69,20 +97,46 @@ def square_sides(plan_nm: Tensor) -> tuple[int, int]:
 def _panel(ax, image, left, side, color, label, value_hw=None, scale=None):
     "An image with its grid, one unit a side; with values it is grey under a veil of their colours."
     extent, color = (left, left + 1, 1, 0), _adapt_contrast(color)
-    ax.imshow(image if value_hw is None else image.convert("L"), cmap="gray", vmin=0 if value_hw is None else -128, vmax=255, extent=extent, zorder=0)
+    ax.imshow(
+        image if value_hw is None else image.convert("L"),
+        cmap="gray",
+        vmin=0 if value_hw is None else -128,
+        vmax=255,
+        extent=extent,
+        zorder=0,
+    )
     if value_hw is not None:
         smooth = "nearest" if len(value_hw) == side else "bicubic"
-        ax.imshow(value_hw, norm=scale.norm, cmap=scale.cmap, alpha=OVERLAY_ALPHA, extent=extent, interpolation=smooth, zorder=0.5)
+        ax.imshow(
+            value_hw,
+            norm=scale.norm,
+            cmap=scale.cmap,
+            alpha=OVERLAY_ALPHA,
+            extent=extent,
+            interpolation=smooth,
+            zorder=0.5,
+        )
     lines = [i / side for i in range(1, side)]
     ax.vlines([left + x for x in lines], 0, 1, color="0.6", lw=0.4, zorder=1)
     ax.hlines(lines, left, left + 1, color="0.6", lw=0.4, zorder=1)
     ax.add_patch(Rectangle((left, 0), 1, 1, fill=False, color=color, lw=2.5, zorder=2))
-    ax.text(left + 0.5, -0.03, label, color=color, ha="center", va="bottom", fontweight="bold", parse_math=False)
+    ax.text(
+        left + 0.5,
+        -0.03,
+        label,
+        color=color,
+        ha="center",
+        va="bottom",
+        fontweight="bold",
+        parse_math=False,
+    )
 
 # %% ../../nbs/42_plots.ipynb #c56252d1
 def _caption(ax, x, y, text, size=8):
     "A line under a picture, in a font that has ✓ and ▲."
-    ax.text(x, y, text, ha="center", va="top", fontsize=size, family="DejaVu Sans", parse_math=False)
+    ax.text(
+        x, y, text, ha="center", va="top", fontsize=size, family="DejaVu Sans", parse_math=False
+    )
 
 
 def _set_extent(ax, width, height):
@@ -96,10 +150,16 @@ def _colorbar(ax, scale, left, label, marks=()):
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     place = (left - x0) / (x1 - x0), (1 - y0) / (y1 - y0), 0.045 / (x1 - x0), 1 / (y0 - y1)
     bar = ax.figure.colorbar(scale, cax=ax.inset_axes(place), alpha=OVERLAY_ALPHA)
-    bar.ax.set_facecolor("white"), bar.ax.tick_params(labelsize=8), bar.set_label(label, fontsize=8, parse_math=False)
+    (
+        bar.ax.set_facecolor("white"),
+        bar.ax.tick_params(labelsize=8),
+        bar.set_label(label, fontsize=8, parse_math=False),
+    )
     for (value, text), va in zip(marks, ("bottom", "top") if len(marks) > 1 else ("center",)):
         bar.ax.axhline(value, color="black", lw=1.2)
-        bar.ax.text(-0.2, value, text, transform=bar.ax.get_yaxis_transform(), ha="right", va=va, fontsize=8)
+        bar.ax.text(
+            -0.2, value, text, transform=bar.ax.get_yaxis_transform(), ha="right", va=va, fontsize=8
+        )
 
 # %% ../../nbs/42_plots.ipynb #bb4137c6
 def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
@@ -109,21 +169,24 @@ def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
     carried = contribution_nm.flatten().topk(top).values.sum().item()
     share = f" of S = {similarity:.3f} ({carried / similarity:.0%})" if similarity > 0 else ""
     text = (
-        f"{top} of {contribution_nm.numel():,} flows carry {carried:.3f}{share}\n"
-        f"sum of contributions {contribution_nm.sum().item():.4f} = similarity {similarity:.4f}, global cosine {match.global_cosine_b[index].item():.4f}"
+        f"{top} of {contribution_nm.numel():,} flows carry {carried:.3f}{share}\nsum of"
+        f" contributions {contribution_nm.sum().item():.4f} = similarity {similarity:.4f}, global"
+        f" cosine {match.global_cosine_b[index].item():.4f}"
     )
     return "\n".join([text, *match_warnings(match, index=index)])
 
 # %% ../../nbs/42_plots.ipynb #1e1ba61b
 def _ribbon(start, end, bow=0.0):
-    "A cubic curve from one point to another, bowed up or down by `bow`, so that flows along one row do not hide each other."
+    """A cubic curve from one point to another, bowed up or down by `bow`, so that flows along one
+    row do not hide each other."""
     reach = 0.35 * (end[0] - start[0])
     points = [start, (start[0] + reach, start[1] + bow), (end[0] - reach, end[1] + bow), end]
     return Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
 
 
 def _draw_flows(ax, plan_nm, cosine_nm, top: int, left_b: float, color_of):
-    "The `top` largest contributions as ribbons, the strongest on top, as wide as the mass they move."
+    """The `top` largest contributions as ribbons, the strongest on top, as wide as the mass they
+    move."""
     side_a, side_b = math.isqrt(plan_nm.shape[0]), math.isqrt(plan_nm.shape[1])
     order = (plan_nm * cosine_nm).flatten().argsort(descending=True)[:top].flip(0)
     for n, m in (divmod(i, side_b**2) for i in order.tolist()):
@@ -131,21 +194,45 @@ def _draw_flows(ax, plan_nm, cosine_nm, top: int, left_b: float, color_of):
         end = (left_b + (m % side_b + 0.5) / side_b, (m // side_b + 0.5) / side_b)
         curve = _ribbon(start, end, bow=0.3 * (start[0] + end[0] - left_b - 1))
         width = 7 * (plan_nm[n, m] / plan_nm.max()).item()
-        for line, color in ((width + 1.2, plt.rcParams["figure.facecolor"]), (width, color_of(cosine_nm[n, m].item()))):
-            ax.add_patch(PathPatch(curve, fill=False, lw=line, color=color, zorder=4, capstyle="round", alpha=0.9))
-        ax.scatter(*zip(start, end), s=10, color="white", edgecolors="black", linewidths=0.6, zorder=5)
+        for line, color in (
+            (width + 1.2, plt.rcParams["figure.facecolor"]),
+            (width, color_of(cosine_nm[n, m].item())),
+        ):
+            ax.add_patch(
+                PathPatch(
+                    curve, fill=False, lw=line, color=color, zorder=4, capstyle="round", alpha=0.9
+                )
+            )
+        ax.scatter(
+            *zip(start, end), s=10, color="white", edgecolors="black", linewidths=0.6, zorder=5
+        )
 
 # %% ../../nbs/42_plots.ipynb #82e60c5c
 def plot_flows(
-    image_a: Image.Image, image_b: Image.Image,   # as the network saw them: square
+    image_a: Image.Image,
+    image_b: Image.Image,  # as the network saw them: square
     match: Match,
-    *, index: int = 0, top: int = 12, note: str = "",   # which pair; how many of the largest contributions; one more line
-    limits: tuple[float, float] = (0.0, 1.0),   # cosines at the ends of the colour bar, the same in all figures
+    *,
+    index: int = 0,
+    top: int = 12,
+    note: str = "",  # which pair; how many of the largest contributions; one more line
+    limits: tuple[float, float] = (
+        0.0,
+        1.0,
+    ),  # cosines at the ends of the colour bar, the same in all figures
     labels: tuple[str, str] = ("A", "B"),
 ) -> Figure:
-    "The strongest matching flows between two images: width = mass moved, colour = cosine of the two cells."
-    plan_nm, cosine_nm = match.plan_bnm[index].detach().cpu(), match.cosine_bnm[index].detach().cpu()
-    (side_a, side_b), left_b, scale = square_sides(plan_nm), 1.45, ScalarMappable(Normalize(*limits), SEQUENTIAL_CMAP)
+    """The strongest matching flows between two images: width = mass moved, colour = cosine of the
+    two cells."""
+    plan_nm, cosine_nm = (
+        match.plan_bnm[index].detach().cpu(),
+        match.cosine_bnm[index].detach().cpu(),
+    )
+    (side_a, side_b), left_b, scale = (
+        square_sides(plan_nm),
+        1.45,
+        ScalarMappable(Normalize(*limits), SEQUENTIAL_CMAP),
+    )
     fig, ax = _axes(8, 4.1)
     _panel(ax, image_a, 0, side_a, COLOR_A, labels[0])
     _panel(ax, image_b, left_b, side_b, COLOR_B, labels[1])
@@ -153,39 +240,105 @@ def plot_flows(
     _caption(ax, left_b / 2 + 0.5, 1.05, f"{flow_caption(match, index=index, top=top)}\n{note}")
     _set_extent(ax, left_b + 1.03, 1.17)
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)
-    bar.set_label(f"cosine of the two cells\n(widest ribbon: mass {plan_nm.max().item():.3f})", fontsize=8)
+    bar.set_label(
+        f"cosine of the two cells\n(widest ribbon: mass {plan_nm.max().item():.3f})", fontsize=8
+    )
     return fig
 
 # %% ../../nbs/42_plots.ipynb #61e29955
-def plot_cells(image_a: Image.Image, image_b: Image.Image, value_n: Tensor | None = None, value_m: Tensor | None = None, *,
-               name: str = "value", labels: tuple[str, str] = ("A", "B"), marks: Iterable[tuple[float, str]] = (), note: str = "") -> Figure:
-    "Two images; with values of their cells, these as a veil, the largest named below, and `marks` (value, text) on the colour bar."
+def plot_cells(
+    image_a: Image.Image,
+    image_b: Image.Image,
+    value_n: Tensor | None = None,
+    value_m: Tensor | None = None,
+    *,
+    name: str = "value",
+    labels: tuple[str, str] = ("A", "B"),
+    marks: Iterable[tuple[float, str]] = (),
+    note: str = "",
+) -> Figure:
+    """Two images; with values of their cells, these as a veil, the largest named below, and `marks`
+    (value, text) on the colour bar."""
     values, left_b = [None if v is None else v.detach().cpu() for v in (value_n, value_m)], 1.12
-    scale = None if value_n is None else ScalarMappable(Normalize(0, max(v.max().item() for v in values)), SEQUENTIAL_CMAP)
+    scale = (
+        None
+        if value_n is None
+        else ScalarMappable(Normalize(0, max(v.max().item() for v in values)), SEQUENTIAL_CMAP)
+    )
     fig, ax = _axes(7.6, 3.7)
-    for image, v, left, color, label in zip((image_a, image_b), values, (0, left_b), (COLOR_A, COLOR_B), labels):
+    for image, v, left, color, label in zip(
+        (image_a, image_b), values, (0, left_b), (COLOR_A, COLOR_B), labels
+    ):
         side = 1 if v is None else math.isqrt(len(v))
-        _panel(ax, image, left, side, color, label, None if v is None else v.view(side, side), scale)
-        if v is not None: _caption(ax, left + 0.5, 1.04, f"largest in cell {cell_name(v.argmax().item(), side)}: {name} {v.max().item():.3g}")
+        _panel(
+            ax, image, left, side, color, label, None if v is None else v.view(side, side), scale
+        )
+        if v is not None:
+            _caption(
+                ax,
+                left + 0.5,
+                1.04,
+                f"largest in cell {cell_name(v.argmax().item(), side)}: {name}"
+                f" {v.max().item():.3g}",
+            )
     _caption(ax, left_b / 2 + 0.5, 1.13, note)
     _set_extent(ax, left_b + 1.29, 1.12 + 0.1 * bool(note))
-    if scale: _colorbar(ax, scale, left_b + 1.24, f"{name} of a cell", marks)
+    if scale:
+        _colorbar(ax, scale, left_b + 1.24, f"{name} of a cell", marks)
     return fig
 
 
-def plot_marginals(image_a: Image.Image, image_b: Image.Image, match: Match, *, index: int = 0, labels: tuple[str, str] = ("A", "B")) -> Figure:
-    "Where the masses of two images lie; the mass that each cell would have if all were equal is marked on the colour bar."
-    marks = [(1 / side**2, f"equal\n1/{side**2}") for side in sorted({*square_sides(match.plan_bnm[index])})]
-    return plot_cells(image_a, image_b, match.mass_a_bn[index], match.mass_b_bm[index], name="mass", labels=labels, marks=marks, note="; ".join(match_warnings(match, index=index)))
+def plot_marginals(
+    image_a: Image.Image,
+    image_b: Image.Image,
+    match: Match,
+    *,
+    index: int = 0,
+    labels: tuple[str, str] = ("A", "B"),
+) -> Figure:
+    """Where the masses of two images lie; the mass that each cell would have if all were equal is
+    marked on the colour bar."""
+    marks = [
+        (1 / side**2, f"equal\n1/{side**2}")
+        for side in sorted({*square_sides(match.plan_bnm[index])})
+    ]
+    return plot_cells(
+        image_a,
+        image_b,
+        match.mass_a_bn[index],
+        match.mass_b_bm[index],
+        name="mass",
+        labels=labels,
+        marks=marks,
+        note="; ".join(match_warnings(match, index=index)),
+    )
 
 # %% ../../nbs/42_plots.ipynb #7007f622
 def _draw_errors(ax, marginal_error_k, iteration, tol):
     "Errors against iterations, with the tolerance and a mark at one of them."
     ax.axhline(tol, color="0.5", lw=1, ls="--", label=f"tol {tol:g}")
-    ax.semilogy(range(1, len(marginal_error_k) + 1), [max(err, 1e-17) for err in marginal_error_k], color=plt.rcParams["text.color"], marker=".", ms=4, lw=1)
-    ax.plot(iteration, max(marginal_error_k[iteration - 1], 1e-17), "o", ms=8, color=plt.rcParams["text.color"], label=f"iteration {iteration}: {marginal_error_k[iteration - 1]:.2g}")
+    ax.semilogy(
+        range(1, len(marginal_error_k) + 1),
+        [max(err, 1e-17) for err in marginal_error_k],
+        color=plt.rcParams["text.color"],
+        marker=".",
+        ms=4,
+        lw=1,
+    )
+    ax.plot(
+        iteration,
+        max(marginal_error_k[iteration - 1], 1e-17),
+        "o",
+        ms=8,
+        color=plt.rcParams["text.color"],
+        label=f"iteration {iteration}: {marginal_error_k[iteration - 1]:.2g}",
+    )
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="iteration", ylabel="mass in wrong columns", ylim=(None, 4 * max(tol, *marginal_error_k)))
+    ax.set(
+        xlabel="iteration",
+        ylabel="mass in wrong columns",
+        ylim=(None, 4 * max(tol, *marginal_error_k)),
+    )
     ax.legend(frameon=False, fontsize=8, loc="upper right")
     sns.despine(ax=ax)
 
@@ -193,69 +346,124 @@ def _draw_errors(ax, marginal_error_k, iteration, tol):
 def _cell_ticks(axis, cells, side_name, color):
     "Names at the first cell of each row of the grid, of at most seven rows."
     first = range(0, cells, (side := math.isqrt(cells)) * math.ceil(side / 7))
-    axis.set_ticks([n + 0.5 for n in first], [cell_name(n, side) for n in first], rotation=0, fontsize=8)
-    axis.set_label_text(f"cell of {side_name} (row,column)", color=_adapt_contrast(color), fontsize=9)
+    axis.set_ticks(
+        [n + 0.5 for n in first], [cell_name(n, side) for n in first], rotation=0, fontsize=8
+    )
+    axis.set_label_text(
+        f"cell of {side_name} (row,column)", color=_adapt_contrast(color), fontsize=9
+    )
 
 
 def _heat(axes, value_nm, name, cmap, label):
     "A heat map of cells of A by cells of B in `axes[name]` and its colour bar."
-    sns.heatmap(value_nm.numpy(), ax=axes[name], cmap=cmap, vmin=0, cbar_ax=axes[f"{name}_bar"], xticklabels=False, yticklabels=False, rasterized=True)
+    sns.heatmap(
+        value_nm.numpy(),
+        ax=axes[name],
+        cmap=cmap,
+        vmin=0,
+        cbar_ax=axes[f"{name}_bar"],
+        xticklabels=False,
+        yticklabels=False,
+        rasterized=True,
+    )
     axes[f"{name}_bar"].tick_params(labelsize=8), axes[f"{name}_bar"].set_ylabel(label, fontsize=8)
     _cell_ticks(axes[name].xaxis, value_nm.shape[1], "B", COLOR_B)
 
 # %% ../../nbs/42_plots.ipynb #7b70a673
 def _mass_bars(ax, mass_k, color, upright):
     "Masses as bars along the side of a heat map, away from it."
-    (ax.bar if upright else ax.barh)([k + 0.5 for k in range(len(mass_k))], mass_k.tolist(), 0.9, color=_adapt_contrast(color))
+    (ax.bar if upright else ax.barh)(
+        [k + 0.5 for k in range(len(mass_k))], mass_k.tolist(), 0.9, color=_adapt_contrast(color)
+    )
     (along, across), cells, top = ("xy" if upright else "yx"), len(mass_k), mass_k.max().item()
-    ax.set(**{f"{along}ticks": [], f"{across}ticks": [0, top], f"{across}ticklabels": ["0", f"{top:.2g}"]})
-    ax.set(**{f"{along}lim": (0, cells) if upright else (cells, 0), f"{across}lim": (0, 1.05 * top) if upright else (1.05 * top, 0)})
+    ax.set(
+        **{
+            f"{along}ticks": [],
+            f"{across}ticks": [0, top],
+            f"{across}ticklabels": ["0", f"{top:.2g}"],
+        }
+    )
+    ax.set(
+        **{
+            f"{along}lim": (0, cells) if upright else (cells, 0),
+            f"{across}lim": (0, 1.05 * top) if upright else (1.05 * top, 0),
+        }
+    )
     ax.tick_params(labelsize=8)
     sns.despine(ax=ax, right=upright, left=not upright)
 
 
 def plot_cost(match: Match, *, index: int = 0) -> Figure:
-    "What moving costs, 1 - cosine of each pair of cells, and what is moved, with the masses along its sides."
-    cosine_nm, plan_nm = match.cosine_bnm[index].detach().cpu(), match.plan_bnm[index].detach().cpu()
+    """What moving costs, 1 - cosine of each pair of cells, and what is moved, with the masses along
+    its sides."""
+    cosine_nm, plan_nm = (
+        match.cosine_bnm[index].detach().cpu(),
+        match.plan_bnm[index].detach().cpu(),
+    )
     square_sides(plan_nm)
     rows = [[".", ".", ".", "above", "."], ["cost", "cost_bar", "beside", "plan", "plan_bar"]]
-    fig, axes = plt.subplot_mosaic(rows, figsize=(9.2, 4.5), width_ratios=(8, 0.3, 1.2, 8, 0.3), height_ratios=(1.2, 8))
+    fig, axes = plt.subplot_mosaic(
+        rows, figsize=(9.2, 4.5), width_ratios=(8, 0.3, 1.2, 8, 0.3), height_ratios=(1.2, 8)
+    )
     _heat(axes, 1 - cosine_nm, "cost", f"{SEQUENTIAL_CMAP}_r", "cost: 1 - cosine")
     _heat(axes, plan_nm, "plan", SEQUENTIAL_CMAP, "mass moved")
     _mass_bars(axes["above"], match.mass_b_bm[index].detach().cpu(), COLOR_B, True)
     _mass_bars(axes["beside"], match.mass_a_bn[index].detach().cpu(), COLOR_A, False)
-    axes["cost"].set_title("\n".join([f"sum of (1 - cost) x mass = S = {match.similarity_b[index].item():.4f}", *match_warnings(match, index=index)]), fontsize=9)
-    for name in ("cost", "beside"): _cell_ticks(axes[name].yaxis, len(plan_nm), "A", COLOR_A)
+    axes["cost"].set_title(
+        "\n".join(
+            [
+                f"sum of (1 - cost) x mass = S = {match.similarity_b[index].item():.4f}",
+                *match_warnings(match, index=index),
+            ]
+        ),
+        fontsize=9,
+    )
+    for name in ("cost", "beside"):
+        _cell_ticks(axes[name].yaxis, len(plan_nm), "A", COLOR_A)
     fig.set_layout_engine("constrained")
     return fig
 
 # %% ../../nbs/42_plots.ipynb #d47dcf3f
 def plot_sinkhorn(
-    trace: SinkhornTrace, *, iteration: int | None = None,   # counted from 1; default: the last
-    tol: float = 1e-3, mass_b_m: Tensor | None = None,   # error at which the solver stops; masses that the columns should have
+    trace: SinkhornTrace,
+    *,
+    iteration: int | None = None,  # counted from 1; default: the last
+    tol: float = 1e-3,
+    mass_b_m: (
+        Tensor | None
+    ) = None,  # error at which the solver stops; masses that the columns should have
 ) -> Figure:
-    "Mass in wrong columns after each of Sinkhorn's iterations, and the plan after one of them with the sums of its columns."
+    """Mass in wrong columns after each of Sinkhorn's iterations, and the plan after one of them
+    with the sums of its columns."""
     count = len(trace.marginal_error_k)
     iteration = count if iteration is None else iteration
-    if not 1 <= iteration <= count: raise ValueError(f"iteration: expected 1 to {count}, got {iteration}")
+    if not 1 <= iteration <= count:
+        raise ValueError(f"iteration: expected 1 to {count}, got {iteration}")
     plan_nm, marginal_error_k = trace.plan_knm[iteration - 1].cpu(), trace.marginal_error_k.tolist()
     rows = [["error", "above", "."], ["error", "plan", "plan_bar"]]
-    fig, axes = plt.subplot_mosaic(rows, figsize=(8.6, 3.9), width_ratios=(8, 8, 0.3), height_ratios=(1.6, 8))
+    fig, axes = plt.subplot_mosaic(
+        rows, figsize=(8.6, 3.9), width_ratios=(8, 8, 0.3), height_ratios=(1.6, 8)
+    )
     _draw_errors(axes["error"], marginal_error_k, iteration, tol)
     _heat(axes, plan_nm, "plan", SEQUENTIAL_CMAP, "mass moved")
     _cell_ticks(axes["plan"].yaxis, len(plan_nm), "A", COLOR_A)
     _mass_bars(axes["above"], plan_nm.sum(0), COLOR_B, True)
     if mass_b_m is not None:
         wanted, places = mass_b_m.detach().cpu().tolist(), range(len(mass_b_m))
-        axes["above"].hlines(wanted, places, [k + 1 for k in places], color=plt.rcParams["text.color"], lw=1.3)
+        axes["above"].hlines(
+            wanted, places, [k + 1 for k in places], color=plt.rcParams["text.color"], lw=1.3
+        )
         axes["above"].set_ylim(0, 1.05 * max(*wanted, plan_nm.sum(0).max().item()))
-    axes["above"].set_title("sums of the columns" + "; lines: the masses wanted" * (mass_b_m is not None), fontsize=9)
+    axes["above"].set_title(
+        "sums of the columns" + "; lines: the masses wanted" * (mass_b_m is not None), fontsize=9
+    )
     fig.set_layout_engine("constrained")
     return fig
 
 # %% ../../nbs/42_plots.ipynb #1bec39cd
 def plot_contributions(decomposition: Decomposition) -> Figure:
-    "A score as a waterfall of its parts. Of more than 20 parts only the first of each row and the largest are written out."
+    """A score as a waterfall of its parts. Of more than 20 parts only the first of each row and the
+    largest are written out."""
     (names, value_k, score, note), last = decomposition, len(decomposition.names)
     values, many, side = value_k.tolist(), last > 20, math.isqrt(last - 1)
     ends = [0, *itertools.accumulate(values)]
@@ -265,24 +473,56 @@ def plot_contributions(decomposition: Decomposition) -> Figure:
     colors = [_adapt_contrast(COLOR_POSITIVE if v >= 0 else COLOR_NEGATIVE) for v in values]
     ax.barh(range(last), values, 0.8, left=ends[:-1], color=colors, edgecolor=colors, lw=0.8)
     ax.barh(last, score, 0.8, color="0.5")
-    ax.vlines(ends[1:], [k - 0.4 for k in range(last)], [k + 1.4 for k in range(last)], color="0.5", lw=0.6, zorder=0)
+    ax.vlines(
+        ends[1:],
+        [k - 0.4 for k in range(last)],
+        [k + 1.4 for k in range(last)],
+        color="0.5",
+        lw=0.6,
+        zorder=0,
+    )
     low, high = min(score, *ends), max(score, *ends)
-    for k in sorted(range(last), key=lambda k: -abs(values[k]))[: (6 if last < 62 else 1) if many else last]:
-        ax.text(max(ends[k : k + 2]) + 0.01 * (high - low), k, f"{values[k]:+.4f}", va="center", fontsize=8)
-    ax.text(max(score, 0) + 0.01 * (high - low), last, f"{score:.4f}", va="center", fontsize=8, fontweight="bold")
-    if many: ax.hlines(labelled[1:-1], low, high, color=plt.rcParams["grid.color"], lw=0.6, zorder=-1)
+    for k in sorted(range(last), key=lambda k: -abs(values[k]))[
+        : (6 if last < 62 else 1) if many else last
+    ]:
+        ax.text(
+            max(ends[k : k + 2]) + 0.01 * (high - low),
+            k,
+            f"{values[k]:+.4f}",
+            va="center",
+            fontsize=8,
+        )
+    ax.text(
+        max(score, 0) + 0.01 * (high - low),
+        last,
+        f"{score:.4f}",
+        va="center",
+        fontsize=8,
+        fontweight="bold",
+    )
+    if many:
+        ax.hlines(labelled[1:-1], low, high, color=plt.rcParams["grid.color"], lw=0.6, zorder=-1)
     ax.set(xlim=(low, 1.14 * high - 0.14 * low), ylim=(last + 0.7, -0.7))
     ax.set_yticks(labelled, [*(names[k] for k in labelled[:-1]), "score"], fontsize=8)
-    ax.set_xlabel(f"sum of parts {sum(values):.4f} = score {score:.4f}, residual {decomposition.residual:.0e}\n{note}", fontsize=9)
+    ax.set_xlabel(
+        f"sum of parts {sum(values):.4f} = score {score:.4f}, residual"
+        f" {decomposition.residual:.0e}\n{note}",
+        fontsize=9,
+    )
     sns.despine(ax=ax)
     return fig
 
 # %% ../../nbs/42_plots.ipynb #a42ea341
 def plot_difference(
-    query: Image.Image, first: Image.Image, second: Image.Image,   # as the network saw them: square
-    difference: ScoreDifference, *, labels: tuple[str, str] = ("first", "second"),
+    query: Image.Image,
+    first: Image.Image,
+    second: Image.Image,  # as the network saw them: square
+    difference: ScoreDifference,
+    *,
+    labels: tuple[str, str] = ("first", "second"),
 ) -> Figure:
-    "Which cells of the query plead for one candidate and which for the other, and the sum that they belong to."
+    """Which cells of the query plead for one candidate and which for the other, and the sum that
+    they belong to."""
     cell_n = difference.cell_n.cpu()
     side, _ = square_sides(cell_n.expand(len(cell_n), -1))
     end = max(cell_n.abs().max().item(), 1e-9)
@@ -291,8 +531,15 @@ def plot_difference(
     _panel(ax, query, 0, side, plt.rcParams["text.color"], "query", cell_n.view(side, side), scale)
     _panel(ax, first, 1.5, 1, COLOR_FIRST, labels[0])
     _panel(ax, second, 2.62, 1, COLOR_SECOND, labels[1])
-    _caption(ax, 1.81, 1.06, f"{labels[0]} less {labels[1]}: "
-           f"score {difference.score:+.3f} = cosine {difference.cosine:+.3f}, cells {cell_n.sum().item():+.3f}; residual {difference.residual:.0e}\n{difference.note}", 9)
+    _caption(
+        ax,
+        1.81,
+        1.06,
+        f"{labels[0]} less {labels[1]}: score {difference.score:+.3f} = cosine"
+        f" {difference.cosine:+.3f}, cells {cell_n.sum().item():+.3f}; residual"
+        f" {difference.residual:.0e}\n{difference.note}",
+        9,
+    )
     _set_extent(ax, 3.65, 1.16)
     _colorbar(ax, scale, 1.06, f"for {labels[1]}  |  for {labels[0]}")
     return fig
@@ -303,103 +550,255 @@ def _thumbnail(ax, image, left, top, color, mark=""):
     ax.imshow(ImageOps.fit(image.convert("RGB"), (160, 160)), extent=(left, left + 1, top + 1, top))
     ax.add_patch(Rectangle((left, top), 1, 1, fill=False, color=_adapt_contrast(color), lw=2.5))
     if mark:
-        ax.scatter(left + 0.87, top + 0.13, s=120, color=color, edgecolors="white", linewidths=0.8, zorder=3)
-        ax.text(left + 0.87, top + 0.135, mark, color="white", fontsize=8, family="DejaVu Sans", ha="center", va="center", zorder=4)
+        ax.scatter(
+            left + 0.87,
+            top + 0.13,
+            s=120,
+            color=color,
+            edgecolors="white",
+            linewidths=0.8,
+            zorder=3,
+        )
+        ax.text(
+            left + 0.87,
+            top + 0.135,
+            mark,
+            color="white",
+            fontsize=8,
+            family="DejaVu Sans",
+            ha="center",
+            va="center",
+            zorder=4,
+        )
 
 
 def _draw_row(ax, images, row, right, top, name, score_i):
     "A row of candidates, its name and their scores."
     ax.text(-0.1, top + 0.5, name, rotation=90, ha="right", va="center", fontsize=10)
     for k, i in enumerate(row):
-        _thumbnail(ax, images[i], 1.12 * k, top, *((COLOR_POSITIVE, "✓") if right[i] else (COLOR_NEGATIVE, "✗")))
-        if score_i is not None: _caption(ax, 1.12 * k + 0.5, top + 1.03, f"{float(score_i[i]):.3f}")
+        _thumbnail(
+            ax,
+            images[i],
+            1.12 * k,
+            top,
+            *((COLOR_POSITIVE, "✓") if right[i] else (COLOR_NEGATIVE, "✗")),
+        )
+        if score_i is not None:
+            _caption(ax, 1.12 * k + 0.5, top + 1.03, f"{float(score_i[i]):.3f}")
 
 
 def _rank_change(old, new):
     "Places won or lost."
-    if old is None: return "new"
+    if old is None:
+        return "new"
     won = old - new
     return f"▲{won}" if won > 0 else f"▼{-won}" if won else "="
 
 # %% ../../nbs/42_plots.ipynb #e9c3449d
 def plot_ranking(
-    query: Image.Image, images: Sequence[Image.Image],   # the candidates
-    before: Sequence[int], after: Sequence[int],   # their numbers, the best first
-    right: Sequence[bool],   # of each: is it what was asked for?
-    *, top: int = 8, scores: tuple[Sequence, Sequence] | None = None,   # how many to show; all scores before and after
+    query: Image.Image,
+    images: Sequence[Image.Image],  # the candidates
+    before: Sequence[int],
+    after: Sequence[int],  # their numbers, the best first
+    right: Sequence[bool],  # of each: is it what was asked for?
+    *,
+    top: int = 8,
+    scores: (
+        tuple[Sequence, Sequence] | None
+    ) = None,  # how many to show; all scores before and after
 ) -> Figure:
-    "The first candidates before and after re-ranking: right or wrong, and the places that each has won or lost."
-    if len(right) != len(images): raise ValueError(f"right: expected {len(images)}, one for each image, got {len(right)}")
-    shown, place = [[int(i) for i in row[:top]] for row in (before, after)], {int(i): k for k, i in enumerate(before)}
+    """The first candidates before and after re-ranking: right or wrong, and the places that each
+    has won or lost."""
+    if len(right) != len(images):
+        raise ValueError(f"right: expected {len(images)}, one for each image, got {len(right)}")
+    shown, place = (
+        [[int(i) for i in row[:top]] for row in (before, after)],
+        {int(i): k for k, i in enumerate(before)},
+    )
     width, foot = 1.12 * max(4, *map(len, shown)), 0.19 * bool(scores)
     fig, ax = _axes(0.94 * width + 1.8, 3.15 + foot)
     _thumbnail(ax, query, -1.75, 0.86, COLOR_A)
-    ax.text(-1.25, 0.81, "query", color=_adapt_contrast(COLOR_A), ha="center", va="bottom", fontweight="bold")
-    for row, y, name, score in zip(shown, (0, 1.72), ("before", "after"), scores or (None, None)): _draw_row(ax, images, row, right, y, name, score)
+    ax.text(
+        -1.25,
+        0.81,
+        "query",
+        color=_adapt_contrast(COLOR_A),
+        ha="center",
+        va="bottom",
+        fontweight="bold",
+    )
+    for row, y, name, score in zip(shown, (0, 1.72), ("before", "after"), scores or (None, None)):
+        _draw_row(ax, images, row, right, y, name, score)
     for k, i in enumerate(shown[1]):
         _caption(ax, 1.12 * k + 0.5, 1.5, _rank_change(place.get(i), k), 9)
         color = _adapt_contrast(COLOR_POSITIVE if right[i] else COLOR_NEGATIVE)
-        if i in shown[0]: ax.plot([1.12 * place[i] + 0.5, 1.12 * k + 0.5], [1.04 + foot, 1.45], color=color, lw=1.2, alpha=0.7)
+        if i in shown[0]:
+            ax.plot(
+                [1.12 * place[i] + 0.5, 1.12 * k + 0.5],
+                [1.04 + foot, 1.45],
+                color=color,
+                lw=1.2,
+                alpha=0.7,
+            )
     before, after = (f"{sum(bool(right[i]) for i in row)} of {len(row)}" for row in shown)
-    _caption(ax, width / 2 - 0.9, 2.79 + foot, f"✓ right, ✗ wrong: {before} before, {after} after;  ▲ ▼ places won or lost", 9)
+    _caption(
+        ax,
+        width / 2 - 0.9,
+        2.79 + foot,
+        f"✓ right, ✗ wrong: {before} before, {after} after;  ▲ ▼ places won or lost",
+        9,
+    )
     ax.set(xlim=(-1.8, width - 0.08), ylim=(2.95 + foot, -0.05), aspect="equal")
     ax.axis("off")
     return fig
 
 # %% ../../nbs/42_plots.ipynb #ae2ed96b
-def plot_faithfulness(curves: DeletionCurves, *, average: DeletionCurves | None = None, dashed: str = "the average", title: str = "") -> Figure:
-    "What is left of a score while cells are hidden: the wider the gap between most and least important first, the truer the explanation."
+def plot_faithfulness(
+    curves: DeletionCurves,
+    *,
+    average: DeletionCurves | None = None,
+    dashed: str = "the average",
+    title: str = "",
+) -> Figure:
+    """What is left of a score while cells are hidden: the wider the gap between most and least
+    important first, the truer the explanation."""
     fig, ax = _axes(6.8, 3.2)
     gap = curves.area("least_first") - curves.area("most_first")
-    lines = {"least_first": _adapt_contrast(COLOR_POSITIVE), "random": "0.55", "most_first": _adapt_contrast(COLOR_NEGATIVE)}
+    lines = {
+        "least_first": _adapt_contrast(COLOR_POSITIVE),
+        "random": "0.55",
+        "most_first": _adapt_contrast(COLOR_NEGATIVE),
+    }
     for name, color in lines.items():
-        ax.plot(curves.hidden_k, getattr(curves, f"{name}_k"), color=color, lw=2, label=f"{name.replace('_', ' ')}: area {curves.area(name):.3f}")
-        if average is not None: ax.plot(average.hidden_k, getattr(average, f"{name}_k"), color=color, lw=1, ls="--")
-    ax.fill_between(curves.hidden_k, curves.most_first_k, curves.least_first_k, color="0.5", alpha=0.25, lw=0, label=f"gap: {gap:.3f}")
-    if average is not None: ax.plot([], [], color="0.55", lw=1, ls="--", label=f"dashed: {dashed}")
-    ax.set(xlabel="share of the cells hidden", ylabel="share of the similarity left", xlim=(0, 1), ylim=(min(0, ax.get_ylim()[0]), None))
+        ax.plot(
+            curves.hidden_k,
+            getattr(curves, f"{name}_k"),
+            color=color,
+            lw=2,
+            label=f"{name.replace('_', ' ')}: area {curves.area(name):.3f}",
+        )
+        if average is not None:
+            ax.plot(average.hidden_k, getattr(average, f"{name}_k"), color=color, lw=1, ls="--")
+    ax.fill_between(
+        curves.hidden_k,
+        curves.most_first_k,
+        curves.least_first_k,
+        color="0.5",
+        alpha=0.25,
+        lw=0,
+        label=f"gap: {gap:.3f}",
+    )
+    if average is not None:
+        ax.plot([], [], color="0.55", lw=1, ls="--", label=f"dashed: {dashed}")
+    ax.set(
+        xlabel="share of the cells hidden",
+        ylabel="share of the similarity left",
+        xlim=(0, 1),
+        ylim=(min(0, ax.get_ylim()[0]), None),
+    )
     ax.set_title(title, fontsize=10)
     fig.legend(loc="outside right center", frameon=False, fontsize=9)
     sns.despine(ax=ax)
     return fig
 
 # %% ../../nbs/42_plots.ipynb #92399738
-def plot_receptive_field(image: Image.Image, field_hw: Tensor, cell: int, *, grid: int = 7) -> Figure:
-    "From where in the image a cell is fed: its field over the grey image, its own square, and what lies inside."
-    if not 0 <= cell < grid**2: raise ValueError(f"cell: expected 0 to {grid**2 - 1}, got {cell}")
-    field_hw, (row, column) = field_hw.detach().double().cpu() / field_hw.sum().item(), divmod(cell, grid)
-    per_cell = lambda side: F.adaptive_avg_pool2d(field_hw[None], side)[0] * field_hw.numel() / grid**2
+def plot_receptive_field(
+    image: Image.Image, field_hw: Tensor, cell: int, *, grid: int = 7
+) -> Figure:
+    """From where in the image a cell is fed: its field over the grey image, its own square, and
+    what lies inside."""
+    if not 0 <= cell < grid**2:
+        raise ValueError(f"cell: expected 0 to {grid**2 - 1}, got {cell}")
+    field_hw, (row, column) = (
+        field_hw.detach().double().cpu() / field_hw.sum().item(),
+        divmod(cell, grid),
+    )
+
+    def per_cell(side):
+        return F.adaptive_avg_pool2d(field_hw[None], side)[0] * field_hw.numel() / grid**2
+
     fine_hw, shares = per_cell(4 * grid), []
     scale = ScalarMappable(Normalize(0, fine_hw.max().item()), SEQUENTIAL_CMAP)
     fig, ax = _axes(5, 4.3)
-    _panel(ax, image, 0, grid, plt.rcParams["text.color"], f"field of cell {cell_name(cell, grid)}", fine_hw, scale)
+    _panel(
+        ax,
+        image,
+        0,
+        grid,
+        plt.rcParams["text.color"],
+        f"field of cell {cell_name(cell, grid)}",
+        fine_hw,
+        scale,
+    )
     for reach, style in ((0, "-"), (1, "--")):
-        (top, bottom), (left, right) = ((max(i - reach, 0), min(i + reach + 1, grid)) for i in (row, column))
+        (top, bottom), (left, right) = (
+            (max(i - reach, 0), min(i + reach + 1, grid)) for i in (row, column)
+        )
         shares.append(per_cell(grid)[top:bottom, left:right].sum().item())
-        ax.add_patch(Rectangle((left / grid, top / grid), (right - left) / grid, (bottom - top) / grid, fill=False, color=COLOR_B, lw=2, ls=style, zorder=3))
-    _caption(ax, 0.5, 1.04, f"{shares[0]:.0%} of the field lies in the cell, {shares[1]:.0%} in the 3 x 3 around it")
+        ax.add_patch(
+            Rectangle(
+                (left / grid, top / grid),
+                (right - left) / grid,
+                (bottom - top) / grid,
+                fill=False,
+                color=COLOR_B,
+                lw=2,
+                ls=style,
+                zorder=3,
+            )
+        )
+    _caption(
+        ax,
+        0.5,
+        1.04,
+        f"{shares[0]:.0%} of the field lies in the cell, {shares[1]:.0%} in the 3 x 3 around it",
+    )
     _set_extent(ax, 1.3, 1.12)
-    _colorbar(ax, scale, 1.25, "share of the field on the area of a cell", [(1 / grid**2, f"equal\n1/{grid**2}")])
+    _colorbar(
+        ax,
+        scale,
+        1.25,
+        "share of the field on the area of a cell",
+        [(1 / grid**2, f"equal\n1/{grid**2}")],
+    )
     return fig
 
 # %% ../../nbs/42_plots.ipynb #f42cf7e1
-def plot_correspondences(image_a: Image.Image, image_b: Image.Image, truth: Correspondences, *, labels: tuple[str, str] = ("A", "B")) -> Figure:
-    "Where the cells of A that the object fills truly lie in B; the images as the network saw them: square."
+def plot_correspondences(
+    image_a: Image.Image,
+    image_b: Image.Image,
+    truth: Correspondences,
+    *,
+    labels: tuple[str, str] = ("A", "B"),
+) -> Figure:
+    """Where the cells of A that the object fills truly lie in B; the images as the network saw
+    them: square."""
     side, left_b = math.isqrt(len(truth.coverage_n)), 1.2
     fig, ax = _axes(8, 4)
     _panel(ax, image_a, 0, side, COLOR_A, labels[0])
     _panel(ax, image_b, left_b, side, COLOR_B, labels[1])
     filled_n = (truth.coverage_n >= 0.5).nonzero().flatten().tolist()
     for k, n in enumerate(filled_n):
-        start, color = ((n % side + 0.5) / side, (n // side + 0.5) / side), _adapt_contrast(plt.get_cmap("plasma")(0.95 * k / max(len(filled_n) - 1, 1)))
+        start, color = (
+            ((n % side + 0.5) / side, (n // side + 0.5) / side),
+            _adapt_contrast(plt.get_cmap("plasma")(0.95 * k / max(len(filled_n) - 1, 1))),
+        )
         if not truth.visible_n[n]:
-            for line, ink in ((3, "white"), (1.2, "black")): ax.scatter(*start, marker="x", s=34, color=ink, linewidths=line, zorder=5)
+            for line, ink in ((3, "white"), (1.2, "black")):
+                ax.scatter(*start, marker="x", s=34, color=ink, linewidths=line, zorder=5)
             continue
-        end = left_b + truth.target_xy_n2[n, 0].item() / side, truth.target_xy_n2[n, 1].item() / side
+        end = (
+            left_b + truth.target_xy_n2[n, 0].item() / side,
+            truth.target_xy_n2[n, 1].item() / side,
+        )
         ax.plot(*zip(start, end), color=color, lw=1.1, alpha=0.8, zorder=4)
-        for point in (start, end): ax.scatter(*point, s=26, color=color, edgecolors="white", linewidths=0.8, zorder=5)
+        for point in (start, end):
+            ax.scatter(*point, s=26, color=color, edgecolors="white", linewidths=0.8, zorder=5)
     shown = int(truth.visible_n.sum())
-    text = f"{shown} of the {len(filled_n)} cells that the object fills at least by half are shown in {labels[1]}" + "; crosses: not shown" * (shown < len(filled_n))
+    text = (
+        f"{shown} of the {len(filled_n)} cells that the object fills at least by half are shown in"
+        f" {labels[1]}" + "; crosses: not shown" * (shown < len(filled_n))
+    )
     _caption(ax, left_b / 2 + 0.5, 1.05, text, 9)
     _set_extent(ax, left_b + 1.03, 1.12)
     return fig
@@ -407,7 +806,8 @@ def plot_correspondences(image_a: Image.Image, image_b: Image.Image, truth: Corr
 # %% ../../nbs/42_plots.ipynb #10f11ae7
 def figure_path(name: str, folder: str | Path | None = None) -> Path:
     "Where a file belongs; default folder: figures/ of the repository."
-    if folder is None and not (REPO_ROOT / "nbs").is_dir(): raise ValueError("folder: needed where there is no repository with a figures/ folder")
+    if folder is None and not (REPO_ROOT / "nbs").is_dir():
+        raise ValueError("folder: needed where there is no repository with a figures/ folder")
     return Path(folder or REPO_ROOT / "figures") / name
 
 
@@ -415,14 +815,19 @@ UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Sof
 
 
 def check_format(name: str | Path, *more: str) -> str:
-    "The suffix of a figure's file in lower case; `ValueError` unless it is in `UNDATED` or in `more`."
+    """The suffix of a figure's file in lower case; `ValueError` unless it is in `UNDATED` or in
+    `more`."""
     suffix, known = Path(name).suffix.lower(), (*UNDATED, *more)
-    if suffix not in known: raise ValueError(f"name: expected a suffix {', '.join(known[:-1])} or {known[-1]}, got {str(name)!r}")
+    if suffix not in known:
+        raise ValueError(
+            f"name: expected a suffix {', '.join(known[:-1])} or {known[-1]}, got {str(name)!r}"
+        )
     return suffix
 
 
 def save_figure(fig: Figure, name: str, folder: str | Path | None = None) -> Path:
-    "Save a figure as .png, .svg or .pdf without date or random ids and close it; ValueError for another suffix."
+    """Save a figure as .png, .svg or .pdf without date or random ids and close it; ValueError for
+    another suffix."""
     path, suffix = figure_path(name, folder), check_format(name)
     with atomic_write(path) as partial, plt.rc_context({"svg.hashsalt": "diml_nb"}):
         fig.savefig(partial, format=suffix[1:], dpi=130, metadata=UNDATED[suffix])

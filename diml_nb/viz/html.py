@@ -6,16 +6,22 @@
 __all__ = ['VIEW_JS', 'VIEW_CSS', 'pair_payload', 'png_data_uri', 'images_payload', 'export_html']
 
 # %% ../../nbs/43_view.ipynb #3df91265
-import base64, html, io, json, re
+import base64
+import html
+import io
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
 import torch
 
 # %% ../../nbs/43_view.ipynb #d1b10214
 from PIL import Image
+
 from .._internal.core import atomic_write
 from ..ot.matching import Match
-from .figures import square_sides, flow_caption
+from .figures import flow_caption, square_sides
 
 # %% ../../nbs/43_view.ipynb #5920cb18
 def _float32(x: torch.Tensor) -> str:
@@ -25,7 +31,9 @@ def _float32(x: torch.Tensor) -> str:
 # %% ../../nbs/43_view.ipynb #346b1670
 def pair_payload(
     match: Match,
-    *, index: int = 0, top: int = 12,  # which pair; how many flows, the largest contributions first
+    *,
+    index: int = 0,
+    top: int = 12,  # which pair; how many flows, the largest contributions first
     beside: Iterable[tuple[str, float]] = (),  # other scores of this pair, with their names
     notes: Iterable[str] = (),  # further lines under the picture
     error_k: Iterable[float] = (),  # mass in wrong columns after each iteration
@@ -33,12 +41,24 @@ def pair_payload(
 ) -> dict:
     "All numbers of one pair, as JSON takes them. `ValueError` names a grid that is not square."
     plan_nm, side = match.plan_bnm[index], square_sides(match.plan_bnm[index])
-    tensors = dict(plan=plan_nm, local=match.cosine_bnm[index], mass_a=match.mass_a_bn[index], mass_b=match.mass_b_bm[index])
+    tensors = dict(
+        plan=plan_nm,
+        local=match.cosine_bnm[index],
+        mass_a=match.mass_a_bn[index],
+        mass_b=match.mass_b_bm[index],
+    )
     return dict(
-        side_a=side[0], side_b=side[1], **{name: _float32(x) for name, x in tensors.items()},
-        similarity=match.similarity_b[index].float().item(), cosine=match.global_cosine_b[index].float().item(),
-        top=top, text=flow_caption(match, index=index, top=top), beside=[dict(name=str(name), value=float(value)) for name, value in beside],
-        notes=[str(note) for note in notes], error_k=[float(e) for e in error_k], live=bool(live),
+        side_a=side[0],
+        side_b=side[1],
+        **{name: _float32(x) for name, x in tensors.items()},
+        similarity=match.similarity_b[index].float().item(),
+        cosine=match.global_cosine_b[index].float().item(),
+        top=top,
+        text=flow_caption(match, index=index, top=top),
+        beside=[dict(name=str(name), value=float(value)) for name, value in beside],
+        notes=[str(note) for note in notes],
+        error_k=[float(e) for e in error_k],
+        live=bool(live),
     )
 
 # %% ../../nbs/43_view.ipynb #856db4e7
@@ -48,11 +68,16 @@ def png_data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def images_payload(image_a: Image.Image, image_b: Image.Image, labels: tuple[str, str] = ("A", "B")) -> dict:
+def images_payload(
+    image_a: Image.Image, image_b: Image.Image, labels: tuple[str, str] = ("A", "B")
+) -> dict:
     "Two square images, as the network saw them, as data addresses with their labels."
     pictures = {}
     for side, image, label in zip("ab", (image_a, image_b), labels, strict=True):
-        if image.width != image.height: raise ValueError(f"image_{side}: expected a square image, got {image.width} x {image.height}")
+        if image.width != image.height:
+            raise ValueError(
+                f"image_{side}: expected a square image, got {image.width} x {image.height}"
+            )
         pictures[side] = dict(src=png_data_uri(image), label=str(label))
     return pictures
 
@@ -393,7 +418,25 @@ function pairView(root, emit) {
 }"""
 
 # %% ../../nbs/43_view.ipynb #bd81bbe2
-VIEW_JS = "\n".join([_MAKE, _PAIR, _WORDS, _STAGE, _FLOWS, _MARKS, _CROPS, _BARS, _TABLE, _ASIDE, _HANDS, _KEYS, _LISTEN, _SKELETON, _VIEW]).lstrip()
+VIEW_JS = "\n".join(
+    [
+        _MAKE,
+        _PAIR,
+        _WORDS,
+        _STAGE,
+        _FLOWS,
+        _MARKS,
+        _CROPS,
+        _BARS,
+        _TABLE,
+        _ASIDE,
+        _HANDS,
+        _KEYS,
+        _LISTEN,
+        _SKELETON,
+        _VIEW,
+    ]
+).lstrip()
 
 # %% ../../nbs/43_view.ipynb #b8150bad
 _PAPER = r"""
@@ -457,18 +500,37 @@ root.querySelector(".diml-export").append(link);
 
 # %% ../../nbs/43_view.ipynb #eb6679eb
 def export_html(
-    image_a: Image.Image, image_b: Image.Image,  # as the network saw them: square
+    image_a: Image.Image,
+    image_b: Image.Image,  # as the network saw them: square
     match: Match,
     path: str | Path | None = None,  # also written here
-    *, index: int = 0, top: int = 12, labels: tuple[str, str] = ("A", "B"), title: str = "Matching flow",
-    beside: Iterable[tuple[str, float]] = (), notes: Iterable[str] = (), error_k: Iterable[float] = (),  # see `pair_payload`
+    *,
+    index: int = 0,
+    top: int = 12,
+    labels: tuple[str, str] = ("A", "B"),
+    title: str = "Matching flow",
+    beside: Iterable[tuple[str, float]] = (),
+    notes: Iterable[str] = (),
+    error_k: Iterable[float] = (),  # see `pair_payload`
 ) -> str:
-    "A page of one file that needs no network: the flows between two images, to be asked cell by cell."
-    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"): raise ValueError(f"path: expected a file .html, got {str(path)!r}")
+    """A page of one file that needs no network: the flows between two images, to be asked cell by
+    cell."""
+    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"path: expected a file .html, got {str(path)!r}")
     data = pair_payload(match, index=index, top=top, beside=beside, notes=notes, error_k=error_k)
-    text = json.dumps(dict(pictures=images_payload(image_a, image_b, labels), data=data), allow_nan=False)
-    for sign in "<>&": text = text.replace(sign, f"\\u{ord(sign):04x}")
-    page = _PAGE.format(title=html.escape(title), css=VIEW_CSS, text=html.escape(data["text"]), data=text, js=VIEW_JS)
+    text = json.dumps(
+        dict(pictures=images_payload(image_a, image_b, labels), data=data), allow_nan=False
+    )
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    page = _PAGE.format(
+        title=html.escape(title),
+        css=VIEW_CSS,
+        text=html.escape(data["text"]),
+        data=text,
+        js=VIEW_JS,
+    )
     if path is not None:
-        with atomic_write(path) as partial: partial.write_text(page, encoding="utf-8")
+        with atomic_write(path) as partial:
+            partial.write_text(page, encoding="utf-8")
     return page

@@ -5,4 +5,4 @@ def gain_interval(base_q, new_q, label_q, resamples=4000):
     sum_i, count_i = class_q.bincount(gain_q), class_q.bincount()
     draw_ri = torch.randint(len(sum_i), (resamples, len(sum_i)), generator=lot)
     mean_r = sum_i[draw_ri].sum(1) / count_i[draw_ri].sum(1)
-    return mean_r.quantile(torch.tensor([.025, .975]).to(mean_r))
+    return mean_r.quantile(torch.tensor([0.025, 0.975]).to(mean_r))

@@ -30,32 +30,52 @@ from PIL import Image
 from torch import Tensor
 
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
-from ...explain.decomposition import DeletionCurves, exact_match, faithfulness, sinkhorn_trace, match_reweighted
-from ...features.backbones import ImageLike
-from ...features.backbones import Backbone, load_image
+from diml_nb.explain.decomposition import (
+    DeletionCurves,
+    exact_match,
+    faithfulness,
+    match_reweighted,
+    sinkhorn_trace,
+)
+from ...features.backbones import Backbone, ImageLike, load_image
 from ...features.grid import Features, get_backbone, grid_features
 from ...ot.marginals import MARGINAL_RULES
 from ...ot.matching import Match
 from ...ot.sinkhorn import check_solver_options
-from ..figures import Figure, check_format, figure_path, plot_faithfulness, plot_flows, save_figure
-from ..html import VIEW_CSS, VIEW_JS, pair_payload, images_payload, export_html
+from diml_nb.viz.figures import (
+    Figure,
+    check_format,
+    figure_path,
+    plot_faithfulness,
+    plot_flows,
+    save_figure,
+)
+from ..html import VIEW_CSS, VIEW_JS, export_html, images_payload, pair_payload
 
 # %% ../../../nbs/44_explorer.ipynb #68154c9e
 @cache
-def _default_backbone() -> Backbone: return get_backbone()
+def _default_backbone() -> Backbone:
+    return get_backbone()
 
 
 def resolve_backbone(backbone: Backbone | None, run: str | Path | None) -> Backbone:
-    "The network to ask: this one, that of a run of `diml train` in the folder `run`, or the one that is installed."
-    if run is None: return backbone or _default_backbone()
-    if backbone is not None: raise ValueError("run: the network is that of the run; give no backbone beside it")
+    """The network to ask: this one, that of a run of `diml train` in the folder `run`, or the one
+    that is installed."""
+    if run is None:
+        return backbone or _default_backbone()
+    if backbone is not None:
+        raise ValueError("run: the network is that of the run; give no backbone beside it")
     from diml_nb.learning.trained import TrainedBackbone
+
     return TrainedBackbone(run)
 
 # %% ../../../nbs/44_explorer.ipynb #4e13a9e7
 class PreparedImage(NamedTuple):
     "An image as the network saw it: square, prepared, and its feature map (a batch of one)."
-    image: Image.Image; ready_chw: Tensor; map_bchw: Tensor
+
+    image: Image.Image
+    ready_chw: Tensor
+    map_bchw: Tensor
 
 # %% ../../../nbs/44_explorer.ipynb #1347c908
 @torch.no_grad()
@@ -65,55 +85,78 @@ def compute_map(backbone: Backbone, image_bchw: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def prepare_image(source: ImageLike, backbone: Backbone | None = None, *, margin: float | None = None) -> PreparedImage:     # margin as in `Backbone.prepare`; default: the network's own
-    "An image file or a picture in memory, as `load_image` reads both, the square of it that the network sees, and its feature map; ValueError names a broken file."
+def prepare_image(
+    source: ImageLike, backbone: Backbone | None = None, *, margin: float | None = None
+) -> PreparedImage:  # margin as in `Backbone.prepare`; default: the network's own
+    """An image file or a picture in memory, as `load_image` reads both, the square of it that the
+    network sees, and its feature map; ValueError names a broken file."""
     backbone = backbone or _default_backbone()
-    ready_chw = backbone.preprocess(load_image(source), **({} if margin is None else dict(margin=margin)))
-    pixels_chw = ready_chw * torch.tensor(backbone.std).view(3, 1, 1) + torch.tensor(backbone.mean).view(3, 1, 1)
+    ready_chw = backbone.preprocess(
+        load_image(source), **({} if margin is None else dict(margin=margin))
+    )
+    pixels_chw = ready_chw * torch.tensor(backbone.std).view(3, 1, 1) + torch.tensor(
+        backbone.mean
+    ).view(3, 1, 1)
     image = Image.fromarray((pixels_chw.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
     return PreparedImage(image, ready_chw, compute_map(backbone, ready_chw[None]))
 
 # %% ../../../nbs/44_explorer.ipynb #cb534df2
 def restore_controls(controls: dict[str, widgets.Widget], values: dict) -> None:
     "Set controls by name. ValueError names what does not fit, and then nothing has changed."
-    if unknown := set(values) - set(controls): raise ValueError(f"state: expected some of {', '.join(controls)}, got {', '.join(sorted(unknown))}")
+    if unknown := set(values) - set(controls):
+        raise ValueError(
+            f"state: expected some of {', '.join(controls)}, got {', '.join(sorted(unknown))}"
+        )
     before = {name: control.value for name, control in controls.items()}
     try:
         for name in (n for n in controls if n in values):
             controls[name].value = values[name]
-            if controls[name].value != values[name] and not isinstance(values[name], dict): raise traitlets.TraitError(f"the nearest that fits is {controls[name].value!r}")
+            if controls[name].value != values[name] and not isinstance(values[name], dict):
+                raise traitlets.TraitError(f"the nearest that fits is {controls[name].value!r}")
     except traitlets.TraitError as error:
-        for old, kept in before.items(): controls[old].value = kept
+        for old, kept in before.items():
+            controls[old].value = kept
         raise ValueError(f"state: {name} cannot be {values[name]!r}: {error}") from error
 
 # %% ../../../nbs/44_explorer.ipynb #b9dab15c
 class _Controls(widgets.VBox):
-    "Controls by name; `update` is called once when one of them, or several by `state`, have changed."
+    """Controls by name; `update` is called once when one of them, or several by `state`, have
+    changed."""
 
     def __init__(self, controls: dict[str, widgets.Widget], rows: Sequence[widgets.Widget]):
         self.controls, self._held = controls, False
         super().__init__(rows)
-        for control in controls.values(): control.observe(lambda _: self._held or self.update(), "value")
+        for control in controls.values():
+            control.observe(lambda _: self._held or self.update(), "value")
 
-    def update(self) -> None: raise NotImplementedError   # read the controls, show what they ask for
+    def update(self) -> None:
+        raise NotImplementedError  # read the controls, show what they ask for
 
     @contextmanager
     def hold(self):
         "Change several controls; one update at the end."
         held, self._held = self._held, True
-        try: yield
-        finally: self._held = held
-        if not held: self.update()
+        try:
+            yield
+        finally:
+            self._held = held
+        if not held:
+            self.update()
 
     @property
-    def state(self) -> dict: return {name: control.value for name, control in self.controls.items()}
+    def state(self) -> dict:
+        return {name: control.value for name, control in self.controls.items()}
+
     @state.setter
     def state(self, values: dict) -> None:
-        with self.hold(): restore_controls(self.controls, values)
+        with self.hold():
+            restore_controls(self.controls, values)
 
 # %% ../../../nbs/44_explorer.ipynb #f65cc3f5
 class _Live(anywidget.AnyWidget):
-    "Tells the page that something is live here: the static picture of that id is hidden as long as this is shown."
+    """Tells the page that something is live here: the static picture of that id is hidden as long
+    as this is shown."""
+
     static = traitlets.Unicode().tag(sync=True)
     _esm = """
     export default { render({ model }) {
@@ -126,23 +169,39 @@ class _Live(anywidget.AnyWidget):
 # %% ../../../nbs/44_explorer.ipynb #e3d6460e
 def figure_html(fig: Figure, alt: str) -> str:
     "A figure as an HTML image with a text alternative, which is escaped."
-    with TemporaryDirectory() as folder: data = base64.b64encode(save_figure(fig, "picture.png", folder).read_bytes()).decode()
-    return f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    with TemporaryDirectory() as folder:
+        data = base64.b64encode(save_figure(fig, "picture.png", folder).read_bytes()).decode()
+    return (
+        f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    )
 
 # %% ../../../nbs/44_explorer.ipynb #3745d50f
 class Explorer(_Controls):
-    "What all explorers share: controls, a state that can be put back, and a figure where nothing is live."
+    """What all explorers share: controls, a state that can be put back, and a figure where nothing
+    is live."""
 
-    def __init__(self, controls: dict[str, widgets.Widget], rows: Sequence[widgets.Widget], backbone: Backbone):
+    def __init__(
+        self,
+        controls: dict[str, widgets.Widget],
+        rows: Sequence[widgets.Widget],
+        backbone: Backbone,
+    ):
         self._live, self.network = _Live(static=uuid4().hex), f"network: {backbone.name}"
-        super().__init__(controls, [*rows, widgets.HTML(f"<small>{html.escape(self.network)}</small>"), self._live])
+        super().__init__(
+            controls,
+            [*rows, widgets.HTML(f"<small>{html.escape(self.network)}</small>"), self._live],
+        )
         self.add_class("diml-explorer").add_class(type(self).__name__)
 
-    def figure(self) -> Figure: raise NotImplementedError
-    def describe(self) -> str: raise NotImplementedError   # the figure in words
+    def figure(self) -> Figure:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        raise NotImplementedError  # the figure in words
 
     def save(self, name: str, folder: str | Path | None = None) -> Path:
-        "Write the figure of the present state as .svg, .pdf or .png, with the name of the network; default folder: figures/ of the repository."
+        """Write the figure of the present state as .svg, .pdf or .png, with the name of the
+        network; default folder: figures/ of the repository."""
         check_format(name)
         return save_figure(self._signed(), name, folder)
 
@@ -153,7 +212,12 @@ class Explorer(_Controls):
         return fig
 
     def _ipython_display_(self) -> None:
-        display(HTML(f'<div data-diml-static="{self._live.static}">{figure_html(self._signed(), f"{self.describe()} {self.network}")}</div>'))
+        display(
+            HTML(
+                "<div"
+                f' data-diml-static="{self._live.static}">{figure_html(self._signed(), f"{self.describe()} {self.network}")}</div>'
+            )
+        )
         display(self._repr_mimebundle_(), raw=True)
 
 # %% ../../../nbs/44_explorer.ipynb #0ab33953
@@ -161,34 +225,75 @@ STYLE = dict(description_width="initial")
 
 
 def _slider(name: str, value, low, high, words: str, *, log: bool = False):
-    "A slider that can be moved by the arrow keys, with a tooltip in words; `log`: from value * 10**low to value * 10**high."
-    if log: return widgets.FloatLogSlider(value=value, min=math.log10(value) + low, max=math.log10(value) + high, step=0.05, description=name, tooltip=words, readout_format=".3g", style=STYLE)
+    """A slider that can be moved by the arrow keys, with a tooltip in words; `log`: from value *
+    10**low to value * 10**high."""
+    if log:
+        return widgets.FloatLogSlider(
+            value=value,
+            min=math.log10(value) + low,
+            max=math.log10(value) + high,
+            step=0.05,
+            description=name,
+            tooltip=words,
+            readout_format=".3g",
+            style=STYLE,
+        )
     return widgets.IntSlider(value, low, high, description=name, tooltip=words, style=STYLE)
 
 
-def _choice(name: str, options, value, words: str): return widgets.Dropdown(options=options, value=value, description=name, tooltip=words, style=STYLE)
+def _choice(name: str, options, value, words: str):
+    return widgets.Dropdown(
+        options=options, value=value, description=name, tooltip=words, style=STYLE
+    )
 
 # %% ../../../nbs/44_explorer.ipynb #3d9bc1b2
-MARGINAL_LABELS = {"equal": "uniform", "cross correlation (the paper's)": "cross_correlation", "the same x length": "cross_correlation_norm",
-           "the same x length²": "cross_correlation_norm2", "(the same x length)²": "cross_correlation2_norm2"}
+MARGINAL_LABELS = {
+    "equal": "uniform",
+    "cross correlation (the paper's)": "cross_correlation",
+    "the same x length": "cross_correlation_norm",
+    "the same x length²": "cross_correlation_norm2",
+    "(the same x length)²": "cross_correlation2_norm2",
+}
 
 
-def matching_rule(backbone: Backbone | None, *, grid: int | None = None, marginals: str | None = None, eps: float | None = None) -> dict:
-    "How a pair is matched: what is given, else what the network was trained with, else 7 cells and the paper's rule. `ValueError` for what cannot be."
-    kept = vars(backbone.config) if hasattr(backbone, "config") else dict(grid=7, marginals="cross_correlation", eps=0.05)
+def matching_rule(
+    backbone: Backbone | None,
+    *,
+    grid: int | None = None,
+    marginals: str | None = None,
+    eps: float | None = None,
+) -> dict:
+    """How a pair is matched: what is given, else what the network was trained with, else 7 cells
+    and the paper's rule. `ValueError` for what cannot be."""
+    kept = (
+        vars(backbone.config)
+        if hasattr(backbone, "config")
+        else dict(grid=7, marginals="cross_correlation", eps=0.05)
+    )
     given = dict(grid=grid, marginals=marginals, eps=eps)
     rule = {name: kept[name] if value is None else value for name, value in given.items()}
     check_solver_options(rule["eps"], 0, 1)
-    if rule["marginals"] not in MARGINAL_RULES: raise ValueError(f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}")
-    if type(rule["grid"]) is not int or rule["grid"] < 1: raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
+    if rule["marginals"] not in MARGINAL_RULES:
+        raise ValueError(
+            f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
+        )
+    if type(rule["grid"]) is not int or rule["grid"] < 1:
+        raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
     return rule
 
 
 def _matching_controls(grid: int, marginals: str, eps: float) -> dict[str, widgets.Widget]:
     matching_rule(None, grid=grid, marginals=marginals, eps=eps)
-    return dict(eps=_slider("eps", eps, -1.5, 1.5, "weight of the entropy: small is sharp", log=True),
-                grid=_choice("grid", sorted({*range(2, 8), grid}), grid, "cells a side"),
-                marginals=_choice("weights", list(MARGINAL_LABELS.items()), marginals, "how much each cell counts: the rule of the marginals"))
+    return dict(
+        eps=_slider("eps", eps, -1.5, 1.5, "weight of the entropy: small is sharp", log=True),
+        grid=_choice("grid", sorted({*range(2, 8), grid}), grid, "cells a side"),
+        marginals=_choice(
+            "weights",
+            list(MARGINAL_LABELS.items()),
+            marginals,
+            "how much each cell counts: the rule of the marginals",
+        ),
+    )
 
 # %% ../../../nbs/44_explorer.ipynb #d8375cd8
 @contextmanager
@@ -196,30 +301,57 @@ def single_thread() -> Iterator[None]:
     "Small tensors are faster on one thread, far faster where a browser wants the other core."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 # %% ../../../nbs/44_explorer.ipynb #6239154c
 DEFAULT_VIEW = dict(locked=None, dropped_a=[], dropped_b=[], overlay=False, sort="contribution")
 
 
 def validate_view(value: dict) -> dict:
-    "What a reader did, where what is missing is as in the beginning; TraitError for what is not known, or is no cell."
+    """What a reader did, where what is missing is as in the beginning; TraitError for what is not
+    known, or is no cell."""
     whole, cell, many = DEFAULT_VIEW | value, lambda n: type(n) is int and n >= 0, (list, tuple)
     locked, dropped = whole["locked"], [whole["dropped_a"], whole["dropped_b"]]
-    fits = set(whole) == set(DEFAULT_VIEW) and all(isinstance(some, many) and all(map(cell, some)) for some in dropped) and whole["sort"] in ("contribution", "mass", "cosine")
-    if not fits or locked is not None and not (isinstance(locked, many) and len(locked) == 2 and locked[0] in ("a", "b") and cell(locked[1])):
-        raise traitlets.TraitError(f"a view is like {DEFAULT_VIEW}, with cells by their numbers and locked like ['a', 3], got {value}")
-    return whole | dict(dropped_a=sorted({*dropped[0]}), dropped_b=sorted({*dropped[1]}), locked=locked and [*locked], overlay=bool(whole["overlay"]))
+    fits = (
+        set(whole) == set(DEFAULT_VIEW)
+        and all(isinstance(some, many) and all(map(cell, some)) for some in dropped)
+        and whole["sort"] in ("contribution", "mass", "cosine")
+    )
+    if (
+        not fits
+        or locked is not None
+        and not (
+            isinstance(locked, many)
+            and len(locked) == 2
+            and locked[0] in ("a", "b")
+            and cell(locked[1])
+        )
+    ):
+        raise traitlets.TraitError(
+            f"a view is like {DEFAULT_VIEW}, with cells by their numbers and locked like ['a', 3],"
+            f" got {value}"
+        )
+    return whole | dict(
+        dropped_a=sorted({*dropped[0]}),
+        dropped_b=sorted({*dropped[1]}),
+        locked=locked and [*locked],
+        overlay=bool(whole["overlay"]),
+    )
 
 # %% ../../../nbs/44_explorer.ipynb #cbc29ee1
 class PairView(anywidget.AnyWidget):
     "The linked view of a pair: hover, lock, drop, sort. `value` is what the reader did."
+
     pictures = traitlets.Dict().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
     value = traitlets.Dict(DEFAULT_VIEW).tag(sync=True)
     _css = VIEW_CSS
-    _esm = VIEW_JS + """
+    _esm = (
+        VIEW_JS
+        + """
     export default { render({ model, el }) {
       const root = el.appendChild(document.createElement("div"));
       const shown = pairView(root, (view) => { model.set("value", view); model.save_changes(); });
@@ -228,54 +360,114 @@ class PairView(anywidget.AnyWidget):
       const offs = Object.keys(parts).map((name) => { const f = () => send(name); model.on("change:" + name, f); return () => model.off("change:" + name, f); });
       return () => offs.forEach((off) => off());
     } };"""
+    )
 
     @traitlets.validate("value")
-    def _whole(self, proposal) -> dict: return validate_view(proposal.value)
+    def _whole(self, proposal) -> dict:
+        return validate_view(proposal.value)
 
 # %% ../../../nbs/44_explorer.ipynb #b1250f10
 class GridFeatureCache:
     "Feature maps (B, C, H, W), pooled when asked; the cells of the last grid are kept."
-    def __init__(self, map_bchw: Tensor): self.map_bchw, self._kept = map_bchw, {}
-    def __len__(self) -> int: return len(self.map_bchw)
+
+    def __init__(self, map_bchw: Tensor):
+        self.map_bchw, self._kept = map_bchw, {}
+
+    def __len__(self) -> int:
+        return len(self.map_bchw)
+
     def __call__(self, grid: int) -> Features:
-        if grid not in self._kept: self._kept = {grid: grid_features(self.map_bchw.float(), grid=grid)}
+        if grid not in self._kept:
+            self._kept = {grid: grid_features(self.map_bchw.float(), grid=grid)}
         return self._kept[grid]
 
 # %% ../../../nbs/44_explorer.ipynb #9e4ba269
-PLAN_LABELS = {"optimal transport": "transport", "cheapest (no entropy)": "exact", "best cell": "best_cell", "no matching": "product"}
+PLAN_LABELS = {
+    "optimal transport": "transport",
+    "cheapest (no entropy)": "exact",
+    "best cell": "best_cell",
+    "no matching": "product",
+}
 
 
-def match_state(state: dict, a: GridFeatureCache, b: GridFeatureCache, *, plan: str | None = None, dropped: bool = True) -> Match:
+def match_state(
+    state: dict,
+    a: GridFeatureCache,
+    b: GridFeatureCache,
+    *,
+    plan: str | None = None,
+    dropped: bool = True,
+) -> Match:
     "Match the maps of A and B as a state says; with another plan, or with all cells."
     s, plan, grid = state, plan or state["plan"], state["grid"]
-    kept = lambda side: (~torch.isin(torch.arange(grid**2), torch.tensor(s["view"][f"dropped_{side}"], dtype=torch.long))).float() if dropped else None
-    options = dict(weight_n=kept("a"), weight_m=kept("b"), marginals=s["marginals"], eps=s["eps"], max_iter=s["max_iter"])
-    found = match_reweighted(a(grid), b(grid), plan="product" if plan == "exact" else plan, **options)
-    if plan != "exact": return found
-    return Match(*map(torch.cat, zip(*(exact_match(found, index=i) for i in range(len(found.similarity_b))))))
+
+    def kept(side):
+        return (
+            (
+                ~torch.isin(
+                    torch.arange(grid**2),
+                    torch.tensor(s["view"][f"dropped_{side}"], dtype=torch.long),
+                )
+            ).float()
+            if dropped
+            else None
+        )
+
+    options = dict(
+        weight_n=kept("a"),
+        weight_m=kept("b"),
+        marginals=s["marginals"],
+        eps=s["eps"],
+        max_iter=s["max_iter"],
+    )
+    found = match_reweighted(
+        a(grid), b(grid), plan="product" if plan == "exact" else plan, **options
+    )
+    if plan != "exact":
+        return found
+    return Match(
+        *map(torch.cat, zip(*(exact_match(found, index=i) for i in range(len(found.similarity_b)))))
+    )
 
 # %% ../../../nbs/44_explorer.ipynb #21d825e7
 class Candidates(NamedTuple):
     "Candidates among which B stands: their feature maps, and which of them B is."
-    maps: GridFeatureCache; place: int
+
+    maps: GridFeatureCache
+    place: int
 
 
-def describe_changes(state: dict, a: GridFeatureCache, b: GridFeatureCache, gallery: Candidates | None) -> list[str]:
+def describe_changes(
+    state: dict, a: GridFeatureCache, b: GridFeatureCache, gallery: Candidates | None
+) -> list[str]:
     "Lines about another plan than transport, dropped cells, and B's place in its gallery."
+
     def place(dropped):
         found = match_state(state, a, gallery.maps, dropped=dropped)
         score_k = found.global_cosine_b + found.similarity_b
         return 1 + int((score_k > score_k[gallery.place]).sum())
 
-    by = [f"the mass is moved by: {next(n for n, p in PLAN_LABELS.items() if p == state['plan'])}"] * (state["plan"] != "transport")
-    of, count = f" of {len(gallery.maps)}" if gallery else "", len(state["view"]["dropped_a"] + state["view"]["dropped_b"])
-    if not count: return by + ([f"B is at place {place(False)}{of}"] if gallery else [])
-    before, now = (match_state(state, a, b, dropped=dropped).similarity_b.item() for dropped in (False, True))
+    by = [
+        f"the mass is moved by: {next(n for n, p in PLAN_LABELS.items() if p == state['plan'])}"
+    ] * (state["plan"] != "transport")
+    of, count = (
+        f" of {len(gallery.maps)}" if gallery else "",
+        len(state["view"]["dropped_a"] + state["view"]["dropped_b"]),
+    )
+    if not count:
+        return by + ([f"B is at place {place(False)}{of}"] if gallery else [])
+    before, now = (
+        match_state(state, a, b, dropped=dropped).similarity_b.item() for dropped in (False, True)
+    )
     moved = f"; place of B {place(False)} before, {place(True)} now,{of}" if gallery else ""
-    return [*by, f"{count} cell{'s' * (count > 1)} dropped: S {before:.4f} before, {now:.4f} now{moved}"]
+    return [
+        *by,
+        f"{count} cell{'s' * (count > 1)} dropped: S {before:.4f} before, {now:.4f} now{moved}",
+    ]
 
 # %% ../../../nbs/44_explorer.ipynb #4ff6b184
-def _row(*some: widgets.Widget) -> widgets.HBox: return widgets.HBox(some, layout=widgets.Layout(flex_flow="row wrap"))
+def _row(*some: widgets.Widget) -> widgets.HBox:
+    return widgets.HBox(some, layout=widgets.Layout(flex_flow="row wrap"))
 
 
 class _Pair(Explorer):
@@ -283,17 +475,38 @@ class _Pair(Explorer):
 
     def __init__(self, controls: dict, rows: Sequence[widgets.Widget], backbone: Backbone):
         self.backbone, self.view, self.answer = backbone, PairView(), widgets.HTML()
-        controls["grid"].observe(lambda _: self._held or self.view.set_trait("value", DEFAULT_VIEW), "value")     # cells get new numbers
-        super().__init__(controls | dict(view=self.view), [_row(*controls.values()), *rows, self.answer, self.view], backbone)
+        controls["grid"].observe(
+            lambda _: self._held or self.view.set_trait("value", DEFAULT_VIEW), "value"
+        )  # cells get new numbers
+        super().__init__(
+            controls | dict(view=self.view),
+            [_row(*controls.values()), *rows, self.answer, self.view],
+            backbone,
+        )
 
-    def show(self, a, b, *, labels: tuple[str, str] = ("A", "B"), gallery: Candidates | None = None) -> None:
+    def show(
+        self, a, b, *, labels: tuple[str, str] = ("A", "B"), gallery: Candidates | None = None
+    ) -> None:
         "Another pair, files or pictures, in the same place; the controls stay."
-        self.looks, self.sources, self.labels, self.gallery, self._asked = [prepare_image(x, self.backbone) for x in (a, b)], [a, b], tuple(labels), gallery, None
+        self.looks, self.sources, self.labels, self.gallery, self._asked = (
+            [prepare_image(x, self.backbone) for x in (a, b)],
+            [a, b],
+            tuple(labels),
+            gallery,
+            None,
+        )
         self.maps = [GridFeatureCache(x.map_bchw) for x in self.looks]
-        self.view.pictures, self.answer.value = images_payload(*(x.image for x in self.looks), self.labels), ""
-        with self.hold(): self.view.value = DEFAULT_VIEW
+        self.view.pictures, self.answer.value = (
+            images_payload(*(x.image for x in self.looks), self.labels),
+            "",
+        )
+        with self.hold():
+            self.view.value = DEFAULT_VIEW
 
-    def alert(self, text: str) -> None: self.answer.value = f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
+    def alert(self, text: str) -> None:
+        self.answer.value = (
+            f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
+        )
 
 # %% ../../../nbs/44_explorer.ipynb #53cb7800
 class _Answering(_Pair):
@@ -302,71 +515,175 @@ class _Answering(_Pair):
     def _asks(self) -> dict:
         "All that the numbers depend on; cells that this grid does not have are forgotten."
         value, cells = self.view.value, self.controls["grid"].value ** 2
-        inside = {f"dropped_{side}": [n for n in value[f"dropped_{side}"] if n < cells] for side in "ab"}
-        if value["locked"] and value["locked"][1] >= cells: inside["locked"] = None
-        if value | inside != value: self.view.set_trait("value", value | inside)
+        inside = {
+            f"dropped_{side}": [n for n in value[f"dropped_{side}"] if n < cells] for side in "ab"
+        }
+        if value["locked"] and value["locked"][1] >= cells:
+            inside["locked"] = None
+        if value | inside != value:
+            self.view.set_trait("value", value | inside)
         return self.state | {"view": [self.view.value[f"dropped_{side}"] for side in "ab"]}
 
     @single_thread()
     def update(self) -> None:
-        if (asked := self._asks()) == self._asked: return
+        if (asked := self._asks()) == self._asked:
+            return
         state, maps = self.state, self.maps
         if any(len(some) == state["grid"] ** 2 for some in asked["view"]):
             self._asked = None
-            return self.alert("No cell of one image is left. The numbers are still those of before; x on a cell takes it back.")
+            return self.alert(
+                "No cell of one image is left. The numbers are still those of before; x on a cell"
+                " takes it back."
+            )
         self._asked, self.answer.value, self.match = asked, "", match_state(state, *maps)
-        others = {name: match_state(state, *maps, plan=plan).similarity_b.item() for name, plan in PLAN_LABELS.items()}
-        error_k = sinkhorn_trace(self.match, eps=state["eps"], iterations=min(20, state["max_iter"])).marginal_error_k.tolist() if state["plan"] == "transport" else []
-        self.view.data = pair_payload(self.match, top=state["top"], beside=[("cosine of the images", self.match.global_cosine_b.item()), *others.items()],
-                                   notes=[*describe_changes(state, *maps, self.gallery), *["an unfinished plan may exceed the cheapest"] * (self.match.marginal_error_b.item() > 1e-2)], error_k=error_k, live=True)
+        others = {
+            name: match_state(state, *maps, plan=plan).similarity_b.item()
+            for name, plan in PLAN_LABELS.items()
+        }
+        error_k = (
+            sinkhorn_trace(
+                self.match, eps=state["eps"], iterations=min(20, state["max_iter"])
+            ).marginal_error_k.tolist()
+            if state["plan"] == "transport"
+            else []
+        )
+        self.view.data = pair_payload(
+            self.match,
+            top=state["top"],
+            beside=[("cosine of the images", self.match.global_cosine_b.item()), *others.items()],
+            notes=[
+                *describe_changes(state, *maps, self.gallery),
+                *["an unfinished plan may exceed the cheapest"]
+                * (self.match.marginal_error_b.item() > 1e-2),
+            ],
+            error_k=error_k,
+            live=True,
+        )
 
 # %% ../../../nbs/44_explorer.ipynb #13ac2485
 def pair_deletion_curves(pair: _Answering) -> DeletionCurves:
-    "The deletion curves of S for the pair that an explorer shows, by the contributions of the cells of A."
-    score = lambda images: match_state(pair.state, GridFeatureCache(compute_map(pair.backbone, images)), pair.maps[1]).similarity_b
+    """The deletion curves of S for the pair that an explorer shows, by the contributions of the
+    cells of A."""
+
+    def score(images):
+        return match_state(
+            pair.state, GridFeatureCache(compute_map(pair.backbone, images)), pair.maps[1]
+        ).similarity_b
+
     return faithfulness(score, pair.looks[0].ready_chw, pair.match.contribution_bnm[0].sum(1))
 
 
 def _answer_faithfulness(pair, averages: dict[str, tuple[str, DeletionCurves]]) -> None:
-    pair.answer.value, (told, average) = "<p>hiding cells ...</p>", averages.get(pair.state["marginals"] if pair.state["plan"] == "transport" else "", ("", None))
-    try: curves = pair_deletion_curves(pair)
-    except ValueError as error: return pair.alert(str(error))
-    words = f"S that is left: most important first {curves.deletion:.3f}, in random order {curves.area('random'):.3f}, least important first {curves.insertion:.3f}"
-    pair.answer.value = figure_html(plot_faithfulness(curves, average=average, dashed=told), words) + f"<p>{words}</p>"
+    pair.answer.value, (told, average) = (
+        "<p>hiding cells ...</p>",
+        averages.get(
+            pair.state["marginals"] if pair.state["plan"] == "transport" else "", ("", None)
+        ),
+    )
+    try:
+        curves = pair_deletion_curves(pair)
+    except ValueError as error:
+        return pair.alert(str(error))
+    words = (
+        f"S that is left: most important first {curves.deletion:.3f}, in random order"
+        f" {curves.area('random'):.3f}, least important first {curves.insertion:.3f}"
+    )
+    pair.answer.value = (
+        figure_html(plot_faithfulness(curves, average=average, dashed=told), words)
+        + f"<p>{words}</p>"
+    )
 
 
 def _take_file(pair, side: int, files: tuple) -> None:
-    if not files: return
-    try: image = load_image(io.BytesIO(bytes(files[0].content)))
-    except ValueError: return pair.alert(f"{files[0].name} is not an image that can be read; nothing has changed")
-    finally: pair.uploads[side].value = ()
+    if not files:
+        return
+    try:
+        image = load_image(io.BytesIO(bytes(files[0].content)))
+    except ValueError:
+        return pair.alert(f"{files[0].name} is not an image that can be read; nothing has changed")
+    finally:
+        pair.uploads[side].value = ()
     sources, labels = [*pair.sources], [*pair.labels]
     sources[side], labels[side] = image, files[0].name
     pair.show(*sources, labels=tuple(labels))
 
 # %% ../../../nbs/44_explorer.ipynb #bc170ecb
 class PairExplorer(_Answering):
-    "Two images, files or pictures: hover or click a cell, move eps, change the marginals, drop cells, ask whether it is faithful."
+    """Two images, files or pictures: hover or click a cell, move eps, change the marginals, drop
+    cells, ask whether it is faithful."""
 
-    def __init__(self, a: ImageLike, b: ImageLike, *, labels: tuple[str, str] = ("A", "B"), backbone: Backbone | None = None, run: str | Path | None = None, gallery: Candidates | None = None, averages: dict[str, tuple[str, DeletionCurves]] | None = None,
-                 grid: int | None = None, marginals: str | None = None, plan: str = "transport", eps: float | None = None, top: int = 12):
+    def __init__(
+        self,
+        a: ImageLike,
+        b: ImageLike,
+        *,
+        labels: tuple[str, str] = ("A", "B"),
+        backbone: Backbone | None = None,
+        run: str | Path | None = None,
+        gallery: Candidates | None = None,
+        averages: dict[str, tuple[str, DeletionCurves]] | None = None,
+        grid: int | None = None,
+        marginals: str | None = None,
+        plan: str = "transport",
+        eps: float | None = None,
+        top: int = 12,
+    ):
         backbone = resolve_backbone(backbone, run)
-        self.ask = widgets.Button(description="is it faithful?", tooltip="hide cells in the image and compute again; takes seconds")
+        self.ask = widgets.Button(
+            description="is it faithful?",
+            tooltip="hide cells in the image and compute again; takes seconds",
+        )
         self.ask.on_click(lambda _: _answer_faithfulness(self, averages or {}))
-        self.uploads = [widgets.FileUpload(accept="image/*", description=f"own image {side}") for side in "AB"]
-        for side, upload in enumerate(self.uploads): upload.observe(lambda change, side=side: _take_file(self, side, change.new), "value")
-        controls = _matching_controls(**matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)) | dict(
+        self.uploads = [
+            widgets.FileUpload(accept="image/*", description=f"own image {side}") for side in "AB"
+        ]
+        for side, upload in enumerate(self.uploads):
+            upload.observe(lambda change, side=side: _take_file(self, side, change.new), "value")
+        controls = _matching_controls(
+            **matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)
+        ) | dict(
             plan=_choice("plan", list(PLAN_LABELS.items()), plan, "how the mass is moved"),
-            max_iter=_slider("iterations", 200, 1, 200, "at most; few may leave mass in wrong columns"),
-            top=_slider("flows", top, 1, 60, "how many of the largest contributions are drawn"))
+            max_iter=_slider(
+                "iterations", 200, 1, 200, "at most; few may leave mass in wrong columns"
+            ),
+            top=_slider("flows", top, 1, 60, "how many of the largest contributions are drawn"),
+        )
         super().__init__(controls, [_row(*self.uploads, self.ask)], backbone)
         self.show(a, b, labels=labels, gallery=gallery)
 
-    def figure(self) -> Figure: return plot_flows(*(x.image for x in self.looks), self.match, top=self.state["top"], labels=self.labels, note="; ".join(self.view.data["notes"]))
-    def describe(self) -> str: return "\n".join([f"Matching flows between {self.labels[0]} and {self.labels[1]}.", self.view.data["text"], *self.view.data["notes"]])
+    def figure(self) -> Figure:
+        return plot_flows(
+            *(x.image for x in self.looks),
+            self.match,
+            top=self.state["top"],
+            labels=self.labels,
+            note="; ".join(self.view.data["notes"]),
+        )
+
+    def describe(self) -> str:
+        return "\n".join(
+            [
+                f"Matching flows between {self.labels[0]} and {self.labels[1]}.",
+                self.view.data["text"],
+                *self.view.data["notes"],
+            ]
+        )
+
     def save(self, name: str, folder: str | Path | None = None) -> Path:
         "Write the present state as .svg, .pdf, .png or, as a page that still answers, .html."
-        if check_format(name, ".html") != ".html": return super().save(name, folder)
-        told = dict(notes=[*self.view.data["notes"], self.network], error_k=self.view.data["error_k"], beside=[(x["name"], x["value"]) for x in self.view.data["beside"]])
-        export_html(*(x.image for x in self.looks), self.match, path := figure_path(name, folder), top=self.state["top"], labels=self.labels, **told)
+        if check_format(name, ".html") != ".html":
+            return super().save(name, folder)
+        told = dict(
+            notes=[*self.view.data["notes"], self.network],
+            error_k=self.view.data["error_k"],
+            beside=[(x["name"], x["value"]) for x in self.view.data["beside"]],
+        )
+        export_html(
+            *(x.image for x in self.looks),
+            self.match,
+            path := figure_path(name, folder),
+            top=self.state["top"],
+            labels=self.labels,
+            **told,
+        )
         return path

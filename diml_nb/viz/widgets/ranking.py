@@ -10,25 +10,44 @@ import html
 from functools import cache
 from pathlib import Path
 
-import anywidget, torch, traitlets
+import anywidget
 import ipywidgets as widgets
+import torch
+import traitlets
 
 # %% ../../../nbs/46_gallery.ipynb #995a22da
 from ...datasets.dataset import ImageDataset
 from ...explain.decomposition import score_difference
-from .pair import MARGINAL_LABELS, Explorer, Candidates, GridFeatureCache, PairExplorer, _choice, _default_backbone, _matching_controls, _row, prepare_image, resolve_backbone, single_thread, figure_html, matching_rule
 from ...features.backbones import Backbone, load_image
 from ...features.grid import extract_feature_maps
+from diml_nb.viz.widgets.pair import (
+    MARGINAL_LABELS,
+    Candidates,
+    Explorer,
+    GridFeatureCache,
+    PairExplorer,
+    _choice,
+    _default_backbone,
+    _matching_controls,
+    _row,
+    figure_html,
+    matching_rule,
+    prepare_image,
+    resolve_backbone,
+    single_thread,
+)
 
 # %% ../../../nbs/46_gallery.ipynb #9f489f04
 from ...ot.matching import Match, match
 from ...retrieval.metrics import Ranking, retrieval_metrics
+from ...retrieval.search import rerank_by, score_shortlist, search
 from ..figures import Figure, plot_difference, plot_ranking
-from ...retrieval.search import rerank_by, search, score_shortlist
 from ..html import VIEW_JS, png_data_uri
 
 # %% ../../../nbs/46_gallery.ipynb #78ffa101
-_LISTS_JS = VIEW_JS + """
+_LISTS_JS = (
+    VIEW_JS
+    + """
 const moved = (move) => (move > 0 ? `\\u25b2${move}` : move < 0 ? `\\u25bc${-move}` : "=");
 function item({ index, src, label, right, move, score }, place, value, choose) {
   const mark = right ? "\\u2713" : "\\u2717", role = index === value.first ? "first" : index === value.second ? "second" : "";
@@ -39,6 +58,7 @@ function item({ index, src, label, right, move, score }, place, value, choose) {
   node.addEventListener("keydown", (event) => { if (event.key === "c") choose(index, true); });
   return node;
 }"""
+)
 
 # %% ../../../nbs/46_gallery.ipynb #8ca25e93
 _LISTS_JS += """
@@ -71,7 +91,9 @@ _LISTS_CSS = """
 
 
 class RankingView(anywidget.AnyWidget):
-    "A query's lists before and after. `value` is what the reader chose: positions in the gallery, or None."
+    """A query's lists before and after. `value` is what the reader chose: positions in the gallery,
+    or None."""
+
     lists = traitlets.Dict().tag(sync=True)
     value = traitlets.Dict(dict(first=None, second=None)).tag(sync=True)
     _esm, _css = _LISTS_JS, _LISTS_CSS
@@ -79,39 +101,65 @@ class RankingView(anywidget.AnyWidget):
     @traitlets.validate("value")
     def _whole(self, proposal) -> dict:
         value = dict(first=None, second=None) | proposal.value
-        if set(value) != {"first", "second"} or not all(n is None or type(n) is int for n in value.values()):
-            raise traitlets.TraitError(f"expected first and second as positions in the gallery, got {proposal.value}")
+        if set(value) != {"first", "second"} or not all(
+            n is None or type(n) is int for n in value.values()
+        ):
+            raise traitlets.TraitError(
+                f"expected first and second as positions in the gallery, got {proposal.value}"
+            )
         return value
 
 # %% ../../../nbs/46_gallery.ipynb #fc32285c
 class RerankedDataset:
-    "A set of images, each ranked among the others by the cosine, and re-ranked. Plain numbers, no widget."
+    """A set of images, each ranked among the others by the cosine, and re-ranked. Plain numbers, no
+    widget."""
 
     def __init__(self, images: ImageDataset, backbone: Backbone | None = None, *, top_k: int = 50):
         self.images, self.top_k = images, min(top_k, len(images) - 1)
-        self.maps, self.thumbnail = GridFeatureCache(extract_feature_maps(images.paths, backbone or _default_backbone())), cache(lambda n: thumbnail_uri(images.paths[n]))
+        self.maps, self.thumbnail = (
+            GridFeatureCache(extract_feature_maps(images.paths, backbone or _default_backbone())),
+            cache(lambda n: thumbnail_uri(images.paths[n])),
+        )
 
     def rank_all(self, *, grid: int, **rule) -> None:
-        "Rank and re-rank every image; `gain_q` is the change of its average precision at R, NaN without another image of its class."
+        """Rank and re-rank every image; `gain_q` is the change of its average precision at R, NaN
+        without another image of its class."""
         x, label_n = self.maps(grid), self.images.label_n
         self.cosine = search(x, x, exclude_self=True)
-        after = rerank_by(self.cosine, score_shortlist(self.cosine, x, x, top_k=self.top_k, **rule).similarity_qk)
-        old, new = (retrieval_metrics(r, label_n, label_n, recall_at=(1,)).per_query["mean_average_precision_at_r"] for r in (self.cosine, after))
+        after = rerank_by(
+            self.cosine, score_shortlist(self.cosine, x, x, top_k=self.top_k, **rule).similarity_qk
+        )
+        old, new = (
+            retrieval_metrics(r, label_n, label_n, recall_at=(1,)).per_query[
+                "mean_average_precision_at_r"
+            ]
+            for r in (self.cosine, after)
+        )
         self.gain_q, self.rule = new - old, dict(grid=grid, **rule)
 
     def lists(self, q: int, *, grid: int, **rule) -> tuple[Match, Ranking, Ranking]:
         "A query matched with the head of its list, that head by the cosine, and re-ranked."
-        x, head = self.maps(grid), Ranking(self.cosine.index_qk[q : q + 1, : self.top_k], self.cosine.score_qk[q : q + 1, : self.top_k])
+        x, head = (
+            self.maps(grid),
+            Ranking(
+                self.cosine.index_qk[q : q + 1, : self.top_k],
+                self.cosine.score_qk[q : q + 1, : self.top_k],
+            ),
+        )
         found = match(x[q], x[head.index_qk[0]], **rule)
         return found, head, rerank_by(head, found.similarity_b[None])
 
 # %% ../../../nbs/46_gallery.ipynb #e473c397
 def query_map_at_r(ranked: RerankedDataset, q: int, head: Ranking) -> float:
     "Average precision at R of one query, when the head of its list is this one."
-    index_1k = torch.cat([head.index_qk, ranked.cosine.index_qk[q : q + 1, head.index_qk.shape[1] :]], 1)
+    index_1k = torch.cat(
+        [head.index_qk, ranked.cosine.index_qk[q : q + 1, head.index_qk.shape[1] :]], 1
+    )
     label_n, others = ranked.images.label_n, torch.arange(len(ranked.images)) != q
     alone = Ranking(index_1k - (index_1k > q).long(), ranked.cosine.score_qk[q : q + 1])
-    return retrieval_metrics(alone, label_n[[q]], label_n[others], recall_at=(1,))["mean_average_precision_at_r"]
+    return retrieval_metrics(alone, label_n[[q]], label_n[others], recall_at=(1,))[
+        "mean_average_precision_at_r"
+    ]
 
 # %% ../../../nbs/46_gallery.ipynb #34eeaf62
 def image_label(images: ImageDataset, n: int) -> str:
@@ -130,25 +178,60 @@ class _Query(Explorer):
     "The lists of one query, and what re-ranking did to it and to all."
 
     _rule_names = ("grid", "marginals", "eps")
-    def _rule(self) -> dict: return {name: self.state[name] for name in self._rule_names}
+
+    def _rule(self) -> dict:
+        return {name: self.state[name] for name in self._rule_names}
 
     def _filter(self) -> None:
         "Only queries of the wanted kind can be chosen; all, where there is none."
         sign = {"helped": 1, "hurt": -1, "unchanged": 0}.get(self.controls["show"].value)
-        some = [n for n, gain in enumerate(self.ranked.gain_q.sign().tolist()) if sign in (None, gain)]
+        some = [
+            n for n, gain in enumerate(self.ranked.gain_q.sign().tolist()) if sign in (None, gain)
+        ]
         query, (self._held, held) = self.controls["query"], (True, self._held)
-        kept, query.options = query.value, [(image_label(self.ranked.images, n), n) for n in some or range(len(self.ranked.images))]
-        if kept in [n for _, n in query.options]: query.value = kept
+        kept, query.options = (
+            query.value,
+            [
+                (image_label(self.ranked.images, n), n)
+                for n in some or range(len(self.ranked.images))
+            ],
+        )
+        if kept in [n for _, n in query.options]:
+            query.value = kept
         self._held, self.kind_found = held, bool(some)
 
     def _says(self) -> str:
         q, gain_q = self.state["query"], self.ranked.gain_q
-        told, now = (f"grid {r['grid']}, {next(n for n, w in MARGINAL_LABELS.items() if w == r['marginals'])}, eps {r['eps']:.3g}" for r in (self.ranked.rule, self._rule()))
+        told, now = (
+            f"grid {r['grid']},"
+            f" {next(n for n, w in MARGINAL_LABELS.items() if w == r['marginals'])}, eps"
+            f" {r['eps']:.3g}"
+            for r in (self.ranked.rule, self._rule())
+        )
         old, new = (query_map_at_r(self.ranked, q, head) for head in (self.before, self.after))
-        word = "helped" if new > old else "hurt" if new < old else "unchanged" if new == old else "without another image of its class"
-        counts = ", ".join(f"{int((gain_q.sign() == sign).sum())} {kind}" for kind, sign in (("helped", 1), ("hurt", -1), ("unchanged", 0))) + f", {int(gain_q.isnan().sum())} without another image of their class" * bool(gain_q.isnan().any())
-        return (f"This query: {word}, average precision at R {old:.3f} before, {new:.3f} after. "
-                f"Of all {len(gain_q)} ({told}): {counts}." + " To count under the present settings, press 'rank all again'." * (told != now) + f" No query is {self.state['show']}; all are shown." * (not self.kind_found))
+        word = (
+            "helped"
+            if new > old
+            else (
+                "hurt"
+                if new < old
+                else "unchanged"
+                if new == old
+                else "without another image of its class"
+            )
+        )
+        counts = ", ".join(
+            f"{int((gain_q.sign() == sign).sum())} {kind}"
+            for kind, sign in (("helped", 1), ("hurt", -1), ("unchanged", 0))
+        ) + f", {int(gain_q.isnan().sum())} without another image of their class" * bool(
+            gain_q.isnan().any()
+        )
+        return (
+            f"This query: {word}, average precision at R {old:.3f} before, {new:.3f} after. "
+            f"Of all {len(gain_q)} ({told}): {counts}."
+            + " To count under the present settings, press 'rank all again'." * (told != now)
+            + f" No query is {self.state['show']}; all are shown." * (not self.kind_found)
+        )
 
 # %% ../../../nbs/46_gallery.ipynb #c8985b49
 class _Candidates(_Query):
@@ -156,23 +239,55 @@ class _Candidates(_Query):
 
     def _items(self, ranking: Ranking, before: list[int] | None = None) -> list[dict]:
         images, label_n = self.ranked.images, self.ranked.images.label_n
-        shown = enumerate(zip(ranking.index_qk[0, : self.places].tolist(), ranking.score_qk[0].tolist()))
-        return [dict(index=n, src=self.ranked.thumbnail(n), label=image_label(images, n), right=bool(label_n[n] == label_n[self.state["query"]]), score=score,
-                     move=before.index(n) - k if before else None) for k, (n, score) in shown]
+        shown = enumerate(
+            zip(ranking.index_qk[0, : self.places].tolist(), ranking.score_qk[0].tolist())
+        )
+        return [
+            dict(
+                index=n,
+                src=self.ranked.thumbnail(n),
+                label=image_label(images, n),
+                right=bool(label_n[n] == label_n[self.state["query"]]),
+                score=score,
+                move=before.index(n) - k if before else None,
+            )
+            for k, (n, score) in shown
+        ]
 
     def _open_pair(self, index: list[int], first: int) -> None:
         q, images = self.state["query"], self.ranked.images
         if self._opened != (q, first):
-            gallery = Candidates(GridFeatureCache(self.ranked.maps.map_bchw[index]), index.index(first))
-            self.pair.show(images.paths[q], images.paths[first], labels=(image_label(images, q), image_label(images, first)), gallery=gallery)
+            gallery = Candidates(
+                GridFeatureCache(self.ranked.maps.map_bchw[index]), index.index(first)
+            )
+            self.pair.show(
+                images.paths[q],
+                images.paths[first],
+                labels=(image_label(images, q), image_label(images, first)),
+                gallery=gallery,
+            )
         self._opened, self.pair.state = (q, first), self._rule()
 
     def _why(self, index: list[int], first: int, second: int | None) -> None:
-        if second in (None, first): self.why.value = "<p>Shift-click a candidate, or press c on it: why does the chosen one stand above or below it?</p>"; return
-        found, names = score_difference(self.match, index.index(first), index.index(second)), [image_label(self.ranked.images, n) for n in (first, second)]
+        if second in (None, first):
+            self.why.value = (
+                "<p>Shift-click a candidate, or press c on it: why does the chosen one stand above"
+                " or below it?</p>"
+            )
+            return
+        found, names = (
+            score_difference(self.match, index.index(first), index.index(second)),
+            [image_label(self.ranked.images, n) for n in (first, second)],
+        )
         seen = [self.seen(n) for n in (self.state["query"], first, second)]
-        words = f"{names[0]} less {names[1]}: score {found.score:+.4f} = cosine {found.cosine:+.4f}, cells {found.cell_n.sum():+.4f}"
-        self.why.value = figure_html(plot_difference(*seen, found, labels=tuple(names)), words) + f"<p>{html.escape(words)}</p>"
+        words = (
+            f"{names[0]} less {names[1]}: score {found.score:+.4f} = cosine {found.cosine:+.4f},"
+            f" cells {found.cell_n.sum():+.4f}"
+        )
+        self.why.value = (
+            figure_html(plot_difference(*seen, found, labels=tuple(names)), words)
+            + f"<p>{html.escape(words)}</p>"
+        )
 
 # %% ../../../nbs/46_gallery.ipynb #a9bfe43f
 class _Lists(_Candidates):
@@ -187,15 +302,24 @@ class _Lists(_Candidates):
         second = value["second"] if value["second"] in index else None
         self._held, held = True, self._held
         self.lists.value, self._held = dict(first=first, second=second), held
-        rows = [dict(title="by cosine", items=self._items(self.before)), dict(title="by cosine + S", items=self._items(self.after, index))]
-        self.lists.lists = dict(query=dict(src=self.ranked.thumbnail(q), label=image_label(images, q)), rows=rows, says=self._says())
+        rows = [
+            dict(title="by cosine", items=self._items(self.before)),
+            dict(title="by cosine + S", items=self._items(self.after, index)),
+        ]
+        self.lists.lists = dict(
+            query=dict(src=self.ranked.thumbnail(q), label=image_label(images, q)),
+            rows=rows,
+            says=self._says(),
+        )
         self._open_pair(index, first)
         self._why(index, first, second)
 
     def _rank_again(self) -> None:
         self.again.disabled, self.again.description = True, f"ranking {len(self.ranked.images)} ..."
-        try: self.ranked.rank_all(**self._rule())
-        finally: self.again.disabled, self.again.description = False, "rank all again"
+        try:
+            self.ranked.rank_all(**self._rule())
+        finally:
+            self.again.disabled, self.again.description = False, "rank all again"
         self._filter()
         self.update()
 
@@ -205,36 +329,102 @@ class _Drawn(_Lists):
 
     def figure(self) -> Figure:
         index, images, q = self.before.index_qk[0].tolist(), self.ranked.images, self.state["query"]
-        right, after = (images.label_n[index] == images.label_n[q]).tolist(), [index.index(n) for n in self.after.index_qk[0].tolist()]
-        return plot_ranking(load_image(images.paths[q]), [load_image(images.paths[n]) for n in index], range(len(index)), after, right, top=self.places)
+        right, after = (
+            (images.label_n[index] == images.label_n[q]).tolist(),
+            [index.index(n) for n in self.after.index_qk[0].tolist()],
+        )
+        return plot_ranking(
+            load_image(images.paths[q]),
+            [load_image(images.paths[n]) for n in index],
+            range(len(index)),
+            after,
+            right,
+            top=self.places,
+        )
 
     @property
-    def state(self) -> dict: return super().state | dict(pair=self.pair.state)
+    def state(self) -> dict:
+        return super().state | dict(pair=self.pair.state)
+
     @state.setter
     def state(self, values: dict) -> None:
         Explorer.state.fset(self, {name: value for name, value in values.items() if name != "pair"})
-        if "pair" in values: self.pair.state = values["pair"]
+        if "pair" in values:
+            self.pair.state = values["pair"]
 
-    def describe(self) -> str: return f"Query {image_label(self.ranked.images, self.state['query'])}. {self.lists.lists['says']}"
+    def describe(self) -> str:
+        return (
+            f"Query {image_label(self.ranked.images, self.state['query'])}."
+            f" {self.lists.lists['says']}"
+        )
 
 # %% ../../../nbs/46_gallery.ipynb #fa90d158
 class RetrievalExplorer(_Drawn):
-    "A set of images: who is found before and after re-ranking, which queries it helped or hurt, and why one candidate stands above another."
+    """A set of images: who is found before and after re-ranking, which queries it helped or hurt,
+    and why one candidate stands above another."""
 
-    def __init__(self, images: ImageDataset, *, backbone: Backbone | None = None, run: str | Path | None = None, grid: int | None = None, marginals: str | None = None, eps: float | None = None, top_k: int = 50, places: int = 8):
-        if len(images) < 2 or min(top_k, places) < 1: raise ValueError(f"expected two images at least, and top_k and places of at least 1, got {len(images)} images, top_k={top_k}, places={places}")
+    def __init__(
+        self,
+        images: ImageDataset,
+        *,
+        backbone: Backbone | None = None,
+        run: str | Path | None = None,
+        grid: int | None = None,
+        marginals: str | None = None,
+        eps: float | None = None,
+        top_k: int = 50,
+        places: int = 8,
+    ):
+        if len(images) < 2 or min(top_k, places) < 1:
+            raise ValueError(
+                "expected two images at least, and top_k and places of at least 1, got"
+                f" {len(images)} images, top_k={top_k}, places={places}"
+            )
         backbone = resolve_backbone(backbone, run)
         rule = matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)
-        self.ranked, self.places, self.lists, self.why, self._opened = RerankedDataset(images, backbone, top_k=top_k), places, RankingView(), widgets.HTML(), None
+        self.ranked, self.places, self.lists, self.why, self._opened = (
+            RerankedDataset(images, backbone, top_k=top_k),
+            places,
+            RankingView(),
+            widgets.HTML(),
+            None,
+        )
         self.ranked.rank_all(**rule)
         self.why.add_class("diml-why")
-        kind = _choice("show queries", ["all", "helped", "hurt", "unchanged"], "all", "by the change of their average precision")
-        query = _choice("query", [(image_label(images, n), n) for n in range(len(images))], 0, "the image that is searched for")
+        kind = _choice(
+            "show queries",
+            ["all", "helped", "hurt", "unchanged"],
+            "all",
+            "by the change of their average precision",
+        )
+        query = _choice(
+            "query",
+            [(image_label(images, n), n) for n in range(len(images))],
+            0,
+            "the image that is searched for",
+        )
         kind.observe(lambda _: self._filter(), "value")
-        self.again, self.kind_found = widgets.Button(description="rank all again", tooltip="decide anew who is helped and hurt; takes seconds"), True
+        self.again, self.kind_found = (
+            widgets.Button(
+                description="rank all again",
+                tooltip="decide anew who is helped and hurt; takes seconds",
+            ),
+            True,
+        )
         self.again.on_click(lambda _: self._rank_again())
         controls = dict(show=kind, query=query) | _matching_controls(**rule)
-        self.pair, self.seen = PairExplorer(images.paths[0], images.paths[0], backbone=backbone, **rule), cache(lambda n: prepare_image(images.paths[n], backbone).image)
-        for control in [*(self.pair.controls[name] for name in self._rule_names), *self.pair.uploads]: control.layout.display = "none"      # they follow those of the gallery
-        super().__init__(controls | dict(view=self.lists), [_row(*controls.values(), self.again), self.lists, self.why, self.pair], backbone)
+        self.pair, self.seen = (
+            PairExplorer(images.paths[0], images.paths[0], backbone=backbone, **rule),
+            cache(lambda n: prepare_image(images.paths[n], backbone).image),
+        )
+        for control in [
+            *(self.pair.controls[name] for name in self._rule_names),
+            *self.pair.uploads,
+        ]:
+            control.layout.display = "none"  # they follow those of the gallery
+        super().__init__(
+            controls | dict(view=self.lists),
+            [_row(*controls.values(), self.again), self.lists, self.why, self.pair],
+            backbone,
+        )
         self.update()

@@ -10,24 +10,49 @@ import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-import anywidget, traitlets
+
+import anywidget
 import ipywidgets as widgets
+import traitlets
 from PIL import Image
 
 # %% ../../../nbs/45_steps.ipynb #ebe007b5
 from ..._internal.core import progress_bar
 from ...explain.decomposition import decompose, flow_table, sinkhorn_trace
-from .pair import STYLE, Explorer, PreparedImage, _matching_controls, _row, _slider, prepare_image, resolve_backbone, single_thread, figure_html, restore_controls, matching_rule
 from ...features.backbones import Backbone
 from ...features.grid import grid_features
+from diml_nb.viz.widgets.pair import (
+    STYLE,
+    Explorer,
+    PreparedImage,
+    _matching_controls,
+    _row,
+    _slider,
+    figure_html,
+    matching_rule,
+    prepare_image,
+    resolve_backbone,
+    restore_controls,
+    single_thread,
+)
 
 # %% ../../../nbs/45_steps.ipynb #819abdc3
 from ...ot.matching import Match, match
-from ..figures import Figure, plot_cells, plot_contributions, plot_cost, plot_flows, plot_marginals, plot_sinkhorn
+from diml_nb.viz.figures import (
+    Figure,
+    plot_cells,
+    plot_contributions,
+    plot_cost,
+    plot_flows,
+    plot_marginals,
+    plot_sinkhorn,
+)
 from ..html import VIEW_JS, _float32, images_payload
 
 # %% ../../../nbs/45_steps.ipynb #428ff0f2
-_TRACE_JS = VIEW_JS + r"""
+_TRACE_JS = (
+    VIEW_JS
+    + r"""
 const CELL = 26, TOP = 46, BAR = 40;
 function masses(sums, wanted, most, color, upright) {
   const box = (value, i) => upright ? {x: 3 + i * CELL, y: -6 - BAR * value / most, width: CELL - 6, height: BAR * value / most} : {x: -6 - BAR * value / most, y: 3 + i * CELL, width: BAR * value / most, height: CELL - 6};
@@ -42,6 +67,7 @@ function planPicture({plan, mass_a, mass_b, most}, says) {
   const rows = masses(range(height).map(n => sum(width, m => at(n, m))), mass_a, heaviest, '#0072B2', false);
   return make('svg', {class: 'diml-plan', viewBox: `${-TOP - 8} ${-TOP - 8} ${width * CELL + TOP + 12} ${height * CELL + TOP + 12}`, role: 'img', 'aria-label': says}, ...cells, ...columns, ...rows);
 }"""
+)
 
 # %% ../../../nbs/45_steps.ipynb #ef8e0d98
 _TRACE_JS += r"""
@@ -71,6 +97,7 @@ export default { render({ model, el }) {
 # %% ../../../nbs/45_steps.ipynb #a0586cdf
 class SinkhornView(anywidget.AnyWidget):
     "The plan after each iteration: cells by mass, bars its sums, lines the masses that are wanted."
+
     trace = traitlets.Dict().tag(sync=True)
     iteration = traitlets.Int(1).tag(sync=True)
     _esm = _TRACE_JS
@@ -82,72 +109,205 @@ class SinkhornView(anywidget.AnyWidget):
 class _Iterations(Explorer):
     "All iterations of a pair, computed once for each setting."
 
-    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, run: str | Path | None = None, grid: int = 3, marginals: str | None = None, eps: float | None = None, iteration: int = 1, iterations: int = 20):
+    def __init__(
+        self,
+        a: str | Path | Image.Image,
+        b: str | Path | Image.Image,
+        *,
+        backbone: Backbone | None = None,
+        run: str | Path | None = None,
+        grid: int = 3,
+        marginals: str | None = None,
+        eps: float | None = None,
+        iteration: int = 1,
+        iterations: int = 20,
+    ):
         backbone = resolve_backbone(backbone, run)
-        controls = _matching_controls(**matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)) | dict(iteration=_slider("iteration", iteration, 1, iterations, "how many have been done"))
-        self.looks, self.iterations, self.shown = [prepare_image(x, backbone) for x in (a, b)], iterations, SinkhornView()
+        controls = _matching_controls(
+            **matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)
+        ) | dict(
+            iteration=_slider("iteration", iteration, 1, iterations, "how many have been done")
+        )
+        self.looks, self.iterations, self.shown = (
+            [prepare_image(x, backbone) for x in (a, b)],
+            iterations,
+            SinkhornView(),
+        )
         self.pictures, self._asked = images_payload(*(x.image for x in self.looks)), None
         play = widgets.Play(min=1, max=iterations, value=iteration, interval=600)
-        for end in ((play, "value"), (self.shown, "iteration")): widgets.jslink((controls["iteration"], "value"), end)
+        for end in ((play, "value"), (self.shown, "iteration")):
+            widgets.jslink((controls["iteration"], "value"), end)
         super().__init__(controls, [_row(*controls.values(), play), self.shown], backbone)
         self.update()
 
     def update(self) -> None:
         s = self.state
-        if (asked := [s[name] for name in ("grid", "marginals", "eps")]) == self._asked: return
+        if (asked := [s[name] for name in ("grid", "marginals", "eps")]) == self._asked:
+            return
         with single_thread():
-            self.match = match(*(grid_features(x.map_bchw, grid=s["grid"]) for x in self.looks), marginals=s["marginals"], eps=s["eps"])
+            self.match = match(
+                *(grid_features(x.map_bchw, grid=s["grid"]) for x in self.looks),
+                marginals=s["marginals"],
+                eps=s["eps"],
+            )
             self.trace = sinkhorn_trace(self.match, eps=s["eps"], iterations=self.iterations)
         self._asked = asked
-        self.shown.trace = dict(pictures=self.pictures, plan=_float32(self.trace.plan_knm), error_k=self.trace.marginal_error_k.tolist(), mass_a=self.match.mass_a_bn[0].tolist(), mass_b=self.match.mass_b_bm[0].tolist(), eps=f"{s['eps']:.3g}")
+        self.shown.trace = dict(
+            pictures=self.pictures,
+            plan=_float32(self.trace.plan_knm),
+            error_k=self.trace.marginal_error_k.tolist(),
+            mass_a=self.match.mass_a_bn[0].tolist(),
+            mass_b=self.match.mass_b_bm[0].tolist(),
+            eps=f"{s['eps']:.3g}",
+        )
         self.shown.iteration = s["iteration"]
 
 # %% ../../../nbs/45_steps.ipynb #f91192b8
 class SinkhornExplorer(_Iterations):
-    "Sinkhorn's iterations on a small real pair: the plan after each, its sums, and the mass that is still in wrong columns."
+    """Sinkhorn's iterations on a small real pair: the plan after each, its sums, and the mass that
+    is still in wrong columns."""
 
-    def figure(self) -> Figure: return plot_sinkhorn(self.trace, iteration=self.state["iteration"], mass_b_m=self.match.mass_b_bm[0])
+    def figure(self) -> Figure:
+        return plot_sinkhorn(
+            self.trace, iteration=self.state["iteration"], mass_b_m=self.match.mass_b_bm[0]
+        )
+
     def describe(self) -> str:
         k, eps = self.state["iteration"], self.state["eps"]
-        return f"After {k} iteration{'s' * (k > 1)} at eps {eps:.3g}, {self.trace.marginal_error_k[k - 1]:.2e} of the mass is in wrong columns; the rows are exact."
+        return (
+            f"After {k} iteration{'s' * (k > 1)} at eps {eps:.3g},"
+            f" {self.trace.marginal_error_k[k - 1]:.2e} of the mass is in wrong columns; the rows"
+            " are exact."
+        )
 
 # %% ../../../nbs/45_steps.ipynb #5c55caf8
 class Step(NamedTuple):
     "One step from two images to their score."
+
     name: str
     shape: tuple[int, ...]
-    code: str              # the line of the library that makes it
-    question: str          # has a number as its answer
+    code: str  # the line of the library that makes it
+    question: str  # has a number as its answer
     answer: float
     figure: Callable[[], Figure]
 
 # %% ../../../nbs/45_steps.ipynb #f7ce89d6
 def _first_steps(a: PreparedImage, b: PreparedImage, x, y, found: Match) -> list[Step]:
     "From the images to the cost."
-    images, cells, (channels, high, wide) = (a.image, b.image), found.cosine_bnm.shape[1], a.map_bchw.shape[1:]
-    middle, length, cost_nm = x.local_bcn[0, :, cells // 2], (x.norm_bn[0], y.norm_bn[0]), 1 - found.cosine_bnm[0]
+    images, cells, (channels, high, wide) = (
+        (a.image, b.image),
+        found.cosine_bnm.shape[1],
+        a.map_bchw.shape[1:],
+    )
+    middle, length, cost_nm = (
+        x.local_bcn[0, :, cells // 2],
+        (x.norm_bn[0], y.norm_bn[0]),
+        1 - found.cosine_bnm[0],
+    )
     return [
-        Step("image", tuple(a.ready_chw.shape), "image_chw = backbone.prepare(load_image(path))", "How many numbers does the network get for one image?", a.ready_chw.numel(), lambda: plot_cells(*images)),
-        Step("map", (channels, high, wide), "map_bchw = backbone(image_chw[None])", "The map has a vector in each of its places. How many places?", high * wide, lambda: plot_cells(*images, *length, name="length")),
-        Step("unit cells", (channels, cells), "x = pool(map_bchw, grid=grid)", "Each cell becomes a unit vector. What is the sum of the squares of its numbers?", 1.0,
-             lambda: plot_cells(*images, middle @ x.local_bcn[0], middle @ y.local_bcn[0], name="cosine with the middle cell of A")),
-        Step("cost", tuple(found.cosine_bnm.shape[1:]), "cost_bnm = cosine_cost(x.local_bcn, y.local_bcn)", "What is the smallest cost of any two cells of these images?", cost_nm.min().item(),
-             lambda: plot_cells(*images, cost_nm.amin(1), cost_nm.amin(0), name="cost of the cheapest partner"))]
+        Step(
+            "image",
+            tuple(a.ready_chw.shape),
+            "image_chw = backbone.prepare(load_image(path))",
+            "How many numbers does the network get for one image?",
+            a.ready_chw.numel(),
+            lambda: plot_cells(*images),
+        ),
+        Step(
+            "map",
+            (channels, high, wide),
+            "map_bchw = backbone(image_chw[None])",
+            "The map has a vector in each of its places. How many places?",
+            high * wide,
+            lambda: plot_cells(*images, *length, name="length"),
+        ),
+        Step(
+            "unit cells",
+            (channels, cells),
+            "x = pool(map_bchw, grid=grid)",
+            "Each cell becomes a unit vector. What is the sum of the squares of its numbers?",
+            1.0,
+            lambda: plot_cells(
+                *images,
+                middle @ x.local_bcn[0],
+                middle @ y.local_bcn[0],
+                name="cosine with the middle cell of A",
+            ),
+        ),
+        Step(
+            "cost",
+            tuple(found.cosine_bnm.shape[1:]),
+            "cost_bnm = cosine_cost(x.local_bcn, y.local_bcn)",
+            "What is the smallest cost of any two cells of these images?",
+            cost_nm.min().item(),
+            lambda: plot_cells(
+                *images, cost_nm.amin(1), cost_nm.amin(0), name="cost of the cheapest partner"
+            ),
+        ),
+    ]
 
 # %% ../../../nbs/45_steps.ipynb #19ee7295
 def _last_steps(images, x, y, found: Match, eps: float) -> list[Step]:
     "From the marginals to the score."
-    cells, way, top = found.cosine_bnm.shape[1:], sinkhorn_trace(found, eps=eps), min(12, found.cosine_bnm[0].numel())
+    cells, way, top = (
+        found.cosine_bnm.shape[1:],
+        sinkhorn_trace(found, eps=eps),
+        min(12, found.cosine_bnm[0].numel()),
+    )
     share, table = flow_table(found, top=top).running_share.iloc[-1], found.plan_bnm[0]
     return [
-        Step("marginals", (cells[0],), "mass = marginals(x, y)", "What do the masses of A add up to?", 1.0, lambda: plot_marginals(*images, found)),
-        Step("iteration", tuple(cells), "sinkhorn(cost_bnm, mass_a_bn, mass_b_bm, max_iter=1)", "After one iteration: which share of the mass is in wrong columns?", way.marginal_error_k[0].item(), lambda: plot_sinkhorn(way, iteration=1, mass_b_m=found.mass_b_bm[0])),
-        Step("plan", tuple(cells), "plan_bnm, marginal_error_b, iterations = sinkhorn(cost_bnm, mass_a_bn, mass_b_bm)", f"Of the {table.numel():,} numbers of the plan, how many move more than one percent of the mass?", int((table > 0.01).sum()), lambda: plot_cost(found)),
-        Step("contributions", tuple(cells), "contribution_bnm = plan_bnm * (1 - cost_bnm)", f"Which share of S do the {top} largest flows carry?", float(share), lambda: plot_flows(*images, found, top=top)),
-        Step("score", (1,), "score_b = global_cosine_b + contribution_bnm.sum((1, 2))", "Cosine of the whole images plus S: what is the score?", (found.global_cosine_b + found.similarity_b).item(), lambda: plot_contributions(decompose(found)))]
+        Step(
+            "marginals",
+            (cells[0],),
+            "mass = marginals(x, y)",
+            "What do the masses of A add up to?",
+            1.0,
+            lambda: plot_marginals(*images, found),
+        ),
+        Step(
+            "iteration",
+            tuple(cells),
+            "sinkhorn(cost_bnm, mass_a_bn, mass_b_bm, max_iter=1)",
+            "After one iteration: which share of the mass is in wrong columns?",
+            way.marginal_error_k[0].item(),
+            lambda: plot_sinkhorn(way, iteration=1, mass_b_m=found.mass_b_bm[0]),
+        ),
+        Step(
+            "plan",
+            tuple(cells),
+            "plan_bnm, marginal_error_b, iterations = sinkhorn(cost_bnm, mass_a_bn, mass_b_bm)",
+            f"Of the {table.numel():,} numbers of the plan, how many move more than one percent of"
+            " the mass?",
+            int((table > 0.01).sum()),
+            lambda: plot_cost(found),
+        ),
+        Step(
+            "contributions",
+            tuple(cells),
+            "contribution_bnm = plan_bnm * (1 - cost_bnm)",
+            f"Which share of S do the {top} largest flows carry?",
+            float(share),
+            lambda: plot_flows(*images, found, top=top),
+        ),
+        Step(
+            "score",
+            (1,),
+            "score_b = global_cosine_b + contribution_bnm.sum((1, 2))",
+            "Cosine of the whole images plus S: what is the score?",
+            (found.global_cosine_b + found.similarity_b).item(),
+            lambda: plot_contributions(decompose(found)),
+        ),
+    ]
 
 # %% ../../../nbs/45_steps.ipynb #405d60f7
-def build_steps(a: PreparedImage, b: PreparedImage, *, grid: int = 7, marginals: str = "cross_correlation", eps: float = 0.05) -> list[Step]:
+def build_steps(
+    a: PreparedImage,
+    b: PreparedImage,
+    *,
+    grid: int = 7,
+    marginals: str = "cross_correlation",
+    eps: float = 0.05,
+) -> list[Step]:
     "The nine steps from two images to their score, with the numbers of this pair."
     x, y = grid_features(a.map_bchw, grid=grid), grid_features(b.map_bchw, grid=grid)
     found = match(x, y, marginals=marginals, eps=eps)
@@ -155,41 +315,97 @@ def build_steps(a: PreparedImage, b: PreparedImage, *, grid: int = 7, marginals:
 
 # %% ../../../nbs/45_steps.ipynb #0ba4a8e4
 def _step_html(k: int, steps: list[Step], pictures: list[str], revealed: bool) -> str:
-    "What is there before the answer: the line of code, the question, the picture of the step before. And after: shape and picture."
+    """What is there before the answer: the line of code, the question, the picture of the step
+    before. And after: shape and picture."""
     step = steps[k]
     shape = f"<small>shape {' x '.join(map(str, step.shape))}</small>" if revealed else ""
     shown = pictures[k] if revealed or not k else pictures[k - 1]
-    return (f'<h3>{k + 1}. {step.name} {shape}</h3><pre style="font-family: monospace">{html.escape(step.code)}</pre>'
-            f"<p><b>Predict:</b> {html.escape(step.question)}</p>{shown}" + "<p>So far. The next picture comes with the answer.</p>" * (not revealed and k > 0))
+    return (
+        f'<h3>{k + 1}. {step.name} {shape}</h3><pre style="font-family:'
+        f' monospace">{html.escape(step.code)}</pre><p><b>Predict:</b>'
+        f" {html.escape(step.question)}</p>{shown}"
+        + "<p>So far. The next picture comes with the answer.</p>"
+        * (not revealed and k > 0)
+    )
 
 
 def _verdict(step: Step, guess: float) -> str:
     answer = f"{step.answer:,}" if isinstance(step.answer, int) else f"{step.answer:,.4g}"
     near = abs(guess - step.answer) <= 0.1 * abs(step.answer)
-    return f"<p aria-live='polite'>{answer}. {'Your guess was near.' if near else f'You said {guess:,.6g}.'}</p>"
+    return (
+        f"<p aria-live='polite'>{answer}."
+        f" {'Your guess was near.' if near else f'You said {guess:,.6g}.'}</p>"
+    )
 
 # %% ../../../nbs/45_steps.ipynb #21f3d34d
 class StepByStep(Explorer):
-    "From image to score in nine steps, each with its line of code, a number to predict, and then its shape and picture."
+    """From image to score in nine steps, each with its line of code, a number to predict, and then
+    its shape and picture."""
 
-    def __init__(self, a: str | Path | Image.Image, b: str | Path | Image.Image, *, backbone: Backbone | None = None, run: str | Path | None = None, grid: int | None = None, marginals: str | None = None, eps: float | None = None):
+    def __init__(
+        self,
+        a: str | Path | Image.Image,
+        b: str | Path | Image.Image,
+        *,
+        backbone: Backbone | None = None,
+        run: str | Path | None = None,
+        grid: int | None = None,
+        marginals: str | None = None,
+        eps: float | None = None,
+    ):
         backbone = resolve_backbone(backbone, run)
         rule = matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)
-        self.steps, self.shown, self.verdict = build_steps(*(prepare_image(x, backbone) for x in (a, b)), **rule), widgets.HTML(), widgets.HTML()
-        self.pictures = [figure_html(step.figure(), f"{step.name}: {step.question}") for step in progress_bar(self.steps, "drawing nine steps")]
-        controls = dict(step=_slider("step", 1, 1, len(self.steps), "nine steps from image to score"), guess=widgets.FloatText(description="your guess", style=STYLE),
-                        revealed=widgets.Checkbox(False, description="show the answer", indent=False))
-        controls["step"].observe(lambda _: self._held or restore_controls(controls, dict(guess=0.0, revealed=False)), "value")      # the next question is a new one
+        self.steps, self.shown, self.verdict = (
+            build_steps(*(prepare_image(x, backbone) for x in (a, b)), **rule),
+            widgets.HTML(),
+            widgets.HTML(),
+        )
+        self.pictures = [
+            figure_html(step.figure(), f"{step.name}: {step.question}")
+            for step in progress_bar(self.steps, "drawing nine steps")
+        ]
+        controls = dict(
+            step=_slider("step", 1, 1, len(self.steps), "nine steps from image to score"),
+            guess=widgets.FloatText(description="your guess", style=STYLE),
+            revealed=widgets.Checkbox(False, description="show the answer", indent=False),
+        )
+        controls["step"].observe(
+            lambda _: self._held or restore_controls(controls, dict(guess=0.0, revealed=False)),
+            "value",
+        )  # the next question is a new one
         self.next = widgets.Button(description="next step", tooltip="after the last the first")
-        self.next.on_click(lambda _: controls["step"].set_trait("value", self.state["step"] % len(self.steps) + 1))
+        self.next.on_click(
+            lambda _: controls["step"].set_trait("value", self.state["step"] % len(self.steps) + 1)
+        )
         self.shown.add_class("diml-step")
-        super().__init__(controls, [_row(controls["step"], controls["guess"], controls["revealed"], self.next), self.verdict, self.shown], backbone)
+        super().__init__(
+            controls,
+            [
+                _row(controls["step"], controls["guess"], controls["revealed"], self.next),
+                self.verdict,
+                self.shown,
+            ],
+            backbone,
+        )
         self.update()
 
     @property
-    def step(self) -> Step: return self.steps[self.state["step"] - 1]
-    def figure(self) -> Figure: return self.step.figure()
-    def describe(self) -> str: return f"Step {self.state['step']} of {len(self.steps)}: {self.step.name}. {self.step.question}"
+    def step(self) -> Step:
+        return self.steps[self.state["step"] - 1]
+
+    def figure(self) -> Figure:
+        return self.step.figure()
+
+    def describe(self) -> str:
+        return (
+            f"Step {self.state['step']} of {len(self.steps)}: {self.step.name}."
+            f" {self.step.question}"
+        )
+
     def update(self) -> None:
-        self.shown.value = _step_html(self.state["step"] - 1, self.steps, self.pictures, self.state["revealed"])
-        self.verdict.value = _verdict(self.step, self.state["guess"]) if self.state["revealed"] else ""
+        self.shown.value = _step_html(
+            self.state["step"] - 1, self.steps, self.pictures, self.state["revealed"]
+        )
+        self.verdict.value = (
+            _verdict(self.step, self.state["guess"]) if self.state["revealed"] else ""
+        )
