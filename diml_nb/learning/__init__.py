@@ -1,0 +1,1 @@
+"""Metric learning with structural distances: losses, batches, training, evaluation, linear probes."""

@@ -1,0 +1,1 @@
+"""Exact search and re-ranking of galleries, and the metrics of rankings."""

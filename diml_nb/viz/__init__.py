@@ -1,0 +1,1 @@
+"""Figures, pages that need no server, and widgets for notebooks."""
