@@ -19,6 +19,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from numpydoc.docscrape import NumpyDocString
 from sphinx.cmd.build import build_main
 from walk import minutes, walked
 
@@ -44,7 +45,7 @@ PARTS = {
     "Many images": "19_files|2",
     "Learning": "3",
     "Seeing": "4|explore/",
-    "Siblings": "5[0-8]",
+    "Related systems": "5[0-8]",
     "Reproduction": "59|6",
     "Experiments": "reproduce/",
     "Practice": "howto/|9|glossary",
@@ -55,8 +56,8 @@ MORE = {
     "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"],
 }
 READS_THE_REPOSITORY = re.compile(
-    r"REPOSITORY|find_record|load_record|answers|status\(|ledger|subprocess|CliRunner|inspect\.|import"
-    r" diml_nb\b"
+    r"REPO_ROOT|find_record|load_record|evaluate_claims|status\(|ledger|subprocess|CliRunner|inspect\.|"
+    r"import diml_nb\b"
 )
 WALKED = walked()
 FIGURES_STAY = (
@@ -127,7 +128,7 @@ class Module:
         return "\n\n".join(
             [
                 fenced(self.head(node)),
-                ast.get_docstring(node) or "",
+                docstring_markdown(ast.get_docstring(node) or ""),
                 *(self.entry(m) for m in methods if isinstance(node, ast.ClassDef)),
             ]
         )
@@ -149,6 +150,34 @@ class Module:
             )
             + "\n"
         )
+
+
+def docstring_markdown(text: str) -> str:
+    "A numpydoc docstring as Markdown: its sections as lists, its examples as code."
+    doc = NumpyDocString(text)
+    parts = ["\n".join(doc["Summary"]), "\n".join(doc["Extended Summary"])]
+    for section in ("Parameters", "Attributes", "Returns", "Yields", "Raises"):
+        if doc[section]:
+            parts.append(f"**{section}**")
+            parts.append("\n".join(map(list_item, doc[section])))
+    for section in ("Notes", "References", "See Also"):
+        if doc[section]:
+            body = doc[section] if section != "See Also" else see_also(doc[section])
+            parts += [f"**{section}**", "\n".join(body)]
+    if doc["Examples"]:
+        parts += ["**Examples**", fenced("\n".join(doc["Examples"]).strip("\n"))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def list_item(parameter) -> str:
+    "One parameter, result or error as an item of a list."
+    name, kind = parameter.name, parameter.type
+    head = ", ".join([f"`{name}`"] * bool(name) + [kind.replace("*", r"\*")] * bool(kind))
+    return f"- {head}: {' '.join(line.strip() for line in parameter.desc)}"
+
+
+def see_also(entries) -> list[str]:
+    return [", ".join(f"`{name}`" for names, _ in entries for name, _ in names)]
 
 
 def names_of(node) -> list[str]:
@@ -392,18 +421,40 @@ def stage_pages(book: Path) -> None:
         target.write_text(linked(stage_links(path.read_text(encoding="utf-8"), book)))
 
 
+def order_of(package: str) -> int:
+    "Where a package stands in the list of the first page of 99_checks: lowest first."
+    text = NOTEBOOKS["99_checks"].read_text(encoding="utf-8")
+    order = re.search(r'PACKAGES = \(\\n",\s*"\s*\\"([^"\\]+)', text)[1].split()
+    return order.index(package.partition(".")[0] or "cli")
+
+
+def package_docstring(package: str) -> str:
+    path = LIBRARY.joinpath(*package.split("."), "__init__.py")
+    return summary(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def summary(tree: ast.Module) -> str:
+    "The first paragraph of a module's docstring, on one line."
+    return " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
+
+
 def stage_reference(book: Path) -> None:
     "A page for every module, and one for all solutions."
     (book / "api").mkdir()
     for module in MODULES.values():
         (book / "api" / f"{module.name}.md").write_text(module.page())
-    rows = [
-        f"| [{m.name}](/api/{m.name}.md) | {ast.get_docstring(m.tree)} |" for m in MODULES.values()
-    ]
-    tree = "\n".join(["```{toctree}\n:hidden:\n", *MODULES, "```"])
-    (book / "api" / "index.md").write_text(
-        "\n".join(["# Modules\n", "| module | question |\n| --- | --- |", *rows, "", tree, ""])
-    )
+    packages: dict[str, list[Module]] = {}
+    for module in sorted(MODULES.values(), key=lambda m: m.name):
+        packages.setdefault(module.name.rpartition(".")[0], []).append(module)
+    lines = ["# API reference"]
+    for package in sorted(packages, key=order_of):
+        lines += ["", f"## `{package or 'diml_nb'}`", "", package_docstring(package), ""]
+        lines += ["| module | contents |", "| --- | --- |"]
+        lines += [
+            f"| [{m.name}](/api/{m.name}.md) | {summary(m.tree)} |" for m in packages[package]
+        ]
+    tree = "\n".join(["```{toctree}\n:hidden:\n", *sorted(MODULES), "```"])
+    (book / "api" / "index.md").write_text("\n".join([*lines, "", tree, ""]))
     solutions = [
         f"## {p.stem}\n\n```python\n{p.read_text()}```\n"
         for p in sorted((NBS / "solutions").glob("*.py"))
