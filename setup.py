@@ -21,7 +21,7 @@ setup(
     license_files=["LICENSE"],
     keywords=settings["keywords"].split(),
     packages=find_packages(include=[settings["lib_name"], settings["lib_name"] + ".*"]),
-    package_data={settings["lib_name"]: ["py.typed", "*/*.c"]},
+    package_data={settings["lib_name"]: ["*/*.c", "*/*.h", "py.typed"]},
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),
     extras_require={"dev": settings["dev_requirements"].split()},

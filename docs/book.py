@@ -357,7 +357,7 @@ def made_of(code: list[str]) -> dict[str, str]:
     parts = source_of(code) | {"text": sha256(json.dumps(code))}
     paths = [REPOSITORY / "requirements.txt"]
     if READS_THE_REPOSITORY.search("\n".join(code)):
-        paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
+        paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c", ".h")]
         paths += [*REPOSITORY.glob("bench/*.py"), *REPOSITORY.glob("docs/*.py")]
         paths += [REPOSITORY / "Makefile", *(REPOSITORY / "nbs").rglob("*.ipynb")]
         paths += (REPOSITORY / "nbs").rglob("*.md")

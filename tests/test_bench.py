@@ -121,7 +121,7 @@ def test_how_a_record_is_kept_is_not_what_is_measured(committed, bench):
     names = bench.source_here()
     assert {
         "ot.matching.match",
-        "ot.native.c",
+        "ot/pair.c",
         "learning.losses.make_loss",
         "features.store.write_store",
     } <= set(names)

@@ -193,7 +193,7 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
     )
     assert {
         "diml_nb/learning/losses.py",
-        "diml_nb/ot/native.c",
+        "diml_nb/ot/pair.c",
         "bench/bench.py",
         "Makefile",
         "nbs/reproduce/_template.ipynb",

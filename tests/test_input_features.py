@@ -969,11 +969,13 @@ def test_kernels_of_six_threads_that_start_at_once(tmp_path, monkeypatch):
         pytest.skip("no C compiler on this machine")
     monkeypatch.setenv("DIML_CACHE", str(tmp_path))
     native.compiled_library.cache_clear()
+    source = tmp_path / "two.c"
+    source.write_text("int two(void) { return 2; }")
     start = threading.Barrier(6)
 
     def work(_):
         start.wait()
-        return native.compiled_library("int two(void) { return 2; }", X="1")
+        return native.compiled_library(source, X="1")
 
     try:
         with ThreadPoolExecutor(6) as threads:
@@ -988,14 +990,13 @@ def test_what_another_has_made_is_used(tmp_path, monkeypatch):
     "On some systems a file that is in use cannot be replaced; then it is there already."
     if native._pair_program(4, 4, 128) is None:
         pytest.skip("no C compiler on this machine")
-    made = tmp_path / "made.so"
+    made, source = tmp_path / "made.so", tmp_path / "two.c"
+    source.write_text("int two(void) { return 2; }")
     made.write_bytes(b"by another")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
-    native._compile(["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", made)
+    native._compile(["cc", "-shared", "-fPIC"], source, made)
     with pytest.raises(PermissionError):
-        native._compile(
-            ["cc", "-shared", "-fPIC"], "int two(void) { return 2; }", tmp_path / "not.so"
-        )
+        native._compile(["cc", "-shared", "-fPIC"], source, tmp_path / "not.so")
 
 
 @pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])

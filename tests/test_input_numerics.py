@@ -439,7 +439,7 @@ OTHERS = {
     "ot.matching": {"PLAN_KINDS", "Match", "check_features"},
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
     "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
-    "retrieval.search": {"MemoryEstimate", "estimate_memory", "ShortlistScores"},
+    "retrieval.search": {"TOPK_SOURCE", "MemoryEstimate", "estimate_memory", "ShortlistScores"},
     "learning.losses": {
         "USES_MINED_PAIRS_ONLY",
         "LOSSES",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def way(request, monkeypatch):
     "Both ways: the program, and what a machine without a compiler does."
     if request.param == "plain":
         monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
-        monkeypatch.setattr(search, "compiled_library", lambda *source, **constants: None)
+        monkeypatch.setattr("diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None)
     elif _pair_program(16, 16, 128) is None:
         pytest.skip("no C compiler on this machine")
     return request.param
@@ -115,7 +116,7 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     fast = search(x[:50], x, top_k=60)
     fast = fast, rerank(fast, x[:50], x, top_k=50, tol=1e-6)
     monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
-    monkeypatch.setattr(search, "compiled_library", lambda *source, **constants: None)
+    monkeypatch.setattr("diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None)
     slow = search(x[:50], x, top_k=60)
     slow = slow, rerank(slow, x[:50], x, top_k=50, tol=1e-6)
     assert torch.equal(fast[0].index_qk, slow[0].index_qk) and torch.equal(
@@ -216,22 +217,105 @@ def test_without_a_compiler_it_says_so_once(tmp_path):
     ), done.stderr
 
 
-def test_a_program_that_is_wrong_is_not_used(monkeypatch):
-    "As on a machine whose compiler breaks it: here, by a kernel that is twice as sharp."
+@pytest.fixture
+def compiler():
+    "The C compiler that the library uses."
     if _pair_program(4, 4, 6) is None:
         pytest.skip("no C compiler on this machine")
+    yield os.environ.get("CC", "cc")
+    _pair_program.cache_clear()
+
+
+def test_a_program_that_is_wrong_is_not_used(compiler, monkeypatch, tmp_path):
+    "As on a machine whose compiler breaks it: here, by a kernel that is twice as sharp."
     source = native.NATIVE_SOURCE.read_text()
     broken = source.replace("* (1 / eps))", "* (2 / eps))")
     assert broken != source
-
-    class Source:
-        def read_text(self, encoding=None):
-            return broken
-
-    monkeypatch.setattr(native, "NATIVE_SOURCE", Source())
+    (tmp_path / "pair.c").write_text(broken)
+    monkeypatch.setattr(native, "NATIVE_SOURCE", tmp_path / "pair.c")
     with pytest.warns(UserWarning, match="misses the numbers of match"):
         assert _pair_program(4, 4, 5) is None
-    _pair_program.cache_clear()
+
+
+NO_MEMORY = """
+#include <stdlib.h>
+static void *no_memory(size_t alignment, size_t size) { return alignment && size ? NULL : NULL; }
+#define aligned_alloc no_memory
+#include "ot/pair.c"
+"""
+
+
+@pytest.fixture
+def without_memory(compiler, monkeypatch, tmp_path):
+    "pair.c, whose allocation fails."
+    (tmp_path / "pair.c").write_text(NO_MEMORY)
+    monkeypatch.setattr(native, "NATIVE_SOURCE", tmp_path / "pair.c")
+
+
+def test_matching_without_memory_is_an_error(without_memory):
+    x, p = images(3, 2, 7), torch.arange(3)
+    with pytest.raises(MemoryError, match="pairs_forward: there is no memory"):
+        score_pairs(x, x, p, p)
+
+
+def test_gradients_without_memory_are_an_error(without_memory, monkeypatch):
+    monkeypatch.setattr(native, "_self_test", lambda *_: True)  # else the error comes from there
+    cells, p = torch.rand(3, 7, 4), torch.arange(3)
+    with pytest.raises(MemoryError, match="pairs_backward: there is no memory"):
+        scatter_pair_gradients(cells, cells, p, p, torch.ones(3), torch.ones(3, 4, 4))
+
+
+LIBRARY = REPO_ROOT / "diml_nb"
+SHAPES = {"pair.c": [(1, 1, 3), (16, 16, 128), (49, 49, 128), (36, 25, 33)], "topk.c": [(0, 0, 0)]}
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+
+
+def label(value):
+    "The name of a file, or a shape."
+    return str(getattr(value, "name", value))
+
+
+@pytest.mark.parametrize(
+    "source, shape",
+    [
+        (source, shape)
+        for source in (native.NATIVE_SOURCE, search.TOPK_SOURCE)
+        for shape in SHAPES[source.name]
+    ],
+    ids=label,
+)
+def test_c_compiles_without_a_warning(compiler, source, shape, tmp_path):
+    sizes = dict(zip("NMC", shape), MIN_MASS="1e-30f", LOG_DOMAIN_RANGE="42.0f")
+    macros = [f"-D{name}={value}" for name, value in sizes.items()]
+    command = [compiler, *native._FLAGS, *WARNINGS, *macros, f"-I{LIBRARY}"]
+    done = subprocess.run(
+        [*command, "-o", tmp_path / "x.so", source], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pair_asks_for_its_sizes(compiler, tmp_path):
+    command = [
+        compiler,
+        *native._FLAGS,
+        f"-I{LIBRARY}",
+        "-o",
+        tmp_path / "x.so",
+        native.NATIVE_SOURCE,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and "give the shape" in done.stderr
+
+
+def test_c_is_formatted():
+    "By the clang-format of the development requirements, with .clang-format of the repository."
+    tool = Path(sys.executable).with_name("clang-format")
+    if not tool.exists():
+        pytest.skip("clang-format is not installed here: pip install -r requirements.txt")
+    files = sorted(LIBRARY.rglob("*.[ch]"))
+    assert len(files) == 3
+    done = subprocess.run([tool, "--dry-run", "--Werror", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 class Counting(TorchDispatchMode):

@@ -82,6 +82,9 @@ def run(program, *words):
 def test_contents(clean):
     with zipfile.ZipFile(clean[1]) as z:
         names = z.namelist()
+    assert {"diml_nb/ot/pair.c", "diml_nb/retrieval/topk.c", "diml_nb/_internal/simd.h"} <= set(
+        names
+    )
     assert "diml_nb/ot/matching.py" in names and not any(
         n.startswith(("nbs/", "tests/", "data/")) for n in names
     )

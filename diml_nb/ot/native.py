@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -38,7 +38,8 @@ from .matching import check_features, match_unchecked
 from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, check_solver_options
 
 # %% ../../nbs/19_kernels.ipynb #c804ed18
-NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "native.c"
+NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "pair.c"
+_VECTORS = REPO_ROOT / "diml_nb" / "_internal" / "simd.h"  # what the C sources include
 
 # %% ../../nbs/19_kernels.ipynb #8c83588b
 def _cpu_signature() -> list[str]:
@@ -51,124 +52,191 @@ def _cpu_signature() -> list[str]:
     ]
 
 
-def _compile(command: list[str], source: str, file: Path) -> None:
+def _compile(command: list[str], source: Path, file: Path) -> None:
     "Make the file. Another thread or process may be the first: then what it made is as good."
     try:
         with atomic_write(file) as partial:
             subprocess.run(
-                [*command, "-x", "c", "-", "-o", partial],
-                input=source,
-                text=True,
-                check=True,
-                capture_output=True,
+                [*command, "-o", partial, source], check=True, capture_output=True, text=True
             )
     except OSError:
         if not file.exists():
             raise
 
 
+def _library_file(source: Path, compiler: str, flags: list[str]) -> Path:
+    """Where the library is kept: its name depends on source, compiler, flags and processor.
+
+    `OSError` if it is not there and the folder cannot be written."""
+    texts = [path.read_text(encoding="utf-8") for path in (source, _VECTORS)]
+    made_by = compiler, os.path.realpath(compiler), os.path.getsize(compiler)
+    name = sha256(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
+    folder = cache_dir() / "kernels"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{name}.so"
+    if not file.exists() and not os.access(folder, os.W_OK):
+        raise OSError(f"{folder} cannot be written")
+    return file
+
+# %% ../../nbs/19_kernels.ipynb #aae01e66
+_FLAGS = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC"]
+
+
+def _on_torch(reason: str) -> None:
+    "Warn, once, that there is no program."
+    warn_once(f"matching runs on plain torch, several times slower: {reason}", "no program")
+
+
 @cache
-def compiled_library(source: str, **constants: str) -> ctypes.CDLL | None:
-    """The C program as a library, built for this processor on first use. None, with one warning,
-    where that is impossible."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    flags = [
-        "-O3",
-        "-march=native",
-        "-fno-strict-aliasing",
-        "-shared",
-        "-fPIC",
-        *(f"-D{name}={value}" for name, value in constants.items()),
-    ]
-    made_by = compiler and (compiler, os.path.realpath(compiler), os.path.getsize(compiler))
-    name = sha256(repr((source, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
+def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
+    """A C file as a library, built for this processor on first use, with `constants` as macros.
+
+    None, with one warning, where that is impossible."""
+    wanted = os.environ.get("CC", "cc")
+    compiler = shutil.which(wanted)
+    if compiler is None:
+        _on_torch(f"no C compiler {wanted!r} was found")
+        return None
+    flags = [*_FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
     try:
-        folder = cache_dir() / "kernels"
-        folder.mkdir(exist_ok=True)
-        file = folder / f"{name}.so"
-        if not file.exists() and not os.access(folder, os.W_OK):
-            raise OSError(f"{folder} cannot be written")
+        file = _library_file(source, compiler, flags)
     except OSError as error:
         without_cache(error)
         return None
     try:
         if not file.exists():
-            if not compiler:
-                raise OSError(f"no C compiler {os.environ.get('CC', 'cc')!r} was found")
-            _compile([compiler, *flags], source, file)
+            include = f"-I{REPO_ROOT / 'diml_nb'}"
+            _compile([compiler, *flags, include], source, file)
         return ctypes.CDLL(str(file))
     except (OSError, subprocess.CalledProcessError) as error:
-        why = str(getattr(error, "stderr", None) or error).strip().split("\n")[0]
-        warn_once(f"matching runs on plain torch, several times slower: {why}", "no program")
+        reason = str(getattr(error, "stderr", None) or error).strip().split("\n")[0]
+        _on_torch(reason)
         return None
 
-# %% ../../nbs/19_kernels.ipynb #73cf4a00
-def _self_test(program: Callable, n: int, m: int, c: int) -> bool:
-    """Does the program give the similarities of `match` for three pairs of random images? Warns if
-    not."""
-    draw = torch.Generator().manual_seed(0)
+# %% ../../nbs/19_kernels.ipynb #e7c26949
+class _Images(ctypes.Structure):
+    "`Images` of pair.c: addresses of float32 tensors; None for a factor of 1."
 
-    def unit(*shape):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("local_bcn", "global_bc", "factor_bn")]
+
+
+class _Options(ctypes.Structure):
+    "`Options` of pair.c."
+
+    _fields_ = [
+        ("power", ctypes.c_int32),
+        ("max_iter", ctypes.c_int32),
+        ("eps", ctypes.c_float),
+        ("tol", ctypes.c_float),
+    ]
+
+
+class _Results(ctypes.Structure):
+    "`Results` of pair.c: addresses of what is written; None for cosines and plans not wanted."
+
+    _fields_ = [
+        (name, ctypes.c_void_p)
+        for name in ("similarity_p", "err_p", "fallback_p", "cosine_pnm", "plan_pnm")
+    ]
+
+# %% ../../nbs/19_kernels.ipynb #459a5d80
+def _check_status(status: int, function: Callable, arguments: tuple) -> None:
+    """For ctypes, which calls it with the status that a function of pair.c returns.
+
+    `MemoryError` unless that is 0."""
+    if status:
+        raise MemoryError(f"{function.__name__}: there is no memory for the workspace of a pair")
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    "Tell ctypes what the functions of pair.c expect, and to look at the status they return."
+    address, count = ctypes.c_void_p, ctypes.c_int64
+    images, options, results = map(ctypes.POINTER, (_Images, _Options, _Results))
+    library.pairs_forward.argtypes = [images, images, address, address, count, options, results]
+    library.pairs_backward.argtypes = [*[address] * 4, count, *[address] * 4]
+    for function in (library.pairs_forward, library.pairs_backward):
+        function.errcheck = _check_status
+    return library
+
+
+def _addresses(tensors: Iterable[Tensor | None]) -> list[int | None]:
+    "Where the numbers of contiguous tensors lie in memory. The caller must keep the tensors."
+    return [None if x is None else x.data_ptr() for x in tensors]
+
+
+def _forward(
+    library: ctypes.CDLL,
+    a: tuple,
+    b: tuple,
+    i_p: Tensor,
+    j_p: Tensor,
+    options: _Options,
+    results: list,
+) -> None:
+    """Match the pairs (i_p of a, j_p of b) by the program.
+
+    a, b: the tensors of `_Images`, all of the side; i_p, j_p: (P,) in int64, checked; results: the
+    tensors of `_Results` that are wanted, of P pairs. Everything is contiguous and in float32 but
+    the positions and the bool of the fallback. `MemoryError` without memory for the workspace."""
+    sides = (_Images(*_addresses(side)) for side in (a, b))
+    positions = _addresses((i_p, j_p))
+    library.pairs_forward(*sides, *positions, len(i_p), options, _Results(*_addresses(results)))
+
+# %% ../../nbs/19_kernels.ipynb #73cf4a00
+def _random_images(count: int, channels: int, cells: int, draw: torch.Generator) -> Features:
+    "Unit vectors with a common part, as features have one."
+
+    def unit(*shape: int) -> Tensor:
         return normalize(torch.randn(*shape, generator=draw) + 0.2, dim=1)
 
-    a, b = (Features(unit(3, c, r), torch.ones(3, r), unit(3, c), 1) for r in (n, m))
-    p, (value, err), flag = torch.arange(3), torch.empty(2, 3), torch.empty(3, dtype=torch.bool)
-    inputs = [
-        x.data_ptr() if x is not None else x
-        for s in (a, b)
-        for x in (s.local_bcn, s.global_bc, None)
-    ]
-    program(
-        *inputs,
-        p.data_ptr(),
-        p.data_ptr(),
-        3,
-        1,
-        0.05,
-        1e-3,
-        200,
-        value.data_ptr(),
-        err.data_ptr(),
-        flag.data_ptr(),
-        None,
-        None,
-    )
+    local_bcn = unit(count, channels, cells)
+    return Features(local_bcn, torch.ones(count, cells), unit(count, channels), 1)
+
+
+def _self_test(program: ctypes.CDLL, n: int, m: int, c: int) -> bool:
+    "Does the program give the similarities of `match` for three random pairs? Warns if not."
+    draw = torch.Generator().manual_seed(0)
+    a, b = (_random_images(3, c, cells, draw) for cells in (n, m))
+    p = torch.arange(3)
+    value, err, fallback = torch.empty(3), torch.empty(3), torch.empty(3, dtype=torch.bool)
+    sides = ((x.local_bcn, x.global_bc, None) for x in (a, b))
+    options = _Options(power=1, max_iter=200, eps=0.05, tol=1e-3)
+    _forward(program, *sides, p, p, options, [value, err, fallback])
     solver = dict(
         plan="transport", eps=0.05, tol=1e-3, max_iter=200, shared_stop=False, differentiable=False
     )
-    right = match_unchecked(a, b, marginals="cross_correlation", **solver).similarity_b
-    if not (good := bool((value - right).abs().max() < 1e-4)):
-        warnings.warn(
-            "the compiled program misses the numbers of match here: matching runs on plain torch"
-        )
-    return good
+    expected = match_unchecked(a, b, marginals="cross_correlation", **solver).similarity_b
+    if (value - expected).abs().max() < 1e-4:
+        return True
+    warnings.warn(
+        "the compiled program misses the numbers of match here: matching runs on plain torch"
+    )
+    return False
 
 # %% ../../nbs/19_kernels.ipynb #b678f937
 @cache
 def _pair_program(n: int, m: int, c: int) -> ctypes.CDLL | None:
-    """The program for images of n and m cells of c channels, after it has given the numbers of
-    `match` for some pairs; else None."""
-    if max(n, m) > 256:
-        return None  # beyond 16 x 16 cells the tensors are large enough for torch
-    shape = dict(N=str(n), M=str(m), C=str(c), FLOOR=f"{MIN_MASS}f", SAFE=f"{LOG_DOMAIN_RANGE}f")
-    library = compiled_library(NATIVE_SOURCE.read_text(encoding="utf-8"), **shape)
+    """The program for images of n and m cells of c channels, if it gives the numbers of `match`.
+
+    None without a compiler, where it misses them, and for large images. `MemoryError` if it finds
+    no memory."""
+    if max(n, m) > 256:  # beyond 16 x 16 cells the tensors are large enough for torch
+        return None
+    limits = dict(MIN_MASS=f"{MIN_MASS}f", LOG_DOMAIN_RANGE=f"{LOG_DOMAIN_RANGE}f")
+    library = compiled_library(NATIVE_SOURCE, N=str(n), M=str(m), C=str(c), **limits)
     if library is None:
         return None
-    pointer, whole, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
-    library.match_pairs.argtypes = (
-        [pointer] * 8 + [ctypes.c_int64, whole, real, real, whole] + [pointer] * 5
-    )
-    library.pull_pairs.argtypes = [pointer] * 4 + [ctypes.c_int64] + [pointer] * 4
-    return library if _self_test(library.match_pairs, n, m, c) else None
+    _declare(library)
+    return library if _self_test(library, n, m, c) else None
 
 # %% ../../nbs/19_kernels.ipynb #0033c0eb
-_EXPONENTS = {
+_EXPONENTS = {  # power p, factor norm^f
     "uniform": (0, 0),
     "cross_correlation": (1, 0),
     "cross_correlation_norm": (1, 1),
     "cross_correlation_norm2": (1, 2),
     "cross_correlation2_norm2": (2, 1),
-}  # power p, factor norm^f
+}
 
 # %% ../../nbs/19_kernels.ipynb #b37b5bdb
 class PairScores(NamedTuple):
@@ -187,8 +255,9 @@ class PairPlans(NamedTuple):
 
 # %% ../../nbs/19_kernels.ipynb #a5328468
 def parallel_map(work: Callable, parts: list, device: torch.device) -> None:
-    """Let every core take part after part; each worker runs torch on one thread, so that nobody
-    waits for anybody."""
+    """Let every core take part after part.
+
+    Each worker runs torch on one thread, so that nobody waits for anybody."""
     kept = torch.get_num_threads()
     if kept == 1 or device.type != "cpu" or len(parts) == 1:
         for part in parts:
@@ -196,7 +265,7 @@ def parallel_map(work: Callable, parts: list, device: torch.device) -> None:
         return
     try:
         with ThreadPoolExecutor(kept, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(work, parts))
+            list(pool.map(work, parts))  # raises what a part has raised
     finally:
         torch.set_num_threads(kept)
 
@@ -205,18 +274,40 @@ def _native_library(
     a: Features, b: Features, marginals: str, plan: str, shared_stop: bool | str
 ) -> ctypes.CDLL | None:
     "The compiled program, if it can give what is asked for."
-    there = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
-    if not there or plan != "transport" or shared_stop or marginals not in _EXPONENTS:
+    fits = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
+    if not fits or plan != "transport" or shared_stop or marginals not in _EXPONENTS:
         return None
     return _pair_program(a.local_bcn.shape[2], b.local_bcn.shape[2], a.local_bcn.shape[1])
 
 
-def _native_inputs(a: Features, b: Features, factor: int) -> list[Tensor | None]:
-    "What the program reads of both batches: cells, global vectors, factors of the masses."
-    both = [(x.local_bcn, x.global_bc, x.norm_bn**factor if factor else None) for x in (a, b)]
-    return [x if x is None else x.contiguous() for side in both for x in side]
+def _native_inputs(a: Features, b: Features, factor: int) -> list[tuple[Tensor | None, ...]]:
+    """What the program reads of both batches: the tensors of `_Images` for a and for b, contiguous.
+
+    The masses are multiplied by norm^factor, or by nothing if that is 0."""
+    sides = []
+    for x in (a, b):
+        factor_bn = (x.norm_bn**factor).contiguous() if factor else None
+        sides.append((x.local_bcn.contiguous(), x.global_bc.contiguous(), factor_bn))
+    return sides
 
 # %% ../../nbs/19_kernels.ipynb #0c06b8ff
+def _match_some(
+    count: int, a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: dict
+) -> list[Tensor]:
+    "The first `count` fields of what `_score_block` writes, for the pairs (i, j), by `match`."
+    # one image with many is the usual call: it needs no copy for each pair
+    first = a[i_p[:1]] if (i_p == i_p[0]).all() else a[i_p]
+    found = match_unchecked(first, b[j_p], **options)
+    values = (
+        found.similarity_b,
+        found.marginal_error_b,
+        found.used_uniform_b,
+        found.cosine_bnm,
+        found.plan_bnm,
+    )
+    return list(values[:count])
+
+
 @torch.no_grad()
 def _score_block(
     out: tuple[Tensor, ...],
@@ -228,48 +319,24 @@ def _score_block(
     done: Callable,
     options: dict,
 ) -> None:
-    "Write similarity, error, fallback (and cosines, plan) of the pairs (i, j)."
+    """Write similarity, error, fallback (and cosines, plan) of the pairs (i, j) into `out`.
+
+    `done` is called with the number of pairs after each block."""
     program = _native_library(a, b, options["marginals"], options["plan"], options["shared_stop"])
     power, factor = _EXPONENTS.get(options["marginals"], (0, 0))
-
-    def address(tensors):
-        return [x if x is None else x.data_ptr() for x in tensors]
-
-    sides, i_p, j_p, solver = (
-        _native_inputs(a, b, factor),
-        i_p.contiguous(),
-        j_p.contiguous(),
-        [options[name] for name in ("eps", "tol", "max_iter")],
-    )
+    sides, i_p, j_p = _native_inputs(a, b, factor), i_p.contiguous(), j_p.contiguous()
+    solver = _Options(power, options["max_iter"], options["eps"], options["tol"])
 
     def work(part: slice) -> None:
         i, j, *fields = (x[part] for x in (i_p, j_p, *out))
         left = torch.ones_like(i, dtype=torch.bool)
         if program:
-            program.match_pairs(
-                *address(sides),
-                *address((i, j)),
-                len(i),
-                power,
-                *solver,
-                *address(fields),
-                *[None] * (5 - len(fields)),
-            )
-            left = fields[1] < 0
+            _forward(program, *sides, i, j, solver, fields)
+            left = fields[1] < 0  # an error of -1: these need the logarithms of `match`
         if left.any():
-            i, j = i[left], j[left]
-            found = match_unchecked(a[i[:1]] if (i == i[0]).all() else a[i], b[j], **options)
-            for field, x in zip(
-                fields,
-                (
-                    found.similarity_b,
-                    found.marginal_error_b,
-                    found.used_uniform_b,
-                    found.cosine_bnm,
-                    found.plan_bnm,
-                ),
-            ):
-                field[left] = x
+            values = _match_some(len(fields), a, b, i[left], j[left], options)
+            for field, value in zip(fields, values):
+                field[left] = value
         done(len(left))
 
     size = 2048 if program else block
@@ -279,42 +346,46 @@ def _score_block(
 
 # %% ../../nbs/19_kernels.ipynb #0fb3c9dd
 def _auto_block(x: Tensor, m: int, asked: int) -> int:
-    """Pairs at a time: as asked on the CPU, else as many as fill a quarter of the free memory of
-    the device."""
+    """Pairs at a time.
+
+    As asked on the CPU, else as many as fill a quarter of the free memory of the device."""
     if x.device.type != "cuda":
         return asked
     c, n = x.shape[1:]
-    return max(
-        1,
-        torch.cuda.mem_get_info(x.device)[0] // (4 * x.element_size() * (c * (n + m) + 8 * n * m)),
-    )
+    # cells of both images, and eight tensors like the plan
+    bytes_of_a_pair = x.element_size() * (c * (n + m) + 8 * n * m)
+    free, _ = torch.cuda.mem_get_info(x.device)
+    return max(1, free // (4 * bytes_of_a_pair))
 
 
 def _check_positions(a: Tensor, b: Tensor, i_p: Tensor, j_p: Tensor) -> None:
-    """Raise an error unless these are positions in both batches: the program would read whatever
-    stands elsewhere in memory."""
+    """Raise an error unless these are positions in both batches.
+
+    The program would read whatever stands elsewhere in memory."""
     for name, x, index in (("i_p", a, i_p), ("j_p", b, j_p)):
         if index.dtype != torch.int64 or index.ndim != 1 or len(index) != len(i_p):
             raise ValueError(
-                f"{name}: expected positions (P,) in int64, as many in i_p and j_p, got"
-                f" {index.dtype} of shape {tuple(index.shape)}"
+                f"{name}: expected positions (P,) in int64, as many in i_p and j_p, "
+                f"got {index.dtype} of shape {tuple(index.shape)}"
             )
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(x):
             raise ValueError(
-                f"{name}: expected positions in a batch of {len(x)} images, got {int(index.min())}"
-                f" to {int(index.max())}"
+                f"{name}: expected positions in a batch of {len(x)} images, "
+                f"got {int(index.min())} to {int(index.max())}"
             )
 
 
 def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: dict) -> None:
-    """All that `match` checks, but of each batch only the first image: what is asked for often must
-    not read a gallery each time."""
+    """All that `match` checks, but of each batch only the first image.
+
+    What is asked for often must not read a gallery each time."""
     check_features(options["marginals"], options["plan"], a=a[:1], b=b[:1])
     check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "shared_stop")))
     fields = [(x.local_bcn, x.norm_bn, x.global_bc) for x in (a, b)]
-    if len(kinds := {x.dtype for side in fields for x in side}) > 1:
+    dtypes = {x.dtype for side in fields for x in side}
+    if len(dtypes) > 1:
         raise TypeError(
-            f"a, b: expected one dtype, got {kinds}; of a bank read the images: bank[index]"
+            f"a, b: expected one dtype, got {dtypes}; of a bank read the images: bank[index]"
         )
     _check_positions(*(min(side, key=len) for side in fields), i_p, j_p)
 
@@ -323,22 +394,23 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: di
 def score_pairs(
     a: Features,
     b: Features,
-    i_p: Tensor,
-    j_p: Tensor,  # pair p is image i_p of a with image j_p of b
+    i_p: Tensor,  # (P,) in int64: pair p is image i_p of a with image j_p of b
+    j_p: Tensor,
     *,
-    marginals: str = "cross_correlation",
+    marginals: str = "cross_correlation",  # this and the solver's options: as in `match`
     plan: str = "transport",
-    eps: float = 0.05,  # as in `match`
+    eps: float = 0.05,
     tol: float = 1e-3,
     max_iter: int = 200,
     shared_stop: bool | str = False,  # the official rule is shared by each `block` of pairs
     block: int = 2048,  # pairs at a time
-    done: Callable = lambda pairs: (
-        None
-    ),  # called with how many have been matched since it was called last
+    done: Callable = lambda pairs: None,  # called with how many were matched since the last call
 ) -> PairScores:
-    """The similarities of `match` for many pairs, without their plans. Pairs that share their image
-    of `a` should stand together."""
+    """The similarities of `match` for many pairs, without their plans; each field of shape (P,).
+
+    Pairs that share their image of `a` should stand together. `ValueError` for positions that are
+    not in the batches and for what `match` refuses, `TypeError` for features of different dtypes,
+    `MemoryError` if the compiled program finds no memory."""
     options = dict(
         marginals=marginals,
         plan=plan,
@@ -349,11 +421,9 @@ def score_pairs(
         differentiable=False,
     )
     _check_pairs(a, b, i_p, j_p, options)
-
-    def empty(dtype):
-        return torch.empty(len(i_p), dtype=dtype, device=i_p.device)
-
-    found = PairScores(empty(a.norm_bn.dtype), empty(a.norm_bn.dtype), empty(torch.bool))
+    like = dict(dtype=a.norm_bn.dtype, device=i_p.device)
+    fallback_p = torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)
+    found = PairScores(torch.empty(len(i_p), **like), torch.empty(len(i_p), **like), fallback_p)
     block = block if shared_stop else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
     _score_block(found, a, b, i_p, j_p, block, done, options)
     return found
@@ -371,7 +441,9 @@ def plan_pairs(
     tol: float = 1e-3,
     max_iter: int = 200,
 ) -> PairPlans:
-    "Cosines and transport plans of `match` for many pairs (i_p of a, j_p of b)."
+    """Cosines and transport plans of `match` for many pairs (i_p of a, j_p of b); each (P, N, M).
+
+    Arguments and errors as in `score_pairs`."""
     options = dict(
         marginals=marginals,
         plan="transport",
@@ -382,78 +454,88 @@ def plan_pairs(
         differentiable=False,
     )
     _check_pairs(a, b, i_p, j_p, options)
-    kind = dict(dtype=a.norm_bn.dtype, device=i_p.device)
-    pair = [
-        torch.empty(len(i_p), **kind),
-        torch.empty(len(i_p), **kind),
-        torch.empty(len(i_p), dtype=torch.bool, device=i_p.device),
-    ]
-    flows = PairPlans(
-        *(torch.empty(len(i_p), a.norm_bn.shape[1], b.norm_bn.shape[1], **kind) for _ in range(2))
-    )
-    _score_block((*pair, *flows), a, b, i_p, j_p, 512, lambda pairs: None, options)
+    like = dict(dtype=a.norm_bn.dtype, device=i_p.device)
+    cells = a.norm_bn.shape[1], b.norm_bn.shape[1]
+    flows = PairPlans(*(torch.empty(len(i_p), *cells, **like) for _ in range(2)))
+    # the program also writes what nobody asks for here
+    fallback_p = torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)
+    unused = torch.empty(len(i_p), **like), torch.empty(len(i_p), **like), fallback_p
+    _score_block((*unused, *flows), a, b, i_p, j_p, 512, lambda pairs: None, options)
     return flows
 
 # %% ../../nbs/19_kernels.ipynb #0032a5f9
+def _check_gradients(
+    a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor, grad_p: Tensor, slope_pnm: Tensor
+) -> None:
+    "Raise an error unless the axes of what `scatter_pair_gradients` is given fit."
+    _check_positions(a_bcn, b_dcm, i_p, j_p)
+    given = a_bcn, b_dcm, grad_p, slope_pnm
+    slope_shape = len(i_p), a_bcn.shape[2], b_dcm.shape[2]
+    fits = grad_p.shape == slope_shape[:1] and slope_pnm.shape == slope_shape
+    fits = fits and a_bcn.shape[1] == b_dcm.shape[1]
+    if not fits or len({x.dtype for x in given}) > 1:
+        got = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given)
+        names = "a_bcn, b_dcm, grad_p, slope_pnm"
+        raise ValueError(f"{names}: expected axes that fit and one dtype, got {got}")
+    if a_bcn.dtype in HALF_PRECISION:
+        raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
+
+
+def _pull_by_torch(a_bcn: Tensor, b_dcm: Tensor, *pairs: Tensor) -> tuple[Tensor, Tensor]:
+    "`scatter_pair_gradients` in torch; pairs: i_p, j_p, grad_p, slope_pnm."
+    a_grad, b_grad = torch.zeros_like(a_bcn), torch.zeros_like(b_dcm)
+    for some in zip(*(x.split(1024) for x in pairs)):  # the products of many pairs need memory
+        i, j, grad, slope = (x.contiguous() for x in some)
+        pull_pnm = grad[:, None, None] * slope
+        a_grad.index_add_(0, i, b_dcm[j] @ pull_pnm.transpose(1, 2))
+        b_grad.index_add_(0, j, a_bcn[i] @ pull_pnm)
+    return a_grad, b_grad
+
+# %% ../../nbs/19_kernels.ipynb #c345b451
+def _pull_by_program(
+    program: ctypes.CDLL, a_bcn: Tensor, b_dcm: Tensor, *pairs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`scatter_pair_gradients` by the program; pairs: i_p, j_p, grad_p, slope_pnm.
+
+    `MemoryError` without memory for its workspace."""
+    cells = a_bcn.contiguous(), b_dcm.contiguous()
+    count = len(pairs[0])
+    # one part for each thread, with sums of its own: two threads may not add to one number
+    size = max(1, -(-count // torch.get_num_threads()))
+    starts = range(0, max(count, 1), size)
+    sums = [(torch.zeros_like(cells[0]), torch.zeros_like(cells[1])) for _ in starts]
+
+    def work(part: int) -> None:
+        start = starts[part]
+        i, j, grad, slope = (x[start : start + size].contiguous() for x in pairs)
+        program.pairs_backward(
+            *_addresses((*cells, i, j)), len(i), *_addresses((grad, slope, *sums[part]))
+        )
+
+    parallel_map(work, list(range(len(starts))), a_bcn.device)
+    a_grads, b_grads = zip(*sums)
+    return sum(a_grads[1:], a_grads[0]), sum(b_grads[1:], b_grads[0])
+
+
 @full_precision()
 @torch.no_grad()
 def scatter_pair_gradients(
-    a_bcn: Tensor,
-    b_dcm: Tensor,
-    i_p: Tensor,
-    j_p: Tensor,  # cells; pair p is i_p of a with j_p of b
-    grad_p: Tensor,
-    slope_pnm: Tensor,  # of the loss by the value of a pair, and of that by its cosines
+    a_bcn: Tensor,  # cells of a, (B, C, N)
+    b_dcm: Tensor,  # cells of b, (D, C, M)
+    i_p: Tensor,  # (P,) in int64: pair p is image i_p of a with image j_p of b
+    j_p: Tensor,
+    grad_p: Tensor,  # (P,): of the loss by the value of a pair
+    slope_pnm: Tensor,  # (P, N, M): of that value by the cosines
 ) -> tuple[Tensor, Tensor]:
-    "Gradients of the loss by the cells of a and of b."
-    _check_positions(a_bcn, b_dcm, i_p, j_p)
-    given, shapes = (
-        (a_bcn, b_dcm, grad_p, slope_pnm),
-        ((len(i_p),), (len(i_p), a_bcn.shape[2], b_dcm.shape[2])),
-    )
-    if (
-        (grad_p.shape, slope_pnm.shape) != shapes
-        or a_bcn.shape[1] != b_dcm.shape[1]
-        or len({x.dtype for x in given}) > 1
-    ):
-        raise ValueError(
-            "a_bcn, b_dcm, grad_p, slope_pnm: expected axes that fit and one dtype, got "
-            + ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given)
-        )
-    if a_bcn.dtype in HALF_PRECISION:
-        raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
+    """Gradients of the loss by the cells of a, (B, C, N), and of b, (D, C, M).
+
+    `ValueError` for positions that are not in the batches, for shapes that do not fit and for
+    several dtypes, `TypeError` for half precision, `MemoryError` if the compiled program finds no
+    memory."""
+    pairs = i_p, j_p, grad_p, slope_pnm
+    _check_gradients(a_bcn, b_dcm, *pairs)
     fast = a_bcn.device.type == "cpu" and a_bcn.dtype == torch.float32
     program = _pair_program(a_bcn.shape[2], b_dcm.shape[2], a_bcn.shape[1]) if fast else None
-    size = max(1, -(-len(i_p) // torch.get_num_threads())) if program else 1024
-    inputs = [x.contiguous() for x in (a_bcn, b_dcm)]
-    sums = (
-        [
-            (torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1]))
-            for _ in range(0, max(len(i_p), 1), size)
-        ]
-        if program
-        else [(torch.zeros_like(a_bcn), torch.zeros_like(b_dcm))]
-    )
-
-    def work(number: int) -> None:
-        i, j, grad, slope = (
-            x[number * size : (number + 1) * size].contiguous()
-            for x in (i_p, j_p, grad_p, slope_pnm)
-        )
-        to_a, to_b = sums[number if program else 0]
-        if program:
-            return program.pull_pairs(
-                *(x.data_ptr() for x in (*inputs, i, j)),
-                len(i),
-                *(x.data_ptr() for x in (grad, slope, to_a, to_b)),
-            )
-        pull_pnm = grad[:, None, None] * slope
-        (
-            to_a.index_add_(0, i, b_dcm[j] @ pull_pnm.transpose(1, 2)),
-            to_b.index_add_(0, j, a_bcn[i] @ pull_pnm),
-        )
-
-    parallel_map(
-        work, list(range(-(-len(i_p) // size))), i_p.device if program else torch.device("meta")
-    )
-    return tuple(sum(x[1:], x[0]) for x in zip(*sums))
+    if program is None:
+        return _pull_by_torch(a_bcn, b_dcm, *pairs)
+    return _pull_by_program(program, a_bcn, b_dcm, *pairs)

@@ -51,13 +51,11 @@ class _Module:
     known: dict[
         str, tuple[str, str]
     ]  # name here -> (module, name there), of all that is known here
-    compiled: str  # the C file beside it, or nothing
 
 
 def _read_module(name: str, path: Path) -> _Module:
     inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    compiled = path.with_suffix(".c")
-    module = _Module(name, inside, {}, {}, compiled.read_text() if compiled.exists() else "")
+    module = _Module(name, inside, {}, {})
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         module.known |= _imported(node, inside)
         for defined in _names_defined(node):
@@ -107,9 +105,11 @@ class Library:
 
     def __init__(self, root: str | Path = REPO_ROOT, package: str = "diml_nb"):
         self.package = package
+        self._folder = Path(root) / package
+        self._c_files = sorted(self._folder.rglob("*.[ch]"))
         self.modules: dict[str, _Module] = {}
         self._looked: dict[tuple[str, str], tuple[str, set[tuple[str, str]]]] = {}
-        for path in sorted((Path(root) / package).rglob("*.py")):
+        for path in sorted(self._folder.rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             if parts[-1] != "_modidx":
@@ -133,8 +133,19 @@ class Library:
             self._looked[module, name] = fingerprint(nodes), used
         return self._looked[module, name]
 
+    def named_c_files(self, module: str, name: str) -> dict[str, str]:
+        "Fingerprint of each C file whose name a definition mentions, by its path in the package."
+        nodes = self.modules[module].nodes[name]
+        words = {x.value for n in nodes for x in ast.walk(n) if isinstance(x, ast.Constant)}
+        return {
+            path.relative_to(self._folder).as_posix(): sha256(path.read_text("utf-8"))[:8]
+            for path in self._c_files
+            if path.name in words
+        }
+
     def reached(self, code: str) -> dict[str, str]:
-        "Fingerprint of each definition that this code reaches, by 'module.name', and of C files."
+        """Fingerprint of each definition that this code reaches, by 'module.name', and of the C
+        files that these name."""
         todo = list(_uses(ast.parse(code).body, {}, self.package))
         found: dict[str, str] = {}
         while todo:
@@ -144,8 +155,7 @@ class Library:
                 continue
             found[label], used = self.look(*place)
             todo += used
-            if compiled := self.modules[place[0]].compiled:
-                found[f"{label.rpartition('.')[0]}.c"] = sha256(compiled)[:8]
+            found |= self.named_c_files(*place)
         return dict(sorted(found.items()))
 
 # %% ../../nbs/02_provenance.ipynb #c2d05f68
@@ -170,7 +180,8 @@ def _library(root: Path, state: tuple) -> Library:
 
 def _state(root: Path) -> tuple:
     "Changes whenever a file of the library does."
-    files = sorted(path for path in (root / "diml_nb").rglob("*") if path.suffix in (".py", ".c"))
+    kinds = (".py", ".c", ".h")
+    files = sorted(path for path in (root / "diml_nb").rglob("*") if path.suffix in kinds)
     return tuple((str(path), path.stat().st_mtime_ns) for path in files)
 
 
