@@ -17,7 +17,7 @@ from diml_nb.ot import native, sinkhorn
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.ot.native import _pair_program, plan_pairs, scatter_pair_gradients, score_pairs
-from diml_nb.retrieval.search import inner_products, rerank, search, streaming_topk
+from diml_nb.retrieval.search import TOPK_SOURCE, inner_products, rerank, search, streaming_topk
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -25,7 +25,9 @@ def way(request, monkeypatch):
     "Both ways: the program, and what a machine without a compiler does."
     if request.param == "plain":
         monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
-        monkeypatch.setattr("diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None)
+        monkeypatch.setattr(
+            "diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None
+        )
     elif _pair_program(16, 16, 128) is None:
         pytest.skip("no C compiler on this machine")
     return request.param
@@ -116,7 +118,9 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     fast = search(x[:50], x, top_k=60)
     fast = fast, rerank(fast, x[:50], x, top_k=50, tol=1e-6)
     monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
-    monkeypatch.setattr("diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None)
+    monkeypatch.setattr(
+        "diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None
+    )
     slow = search(x[:50], x, top_k=60)
     slow = slow, rerank(slow, x[:50], x, top_k=50, tol=1e-6)
     assert torch.equal(fast[0].index_qk, slow[0].index_qk) and torch.equal(
@@ -279,7 +283,7 @@ def label(value):
     "source, shape",
     [
         (source, shape)
-        for source in (native.NATIVE_SOURCE, search.TOPK_SOURCE)
+        for source in (native.NATIVE_SOURCE, TOPK_SOURCE)
         for shape in SHAPES[source.name]
     ],
     ids=label,
