@@ -21,7 +21,10 @@ setup(
     license_files=["LICENSE"],
     keywords=settings["keywords"].split(),
     packages=find_packages(include=[settings["lib_name"], settings["lib_name"] + ".*"]),
-    package_data={settings["lib_name"]: ["*/*.c", "*/*.h", "py.typed"]},
+    package_data={
+        settings["lib_name"]: ["*/*.c", "*/*.h", "py.typed"],
+        settings["lib_name"] + ".viz": ["static/*.js", "static/*.css", "static/*.html"],
+    },
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),
     extras_require={"dev": settings["dev_requirements"].split()},

@@ -355,7 +355,7 @@ def made_of(code: list[str]) -> dict[str, str]:
     """What decides about the outputs of code cells: fingerprints of the code, of what it reaches,
     of versions, and of all that it may read."""
     parts = source_of(code) | {"text": sha256(json.dumps(code))}
-    paths = [REPOSITORY / "requirements.txt"]
+    paths = [REPOSITORY / "requirements.txt", *(LIBRARY / "viz" / "static").iterdir()]
     if READS_THE_REPOSITORY.search("\n".join(code)):
         paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c", ".h")]
         paths += [*REPOSITORY.glob("bench/*.py"), *REPOSITORY.glob("docs/*.py")]

@@ -30,6 +30,11 @@ def closure(requirements):
     return found
 
 
+def outside():
+    "The environment without what would show a fresh Python this checkout."
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "DIML"))}
+
+
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     """Python of a fresh environment with the wheel. The declared requirements, and only those, are linked from this environment, since
@@ -54,7 +59,9 @@ def clean(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
     python = folder / "env" / "bin" / "python"
     subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True
+        [str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)],
+        check=True,
+        env=outside(),
     )
     (site,) = (folder / "env" / "lib").glob("python*/site-packages")
     with zipfile.ZipFile(wheel) as z:
@@ -73,9 +80,8 @@ def clean(tmp_path_factory):
 
 
 def run(program, *words):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "DIML"))}
     return subprocess.run(
-        [str(program), *words], capture_output=True, text=True, cwd="/", env=environment
+        [str(program), *words], capture_output=True, text=True, cwd="/", env=outside()
     )
 
 
@@ -88,6 +94,13 @@ def test_contents(clean):
     assert "diml_nb/ot/matching.py" in names and not any(
         n.startswith(("nbs/", "tests/", "data/")) for n in names
     )
+    static = REPO_ROOT / "diml_nb" / "viz" / "static"
+    files = {
+        f"diml_nb/viz/static/{path.name}"
+        for path in static.iterdir()
+        if path.suffix in (".js", ".css", ".html")
+    }
+    assert len(files) > 10 and files == {name for name in names if "/static/" in name}
 
 
 def test_every_module_imports_without_development_packages(clean):
@@ -122,6 +135,20 @@ def test_command(clean):
 def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
     done = run(clean[0].with_name("diml"), *words)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_pages_and_widgets_find_their_scripts_there(clean):
+    code = (
+        "from diml_nb.viz.widgets.pair import PairView\nfrom diml_nb.viz.widgets.ranking import"
+        " RankingView\nfrom diml_nb.viz.widgets.steps import SinkhornView\nfor view in (PairView(),"
+        " RankingView(), SinkhornView()): assert 'createNode' in str(view._esm) and '.diml-' in"
+        " str(view._css)\nimport torch\nfrom PIL import Image\nfrom diml_nb.features.grid import"
+        " grid_features\nfrom diml_nb.ot.matching import match\nfrom diml_nb.viz.html import"
+        " export_html\nimage, x = Image.new('RGB', (8, 8)), pool(torch.rand(1, 4, 7,"
+        " 7))\nprint('createPairView' in to_html(image, image, match(x, x)))"
+    )
+    done = run(clean[0], "-c", code)
+    assert done.stdout.strip() == "True", done.stderr[-2000:]
 
 
 def test_the_library_works_there(clean, tmp_path):

@@ -69,7 +69,7 @@ def visit(browser, tmp_path):
 
 TWO_VIEWS = """<!doctype html><style>%s</style><div id="x"></div><div id="y"></div><script type="module">%s
 window.told = {x: [], y: []}; window.views = {};
-for (const id of "xy") views[id] = pairView(document.getElementById(id), view => told[id].push(view));
+for (const id of "xy") views[id] = createPairView(document.getElementById(id), view => told[id].push(view));
 </script>"""
 
 
@@ -338,7 +338,7 @@ def test_two_views_do_not_interfere(two, m):
         (0.75 * (1 - m.mass_a_bn[0] / m.mass_a_bn[0].max())).tolist(), abs=1e-5
     )
     assert two.evaluate(
-        "[typeof pairView, document.querySelectorAll('#x [id], #y [id]').length]"
+        "[typeof createPairView, document.querySelectorAll('#x [id], #y [id]').length]"
     ) == ["undefined", 0]
 
 

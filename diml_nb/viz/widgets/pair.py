@@ -50,7 +50,7 @@ from diml_nb.viz.figures import (
     plot_flows,
     save_figure,
 )
-from ..html import VIEW_CSS, VIEW_JS, export_html, images_payload, pair_payload
+from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
 
 # %% ../../../nbs/44_explorer.ipynb #68154c9e
 @cache
@@ -158,13 +158,7 @@ class _Live(anywidget.AnyWidget):
     as this is shown."""
 
     static = traitlets.Unicode().tag(sync=True)
-    _esm = """
-    export default { render({ model }) {
-      const show = (value) => { for (const e of document.querySelectorAll(`[data-diml-static="${model.get("static")}"]`)) e.style.display = value; };
-      show("none");
-      const later = setTimeout(() => show("none"), 500);
-      return () => { clearTimeout(later); show(""); };
-    } };"""
+    _esm = STATIC / "static_figure.js"
 
 # %% ../../../nbs/44_explorer.ipynb #e3d6460e
 def figure_html(fig: Figure, alt: str) -> str:
@@ -348,19 +342,8 @@ class PairView(anywidget.AnyWidget):
     pictures = traitlets.Dict().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
     value = traitlets.Dict(DEFAULT_VIEW).tag(sync=True)
-    _css = VIEW_CSS
-    _esm = (
-        VIEW_JS
-        + """
-    export default { render({ model, el }) {
-      const root = el.appendChild(document.createElement("div"));
-      const shown = pairView(root, (view) => { model.set("value", view); model.save_changes(); });
-      const parts = { pictures: "pictures", data: "data", value: "view" }, send = (name) => shown.update({ [parts[name]]: model.get(name) });
-      shown.update({ pictures: model.get("pictures"), data: model.get("data"), view: model.get("value") });
-      const offs = Object.keys(parts).map((name) => { const f = () => send(name); model.on("change:" + name, f); return () => model.off("change:" + name, f); });
-      return () => offs.forEach((off) => off());
-    } };"""
-    )
+    _css = STATIC / "pair.css"
+    _esm = VIEW_JS
 
     @traitlets.validate("value")
     def _whole(self, proposal) -> dict:

@@ -42,61 +42,17 @@ from ...ot.matching import Match, match
 from ...retrieval.metrics import Ranking, retrieval_metrics
 from ...retrieval.search import rerank_by, score_shortlist, search
 from ..figures import Figure, plot_difference, plot_ranking
-from ..html import VIEW_JS, png_data_uri
-
-# %% ../../../nbs/46_gallery.ipynb #78ffa101
-_LISTS_JS = (
-    VIEW_JS
-    + """
-const moved = (move) => (move > 0 ? `\\u25b2${move}` : move < 0 ? `\\u25bc${-move}` : "=");
-function item({ index, src, label, right, move, score }, place, value, choose) {
-  const mark = right ? "\\u2713" : "\\u2717", role = index === value.first ? "first" : index === value.second ? "second" : "";
-  const name = `place ${place}: ${label}, ${right ? "right" : "wrong"}, score ${score.toFixed(4)}` + (move === null ? "" : `, moved by ${move}`);
-  const node = make("button", { class: `diml-item ${right ? "diml-good" : "diml-bad"} ${role && "diml-" + role}`, "aria-label": name, "aria-pressed": Boolean(role), "data-index": index, title: name },
-    make("img", { src, alt: "" }), make("span", { class: "diml-tick" }, mark), make("span", {}, `${score.toFixed(3)} ${move === null ? "" : moved(move)}`));
-  node.addEventListener("click", (event) => choose(index, event.shiftKey));
-  node.addEventListener("keydown", (event) => { if (event.key === "c") choose(index, true); });
-  return node;
-}"""
-)
-
-# %% ../../../nbs/46_gallery.ipynb #8ca25e93
-_LISTS_JS += """
-export default { render({ model, el }) {
-  const choose = (index, second) => { model.set("value", { ...model.get("value"), [second ? "second" : "first"]: index }); model.save_changes(); };
-  const row = ({ title, items }) => make("div", { class: "diml-row", role: "group", "aria-label": title }, make("b", {}, title),
-    ...items.map((one, k) => item(one, k + 1, model.get("value"), choose)));
-  const draw = () => {
-    const { query, rows, says } = model.get("lists"), active = el.querySelector(":focus")?.dataset.index, group = el.querySelector(":focus")?.closest(".diml-row")?.ariaLabel;
-    const asked = make("figure", { class: "diml-query" }, make("img", { src: query.src, alt: "" }), make("figcaption", {}, query.label));
-    el.replaceChildren(make("div", { class: "diml-lists" }, asked, make("div", {}, ...rows.map(row))), make("p", { class: "diml-judged", "aria-live": "polite" }, says));
-    for (const again of el.querySelectorAll(".diml-item")) if (again.dataset.index === active && again.closest(".diml-row").ariaLabel === group) again.focus();
-  };
-  draw();
-  model.on("change:lists", draw); model.on("change:value", draw);
-  return () => { model.off("change:lists", draw); model.off("change:value", draw); };
-} };"""
+from ..html import STATIC, png_data_uri, script_text
 
 # %% ../../../nbs/46_gallery.ipynb #aefd894e
-_LISTS_CSS = """
-.diml-lists { display: flex; flex-wrap: wrap; gap: 12px; align-items: center; color: var(--jp-ui-font-color1, currentColor); font-size: 13px }
-.diml-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 6px 0 } .diml-row > b { width: 104px }
-.diml-query { margin: 0; text-align: center; font-weight: bold; color: #0072B2 } .diml-query img { width: 96px; border: 3px solid #0072B2; background: white }
-.diml-item { position: relative; padding: 2px; width: 72px; user-select: none; background: none; border: 3px solid; border-radius: 3px; cursor: pointer; color: inherit; font: inherit; font-size: 12px; line-height: 1.3 }
-.diml-item img { display: block; width: 100%; background: white } .diml-item:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px }
-.diml-good { border-color: #1b7837 } .diml-bad { border-color: #762a83; border-style: dashed }
-.diml-item .diml-tick { position: absolute; top: 0; right: 0; width: 18px; color: white; background: #1b7837; font-weight: bold } .diml-bad .diml-tick { background: #762a83 }
-.diml-first { box-shadow: 0 0 0 4px #01665E } .diml-second { box-shadow: 0 0 0 4px #8C510A }
-"""
-
-
 class RankingView(anywidget.AnyWidget):
     """A query's lists before and after. `value` is what the reader chose: positions in the gallery,
     or None."""
 
     lists = traitlets.Dict().tag(sync=True)
     value = traitlets.Dict(dict(first=None, second=None)).tag(sync=True)
-    _esm, _css = _LISTS_JS, _LISTS_CSS
+    _esm = script_text("ranking.js")
+    _css = STATIC / "ranking.css"
 
     @traitlets.validate("value")
     def _whole(self, proposal) -> dict:

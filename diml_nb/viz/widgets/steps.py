@@ -47,52 +47,7 @@ from diml_nb.viz.figures import (
     plot_marginals,
     plot_sinkhorn,
 )
-from ..html import VIEW_JS, _float32, images_payload
-
-# %% ../../../nbs/45_steps.ipynb #428ff0f2
-_TRACE_JS = (
-    VIEW_JS
-    + r"""
-const CELL = 26, TOP = 46, BAR = 40;
-function masses(sums, wanted, most, color, upright) {
-  const box = (value, i) => upright ? {x: 3 + i * CELL, y: -6 - BAR * value / most, width: CELL - 6, height: BAR * value / most} : {x: -6 - BAR * value / most, y: 3 + i * CELL, width: BAR * value / most, height: CELL - 6};
-  const line = (value, i) => upright ? {x1: i * CELL, x2: (i + 1) * CELL, y1: -6 - BAR * value / most, y2: -6 - BAR * value / most} : {x1: -6 - BAR * value / most, x2: -6 - BAR * value / most, y1: i * CELL, y2: (i + 1) * CELL};
-  return [...sums.map((v, i) => make('rect', {...box(v, i), fill: color, 'fill-opacity': 0.6})), ...wanted.map((v, i) => make('line', {...line(v, i), stroke: 'currentColor', 'stroke-width': 2}))];
-}
-function planPicture({plan, mass_a, mass_b, most}, says) {
-  const width = mass_b.length, height = mass_a.length, heaviest = Math.max(...mass_a, ...mass_b) * 1.15;
-  const at = (n, m) => plan[n * width + m], sum = (over, f) => range(over).reduce((x, i) => x + f(i), 0);
-  const cells = range(height).flatMap(n => range(width).map(m => make('rect', {x: m * CELL, y: n * CELL, width: CELL, height: CELL, fill: viridis(at(n, m) / most), 'data-n': n, 'data-m': m})));
-  const columns = masses(range(width).map(m => sum(height, n => at(n, m))), mass_b, heaviest, '#D55E00', true);
-  const rows = masses(range(height).map(n => sum(width, m => at(n, m))), mass_a, heaviest, '#0072B2', false);
-  return make('svg', {class: 'diml-plan', viewBox: `${-TOP - 8} ${-TOP - 8} ${width * CELL + TOP + 12} ${height * CELL + TOP + 12}`, role: 'img', 'aria-label': says}, ...cells, ...columns, ...rows);
-}"""
-)
-
-# %% ../../../nbs/45_steps.ipynb #ef8e0d98
-_TRACE_JS += r"""
-function errorPicture(error_k, k) {
-  const log = error_k.map(e => Math.log10(Math.max(e, 1e-12))), high = Math.ceil(Math.max(...log)), low = Math.floor(Math.min(...log, high - 1));
-  const x = i => 40 + 250 * i / Math.max(error_k.length - 1, 1), y = v => 14 + 150 * (high - v) / (high - low);
-  const ticks = range(high - low + 1).flatMap(i => [make('line', {x1: 40, x2: 290, y1: y(low + i), y2: y(low + i), stroke: 'currentColor', 'stroke-opacity': 0.2}), make('text', {x: 34, y: y(low + i) + 4, 'text-anchor': 'end'}, `1e${low + i}`)]);
-  const text = make('text', {x: 165, y: 196, 'text-anchor': 'middle'}, 'mass in wrong columns, by iteration');
-  const path = make('polyline', {points: log.map((v, i) => `${x(i)},${y(v)}`).join(' '), fill: 'none', stroke: '#0072B2', 'stroke-width': 2});
-  return make('svg', {class: 'diml-error', viewBox: '0 0 300 204', role: 'img', 'aria-label': `error after iteration ${k}: ${error_k[k - 1].toExponential(2)}`}, ...ticks, path, make('circle', {cx: x(k - 1), cy: y(log[k - 1]), r: 6, fill: '#D55E00'}), text);
-}
-export default { render({ model, el }) {
-  el.classList.add('diml-plan-view');
-  const draw = () => {
-    const {plan, mass_a, mass_b, error_k, eps, pictures} = model.get('trace'), k = Math.min(model.get('iteration'), error_k.length), every = floats(plan), size = mass_a.length * mass_b.length, most = every.reduce((x, y) => Math.max(x, y), 0);
-    const says = `After ${k} iteration${k > 1 ? 's' : ''} at eps ${eps}, ${error_k[k - 1].toExponential(2)} of the mass is in wrong columns; the rows are exact. Darkest cell: no mass; brightest: ${most.toFixed(4)}.`;
-    const photo = side => make('img', {src: pictures[side].src, alt: `${side.toUpperCase()}, ${side === 'a' ? 'the rows' : 'the columns'}`, class: `diml-photo diml-${side}`});
-    const shown = planPicture({plan: every.subarray((k - 1) * size, k * size), mass_a, mass_b, most}, says);
-    el.replaceChildren(make('div', {class: 'diml-trace'}, make('div', {}, photo('a'), photo('b')), shown, errorPicture(error_k, k)), make('p', {}, `Each row is one of the ${mass_a.length} cells of A (blue), each column one of B (orange); bars: what they sum to, black lines: what they should.`), make('p', {class: 'diml-says', 'aria-live': 'polite'}, says));
-    el.dataset.version = 1 + Number(el.dataset.version || 0);
-  };
-  draw();
-  for (const name of ['trace', 'iteration']) model.on(`change:${name}`, draw);
-  return () => ['trace', 'iteration'].forEach(name => model.off(`change:${name}`, draw));
-} };"""
+from ..html import STATIC, _float32, images_payload, script_text
 
 # %% ../../../nbs/45_steps.ipynb #a0586cdf
 class SinkhornView(anywidget.AnyWidget):
@@ -100,10 +55,8 @@ class SinkhornView(anywidget.AnyWidget):
 
     trace = traitlets.Dict().tag(sync=True)
     iteration = traitlets.Int(1).tag(sync=True)
-    _esm = _TRACE_JS
-    _css = """.diml-trace { display: flex; flex-wrap: wrap; gap: 16px; align-items: center; color: var(--jp-ui-font-color1, currentColor) }
-    .diml-trace svg { width: 340px; max-width: 100%; font: 12px sans-serif } .diml-trace text { fill: currentColor }
-    .diml-photo { display: block; width: 110px; margin: 6px; border: 3px solid #0072B2 } .diml-photo.diml-b { border-color: #D55E00 }"""
+    _esm = script_text("sinkhorn.js")
+    _css = STATIC / "sinkhorn.css"
 
 # %% ../../../nbs/45_steps.ipynb #5851afae
 class _Iterations(Explorer):

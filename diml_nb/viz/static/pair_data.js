@@ -1,0 +1,224 @@
+/** The numbers of one pair: the payload, the flows between cells, and sentences about them. */
+
+import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom.js";
+
+/* payload */
+/**
+ * @typedef {"a" | "b"} Side
+ * @typedef {[Side, number]} Cell A side and the number of a cell, counted row by row from 0.
+ *
+ * @typedef {object} PairPayload What `pair_data` of the Python library sends.
+ * @property {number} side_a Rows, and columns, of the grid of A.
+ * @property {number} side_b
+ * @property {string} plan (N, M) transport plan, base64 of float32.
+ * @property {string} local (N, M) cosine of each two cells.
+ * @property {string} mass_a (N,) marginal of A.
+ * @property {string} mass_b (M,)
+ * @property {number} similarity S, the sum of all contributions.
+ * @property {number} cosine Of the whole images.
+ * @property {number} top How many flows are shown.
+ * @property {string} text The strongest flows in words.
+ * @property {{name: string, value: number}[]} beside Other scores of this pair.
+ * @property {string[]} notes
+ * @property {number[]} error_k L1 error of the column marginal after each iteration.
+ * @property {boolean} live Python computes again when a cell is dropped.
+ *
+ * @typedef {object} Flow What one cell of A sends to one cell of B.
+ * @property {number} n Cell of A.
+ * @property {number} m Cell of B.
+ * @property {number} mass
+ * @property {number} cosine
+ * @property {number} contribution mass * cosine
+ *
+ * @typedef {object} PairNumbers
+ * @property {Record<Side, number>} gridSize Cells a side.
+ * @property {number} columns M
+ * @property {Float32Array} plan
+ * @property {Float32Array} local
+ * @property {Record<Side, Float32Array>} mass
+ * @property {Float32Array} contributions
+ * @property {number} maxFlow
+ * @property {Record<Side, number>} maxMass
+ * @property {Flow[]} flows The strongest of the pair.
+ *
+ * @typedef {Omit<PairPayload, "plan" | "local"> & PairNumbers} Pair
+ */
+
+/**
+ * Decode a payload. Contributions are float32 products, as the Python library computes them.
+ *
+ * @param {PairPayload} payload
+ * @returns {Pair}
+ */
+export function readPair(payload) {
+  const plan = decodeFloat32(payload.plan);
+  const local = decodeFloat32(payload.local);
+  const mass = { a: decodeFloat32(payload.mass_a), b: decodeFloat32(payload.mass_b) };
+  /** @type {Pair} */
+  const pair = {
+    ...payload,
+    plan,
+    local,
+    mass,
+    gridSize: { a: payload.side_a, b: payload.side_b },
+    columns: payload.side_b ** 2,
+    contributions: plan.map((moved, i) => moved * local[i]),
+    maxFlow: maximum(plan),
+    maxMass: { a: maximum(mass.a), b: maximum(mass.b) },
+    flows: [],
+  };
+  pair.flows = strongestFlows(pair, range(plan.length));
+  return pair;
+}
+
+/* flows */
+const MIN_FLOW = 1e-20;
+
+/**
+ * The flow at a position of the plan, which is stored row by row.
+ *
+ * @param {Pair} pair
+ * @param {number} i
+ * @returns {Flow}
+ */
+export function flowAt(pair, i) {
+  return {
+    n: Math.floor(i / pair.columns),
+    m: i % pair.columns,
+    mass: pair.plan[i],
+    cosine: pair.local[i],
+    contribution: pair.contributions[i],
+  };
+}
+
+/**
+ * The flows at some positions of the plan with the largest contributions, at most `pair.top`.
+ *
+ * @param {Pair} pair
+ * @param {number[]} positions
+ * @returns {Flow[]}
+ */
+export function strongestFlows(pair, positions) {
+  return positions
+    .filter((i) => pair.plan[i] > MIN_FLOW)
+    .sort((i, j) => pair.contributions[j] - pair.contributions[i])
+    .slice(0, pair.top)
+    .map((i) => flowAt(pair, i));
+}
+
+/**
+ * The strongest flows of a cell: those of its row of the plan, or of its column for a cell of B.
+ *
+ * @param {Pair} pair
+ * @param {Cell} cell
+ */
+export function cellFlows(pair, [side, n]) {
+  const positions =
+    side === "a"
+      ? range(pair.columns).map((m) => n * pair.columns + m)
+      : range(pair.mass.a.length).map((k) => k * pair.columns + n);
+  return strongestFlows(pair, positions);
+}
+
+/**
+ * @param {Pair} pair
+ * @param {Cell} cell
+ */
+export function isOutside(pair, [side, n]) {
+  return n >= pair.mass[side].length;
+}
+
+/**
+ * @param {Cell | null} x
+ * @param {Cell | null} y
+ */
+export function sameCell(x, y) {
+  return x === y || (x !== null && y !== null && x[0] === y[0] && x[1] === y[1]);
+}
+
+/* sentences */
+/**
+ * Row and column, counted from 1.
+ *
+ * @param {Pair} pair
+ * @param {Cell} cell
+ */
+export function cellPosition(pair, [side, n]) {
+  const size = pair.gridSize[side];
+  return `${Math.floor(n / size) + 1},${(n % size) + 1}`;
+}
+
+/**
+ * @param {Pair} pair
+ * @param {Cell} cell
+ */
+export function cellName(pair, cell) {
+  return `${cell[0].toUpperCase()} ${cellPosition(pair, cell)}`;
+}
+
+/**
+ * @param {Pair} pair
+ * @param {Flow} flow
+ */
+export function flowName(pair, flow) {
+  return `${cellName(pair, ["a", flow.n])} \u2192 ${cellName(pair, ["b", flow.m])}`;
+}
+
+/**
+ * What a flow adds to the similarity; its share only where the similarity is positive.
+ *
+ * @param {Pair} pair
+ * @param {Flow} flow
+ */
+export function shareText(pair, { contribution }) {
+  const { similarity } = pair;
+  const share = similarity > 0 ? ` (${formatPercent(contribution / similarity, 1)})` : "";
+  return `; adds ${formatScore(contribution)} to S = ${formatScore(similarity)}${share}`;
+}
+
+/**
+ * The mass of a cell, and where the most valuable part of it goes to or comes from.
+ *
+ * @param {Pair} pair
+ * @param {Cell} cell
+ * @param {Flow | undefined} flow the strongest of the cell, if it has one
+ */
+export function targetText(pair, [side, n], flow) {
+  const mass = pair.mass[side][n];
+  const start = `mass ${formatScore(mass)}, `;
+  if (!flow) return `${start}moves nothing`;
+  const target =
+    side === "a"
+      ? `goes to ${cellName(pair, ["b", flow.m])}`
+      : `comes from ${cellName(pair, ["a", flow.n])}`;
+  return `${start}${formatPercent(flow.mass / mass)} of it ${target}`;
+}
+
+/**
+ * What a screen reader says when a cell gets the focus.
+ *
+ * @param {Pair} pair
+ * @param {Cell} cell
+ */
+export function cellLabel(pair, cell) {
+  return `${cellName(pair, cell)}: ${targetText(pair, cell, cellFlows(pair, cell).at(0))}`;
+}
+
+/**
+ * @param {Pair} pair
+ * @param {Cell} cell
+ */
+export function cellSentence(pair, cell) {
+  const flow = cellFlows(pair, cell).at(0);
+  const share = flow ? shareText(pair, flow) : "";
+  return `cell ${cellName(pair, cell)} (row, column): ${targetText(pair, cell, flow)}${share}`;
+}
+
+/**
+ * @param {Pair} pair
+ * @param {Flow} flow
+ */
+export function flowSentence(pair, flow) {
+  const numbers = `mass ${formatScore(flow.mass)}, cosine ${formatScore(flow.cosine)}`;
+  return `${flowName(pair, flow)}: ${numbers}${shareText(pair, flow)}`;
+}

@@ -1,0 +1,171 @@
+"""Scripts and style sheets of `diml_nb/viz/static`: unit tests, syntax, formatter, linter, types.
+
+Node runs the unit tests in `tests/js` and needs no package for that. The linter and the type checker
+are packages of `tests/js/package.json`, which `npm ci --prefix tests/js` installs.
+"""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from diml_nb._internal.core import REPO_ROOT
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.grid import grid_features
+from diml_nb.ot.matching import match
+from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text
+from diml_nb.viz.widgets.pair import DEFAULT_VIEW
+from diml_nb.viz.widgets.ranking import RetrievalExplorer
+from diml_nb.viz.widgets.steps import SinkhornExplorer
+
+JS = REPO_ROOT / "tests" / "js"
+TOOLS = JS / "node_modules" / ".bin"
+SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
+STARTS = ["pair.js", "pair_page.js", "ranking.js", "sinkhorn.js", "static_figure.js"]
+
+
+def find_node():
+    "Node, if it is new enough to run tests."
+    node = shutil.which("node")
+    if node is None:
+        return None
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+    return node if int(version.removeprefix("v").split(".")[0]) >= 18 else None
+
+
+NODE = find_node()
+needs_node = pytest.mark.skipif(not NODE, reason="no Node 18 or newer: apt-get install nodejs")
+needs_tools = pytest.mark.skipif(
+    not (NODE and (TOOLS / "biome").exists()),
+    reason="no linter of scripts here: npm ci --prefix tests/js",
+)
+
+
+def run(*command):
+    "Run a command in tests/js; what it wrote, once it has succeeded."
+    done = subprocess.run([str(word) for word in command], cwd=JS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def properties(name, typedef):
+    "Names of the properties of a type in the comments of a script."
+    text = static_text(name).split(f"@typedef {{object}} {typedef}")[1].split("@typedef")[0]
+    return set(re.findall(r"@property \{.*\} (\w+)", text.split("*/")[0]))
+
+
+@needs_node
+def test_unit_tests():
+    said = run(NODE, "--test", "--test-reporter=tap")
+    counts = {word: int(n) for word, n in re.findall(r"^# (\w+) (\d+)$", said, flags=re.M)}
+    written = sum(path.read_text().count("\ntest(") for path in JS.glob("*.test.js"))
+    assert counts["pass"] == counts["tests"] == written > 50
+
+
+@needs_node
+@pytest.mark.parametrize("name", STARTS)
+def test_a_joined_script_is_a_module(name, tmp_path):
+    "Two files that share a name at their top level would be a syntax error here."
+    file = tmp_path / "joined.mjs"
+    file.write_text(script_text(name), encoding="utf-8")
+    run(NODE, "--check", file)
+
+
+@needs_node
+def test_a_name_that_is_given_twice_is_found(tmp_path):
+    file = tmp_path / "joined.mjs"
+    file.write_text(script_text("pair.js") + "\nconst range = 1;\n", encoding="utf-8")
+    assert subprocess.run([NODE, "--check", str(file)], capture_output=True).returncode != 0
+
+
+@needs_tools
+def test_formatter_and_linter():
+    run(
+        TOOLS / "biome",
+        "ci",
+        "--config-path=biome.json",
+        STATIC,
+        REPO_ROOT / "docs" / "custom.css",
+        ".",
+    )
+
+
+@needs_tools
+def test_types_in_comments():
+    run(TOOLS / "tsc", "--project", "jsconfig.json")
+
+
+def test_every_script_is_part_of_a_page_or_a_widget():
+    joined = "\n".join(script_text(name) for name in STARTS)
+    for name in SCRIPTS:
+        assert re.sub(r"^import [^;]*;\n", "", static_text(name), flags=re.M) in joined, name
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_joined_script_holds_each_file_once_and_asks_for_none(name):
+    text = script_text(name)
+    assert not re.search(r"^import\b|\bimport\(", text, flags=re.M)
+    functions = re.findall(r"^(?:export )?(?:async )?function (\w+)", text, flags=re.M)
+    assert functions or name == "static_figure.js"
+    assert len(functions) == len(set(functions))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_makes_no_markup_and_asks_for_nothing(name):
+    text = static_text(name)
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", "fetch("):
+        assert word not in text, word
+    assert "</" not in text and "<!--" not in text
+    assert set(re.findall(r"https?:[^'\"]*", text)) <= {"http://www.w3.org/2000/svg"}
+
+
+@pytest.mark.parametrize("name", ["pair.css", "ranking.css", "sinkhorn.css"])
+def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
+    text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
+    assert "url(" not in text and "@import" not in text and "</" not in text
+    rules = re.sub(r"\{[^{}]*\}", "", text)
+    for selector in re.split(r"[,{}\n]", rules):
+        assert selector.strip().startswith((".diml-", "@media")) or not selector.strip(), selector
+
+
+def test_a_saved_page_forbids_itself_every_request():
+    (policy,) = re.findall(
+        r'Content-Security-Policy"\s+content="([^"]*)"', static_text("page.html")
+    )
+    allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    inline = "'unsafe-inline'"
+    assert allowed.pop("default-src") == "'none'"
+    assert allowed == {"img-src": "data:", "style-src": inline, "script-src": inline}
+
+
+def test_the_types_name_what_python_sends():
+    maps = torch.rand(2, 8, 7, 7)
+    payload = pair_payload(match(grid_features(maps[:1], grid=7), grid_features(maps[1:], grid=7)))
+    assert properties("pair_data.js", "PairPayload") == set(payload)
+    assert properties("pair_state.js", "ViewState") == set(DEFAULT_VIEW)
+
+
+def test_the_types_name_the_traits_of_the_widgets():
+    images = get_dataset("emoji").subset("test").select(torch.arange(3))
+    trace = SinkhornExplorer(images.paths[0], images.paths[1]).shown.trace
+    assert properties("sinkhorn.js", "Trace") == set(trace)
+    shown = RetrievalExplorer(images, grid=2).lists
+    assert properties("ranking.js", "Lists") == set(shown.lists)
+    assert properties("ranking.js", "Candidate") == set(shown.lists["rows"][0]["items"][0])
+    assert properties("ranking.js", "Choice") == set(shown.value)
+
+
+def test_a_view_begins_as_python_says():
+    (default,) = re.findall(
+        r"DEFAULT_VIEW = \{(.*?)\n\};", static_text("pair_state.js"), flags=re.S
+    )
+    values = dict(re.findall(r"(\w+): (.*),", default))
+    words = {"null": None, "[]": [], "false": False, '"contribution"': "contribution"}
+    assert {name: words[value] for name, value in values.items()} == DEFAULT_VIEW
+
+
+def test_a_title_that_is_not_there_is_an_error():
+    with pytest.raises(KeyError, match="nothing"):
+        show_source("dom.js", "nothing")
