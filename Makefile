@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test mutations coverage bench lab walk explore docs new experiment export readme check hooks clean emoji
+.PHONY: help reproduce test quick mutations coverage bench lab walk explore docs new experiment export readme check hooks clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
-test coverage lab walk explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-test coverage lab walk explore docs readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-test coverage lab walk explore docs readme: export MALLOC_TOP_PAD_ = 268435456
+test quick coverage lab walk explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+test quick coverage lab walk explore docs readme: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+test quick coverage lab walk explore docs readme: export MALLOC_TOP_PAD_ = 268435456
 
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -26,15 +26,21 @@ help: ## list the tasks
 reproduce: .venv/ready ## four experiments on the embedded images: what was asked, what came out, and is it what is committed?
 	$(BIN)/diml reproduce --preset quick
 
+# one worker a core, at most four, which need about 3 GB each; tests/conftest.py says which tests stay together
+WORKERS := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+
 test: .venv/ready ## all tests: units, parity, every notebook, papermill, command line, browser where there is one
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
+
+quick: .venv/ready ## the tests that a change can reach, the nearest first, in less than 90 seconds; SINCE=COMMIT: changed since then
+	$(BIN)/python tests/quick.py $(if $(SINCE),--since '$(SINCE)')
 
 mutations: .venv/ready ## change a copy of the library on purpose: do the pinned rows see bugs, and nothing else? (half an hour)
 	$(BIN)/python tests/mutations.py
 
 coverage: .venv/ready ## all tests again, and which lines of the library they run (processes that they start included)
 	@mkdir -p data/cache/coverage && $(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(WORKERS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 bench: .venv/ready ## speed and memory beside the official loop, POT and the limit of this machine: a record and a figure

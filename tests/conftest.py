@@ -3,10 +3,59 @@
 import os
 import re
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from scheduling import DURATIONS, cost_of_units, keep_durations, unit
 
 os.environ["DIML_QUIET"] = "1"
+# processes that the tests start leave out a package that is slow to import and that none of them
+# needs
+LIGHT = str(Path(__file__).with_name("light"))
+os.environ["PYTHONPATH"] = os.pathsep.join([LIGHT, *filter(None, [os.environ.get("PYTHONPATH")])])
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores, one thread each
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--keep-durations",
+        action="store_true",
+        help=f"write the seconds of each test to {DURATIONS.name}",
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    "One worker gets all tests of a unit."
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Units(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return unit(nodeid)
+
+    return Units(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    "The costly units come first, so that all workers end together."
+    if WORKER:
+        cost = cost_of_units(item.nodeid for item in items)
+        items.sort(key=lambda item: (-cost[unit(item.nodeid)], unit(item.nodeid)))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("keep_durations"):
+        keep_durations(terminalreporter.getreports("") + terminalreporter.getreports("passed"))
+
+
+def folder_of_this_run(tmp_path_factory):
+    "A temporary folder that all workers of a run share."
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if WORKER else folder
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +63,28 @@ def seeded():
     from diml_nb._internal.core import seed_everything
 
     seed_everything(0)
+
+
+@pytest.fixture
+def diml():
+    """Runs a `diml` command in this process: its `returncode`, `stdout` and `stderr`, as of a
+    process.
+
+    A fault of the program, which a shell would see as a traceback, is raised.
+    """
+    from typer.testing import CliRunner
+
+    from diml_nb.cli import app
+
+    def run(*words, **environment):
+        done = CliRunner().invoke(
+            app, [str(word) for word in words], prog_name="diml", env=environment
+        )
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +113,19 @@ def obtained(tmp_path_factory):
 def smoke_of(tmp_path_factory):
     """Run the smoke preset of an experiment, once for all tests: the folder it wrote, and its
     record."""
+    from diml_nb.experiments.runner import find_record
     from diml_nb.experiments.verify import smoke_run
 
-    done = {}
+    folder = folder_of_this_run(tmp_path_factory)
 
     def get(experiment):
-        if experiment not in done:
-            out = tmp_path_factory.mktemp(experiment)
-            done[experiment] = out, smoke_run(experiment, out)
-        return done[experiment]
+        out = folder / f"smoke-{experiment}"
+        finished = out / "finished"
+        with FileLock(f"{out}.lock"):
+            if not finished.exists():
+                smoke_run(experiment, out)
+                finished.touch()
+        return out, find_record(experiment, "smoke", results=out / "results")
 
     return get
 
@@ -74,7 +149,8 @@ def two_seeds(tmp_path_factory, smoke_of):
         rows, others = (
             {str(row["config"]): row["result"] for row in record.rows} for record in records
         )
-        assert list(rows) == list(others) and rows != others
+        assert list(rows) == list(others)
+        assert rows != others
         return [folder, other_folder], records, rows
 
     return run

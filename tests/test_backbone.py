@@ -224,7 +224,5 @@ def test_the_published_views_are_those_of_torchvision():
     for seed in range(5):
         views = [(torch.manual_seed(seed), view(image))[1] for view in (backbone.augment, train)]
         assert torch.equal(*views)
-    assert (
-        backbone.mean == (0.5,) * 3
-        and get_backbone("timm/resnet18", pretrained=False).mean != backbone.mean
-    )
+    assert backbone.mean == (0.5,) * 3
+    assert get_backbone("timm/resnet18", pretrained=False).mean != backbone.mean

@@ -1,4 +1,4 @@
-"The diml command, as a shell runs it."
+"The diml command: as a shell runs it, and the many sentences of it in this process."
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 DIML = str(Path(sys.executable).with_name("diml"))
 
 
-def diml(*words, **environment):
+def shell(*words, **environment):
     return subprocess.run(
         [DIML, *words], capture_output=True, text=True, env=os.environ | environment
     )
@@ -26,9 +26,11 @@ def diml(*words, **environment):
         ["data", "show", "--help"],
     ),
 )
-def test_help(words):
-    done = diml(*words)
-    assert done.returncode == 0 and "Usage" in done.stdout and not done.stderr
+def test_help(words, diml):
+    done = (shell if words == ["--help"] else diml)(*words)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert not done.stderr
 
 
 def test_help_loads_nothing_heavy():
@@ -43,24 +45,19 @@ def test_help_loads_nothing_heavy():
 
 
 def test_data():
-    assert "592 images" in diml("data", "list").stdout
-    assert diml("data", "verify").stdout == "emoji: 592 images verified\n"
+    assert "592 images" in shell("data", "list").stdout
+    assert shell("data", "verify").stdout == "emoji: 592 images verified\n"
 
 
-def test_data_that_was_not_fetched(tmp_path):
+def test_data_that_was_not_fetched(tmp_path, diml):
     done = diml("data", "list", DIML_DATA=str(tmp_path))
-    assert (
-        done.returncode == 0
-        and "[diml data fetch emoji_vendors]" in done.stdout
-        and "inshop (files by hand)" in done.stdout
-        and not done.stderr
-    )
+    assert done.returncode == 0
+    assert "[diml data fetch emoji_vendors]" in done.stdout
+    assert "inshop (files by hand)" in done.stdout
+    assert not done.stderr
     done = diml("data", "verify", "emoji_vendors", DIML_DATA=str(tmp_path))
-    assert (
-        done.returncode == 2
-        and "`diml data fetch emoji_vendors`" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert done.returncode == 2
+    assert "`diml data fetch emoji_vendors`" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -90,10 +87,18 @@ def test_data_that_was_not_fetched(tmp_path):
         (["data", "fetch", "birds"], "cannot fetch 'birds'"),
     ],
 )
-def test_one_sentence_and_status_two(words, message):
+def test_one_sentence_and_status_two(words, message, diml):
     done = diml(*words)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_an_error_reaches_the_shell():
+    done = shell("data", "verify", "--root", "nowhere")
+    assert done.returncode == 2
+    assert "no data folder at nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_unknown_option():
-    assert diml("reproduce", "--prset", "smoke").returncode == 2
+    assert shell("reproduce", "--prset", "smoke").returncode == 2

@@ -44,9 +44,8 @@ def test_every_row_is_there(smoke):
     )
     for result in smoke[2].values():
         for name, text in result.get("by_class", {}).items():
-            assert ((x := decode_fixed_point(text)) <= (2 if name == "gap" else 1)).all() and (
-                x >= (-2 if name == "gap" else 0)
-            ).all()
+            assert ((x := decode_fixed_point(text)) <= (2 if name == "gap" else 1)).all()
+            assert (x >= (-2 if name == "gap" else 0)).all()
 
 
 def test_what_needs_no_training_depends_on_no_seed(smoke):
@@ -55,10 +54,8 @@ def test_what_needs_no_training_depends_on_no_seed(smoke):
         first, other = pooled.values(dict(method=name), "jaccard")
         assert torch.equal(first, other)
     trained = pooled.values(dict(loss="Dice", triplet=False, epoch=2), "jaccard")
-    assert (
-        not torch.equal(*trained)
-        and (trained < pooled.values(dict(method="28 x 28 at best"), "jaccard")).all()
-    )
+    assert not torch.equal(*trained)
+    assert (trained < pooled.values(dict(method="28 x 28 at best"), "jaccard")).all()
     everything = pooled.values(dict(method="everything"), "jaccard")
     assert torch.equal(
         everything, pooled.values(dict(method="everything"), "precision")
@@ -101,11 +98,9 @@ def test_two_scales_are_those_of_the_network():
     with torch.no_grad():
         fine, coarse = split_scales(multiscale_backbone(backbone)(image))
         x = backbone.network.blocks[:3](backbone.network.bn1(backbone.network.conv_stem(image)))
-        assert (
-            torch.equal(fine, x)
-            and torch.equal(coarse, backbone.network.blocks[3:5](x))
-            and fine.shape[1] == FINE_CHANNELS
-        )
+        assert torch.equal(fine, x)
+        assert torch.equal(coarse, backbone.network.blocks[3:5](x))
+        assert fine.shape[1] == FINE_CHANNELS
     with pytest.raises(ValueError, match="got 'own network'"):
         backbone.name = "own network"
         multiscale_backbone(backbone)
@@ -119,9 +114,8 @@ def test_a_flow_is_the_match_before_the_sum():
     pair_2p = pairs_within(label_n, partners=1)
     found = match(features[pair_2p[0]], features[pair_2p[1]], marginals="uniform")
     flow = mean_contribution(features, pair_2p)
-    assert torch.allclose(
-        flow.mean((1, 2))[pair_2p[0]], found.similarity_b, atol=1e-5
-    ) and torch.allclose(flow, mean_contribution(features, pair_2p, block=2), atol=1e-5)
+    assert torch.allclose(flow.mean((1, 2))[pair_2p[0]], found.similarity_b, atol=1e-5)
+    assert torch.allclose(flow, mean_contribution(features, pair_2p, block=2), atol=1e-5)
     assert torch.allclose(
         mean_contribution(features, torch.cat([pair_2p, pair_2p], 1)), flow, atol=1e-5
     )
@@ -130,17 +124,13 @@ def test_a_flow_is_the_match_before_the_sum():
 def test_pairs_stay_within_or_go_across():
     label_n = torch.tensor([3, 1, 3, 1, 3, 2, 2])
     within, across = pairs_within(label_n), pairs_across(label_n, partners=3)
-    assert (
-        (label_n[within[0]] == label_n[within[1]]).all()
-        and (within[0] != within[1]).all()
-        and within.unique(dim=1).shape == within.shape == (2, 6 + 2 + 2)
-    )
-    assert (label_n[across[0]] != label_n[across[1]]).all() and across.unique(
-        dim=1
-    ).shape == across.shape == (2, 21)
-    assert torch.equal(across, pairs_across(label_n, partners=3)) and not torch.equal(
-        across, pairs_across(label_n, partners=3, seed=1)
-    )
+    assert (label_n[within[0]] == label_n[within[1]]).all()
+    assert (within[0] != within[1]).all()
+    assert within.unique(dim=1).shape == within.shape == (2, 6 + 2 + 2)
+    assert (label_n[across[0]] != label_n[across[1]]).all()
+    assert across.unique(dim=1).shape == across.shape == (2, 21)
+    assert torch.equal(across, pairs_across(label_n, partners=3))
+    assert not torch.equal(across, pairs_across(label_n, partners=3, seed=1))
 
 
 def test_jaccard_and_dice_are_one_number_in_two_units():
@@ -149,10 +139,8 @@ def test_jaccard_and_dice_are_one_number_in_two_units():
     assert torch.allclose(D, 2 * J / (1 + J))
     hard = 60 * (2.0 * mask - 1)
     for loss in LOSSES.values():
-        assert (
-            loss(hard, mask) < 1e-6
-            and torch.autograd.grad(loss(logit, mask), logit)[0].isfinite().all()
-        )
+        assert loss(hard, mask) < 1e-6
+        assert torch.autograd.grad(loss(logit, mask), logit)[0].isfinite().all()
     assert (
         abs(
             1
@@ -235,7 +223,8 @@ def test_training_learns_what_can_be_learned_and_repeats(loss):
         )
         for _ in range(2)
     )
-    assert seen == 2 * list(range(1, 31)) and torch.allclose(
+    assert seen == 2 * list(range(1, 31))
+    assert torch.allclose(
         decode_batched(one, maps).logit_bhw,
         decode_batched(same, maps, block=5).logit_bhw,
         atol=1e-3,

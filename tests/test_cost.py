@@ -105,9 +105,12 @@ def test_no_class_is_harder_among_fewer(of):
     few, all_ = (
         decode_fixed_point(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1)
     )
-    assert len(few) == len(all_) == 8 and (few >= all_).all() and (few > all_).any()
+    assert len(few) == len(all_) == 8
+    assert (few >= all_).all()
+    assert (few > all_).any()
     few, all_ = (of("memory", parts=parts)["images"] for parts in (2, 1))
-    assert few < all_ and abs(2 * few - all_) <= 8
+    assert few < all_
+    assert abs(2 * few - all_) <= 8
 
 
 def test_bytes_are_those_of_the_features(of, embedded):
@@ -117,10 +120,8 @@ def test_bytes_are_those_of_the_features(of, embedded):
             of("memory", grid=grid),
             sum(t.nbytes for t in (x.local_bcn, x.norm_bn, x.global_bc)),
         )
-        assert (
-            found["images"] == len(x) == len(label_n)
-            and found["gallery_bytes"] == size == len(x) * found["image_bytes"]
-        )
+        assert found["images"] == len(x) == len(label_n)
+        assert found["gallery_bytes"] == size == len(x) * found["image_bytes"]
     assert of("memory", K=0)["gallery_bytes"] == x.global_bc.nbytes
 
 
@@ -129,7 +130,8 @@ def test_times_are_of_what_they_say(smoke):
     for config, result in rows(smoke, "time"):
         for name in ("usual_ms", "search_ms", "rerank_ms", "times"):
             assert 0 <= result[name]["low"] <= result[name]["median"] <= result[name]["high"]
-        assert result["usual_ms"]["low"] > 0 and result["search_ms"]["low"] > 0
+        assert result["usual_ms"]["low"] > 0
+        assert result["search_ms"]["low"] > 0
         assert (
             result["rerank_ms"]["median"] > 1e-4
             if config["K"]
@@ -149,7 +151,8 @@ def test_pooled_reads_it(smoke):
         base = config | dict(accuracy="cosine", K=0, grid=4)
         for name in METRIC_NAMES:
             mean, low, high = pooled.interval(config, name, minus=base)
-            assert low <= mean <= high and (config != base or mean == low == high == 0)
+            assert low <= mean <= high
+            assert config != base or mean == low == high == 0
 
 
 def test_the_sweep_runs_it_once_for_each_large_set():

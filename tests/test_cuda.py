@@ -85,4 +85,5 @@ def test_gradient_and_maps(tmp_path):
     maps = extract_feature_maps(
         paths, get_backbone("timm/resnet10t", pretrained=False), cache=tmp_path
     )
-    assert maps.shape[0] == 5 and maps.device.type == "cpu"
+    assert maps.shape[0] == 5
+    assert maps.device.type == "cpu"

@@ -39,9 +39,8 @@ def copy(tmp_path):
 def test_counts():
     emoji = get_dataset()
     assert (len(emoji), len(emoji.classes), len(set(emoji.paths))) == (592, 100, 592)
-    assert emoji.label_n.dtype == torch.int64 and set(
-        emoji.label_n.bincount(minlength=100).tolist()
-    ) == {5, 6}
+    assert emoji.label_n.dtype == torch.int64
+    assert set(emoji.label_n.bincount(minlength=100).tolist()) == {5, 6}
     assert Counter(p.stem for p in emoji.paths) == {
         "noto": 100,
         "noto-v1": 99,
@@ -66,7 +65,8 @@ def test_images():
     for path in get_dataset().paths:
         image = Image.open(path).convert("RGBA")
         low, high = image.getchannel("A").getextrema()
-        assert image.size == (128, 128) and high > 250, path
+        assert image.size == (128, 128), path
+        assert high > 250, path
         pictures.append((low, image.tobytes()))
     assert len({pixels for _, pixels in pictures}) == 592  # no picture twice
     assert (
@@ -75,7 +75,8 @@ def test_images():
 
 
 def test_checksums():
-    assert verify_dataset() == 592 and get_dataset().hash == DATASETS["emoji"].hash
+    assert verify_dataset() == 592
+    assert get_dataset().hash == DATASETS["emoji"].hash
 
 
 def test_attribution():
@@ -90,7 +91,10 @@ def test_split_by_class():
     emoji = get_dataset()
     train, test = emoji.subset("train"), emoji.subset("test")
     a, b = set(train.label_n.tolist()), set(test.label_n.tolist())
-    assert not a & b and len(a) >= 45 and len(b) >= 45 and len(a | b) == 100
+    assert not a & b
+    assert len(a) >= 45
+    assert len(b) >= 45
+    assert len(a | b) == 100
     assert len(train) + len(test) == len(emoji)
     assert all(test.classes[label] == p.parent.name for label, p in zip(test.label_n, test.paths))
     halves = pd.read_csv(FOLDER / "classes.csv").groupby(["category", "split"]).size().unstack()
@@ -99,12 +103,12 @@ def test_split_by_class():
 
 def test_classes_are_single_emoji():
     table = pd.read_csv(FOLDER / "classes.csv")
-    assert table["class"].is_unique and table.code_point.is_unique
+    assert table["class"].is_unique
+    assert table.code_point.is_unique
     assert table.code_point.str.fullmatch("U[+][0-9A-F]{4,5}").all()
     number = table.code_point.str[2:].map(lambda digits: int(digits, 16))
-    assert (
-        not number.between(0x1F1E6, 0x1F1FF).any() and not number.between(0x1F3FB, 0x1F3FF).any()
-    )  # flags, skin tones
+    assert not number.between(0x1F1E6, 0x1F1FF).any()  # flags
+    assert not number.between(0x1F3FB, 0x1F3FF).any()  # skin tones
 
 
 # ImageDataset
@@ -163,12 +167,10 @@ def test_take_keeps_all_in_step():
         metadata={"row": torch.arange(592.0), "name": tuple(p.stem for p in get_dataset().paths)},
     )
     some = images.select(torch.tensor([5, 300, 2]))
-    assert [some[i].path for i in range(3)] == [
-        images.paths[n] for n in (5, 300, 2)
-    ] and some.classes == images.classes
-    assert [float(some[i].metadata["row"]) for i in range(3)] == [5, 300, 2] and some[1].metadata[
-        "name"
-    ] == images.paths[300].stem
+    assert [some[i].path for i in range(3)] == [images.paths[n] for n in (5, 300, 2)]
+    assert some.classes == images.classes
+    assert [float(some[i].metadata["row"]) for i in range(3)] == [5, 300, 2]
+    assert some[1].metadata["name"] == images.paths[300].stem
     assert images.subset("test").metadata["row"].tolist() == [
         n for n, s in enumerate(images.split_n) if s == "test"
     ]
@@ -177,11 +179,9 @@ def test_take_keeps_all_in_step():
 def test_take_a_mask():
     images = get_dataset()
     some = images.select(images.label_n == 3)
-    assert (
-        len(some) == len(some.label_n) == 6
-        and set(some.label_n.tolist()) == {3}
-        and {p.parent.name for p in some.paths} == {images.classes[3]}
-    )
+    assert len(some) == len(some.label_n) == 6
+    assert set(some.label_n.tolist()) == {3}
+    assert {p.parent.name for p in some.paths} == {images.classes[3]}
 
 
 def test_unknown_split():
@@ -237,15 +237,15 @@ def test_a_shortened_or_relabelled_table_is_noticed(copy):
 
 def test_sources_are_complete():
     for name, source in DATASETS.items():
-        assert source.title and source.licence and source.split and source.counts, name
+        assert source.title, name
+        assert source.licence, name
+        assert source.split, name
+        assert source.counts, name
         for file in source.files:
-            assert "/" not in file.name and (
-                file.checksum.startswith(("sha256:", "md5:")) or not file.places
-            ), (name, file)
-    assert (
-        sum(n for n, _ in DATASETS["emoji_vendors"].counts.values()) >= 8000
-        and sum(c for _, c in DATASETS["emoji_vendors"].counts.values()) >= 1111
-    )
+            assert "/" not in file.name, (name, file)
+            assert file.checksum.startswith(("sha256:", "md5:")) or not file.places, (name, file)
+    assert sum(n for n, _ in DATASETS["emoji_vendors"].counts.values()) >= 8000
+    assert sum(c for _, c in DATASETS["emoji_vendors"].counts.values()) >= 1111
     assert {
         name: s.counts for name, s in DATASETS.items() if name in ("cub", "cars", "sop", "inshop")
     } == {
@@ -281,11 +281,9 @@ def save(path, mode="RGB", size=(20, 10), colour=None, **options):
 )
 def test_modes_come_out_as_rgb(tmp_path, mode, colour, suffix, expected):
     image = load_image(save(tmp_path / f"x.{suffix}", mode, colour=colour))
-    assert (
-        image.mode == "RGB"
-        and image.size == (20, 10)
-        and image.getpixel((3, 3)) == pytest.approx(expected, abs=3)
-    )
+    assert image.mode == "RGB"
+    assert image.size == (20, 10)
+    assert image.getpixel((3, 3)) == pytest.approx(expected, abs=3)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +299,8 @@ def test_exif_turns(tmp_path, orientation, size, corner):
     image.save(tmp_path / "x.png", exif=exif)
     turned = load_image(tmp_path / "x.png")
     r, _, b = turned.getpixel((0, 0))
-    assert turned.size == size and ("red" if r > b else "blue") == corner
+    assert turned.size == size
+    assert ("red" if r > b else "blue") == corner
 
 
 def test_what_has_no_one_meaning_is_refused_by_name(tmp_path):
@@ -322,12 +321,11 @@ def test_what_has_no_one_meaning_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError) as error:
         check_images([whole, *bad])
     lines = str(error.value).splitlines()
-    assert (
-        lines[0] == "8 of 9 images cannot be used:"
-        and len(lines) == 9
-        and all(str(p) in str(error.value) for p in bad)
-    )
-    assert "film.gif: it has 2 frames" in str(error.value) and "mode F" in str(error.value)
+    assert lines[0] == "8 of 9 images cannot be used:"
+    assert len(lines) == 9
+    assert all(str(p) in str(error.value) for p in bad)
+    assert "film.gif: it has 2 frames" in str(error.value)
+    assert "mode F" in str(error.value)
 
 
 def test_an_mpo_is_a_photograph(tmp_path):
@@ -346,11 +344,9 @@ def test_folder_per_class(tmp_path):
         (tmp_path / "jay" / "Thumbs.db").write_text("x"),
     )
     images = get_dataset(str(tmp_path))
-    assert (
-        images.classes == ("auk", "emu", "jay", "kite")
-        and len(images) == 8
-        and images.name == tmp_path.name
-    )
+    assert images.classes == ("auk", "emu", "jay", "kite")
+    assert len(images) == 8
+    assert images.name == tmp_path.name
     assert [images.classes[c] for c in images.subset("train").label_n.unique()] == ["auk", "emu"]
     assert verify_dataset(str(tmp_path)) == 8
 
@@ -359,11 +355,9 @@ def test_folder_with_halves(tmp_path):
     for path in ("train/auk/1.png", "train/emu/deep/1.PNG", "test/jay/1.png"):
         save(tmp_path / path, format="PNG")
     images = load_folder(tmp_path)
-    assert (
-        images.split_n == ("test", "train", "train")
-        and images.classes == ("auk", "emu", "jay")
-        and images.subset("test")[0].path.parent.name == "jay"
-    )
+    assert images.split_n == ("test", "train", "train")
+    assert images.classes == ("auk", "emu", "jay")
+    assert images.subset("test")[0].path.parent.name == "jay"
 
 
 def test_folders_of_splits_and_links(tmp_path):
@@ -372,12 +366,8 @@ def test_folders_of_splits_and_links(tmp_path):
     save(tmp_path / "elsewhere" / "1.png")
     (tmp_path / "own" / "val" / "kite").symlink_to(tmp_path / "elsewhere")
     images = load_folder(tmp_path / "own")
-    assert sorted(images.split_n) == ["test", "train", "val", "val"] and images.classes == (
-        "auk",
-        "emu",
-        "jay",
-        "kite",
-    )
+    assert sorted(images.split_n) == ["test", "train", "val", "val"]
+    assert images.classes == ("auk", "emu", "jay", "kite")
     save(tmp_path / "own" / "more" / "owl" / "1.png")
     with pytest.raises(ValueError, match="folders of splits .* beside others .more."):
         load_folder(tmp_path / "own")
@@ -393,9 +383,8 @@ def test_a_folder_with_a_table_is_that_table(tmp_path):
         "path,label,split,mask\na/1.png,a,train,masks/1.png\nb/1.png,b,test,masks/1.png\n"
     )
     images = load_folder(tmp_path)
-    assert (
-        images.classes == ("a", "b") and images[1].metadata["mask"] == tmp_path / "masks" / "1.png"
-    )
+    assert images.classes == ("a", "b")
+    assert images[1].metadata["mask"] == tmp_path / "masks" / "1.png"
     (tmp_path / "masks" / "1.png").unlink()
     with pytest.raises(FileNotFoundError, match="masks/1.png"):
         load_folder(tmp_path)
@@ -476,9 +465,8 @@ def test_a_table_with_checksums_of_ones_own(tmp_path):
 def test_blanks_make_no_classes(tmp_path):
     save(tmp_path / "1.png"), save(tmp_path / "2.png")
     (tmp_path / "t.csv").write_text("path,label,split\n1.png,a ,train\n2.png, a,train \n\n")
-    assert load_csv(tmp_path / "t.csv").classes == ("a",) and load_csv(
-        tmp_path / "t.csv"
-    ).split_n == ("train", "train")
+    assert load_csv(tmp_path / "t.csv").classes == ("a",)
+    assert load_csv(tmp_path / "t.csv").split_n == ("train", "train")
 
 
 def test_table_of_a_spreadsheet(tmp_path):
@@ -489,14 +477,12 @@ def test_table_of_a_spreadsheet(tmp_path):
         encoding="utf-8-sig",
     )
     images = load_csv(tmp_path / "t.csv")
-    assert (
-        images.classes == ("auk, great", "emu")
-        and images.split_n == ("train", "val")
-        and images.subset("val")[0].path.name == "2.png"
-    )
+    assert images.classes == ("auk, great", "emu")
+    assert images.split_n == ("train", "val")
+    assert images.subset("val")[0].path.name == "2.png"
 
 
-def test_own_images_can_be_trained_on(tmp_path):
+def test_own_images_can_be_trained_on(tmp_path, diml):
     "From a folder to a tested network by the command line, and a sheet of it."
     import subprocess
     import sys
@@ -505,13 +491,8 @@ def test_own_images_can_be_trained_on(tmp_path):
     for split in ("train", "test"):
         for c in sorted({p.parent.name for p in get_dataset().subset(split).paths})[:6]:
             shutil.copytree(FOLDER / c, tmp_path / "own" / split / c)
-
-    def diml(*words):
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("diml")), *words], capture_output=True, text=True
-        )
-
-    done = diml(
+    command = [
+        str(Path(sys.executable).with_name("diml")),
         "train",
         "--dataset",
         str(tmp_path / "own"),
@@ -525,19 +506,20 @@ def test_own_images_can_be_trained_on(tmp_path):
         "validation=0",
         "--out",
         str(tmp_path / "run"),
-    )
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     tested = diml("evaluate", str(tmp_path / "run"), "--top-k", "5")
-    assert tested.returncode == 0 and "MAP@R" in tested.stdout, tested.stderr[-2000:]
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    assert "MAP@R" in tested.stdout, tested.stderr[-2000:]
     shown = diml("data", "show", str(tmp_path / "own"), "--out", str(tmp_path / "sheet.png"))
-    assert shown.returncode == 0 and Image.open(tmp_path / "sheet.png").size == (6 * 84, 8 * 84)
+    assert shown.returncode == 0
+    assert Image.open(tmp_path / "sheet.png").size == (6 * 84, 8 * 84)
 
 
 def test_sheet_is_a_row_a_class():
     images = get_dataset()
-    assert (
-        contact_sheet(images, rows=3, columns=4).size == (4 * 84, 3 * 84)
-        and contact_sheet(images, rows=500).height == 100 * 84
-    )
+    assert contact_sheet(images, rows=3, columns=4).size == (4 * 84, 3 * 84)
+    assert contact_sheet(images, rows=500).height == 100 * 84
     single = images.select([0, 6, 12])  # classes of one image
     assert contact_sheet(single).size == (84, 3 * 84)

@@ -80,11 +80,9 @@ def partial(folder, place):
 )
 def test_arrives_whole(server, tmp_path, path, requests):
     got = fetch_file(RemoteFile("f", SUM, (server[0] + path,)), tmp_path, pause=0)
-    assert (
-        got.read_bytes() == BODY
-        and len(server[1]) == requests
-        and [p.name for p in tmp_path.iterdir()] == ["f"]
-    )
+    assert got.read_bytes() == BODY
+    assert len(server[1]) == requests
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
@@ -127,9 +125,11 @@ def test_a_killed_download_goes_on(server, tmp_path):
 )
 def test_a_partial_file_that_is_complete_or_rotten(server, tmp_path, path, content):
     partial(tmp_path, server[0] + path).write_bytes(content)
-    assert fetch_file(
-        RemoteFile("f", SUM, (server[0] + path,)), tmp_path, pause=0
-    ).read_bytes() == BODY and [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert (
+        fetch_file(RemoteFile("f", SUM, (server[0] + path,)), tmp_path, pause=0).read_bytes()
+        == BODY
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_mirror_that_lies_costs_nothing_of_what_has_come(server, tmp_path):
@@ -184,7 +184,8 @@ def test_two_processes_fetch_it_once(server, tmp_path):
         )
         for _ in range(2)
     ]
-    assert [p.communicate()[0] for p in both] == [f"{len(BODY)}\n"] * 2 and len(server[1]) == 1
+    assert [p.communicate()[0] for p in both] == [f"{len(BODY)}\n"] * 2
+    assert len(server[1]) == 1
 
 
 def test_mirrors_are_asked_in_turn(server, tmp_path):
@@ -208,12 +209,10 @@ def test_nobody_has_it(server, tmp_path):
             RemoteFile("f", SUM, (server[0] + "/404", server[0] + "/wrong")), tmp_path, pause=0
         )
     text = str(error.value)
-    assert (
-        "404" in text
-        and SUM[7:] in text
-        and str(tmp_path / "f") in text
-        and not list(tmp_path.iterdir())
-    )
+    assert "404" in text
+    assert SUM[7:] in text
+    assert str(tmp_path / "f") in text
+    assert not list(tmp_path.iterdir())
 
 
 def test_placed_by_hand_is_verified(server, tmp_path):
@@ -222,9 +221,8 @@ def test_placed_by_hand_is_verified(server, tmp_path):
         ValueError, match="f: sha256 is .* expected .* delete it and call this again"
     ):
         fetch_file(RemoteFile("f", SUM, (server[0] + "/plain",)), tmp_path)
-    assert (
-        not server[1] and (tmp_path / "f").read_bytes() == b"something else"
-    )  # nobody's file is touched
+    assert not server[1]
+    assert (tmp_path / "f").read_bytes() == b"something else"  # nobody's file is touched
 
 
 @pytest.mark.parametrize(
@@ -415,9 +413,8 @@ def test_a_folder_takes_its_place_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         with atomic_directory(target) as new:
             raise KeyboardInterrupt
-    assert [p.name for p in target.iterdir()] == ["2"] and [p.name for p in tmp_path.iterdir()] == [
-        "set"
-    ]
+    assert [p.name for p in target.iterdir()] == ["2"]
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
 def test_check_file_accepts_what_has_no_checksum(tmp_path):

@@ -57,9 +57,8 @@ def test_npm_missing(copy, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(OSError, match="Node.js"):
         prepare_dataset("emoji_vendors", root=copy, archives=tmp_path / "none")
-    assert get_dataset(root=copy).hash == get_dataset().hash and [
-        p.name for p in copy.iterdir()
-    ] == ["emoji"]
+    assert get_dataset(root=copy).hash == get_dataset().hash
+    assert [p.name for p in copy.iterdir()] == ["emoji"]
 
 
 def test_resvg_missing(copy, archives, monkeypatch):
@@ -130,11 +129,9 @@ def test_small_build(small):
         for f in ("classes.csv", "README.md", "images.csv", "a/one.png", "a/two.png", "b/one.png")
     }
     images = get_dataset(root=root)
-    assert (
-        images.label_n.tolist() == [0, 0, 1]
-        and images.split_n == ("train", "train", "test")
-        and verify_dataset(root=root) == 3
-    )
+    assert images.label_n.tolist() == [0, 0, 1]
+    assert images.split_n == ("train", "train", "test")
+    assert verify_dataset(root=root) == 3
     before = contents(root)
     prepare_dataset(root=root, archives=archives, fresh=True)
     assert contents(root) == before
@@ -154,11 +151,9 @@ def test_failure_midway_leaves_the_old_set(small, monkeypatch):
     monkeypatch.setattr(emoji, "render_icon", fails)
     with pytest.raises(OSError, match="disk full"):
         prepare_dataset(root=root, archives=archives, fresh=True)
-    assert (
-        len(calls) == 3
-        and contents(root) == before
-        and [p.name for p in root.iterdir()] == ["emoji"]
-    )
+    assert len(calls) == 3
+    assert contents(root) == before
+    assert [p.name for p in root.iterdir()] == ["emoji"]
 
 
 def test_wrong_counts_leave_the_old_set(small, monkeypatch):
@@ -234,12 +229,10 @@ def test_icons_are_those_of_the_code_points(packs):
 def test_join(packs):
     table = align_vendors(packs)
     icons = table[[*DESIGNS]]
-    assert (
-        len(table) == 1119
-        and table["class"].is_unique
-        and table.code_point.is_unique
-        and table["class"].is_monotonic_increasing
-    )
+    assert len(table) == 1119
+    assert table["class"].is_unique
+    assert table.code_point.is_unique
+    assert table["class"].is_monotonic_increasing
     assert (icons != "").sum().to_dict() == {
         "noto": 1119,
         "noto-v1": 1115,
@@ -251,23 +244,19 @@ def test_join(packs):
         "emojione-v1": 924,
     }
     assert (icons != "").sum(axis=1).min() == 5
-    assert (
-        table.code_point.str.fullmatch("U[+][0-9A-F]{4,5}( U[+][0-9A-F]{4,5})*").all()
-        and table["class"].str.fullmatch("[a-z0-9-]+").all()
-    )
+    assert table.code_point.str.fullmatch("U[+][0-9A-F]{4,5}( U[+][0-9A-F]{4,5})*").all()
+    assert table["class"].str.fullmatch("[a-z0-9-]+").all()
     sequences = table.code_point[table.code_point.str.contains(" ")]
-    assert (
-        len(sequences) == 36
-        and not sequences.str.contains("U[+]264[02]$|U[+]1F46[67]$|U[+]1F3F[B-F]|U[+]1F1[EF]").any()
-    )  # signs for woman and man, children, skin, flags
+    assert len(sequences) == 36
+    assert not sequences.str.contains(
+        "U[+]264[02]$|U[+]1F46[67]$|U[+]1F3F[B-F]|U[+]1F1[EF]"
+    ).any()  # signs for woman and man, children, skin, flags
     assert not any(
         "skin" in name or "keycap-" in name and name != "keycap-10" for name in table["class"]
     )
     for name in DESIGNS:
-        assert (
-            not icons[name][icons[name] != ""].duplicated().any()
-            and set(icons[name]) - {""} <= packs[name]["icons"]["icons"].keys()
-        )
+        assert not icons[name][icons[name] != ""].duplicated().any()
+        assert set(icons[name]) - {""} <= packs[name]["icons"]["icons"].keys()
 
 
 def test_join_agrees_with_the_table_checked_by_hand(packs):
@@ -295,9 +284,8 @@ def test_every_correction_is_needed(packs, monkeypatch):
             return set(t.index[t[design] == icon])
 
         for icon, name in names.items():
-            assert places(table, icon) != places(naive, icon) and bool(name) == bool(
-                places(table, icon)
-            ), icon
+            assert places(table, icon) != places(naive, icon), icon
+            assert bool(name) == bool(places(table, icon)), icon
 
 
 def test_distinct_keeps_the_first_and_leaves_out_copies():
@@ -367,16 +355,16 @@ def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
     assert verify_dataset("emoji_vendors", root=copy) == len(images) == len(now) - 1
     assert not {"comet/noto-v1.png", "one-oclock/emojione-v1.png", "tornado/noto-v1.png"} & set(now)
     shared = [p for p in contents(copy / "emoji") if p.split("/")[0] in few]
-    assert len(shared) == 22 and all(now[p] == (copy / "emoji" / p).read_bytes() for p in shared)
+    assert len(shared) == 22
+    assert all(now[p] == (copy / "emoji" / p).read_bytes() for p in shared)
     side, new_side = (
         {p.parent.name: s for p, s in zip(x.paths, x.split_n)}
         for x in (get_dataset(root=copy), images)
     )
-    assert (
-        all(side.get(c, s) == s for c, s in new_side.items())
-        and new_side["man-cook"] == new_side["woman-cook"]
-    )
-    assert set(images.metadata["design"]) == set(DESIGNS) and all(images.metadata["licence"])
+    assert all(side.get(c, s) == s for c, s in new_side.items())
+    assert new_side["man-cook"] == new_side["woman-cook"]
+    assert set(images.metadata["design"]) == set(DESIGNS)
+    assert all(images.metadata["licence"])
 
 
 @pytest.mark.skipif(
@@ -386,14 +374,14 @@ def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
 def test_full_set_that_was_fetched():
     full, embedded = get_dataset("emoji_vendors"), get_dataset()
     assert (len(full), len(full.classes), full.hash) == (8011, 1113, DATASETS["emoji_vendors"].hash)
-    assert min(full.label_n.bincount()) == 5 and set(
-        full.subset("train").label_n.tolist()
-    ).isdisjoint(full.subset("test").label_n.tolist())
+    assert min(full.label_n.bincount()) == 5
+    assert set(full.subset("train").label_n.tolist()).isdisjoint(
+        full.subset("test").label_n.tolist()
+    )
     split = {p.parent.name: s for p, s in zip(full.paths, full.split_n)}
     assert all(
         split[c] == split["wo" + c] for c in split if c.startswith("man-") and "wo" + c in split
     )
     for path, s in zip(embedded.paths, embedded.split_n):
-        assert split[path.parent.name] == s and sha256(path) == sha256(
-            full.paths[0].parents[1] / path.parent.name / path.name
-        )
+        assert split[path.parent.name] == s
+        assert sha256(path) == sha256(full.paths[0].parents[1] / path.parent.name / path.name)

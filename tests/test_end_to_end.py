@@ -40,20 +40,17 @@ def test_smoke(smoke):
     "Three networks, two ways each to test them."
     out, executed = smoke
     record = find_record(NAME, "smoke", results=out / "results", dataset="emoji", seed=0)
-    assert record.finished and rows(record) == [
-        (*x, method) for x in TRAINED for method in ("cosine", "DIML")
-    ]
+    assert record.finished
+    assert rows(record) == [(*x, method) for x in TRAINED for method in ("cosine", "DIML")]
     assert all(
         x in printed(executed)
         for x in ("memory of the device:", "memory of the machine:", "disk:", "time:", "2 networks")
     )
     for r in record.rows[1:]:
-        assert set(r["result"]["by_class"]) == set(r["result"]["official"]) == set(
-            METRIC_NAMES
-        ) and all(0 <= x <= 1 for x in r["result"]["official"].values())
-    assert [p.name for p in (out / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"] and len(
-        pooled_table(PooledRecords([record]))
-    ) == 6
+        assert set(r["result"]["by_class"]) == set(r["result"]["official"]) == set(METRIC_NAMES)
+        assert all(0 <= x <= 1 for x in r["result"]["official"].values())
+    assert [p.name for p in (out / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"]
+    assert len(pooled_table(PooledRecords([record]))) == 6
 
 
 def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
@@ -62,7 +59,8 @@ def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
     record, again = (
         find_record(NAME, "smoke", results=out / "results") for out in (smoke[0], tmp_path)
     )
-    assert again.hash == record.hash and [(r["config"], r["result"]) for r in again.rows] == [
+    assert again.hash == record.hash
+    assert [(r["config"], r["result"]) for r in again.rows] == [
         (r["config"], r["result"]) for r in record.rows
     ]
 
@@ -120,13 +118,11 @@ def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
         for m in ("cosine", "DIML")
     ]
     text = printed(executed)
-    assert (
-        "cub (CUB-200-2011" in text
-        and "is there" in text
-        and "diml data verify cub" in text
-        and "4 networks" in text
-        and "hours" in text
-    )
+    assert "cub (CUB-200-2011" in text
+    assert "is there" in text
+    assert "diml data verify cub" in text
+    assert "4 networks" in text
+    assert "hours" in text
     for folder in (tmp_path / "out" / "results" / "runs" / NAME).glob("*/*/"):
         config = load_trained(folder).config
         assert config == TrainConfig(
@@ -158,21 +154,16 @@ def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch):
     (executed,) = (tmp_path / "out").glob("*.ipynb")
     text = printed(executed)
     steps = 100 * ((59551 - round(0.2 * 59551)) // 112)
-    assert (
-        "IS MISSING" in text
-        and f"time: {steps} steps" in text
-        and "5.00 GB of images at most" in text
-    )
-    assert (
-        "diml data fetch sop" in executed.read_text()
-        and "FileNotFoundError" in executed.read_text()
-    )
+    assert "IS MISSING" in text
+    assert f"time: {steps} steps" in text
+    assert "5.00 GB of images at most" in text
+    assert "diml data fetch sop" in executed.read_text()
+    assert "FileNotFoundError" in executed.read_text()
 
 
 def test_the_grid_of_the_paper():
-    assert {p["dataset"] for _, p in expand_grid("paper")} == {"cub", "cars", "sop"} and {
-        n for n, _ in expand_grid("paper")
-    } == {NAME}
+    assert {p["dataset"] for _, p in expand_grid("paper")} == {"cub", "cars", "sop"}
+    assert {n for n, _ in expand_grid("paper")} == {NAME}
     assert [p for n, p in expand_grid("full", [NAME])] == [
         dict(dataset="emoji_vendors", seed=s) for s in range(3)
     ]
@@ -196,7 +187,8 @@ def test_the_size_of_images_belongs_to_a_run(tmp_path):
     before = model.read_bytes()
     train(TrainConfig(**kind), tmp_path, images=images)
     trained = load_trained(tmp_path)
-    assert model.read_bytes() == before and trained.backbone.image_size == 64
+    assert model.read_bytes() == before
+    assert trained.backbone.image_size == 64
     for change, message in (
         (dict(image_size=96), "image_size: 64 there, 96 now"),
         (dict(pretrained=True), "pretrained: False there, True now"),

@@ -73,34 +73,34 @@ def done():
 
 
 def test_every_exercise_has_a_solution_and_the_reverse():
-    assert len(EXERCISES) >= 14 and list(SOLUTIONS) == list(EXERCISES)
+    assert len(EXERCISES) >= 14
+    assert list(SOLUTIONS) == list(EXERCISES)
     assert [path.name.split("_")[0] for path in SOLUTIONS.values()] == [
         f"{n:02}" for n in range(1, len(EXERCISES) + 1)
     ]
     for name, path in SOLUTIONS.items():
         source = path.read_text(encoding="utf-8")
-        assert name_of(source) == name and source.strip() != EXERCISES[name][0], name
+        assert name_of(source) == name, name
+        assert source.strip() != EXERCISES[name][0], name
 
 
 def test_placeholders_run_and_fail_by_a_law(done):
     outcome, said = done(False).names["OUTCOME"], done(False).said
-    assert list(outcome) == list(EXERCISES) and not any(outcome.values()), [
-        name for name, right in outcome.items() if right
-    ]
+    assert list(outcome) == list(EXERCISES), [name for name, right in outcome.items() if right]
+    assert not any(outcome.values()), [name for name, right in outcome.items() if right]
     for name in EXERCISES:
         print(f"{name}: {said[name]}")
-        assert (
-            said[name].startswith("not yet: ")
-            and "expected" in said[name]
-            and "it stops with" not in said[name]
-        ), said[name]
+        assert said[name].startswith("not yet: "), said[name]
+        assert "expected" in said[name], said[name]
+        assert "it stops with" not in said[name], said[name]
 
 
 def test_solutions_are_right(done):
     outcome, said = done(True).names["OUTCOME"], done(True).said
-    assert list(outcome) == list(EXERCISES) and all(outcome.values()), {
+    assert list(outcome) == list(EXERCISES), {
         name: said[name] for name, right in outcome.items() if not right
     }
+    assert all(outcome.values()), {name: said[name] for name, right in outcome.items() if not right}
 
 
 def test_what_stops_is_not_right_and_stops_nothing(done):
@@ -108,10 +108,8 @@ def test_what_stops_is_not_right_and_stops_nothing(done):
     exec("def cell_cost(a_bcn, b_bcm): return 1 - a_bcn @ b_bcm", names)
     with redirect_stdout(io.StringIO()) as out:
         exec(EXERCISES["cell_cost"][1], names)
-    assert (
-        "it stops with RuntimeError" in out.getvalue()
-        and names["OUTCOME"].pop("cell_cost") is False
-    )
+    assert "it stops with RuntimeError" in out.getvalue()
+    assert names["OUTCOME"].pop("cell_cost") is False
 
 
 # (exercise, a piece of its solution, what somebody might have written instead)
@@ -233,6 +231,5 @@ def test_plausible_mistakes_are_seen(done, name, piece, instead):
     exec(solution.replace(piece, instead), names)
     with redirect_stdout(io.StringIO()) as out:
         exec(EXERCISES[name][1], names)
-    assert out.getvalue().startswith("not yet: ") and "it stops with" not in out.getvalue(), (
-        out.getvalue()
-    )
+    assert out.getvalue().startswith("not yet: "), out.getvalue()
+    assert "it stops with" not in out.getvalue(), out.getvalue()

@@ -41,9 +41,8 @@ def test_every_decomposition_adds_up(plan, dtype):
     for index in range(5):
         for by in DECOMPOSITION_KINDS:
             parts = decompose(found, by, index=index)
-            assert abs(parts.residual) < (1e-6 if dtype == torch.float32 else 1e-12) and len(
-                parts.names
-            ) == len(parts.value_k)
+            assert abs(parts.residual) < (1e-6 if dtype == torch.float32 else 1e-12)
+            assert len(parts.names) == len(parts.value_k)
         assert flow_table(found, index=index).contribution.sum() == pytest.approx(
             found.similarity_b[index].item(), abs=1e-6
         )
@@ -89,10 +88,8 @@ def test_dropped_cells_are_as_if_they_had_never_been(plan):
     torch.testing.assert_close(
         found.plan_bnm[:, kept_n][:, :, kept_m], less.plan_bnm, atol=1e-8, rtol=0
     )
-    assert (
-        found.plan_bnm[:, ~kept_n].abs().sum() < 1e-12
-        and found.plan_bnm[:, :, ~kept_m].abs().sum() < 1e-12
-    )
+    assert found.plan_bnm[:, ~kept_n].abs().sum() < 1e-12
+    assert found.plan_bnm[:, :, ~kept_m].abs().sum() < 1e-12
 
 
 def test_a_pair_alone_is_a_pair_in_a_batch():
@@ -126,9 +123,8 @@ def test_hiding_touches_only_what_it_should():
     for fill in ("blur", "mean"):
         hidden = occlude(image, torch.eye(16, dtype=torch.bool), fill)
         changed = (hidden != image).any(1)
-        assert (
-            changed.any((1, 2)).all() and (changed.sum(0) <= 1).all()
-        )  # each pixel belongs to one cell
+        assert changed.any((1, 2)).all()
+        assert (changed.sum(0) <= 1).all()  # each pixel belongs to one cell
         assert changed.sum() > 0.99 * 50 * 70
     with pytest.raises(ValueError, match="noise"):
         occlude(image, torch.eye(16, dtype=torch.bool), "noise")
@@ -188,28 +184,21 @@ def test_a_field_follows_its_cell():
 TWO = [str(data_dir() / "emoji" / "pineapple" / f"{design}.png") for design in ("emojione", "noto")]
 
 
-def test_a_file_name_may_hold_anything(tmp_path):
-    "Dollars are no formula, brackets no markup; and what is printed is what is drawn."
+def test_a_file_name_may_hold_anything(tmp_path, diml):
+    """Dollars are no formula, brackets no markup; and what is printed is what is drawn. First by a
+    shell, then in this process."""
+
+    def shell(*words):
+        return subprocess.run(
+            [Path(sys.executable).with_name("diml"), *words], capture_output=True, text=True
+        )
+
     strange = tmp_path / "a $x^$ <b>.png"
     strange.write_bytes(Path(TWO[0]).read_bytes())
-    for out in ("flows.png", "flows.html"):
-        done = subprocess.run(
-            [
-                Path(sys.executable).with_name("diml"),
-                "explain",
-                strange,
-                TWO[1],
-                "-o",
-                tmp_path / out,
-                "--top",
-                "100",
-                "--grid",
-                "8",
-            ],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0 and "100 of 4,096 flows" in done.stdout, done.stderr
+    for run, out in ((shell, "flows.png"), (diml, "flows.html")):
+        done = run("explain", strange, TWO[1], "-o", tmp_path / out, "--top", "100", "--grid", "8")
+        assert done.returncode == 0, done.stderr
+        assert "100 of 4,096 flows" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -221,18 +210,14 @@ def test_a_file_name_may_hold_anything(tmp_path):
         ("a.html", b"<!doctype html>"),
     ),
 )
-def test_the_command_draws(tmp_path, name, start):
-    done = subprocess.run(
-        [Path(sys.executable).with_name("diml"), "explain", *TWO, "-o", tmp_path / name],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0 and "sum of contributions" in done.stdout and not done.stderr, (
-        done.stderr
-    )
-    assert (tmp_path / name).read_bytes().lower().startswith(start.lower()) and [
-        p.name for p in tmp_path.iterdir()
-    ] == [name]
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
+def test_the_command_draws(tmp_path, name, start, diml):
+    done = diml("explain", *TWO, "-o", tmp_path / name)
+    assert done.returncode == 0, done.stderr
+    assert "sum of contributions" in done.stdout, done.stderr
+    assert not done.stderr, done.stderr
+    assert (tmp_path / name).read_bytes().lower().startswith(start.lower())
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_explorers_leave_pictures_where_nothing_is_live(tmp_path):
@@ -256,8 +241,10 @@ def test_explorers_leave_pictures_where_nothing_is_live(tmp_path):
     widgets = [
         o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
     ]
-    assert len(pictures) == len(widgets) == 4 and done
+    assert len(pictures) == len(widgets) == 4
+    assert done
     for words, html in zip(
         ("Matching flows between", "After 1 iteration at", "Step 1 of 9", "Query "), pictures
     ):
-        assert f'alt="{words}' in html and "data:image/png;base64," in html
+        assert f'alt="{words}' in html
+        assert "data:image/png;base64," in html

@@ -110,21 +110,23 @@ def check_pair(page, maps):
     assert (
         abs(pair.score() - found.similarity_b.item()) < 3e-4
     )  # the page shows three digits of eps
-    assert pair.ribbons() != before[0] and pair.table() != before[1]
+    assert pair.ribbons() != before[0]
+    assert pair.table() != before[1]
     best = flow_table(found, top=12)
     for row, a_cell, b_cell, contribution in zip(pair.table(), best.a, best.b, best.contribution):
-        assert row[0] == a_cell and row[1] == b_cell and abs(float(row[4]) - contribution) < 3e-4
+        assert row[0] == a_cell
+        assert row[1] == b_cell
+        assert abs(float(row[4]) - contribution) < 3e-4
 
     n = found.contribution_bnm[0].sum(1).argmax().item()
     pair.cell("a", n).click()
-    assert (
-        f"mass {found.mass_a_bn[0, n]:.4f}" in pair.says()
-        and pair.view.locator(".diml-locked").count() == 1
-    )
+    assert f"mass {found.mass_a_bn[0, n]:.4f}" in pair.says()
+    assert pair.view.locator(".diml-locked").count() == 1
     page.keyboard.press("Escape")
     page.mouse.move(2, 2)  # a cell under the pointer would show flows of its own
 
-    assert pair.move("flows", ["ArrowRight"]) == 13 and len(pair.ribbons()) == 13
+    assert pair.move("flows", ["ArrowRight"]) == 13
+    assert len(pair.ribbons()) == 13
     pair.changed(lambda: pair.box.locator("select").nth(0).select_option("4"))
     assert pair.view.locator("rect.diml-cell").count() == 32
     small = features(maps, grid=4)
@@ -134,7 +136,8 @@ def check_pair(page, maps):
     pair.changed(lambda: page.keyboard.press("x"))
     kept = (torch.arange(16) != 5).float()
     dropped = match_reweighted(*small, weight_n=kept, marginals=RULE, eps=eps).similarity_b.item()
-    assert abs(pair.score() - dropped) < 3e-4 and "1 cell dropped" in pair.view.inner_text()
+    assert abs(pair.score() - dropped) < 3e-4
+    assert "1 cell dropped" in pair.view.inner_text()
 
 
 def test_in_jupyterlab(tmp_path, maps):
@@ -157,10 +160,8 @@ def test_in_jupyterlab(tmp_path, maps):
         check_iterations(page, maps)
         check_steps(page, maps)
         check_gallery(page)
-        assert not page.faults and not page.outside(address), (
-            page.faults,
-            page.outside(address)[:3],
-        )
+        assert not page.faults, (page.faults, page.outside(address)[:3])
+        assert not page.outside(address), (page.faults, page.outside(address)[:3])
 
 
 def check_own_images(page, folder):
@@ -184,9 +185,8 @@ def check_own_images(page, folder):
         if pair.score() != before:
             break
         page.wait_for_timeout(100)
-    assert (
-        pair.score() != before and pair.view.locator(".diml-cross").count() == 0
-    )  # another pair: nothing is dropped
+    assert pair.score() != before
+    assert pair.view.locator(".diml-cross").count() == 0  # another pair: nothing is dropped
 
 
 def check_iterations(page, maps):
@@ -265,7 +265,8 @@ def test_in_voila(tmp_path, maps):
     "The same page by Voila: not without the token, nothing from other machines, the same numbers."
     with voila(tmp_path) as address, browser_page() as page:
         page.goto(address)
-        assert "/login" in page.url and not page.locator(".diml-pair").count()
+        assert "/login" in page.url
+        assert not page.locator(".diml-pair").count()
         page.goto(f"{address}/?token=abc", timeout=120_000)
         check_pair(page, maps)
         page.screenshot(path=SCREENSHOTS / "voila.png", full_page=True)
@@ -322,16 +323,13 @@ display(PairExplorer(images.paths[0], images.paths[1], labels=({HOSTILE!r}, 'b')
         run_in_lab(page, address, "hostile.ipynb")
         page.locator(".RetrievalExplorer .diml-item").first.wait_for(timeout=30_000)
         assert page.get_by_text(HOSTILE).count() >= 3
-        assert page.locator('img[src="x"]').count() == 0 and page.title() != "!"
+        assert page.locator('img[src="x"]').count() == 0
+        assert page.title() != "!"
         first, second = page.locator(".diml-pair").nth(0), page.locator(".diml-pair").nth(1)
-        assert (
-            first.locator("rect.diml-cell").count() == 98
-            and second.locator("rect.diml-cell").count() == 32
-        )
+        assert first.locator("rect.diml-cell").count() == 98
+        assert second.locator("rect.diml-cell").count() == 32
         untouched = second.get_attribute("data-version")
         first.locator('rect.diml-cell[data-side="a"][data-n="24"]').click()
-        assert (
-            first.locator(".diml-locked").count() == 1
-            and second.locator(".diml-locked").count() == 0
-            and second.get_attribute("data-version") == untouched
-        )
+        assert first.locator(".diml-locked").count() == 1
+        assert second.locator(".diml-locked").count() == 0
+        assert second.get_attribute("data-version") == untouched

@@ -61,9 +61,8 @@ def test_a_network_is_read_again_and_not_trained_again(smoke, tmp_path):
         folder / "results" / "runs" / "11_grouping" / f"{record.hash}.json",
     )
     run_experiment("11_grouping", "smoke", out=folder, quiet=True, threads=1)
-    assert len(files) == 3 and before == [
-        (path.read_bytes(), path.stat().st_mtime_ns) for path in files
-    ]
+    assert len(files) == 3
+    assert before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
     assert {
         str(row["config"]): row["result"]
         for row in find_records("11_grouping", "smoke", results=folder / "results")[0].rows
@@ -86,11 +85,9 @@ def test_attention_that_is_too_small_for_a_float_stays_a_number():
         torch.nn.functional.normalize(sum_bkc, dim=2), sum_bkc.norm(dim=2), attention_bkn, value_bcn
     )
     found = cell_matching(groups, groups)
-    assert (
-        found.contribution_bnm.isfinite().all()
-        and abs(found.similarity_b.item() - 1) < 1e-6
-        and found.plan_bnm[0, 1].sum() == 0
-    )
+    assert found.contribution_bnm.isfinite().all()
+    assert abs(found.similarity_b.item() - 1) < 1e-6
+    assert found.plan_bnm[0, 1].sum() == 0
 
 
 def test_images_that_cannot_be_paired_are_refused():
@@ -119,10 +116,7 @@ def test_both_sums_are_the_cosine_of_the_embeddings():
         a, b = (grouping(torch.rand(n, 16, 4, 4)) for n in (1, 5))
     cosine_b = (a.embedding_bc @ b.embedding_bc.T)[0]
     for found in (group_matching(a, b), cell_matching(a, b)):
-        assert torch.allclose(found.similarity_b, cosine_b, atol=1e-5) and torch.allclose(
-            found.contribution_bnm.sum((1, 2)), cosine_b, atol=1e-5
-        )
-        assert (
-            torch.allclose(found.plan_bnm.sum((1, 2)), torch.ones(5))
-            and (found.global_cosine_b == 0).all()
-        )
+        assert torch.allclose(found.similarity_b, cosine_b, atol=1e-5)
+        assert torch.allclose(found.contribution_bnm.sum((1, 2)), cosine_b, atol=1e-5)
+        assert torch.allclose(found.plan_bnm.sum((1, 2)), torch.ones(5))
+        assert (found.global_cosine_b == 0).all()

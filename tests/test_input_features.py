@@ -149,9 +149,8 @@ def test_ambient_precision_is_in_the_key(tmp_path):
     exact = extract_feature_maps(PATHS, net, cache=tmp_path)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = extract_feature_maps(PATHS, net, cache=tmp_path)
-    assert not torch.equal(exact, rough) and torch.equal(
-        extract_feature_maps(PATHS, net, cache=tmp_path), exact
-    )
+    assert not torch.equal(exact, rough)
+    assert torch.equal(extract_feature_maps(PATHS, net, cache=tmp_path), exact)
 
 
 def test_threads_share_what_they_keep(tmp_path):
@@ -309,26 +308,18 @@ def test_prune_removes_what_older_editions_wrote_and_nothing_else(tmp_path):
     } == old
 
 
-def test_diml_cache_prune_shows_a_bill_first(tmp_path):
+def test_diml_cache_prune_shows_a_bill_first(tmp_path, diml):
     (tmp_path / "maps").mkdir()
     old = old_entries(tmp_path / "maps")
-    diml = [sys.executable, "-m", "diml_nb", "cache", "prune"]
-    environment = os.environ | {"DIML_CACHE": str(tmp_path)}
-    shown = subprocess.run(diml, capture_output=True, text=True, env=environment, cwd=REPO_ROOT)
-    assert (
-        shown.returncode == 0
-        and "3 files" in shown.stdout
-        and "nothing is removed; --yes" in shown.stdout
-    )
+    shown = diml("cache", "prune", DIML_CACHE=str(tmp_path))
+    assert shown.returncode == 0
+    assert "3 files" in shown.stdout
+    assert "nothing is removed; --yes" in shown.stdout
     assert {p.name for p in (tmp_path / "maps").iterdir()} == old
-    done = subprocess.run(
-        [*diml, "--yes"], capture_output=True, text=True, env=environment, cwd=REPO_ROOT
-    )
-    assert (
-        done.returncode == 0
-        and "3 files removed" in done.stdout
-        and not list((tmp_path / "maps").iterdir())
-    )
+    done = diml("cache", "prune", "--yes", DIML_CACHE=str(tmp_path))
+    assert done.returncode == 0
+    assert "3 files removed" in done.stdout
+    assert not list((tmp_path / "maps").iterdir())
 
 
 # ---- backbones without hidden state
@@ -397,7 +388,8 @@ def test_a_copy_is_one_of_its_own(net, image):
         right = net(image)
         for p in other.parameters():
             p.mul_(0.5)
-        assert not torch.allclose(other(image), right) and torch.equal(net(image), right)
+        assert not torch.allclose(other(image), right)
+        assert torch.equal(net(image), right)
 
 
 def test_nothing_is_kept_on_a_backbone(net, image):
@@ -408,7 +400,8 @@ def test_nothing_is_kept_on_a_backbone(net, image):
         x for module in net.modules() for x in vars(module).values() if isinstance(x, torch.Tensor)
     ]
     hooks = [hook for module in net.modules() for hook in module._forward_hooks.values()]
-    assert not tensors and all(hook.__closure__ is None for hook in hooks)
+    assert not tensors
+    assert all(hook.__closure__ is None for hook in hooks)
     assert getattr(backbone_module._WATCHED, "now", (None, [])) == (None, [])
 
 
@@ -479,11 +472,9 @@ def test_two_backbones_of_one_network():
     x = torch.randn(1, 3, 64, 64)
     right = first(x)
     second = Backbone(network, image_size=64)
-    assert (
-        right.shape == (1, 4, 8, 8)
-        and torch.equal(first(x), right)
-        and second(x).shape == (1, 6, 2, 2)
-    )
+    assert right.shape == (1, 4, 8, 8)
+    assert torch.equal(first(x), right)
+    assert second(x).shape == (1, 6, 2, 2)
 
 
 def test_a_module_that_is_called_twice():
@@ -577,10 +568,8 @@ def test_a_picture_in_memory_takes_the_steps_of_its_file(tmp_path):
         opened = Image.open(path)
         mode, size = opened.mode, opened.size
         right = load_image(path)
-        assert load_image(opened).tobytes() == right.tobytes() and (opened.mode, opened.size) == (
-            mode,
-            size,
-        ), path
+        assert load_image(opened).tobytes() == right.tobytes(), path
+        assert (opened.mode, opened.size) == (mode, size), path
         assert torch.equal(net.preprocess(Image.open(path)), net.preprocess(right)), path
         assert torch.equal(
             prepare_image(Image.open(path), net).ready_chw, prepare_image(path, net).ready_chw
@@ -636,7 +625,8 @@ def test_twelve_bits(tmp_path):
     """Stated: scaled by what is stated. Not stated: refused by name, since it may as well be nearly
     black."""
     stated = load_image(write_tiff(tmp_path / "stated.tiff", [4095] * 32 + [2048] * 32, 12))
-    assert stated.getpixel((0, 0)) == (255, 255, 255) and stated.getpixel((7, 7)) == (128, 128, 128)
+    assert stated.getpixel((0, 0)) == (255, 255, 255)
+    assert stated.getpixel((7, 7)) == (128, 128, 128)
     for suffix in ("png", "tiff"):
         path = sixteen(tmp_path / f"unstated.{suffix}", 4095)
         for source in (path, Image.open(path)):
@@ -719,9 +709,8 @@ def test_what_people_hand_over(tmp_path, monkeypatch, make):
         np.stack([np.asarray(load_image(f).resize((64, 64))) for f in files]),
     ):
         found = make(given, net, cache=tmp_path)
-        assert found.shape == right.shape and (
-            isinstance(given, np.ndarray) and given.ndim > 1 or torch.equal(found, right)
-        )
+        assert found.shape == right.shape
+        assert isinstance(given, np.ndarray) and given.ndim > 1 or torch.equal(found, right)
     for one in (
         files[0],
         str(files[0]),
@@ -836,7 +825,7 @@ def test_another_image_size_is_refused_in_a_sentence(name, tmp_path):
         extract_feature_maps(PATHS, net, cache=tmp_path)
 
 
-def test_diml_says_it_too(tmp_path):
+def test_diml_says_it_too(tmp_path, diml):
     words = [
         "train",
         "--set",
@@ -848,14 +837,9 @@ def test_diml_says_it_too(tmp_path):
         "--out",
         str(tmp_path / "run"),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "diml_nb", *words], capture_output=True, text=True, cwd=REPO_ROOT
-    )
-    assert (
-        done.returncode == 2
-        and "does not take images of shape" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    done = diml(*words)
+    assert done.returncode == 2
+    assert "does not take images of shape" in done.stderr
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -914,12 +898,15 @@ def run_work(**environment):
 
 def test_all_works_where_no_cache_can_be(tmp_path):
     printed = run_work(DIML_CACHE="/dev/null/x")
-    assert printed.startswith("1\n") and "set DIML_CACHE" in printed and "/dev/null/x" in printed
+    assert printed.startswith("1\n")
+    assert "set DIML_CACHE" in printed
+    assert "/dev/null/x" in printed
 
 
 def test_all_works_without_a_compiler(tmp_path):
     printed = run_work(DIML_CACHE=str(tmp_path), CC="no-such-compiler")
-    assert printed.startswith("1\n") and "no C compiler" in printed
+    assert printed.startswith("1\n")
+    assert "no C compiler" in printed
 
 
 def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
@@ -933,9 +920,8 @@ def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", read_only)
     with pytest.warns(UserWarning, match="Read-only file system") as said:
-        assert torch.equal(extract_feature_maps(PATHS, net), right) and torch.equal(
-            memmap_feature_maps(PATHS, net), right
-        )
+        assert torch.equal(extract_feature_maps(PATHS, net), right)
+        assert torch.equal(memmap_feature_maps(PATHS, net), right)
     assert len(said) == 1
 
 
@@ -948,9 +934,8 @@ def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "_write_maps", full)
     with pytest.warns(UserWarning, match="No space left"):
         found = memmap_feature_maps(PATHS, wrapped(), cache=tmp_path)
-    assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path)) and not list(
-        tmp_path.rglob("*.partial")
-    )
+    assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path))
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
@@ -1036,7 +1021,8 @@ def test_two_processes_that_start_at_once(tmp_path):
     ]
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    assert told[0][0] == told[1][0] and not any("plain torch" in words for _, words in told)
+    assert told[0][0] == told[1][0]
+    assert not any("plain torch" in words for _, words in told)
 
 
 @pytest.mark.parametrize("threads", [1, 6])
@@ -1084,11 +1070,9 @@ def test_two_threads_write_under_names_of_their_own(tmp_path):
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda _: store._create_once(tmp_path / "x", write), range(2)))
-    assert (
-        len(names) == 2
-        and (tmp_path / "x").read_text() == "whole"
-        and len(list(tmp_path.iterdir())) == 1
-    )
+    assert len(names) == 2
+    assert (tmp_path / "x").read_text() == "whole"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_claim_that_was_left_is_named(tmp_path, monkeypatch):
@@ -1145,5 +1129,6 @@ def test_same_computation_is_about_relative_distance():
     sketches = computation(wrapped()).sketches
     moved = [[x * (1 + 1e-6) for x in sketch] for sketch in sketches]
     far = [sketches[0], [x * (1 + 1e-3) for x in sketches[1]]]
-    assert same_computation(sketches, moved) and not same_computation(sketches, far)
+    assert same_computation(sketches, moved)
+    assert not same_computation(sketches, far)
     assert not same_computation(sketches, [sketches[0], [float("nan")] * 16])

@@ -599,7 +599,8 @@ def test_every_public_name_is_looked_at(module):
         for name in CASES
         if name.startswith(f"{module}.")
     }
-    assert public == tested | OTHERS[module] and not tested & OTHERS[module]
+    assert public == tested | OTHERS[module]
+    assert not tested & OTHERS[module]
 
 
 @pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
@@ -608,12 +609,12 @@ def test_evidence_of_a_plan_is_true_under_autocast(dtype):
     x = grid_features(torch.randn(12, 64, 7, 7) + 0.3, grid=7)
     with torch.autocast("cpu", dtype=dtype):
         found = match(x[:6], x[6:])
-    assert found.plan_bnm.dtype == torch.float32 and torch.isfinite(found.plan_bnm).all()
+    assert found.plan_bnm.dtype == torch.float32
+    assert torch.isfinite(found.plan_bnm).all()
     assert (found.plan_bnm.sum((1, 2)) - 1).abs().max() < 1e-5
     wrong_b = (found.plan_bnm.sum(1) - found.mass_b_bm).abs().sum(1)
-    assert (wrong_b - found.marginal_error_b).abs().max() < 1e-5 and (
-        found.marginal_error_b > 0
-    ).all()
+    assert (wrong_b - found.marginal_error_b).abs().max() < 1e-5
+    assert (found.marginal_error_b > 0).all()
 
 
 def test_embed_pools_in_full_precision():
@@ -629,9 +630,8 @@ def test_embed_pools_in_full_precision():
         (found,) = extract_features(network, Pictures(), torch.arange(4), grid=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         maps = network(lot(4, 3, 8, 8)).detach()
-    assert maps.dtype == torch.bfloat16 and torch.equal(
-        found.local_bcn, grid_features(maps.float()).local_bcn
-    )
+    assert maps.dtype == torch.bfloat16
+    assert torch.equal(found.local_bcn, grid_features(maps.float()).local_bcn)
 
 
 def test_autocast_is_on_again_behind_a_call():
@@ -644,10 +644,8 @@ def test_autocast_is_on_again_behind_a_call():
 
 def test_public_signatures_are_those_of_the_functions():
     "The decorator hides nothing from help and documentation."
-    assert (
-        list(inspect.signature(match).parameters)[:3] == ["a", "b", "marginals"]
-        and "arXiv" in match.__doc__
-    )
+    assert list(inspect.signature(match).parameters)[:3] == ["a", "b", "marginals"]
+    assert "arXiv" in match.__doc__
 
 
 def test_labels_of_numpy_and_lists():
@@ -680,7 +678,8 @@ def test_a_query_of_an_unknown_class_is_left_out_and_counted():
         found = retrieval_metrics(
             ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query_in_r=count_query_in_r
         )
-        assert found.excluded == 1 and found["precision_at_1"] == 1
+        assert found.excluded == 1
+        assert found["precision_at_1"] == 1
         assert all(x.isnan().tolist() == [False, False, True] for x in found.per_query.values())
     assert retrieval_metrics(ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,))["r_precision"] == 1
 
@@ -700,7 +699,8 @@ def test_recall_at_names_the_k():
     none = retrieval_metrics(ranking, LABELS, LABELS, recall_at=())
     assert set(none.per_query) == {"precision_at_1", "r_precision", "mean_average_precision_at_r"}
     some = retrieval_metrics(ranking, LABELS, LABELS, recall_at=np.array([1, 2]))
-    assert "recall_at_2" in some.per_query and some["precision_at_1"] == none["precision_at_1"]
+    assert "recall_at_2" in some.per_query
+    assert some["precision_at_1"] == none["precision_at_1"]
 
 
 def test_an_interval_without_values_says_why():
@@ -799,14 +799,16 @@ def test_scores_behind_the_head_are_told_apart():
     assert torch.allclose(found.score_qk[:, :10], found.cosine_qk + similarity_qk, atol=1e-6)
     cosine_qk = torch.cat([found.cosine_qk, found.score_qk[:, 10:]], 1)
     assert torch.equal(cosine_qk.sort(1, descending=True).values, ranking.score_qk)
-    assert ranking.cosine_qk is None and found.exclude_self
+    assert ranking.cosine_qk is None
+    assert found.exclude_self
 
 
 def test_reranking_twice_is_reranking_once():
     x = some_features(40)
     once = rerank(search(x, x, exclude_self=True), x, x, top_k=10)
     twice = rerank(once, x, x, top_k=10)
-    assert torch.equal(once.index_qk, twice.index_qk) and torch.equal(once.score_qk, twice.score_qk)
+    assert torch.equal(once.index_qk, twice.index_qk)
+    assert torch.equal(once.score_qk, twice.score_qk)
     assert torch.equal(once.cosine_qk, twice.cosine_qk)
 
 

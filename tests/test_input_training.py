@@ -128,7 +128,8 @@ def test_the_settings_that_are_proposed_train(tmp_path):
     (tmp_path / "ten.csv").write_text("path,label,split\n" + "\n".join(lines))
     words = ["train", "--dataset", tmp_path / "ten.csv", "--out", tmp_path / "run", "--epochs", "1"]
     status, said = diml(*words)
-    assert status == 2 and not (tmp_path / "run").exists()
+    assert status == 2
+    assert not (tmp_path / "run").exists()
     options = said.split("what would do: ")[1].split()
     assert options == ["--batch-size", "10", "--set", "validation=0"]
     assert diml(*words, *options, "--set", "embedding_dim=8")[0] == 0
@@ -226,7 +227,8 @@ def test_single_images_among_others_are_evaluated(run, tmp_path):
     folder = copy_of(run, tmp_path)
     record = evaluate_once(folder, images=some.select(alone), resamples=50)
     values = record.rows[0]["result"]["per_query"]["precision_at_1"]
-    assert values[0] is None and None not in values[1:]
+    assert values[0] is None
+    assert None not in values[1:]
     assert json.loads((folder / "test.json").read_text())["finished"]
 
 
@@ -282,10 +284,8 @@ def test_a_run_is_a_backbone(run):
         True,
     ).maps.float()
     assert torch.allclose(seen.map_bchw, trained.network(maps), atol=0.02)
-    assert (
-        "efficientnet_lite0, trained on emoji by multi_similarity + DIML" in own.name
-        and "run mine" in own.name
-    )
+    assert "efficientnet_lite0, trained on emoji by multi_similarity + DIML" in own.name
+    assert "run mine" in own.name
 
 
 def test_an_end_to_end_run_is_explained_as_it_is_evaluated(tmp_path):
@@ -325,7 +325,8 @@ def test_explorers_take_a_run_and_say_so(run, tmp_path):
         assert "run mine" in explorer.network
         assert "run mine" in explorer.save("picture.svg", tmp_path).read_text()
     gallery = RetrievalExplorer(few("test", 2), run=run, top_k=5)
-    assert gallery.state["grid"] == 4 and gallery.ranked.maps.map_bchw.shape[1] == 16
+    assert gallery.state["grid"] == 4
+    assert gallery.ranked.maps.map_bchw.shape[1] == 16
     assert "run mine" in gallery.pair.network
     with pytest.raises(ValueError, match="give no backbone beside it"):
         PairExplorer(*PAIR, run=run, backbone=TrainedBackbone(run))
@@ -343,11 +344,9 @@ def test_diml_explain_takes_a_run(run, tmp_path):
     status, said = diml("explain", *PAIR, "--run", run, "-o", tmp_path / "pair.Html")
     own = TrainedBackbone(run)
     found = match(*(grid_features(prepare_image(path, own).map_bchw, grid=4) for path in PAIR))
-    assert (
-        status == 0
-        and f"network: {own.name}" in said
-        and f"{found.similarity_b.item():.4f}" in said
-    )
+    assert status == 0
+    assert f"network: {own.name}" in said
+    assert f"{found.similarity_b.item():.4f}" in said
     assert "run mine" in (tmp_path / "pair.Html").read_text()
 
 
@@ -396,11 +395,11 @@ def test_another_data_set(run, tmp_path, table):
     kept = (folder / "test.json").read_bytes()
     record = evaluate_once(folder, images=get_dataset(str(own)), resamples=50)
     assert close(intervals_of(record), metrics_of(run, asked, asked, torch.arange(len(asked))))
-    assert (folder / "test.json").read_bytes() == kept and len(
-        list(folder.glob("test-*.json"))
-    ) == 1
+    assert (folder / "test.json").read_bytes() == kept
+    assert len(list(folder.glob("test-*.json"))) == 1
     status, said = diml("evaluate", folder, "--dataset", own)
-    assert status == 0 and said.startswith(f"own, test: {len(asked)} queries")
+    assert status == 0
+    assert said.startswith(f"own, test: {len(asked)} queries")
 
 
 def test_a_split_by_name(run, tmp_path, table):
@@ -485,9 +484,8 @@ def test_queries_and_gallery_by_columns(run, tmp_path, table):
             ]
         )
     found = record.rows[0]["result"]["per_query"]["mean_average_precision_at_r"]
-    assert found == pytest.approx(expected, abs=2e-6) and 0 < len(
-        set(asked.tolist()) & set(shown.tolist())
-    ) < len(asked)
+    assert found == pytest.approx(expected, abs=2e-6)
+    assert 0 < len(set(asked.tolist()) & set(shown.tolist())) < len(asked)
 
 
 @pytest.mark.parametrize(
@@ -555,7 +553,8 @@ def test_a_longer_run_is_the_long_run(tmp_path, changes):
     train(long, tmp_path / "longer", images=images, extend=True)
     for name in ("checkpoint", "model"):
         one, two = (bits(tmp_path / run, name) for run in ("long", "longer"))
-        assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[k], two[k]) for k in one)
     assert load_trained(tmp_path / "long")[2:] == load_trained(tmp_path / "longer")[2:]
     assert log_of(tmp_path / "long") == log_of(tmp_path / "longer")
 
@@ -619,11 +618,10 @@ def test_the_command_goes_on_with_the_settings_of_the_run(tmp_path, table):
         (["--epochs", "3"], "expected more"),
     ):
         status, said = diml("train", "--resume", "--epochs", "6", "--out", tmp_path / "run", *words)
-        assert status == 2 and message in said
-    assert (
-        diml("train", "--resume", "--epochs", "6")[0] == 2
-        and diml("train", "--resume", "--out", tmp_path / "none")[0] == 2
-    )
+        assert status == 2
+        assert message in said
+    assert diml("train", "--resume", "--epochs", "6")[0] == 2
+    assert diml("train", "--resume", "--out", tmp_path / "none")[0] == 2
 
 
 # a half-read environment
@@ -693,7 +691,8 @@ def test_the_command_speaks_where_a_rank_is_left(monkeypatch, tmp_path, table):
             "--out",
             tmp_path / "run",
         )
-    assert status == 0 and "model.safetensors" in said
+    assert status == 0
+    assert "model.safetensors" in said
 
 
 @pytest.mark.parametrize(
@@ -807,8 +806,11 @@ def test_one_sentence_status_two_and_no_file(tmp_path, monkeypatch, words, messa
     if words[0] == "train" and "--out" not in words:
         words = [*words, "--out", tmp_path / "run"]
     status, said = diml(*words)
-    assert status == 2 and message in said and said.count("\n") == 1
-    assert not list((tmp_path / "here").iterdir()) and not (tmp_path / "run").exists()
+    assert status == 2
+    assert message in said
+    assert said.count("\n") == 1
+    assert not list((tmp_path / "here").iterdir())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ("pair.PNG", "pair.Svg", "pair.PDF", "pair.HTML"))
@@ -818,9 +820,8 @@ def test_the_case_of_a_suffix_does_not_matter(tmp_path, name):
     beginning = dict(png=b"\x89PNG", svg=b"<?xml", pdf=b"%PDF", html=b"<!doctype html>")[
         name.partition(".")[2].lower()
     ]
-    assert status == 0 and all(
-        path.read_bytes().startswith(beginning) for path in (tmp_path / name, explorer)
-    )
+    assert status == 0
+    assert all(path.read_bytes().startswith(beginning) for path in (tmp_path / name, explorer))
 
 
 @pytest.mark.parametrize("where", ("~", "relative"))
@@ -846,10 +847,8 @@ def test_paths_arrive_whole(tmp_path, table, monkeypatch, where):
         == 0
     )
     monkeypatch.chdir("/")
-    assert (
-        load_trained(tmp_path / "run").config.dataset == str(tmp_path / "2024")
-        and not Path("/run/model.safetensors").exists()
-    )
+    assert load_trained(tmp_path / "run").config.dataset == str(tmp_path / "2024")
+    assert not Path("/run/model.safetensors").exists()
     assert diml("evaluate", tmp_path / "run")[0] == 0
 
 
@@ -929,7 +928,8 @@ def test_the_benchmark_refuses_first(words, message, monkeypatch, capsys):
     monkeypatch.setattr(bench, "measure_all", lambda *_: pytest.fail("measured"))
     with pytest.raises(SystemExit) as stop:
         bench.main()
-    assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_images_are_read_after_their_labels_are_checked(tmp_path, monkeypatch):
@@ -944,7 +944,8 @@ def test_images_are_read_after_their_labels_are_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "check_images", lambda paths: read.extend(paths))
     with pytest.raises(ValueError, match="batch_size"):
         train(TrainConfig(**CACHED_MAPS_CONFIG | dict(dataset=str(photos))), tmp_path / "run")
-    assert not read and not (tmp_path / "run").exists()
+    assert not read
+    assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     possible = dict(dataset=str(photos), batch_size=4, validation=0.0)
     with pytest.raises(ValueError, match="0.png"):

@@ -46,15 +46,15 @@ def test_every_row_is_there(smoke):
 
 def test_laws_of_the_rows(smoke):
     pooled = PooledRecords(smoke[1])
-    assert (pooled.values(dict(model="the world itself"), "off") == 0).all() and (
-        pooled.values(dict(model="base rate"), "AUC") == 0.5
-    ).all()
+    assert (pooled.values(dict(model="the world itself"), "off") == 0).all()
+    assert (pooled.values(dict(model="base rate"), "AUC") == 0.5).all()
     for name in (*[f"Shapley, {name}" for name in MODELS[2:-1]], *RULES):
         for kind in ("share", "top", "to display"):
             assert (pooled.values(dict(credit=name), kind) <= 1).all()
     for record in smoke[1]:
         few, many = (row["result"] for row in record.rows if "orders" in row["config"])
-        assert many["off"] < few["off"] and many["sets"] > few["sets"]
+        assert many["off"] < few["off"]
+        assert many["sets"] > few["sets"]
         for row in record.rows:
             if "bins" in row["result"]:
                 assert sum(row["result"]["bins"][2]) == 400
@@ -96,9 +96,8 @@ def test_exact_is_the_mean_over_all_orders_in_any_game():
 
         slow_n = torch.stack([step(order) for order in itertools.permutations(range(n))]).mean(0)
         found = shapley_values(value, n)
-        assert (
-            torch.allclose(found.contribution_n, slow_n, atol=1e-12) and (found.error_n == 0).all()
-        )
+        assert torch.allclose(found.contribution_n, slow_n, atol=1e-12)
+        assert (found.error_n == 0).all()
         assert abs(found.contribution_n.sum() - (found.score - found.empty)) < 1e-12
 
 
@@ -140,7 +139,8 @@ def test_time_order_and_frequency_matter_in_the_world():
     )  # the other way round
     assert abs(p((video, 6), (search, 2)) - p((video, 6)) - p((search, 2))) < 1e-9  # too late
     last = attribute(world, journey((video, 4), (search, 2), (display, 0.1)))
-    assert abs(last.contribution_n[2]) < 1e-12 and last.share_n[2] < 1e-9
+    assert abs(last.contribution_n[2]) < 1e-12
+    assert last.share_n[2] < 1e-9
 
 
 def test_networks_do_not_see_padding_or_what_is_left_out():
@@ -194,7 +194,8 @@ def test_the_same_seed_gives_the_same_network_and_the_best_epoch_is_kept():
         fit_network(train, held_out, channels=6, hidden=4, epochs=2, seed=seed).logit(held_out[0])
         for seed in (3, 3, 4)
     )
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
     losses = [
         log_loss(
             fit_network(train, held_out, channels=6, hidden=4, epochs=epochs, lr=0.5), *held_out
@@ -217,24 +218,19 @@ def test_a_chain_by_hand():
         [0, 0, 0, 2 / 3, 1 / 3],
         [0.5, 0.25, 0, 0, 0.25],
     ]
-    assert abs(markov.start - 0.5) < 1e-12 and torch.allclose(
-        markov.removal_c, torch.tensor([2 / 3, 1]).double()
-    )
+    assert abs(markov.start - 0.5) < 1e-12
+    assert torch.allclose(markov.removal_c, torch.tensor([2 / 3, 1]).double())
     assert torch.allclose(markov(journeys), torch.tensor([2 / 3, 2 / 3, 2 / 3, 0]).double())
-    assert (
-        torch.allclose(markov.shares(journeys)[0], torch.tensor([0.4, 0.6]).double())
-        and markov.shares(journeys)[3].sum() == 0
-    )
+    assert torch.allclose(markov.shares(journeys)[0], torch.tensor([0.4, 0.6]).double())
+    assert markov.shares(journeys)[3].sum() == 0
 
 
 def test_calibration_of_what_is_right_on_average_only():
     p_b, happened_b = torch.tensor([0.0, 0.25, 0.25, 1]), torch.tensor([False, True, False, True])
     found = calibration(p_b, happened_b)
-    assert (
-        found.size_i.tolist() == [1, 2, 1]
-        and abs(found.error - 0.125) < 1e-9
-        and found.share_i.tolist() == [0, 0.5, 1]
-    )
+    assert found.size_i.tolist() == [1, 2, 1]
+    assert abs(found.error - 0.125) < 1e-9
+    assert found.share_i.tolist() == [0, 0.5, 1]
     train = simulate(ConversionModel(), 500, seed=1)
     model = fit_logistic(*train, channels=6, half_life=4)
     assert abs(model(train[0]).mean() - train[1].double().mean()) < 0.01

@@ -64,7 +64,8 @@ def test_every_shape_and_rule(way, n, m, c, rule):
         near_tol = (
             right.marginal_error_b - 1e-3
         ).abs() < 1e-5  # a pair that stops one iteration later for a rounding error
-        assert (close | near_tol).all() and torch.equal(found.fallback_p, right.used_uniform_b)
+        assert (close | near_tol).all()
+        assert torch.equal(found.fallback_p, right.used_uniform_b)
         flows = plan_pairs(a, b, i_p, j_p, marginals=rule, eps=eps)
         assert (flows.cosine_pnm - right.cosine_bnm).abs().max() < 1e-6
         assert (flows.plan_pnm - right.plan_bnm)[~near_tol].abs().max() < 1e-6
@@ -83,10 +84,8 @@ def test_extreme_images(way):
             score_pairs(x, x, i_p, j_p, marginals=rule),
             match(x[i_p], x[j_p], marginals=rule),
         )
-        assert (
-            torch.isfinite(found.similarity_p).all()
-            and (found.similarity_p - right.similarity_b).abs().max() < 2e-6
-        )
+        assert torch.isfinite(found.similarity_p).all()
+        assert (found.similarity_p - right.similarity_b).abs().max() < 2e-6
         assert torch.equal(found.fallback_p, right.used_uniform_b)
     assert score_pairs(x, x, i_p[:0], j_p[:0]).similarity_p.shape == (0,)
 
@@ -123,12 +122,10 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     )
     slow = search(x[:50], x, top_k=60)
     slow = slow, rerank(slow, x[:50], x, top_k=50, tol=1e-6)
-    assert torch.equal(fast[0].index_qk, slow[0].index_qk) and torch.equal(
-        fast[0].score_qk, slow[0].score_qk
-    )
-    assert (fast[1].score_qk - slow[1].score_qk).abs().max() < 1e-6 and (
-        fast[1].index_qk == slow[1].index_qk
-    ).float().mean() > 0.99
+    assert torch.equal(fast[0].index_qk, slow[0].index_qk)
+    assert torch.equal(fast[0].score_qk, slow[0].score_qk)
+    assert (fast[1].score_qk - slow[1].score_qk).abs().max() < 1e-6
+    assert (fast[1].index_qk == slow[1].index_qk).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("grid", [4, 7])
@@ -144,10 +141,8 @@ def test_a_loss_and_its_gradient_are_those_of_the_plain_path(monkeypatch, name, 
         value.backward()
         found.append((value.item(), x.grad))
         monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
-    assert (
-        abs(found[0][0] - found[1][0]) < 1e-6
-        and (found[0][1] - found[1][1]).norm() < 1e-5 * found[1][1].norm()
-    )
+    assert abs(found[0][0] - found[1][0]) < 1e-6
+    assert (found[0][1] - found[1][1]).norm() < 1e-5 * found[1][1].norm()
     assert found[1][1].norm() > 0
 
 
@@ -180,9 +175,8 @@ def test_best_places_against_a_stable_sort(way):
         for width in (5000, 4096, 401, 64):
             for places in (1, 5, 16, 100, 4999):
                 index, score = streaming_topk(values.split(width, 1), places)
-                assert torch.equal(index, right.indices[:, :places]) and torch.equal(
-                    score, right.values[:, :places]
-                ), (width, places)
+                assert torch.equal(index, right.indices[:, :places]), (width, places)
+                assert torch.equal(score, right.values[:, :places]), (width, places)
 
 
 def test_a_score_does_not_depend_on_its_neighbours():
@@ -215,10 +209,8 @@ def test_without_a_compiler_it_says_so_once(tmp_path):
         cwd=REPO_ROOT,
         check=True,
     )
-    assert (
-        done.stdout.strip() == "True"
-        and done.stderr.count("no C compiler 'no-such-compiler' was found") == 1
-    ), done.stderr
+    assert done.stdout.strip() == "True", done.stderr
+    assert done.stderr.count("no C compiler 'no-such-compiler' was found") == 1, done.stderr
 
 
 @pytest.fixture

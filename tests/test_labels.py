@@ -46,7 +46,8 @@ def test_every_row_is_there(smoke):
     assert len(smoke[2]) == 1 + 4 + 6 + 2 + 2 + 1 + 1 + 1
     for result in smoke[2].values():
         for text in result.get("by_class", {}).values():
-            assert ((x := decode_fixed_point(text)) >= 0).all() and (x <= 1).all()
+            assert ((x := decode_fixed_point(text)) >= 0).all()
+            assert (x <= 1).all()
 
 
 def test_laws_of_the_rows(smoke):
@@ -60,13 +61,11 @@ def test_laws_of_the_rows(smoke):
                 pooled.values(row, metric)
                 <= pooled.values(dict(method="all that is known"), metric)
             ).all()  # nobody says what has no example
-    assert (pooled.values(dict(read="non-negative"), "cancelled") == 0).all() and (
-        pooled.values(dict(read="free weights"), "cancelled") > 0
-    ).any()
+    assert (pooled.values(dict(read="non-negative"), "cancelled") == 0).all()
+    assert (pooled.values(dict(read="free weights"), "cancelled") > 0).any()
     told = next(row["result"] for row in smoke[1][0].rows if "pairs" in row["config"])
-    assert set(told) == {*CODED, "the labels themselves"} and all(
-        0 <= x <= 1 for x in told.values()
-    )
+    assert set(told) == {*CODED, "the labels themselves"}
+    assert all(0 <= x <= 1 for x in told.values())
 
 
 def test_figures_are_of_the_first_seed(smoke):
@@ -79,11 +78,12 @@ def test_figures_are_of_the_first_seed(smoke):
 
 def test_the_package_is_what_the_issue_counted(archive):
     keywords = read_keywords(archive)
-    assert len(keywords) == 1914 and all(
-        keywords[emoji] == some for emoji, some in read_keywords(EMBEDDED).items()
-    )
+    assert len(keywords) == 1914
+    assert all(keywords[emoji] == some for emoji, some in read_keywords(EMBEDDED).items())
     label_nl, names = keyword_matrix(get_dataset("emoji"), keywords)
-    assert label_nl.shape == (100, 1513) and names == sorted(names) and label_nl.any(1).all()
+    assert label_nl.shape == (100, 1513)
+    assert names == sorted(names)
+    assert label_nl.any(1).all()
 
 
 def test_a_damaged_archive_is_refused(archive, tmp_path):
@@ -146,7 +146,8 @@ def test_the_constraint_holds_after_every_step():
             min(x.to_hidden.weight.min().item(), x.to_labels.weight.min().item())
         ),
     )
-    assert len(seen) == 25 and min(seen) == 0
+    assert len(seen) == 25
+    assert min(seen) == 0
     free = fit_autoencoder(labels(), code=6, hidden=12, epochs=5, batch_size=8, nonnegative=False)
     assert free.to_labels.weight.min() < 0
 
@@ -174,9 +175,8 @@ def test_more_of_a_unit_never_makes_a_label_less_likely():
         *(unit.parts for unit in tree),
         *(twig.parts for unit in tree for twig in unit.parts),
     ):
-        assert abs(sum(x.share for x in parts) - 1) < 1e-4 and all(
-            0 < x.share <= 1.0001 for x in parts
-        )
+        assert abs(sum(x.share for x in parts) - 1) < 1e-4
+        assert all(0 < x.share <= 1.0001 for x in parts)
     assert label_similarity(network.weight_lu).min() >= 0
 
 
@@ -185,24 +185,25 @@ def test_the_same_seed_gives_the_same_network():
         fit_autoencoder(labels(), code=4, hidden=8, epochs=3, batch_size=16, seed=seed).weight_lu
         for seed in (3, 3, 4)
     )
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 def test_labels_without_an_example_are_never_said():
     label_nl, feature_nc = labels(), torch.randn(40, 7)
     label_nl[:, 3], label_nl[:, 5] = 0, 1
     score_nl = one_vs_rest(feature_nc, label_nl)(feature_nc)
-    assert (
-        (score_nl[:, 3] == -torch.inf).all()
-        and (score_nl[:, 5] == torch.inf).all()
-        and score_nl[:, [l for l in range(20) if l not in (3, 5)]].isfinite().all()
-    )
+    assert (score_nl[:, 3] == -torch.inf).all()
+    assert (score_nl[:, 5] == torch.inf).all()
+    assert score_nl[:, [l for l in range(20) if l not in (3, 5)]].isfinite().all()
     assert fit_code_regressor(feature_nc, torch.rand(40, 2))(100 * torch.randn(50, 7)).min() == 0
 
 
 def test_propensities_lie_between_0_and_1_and_rise_with_the_examples():
     p_l = propensity(torch.tensor([0, 1, 10, 100]), 1000)
-    assert (p_l.diff() > 0).all() and 0 < p_l[0] and p_l[-1] < 1
+    assert (p_l.diff() > 0).all()
+    assert 0 < p_l[0]
+    assert p_l[-1] < 1
     assert (
         abs(p_l[1].item() - 1 / (1 + (6.907755 - 1) * 2.5**0.55 * 2.5**-0.55)) < 1e-6
     )  # by hand: N_l + B = B + 1

@@ -38,10 +38,10 @@ def test_a_new_chapter(tmp_path):
             text=True,
         )
 
-    assert (
-        "expected two digits" in make("thing").stdout
-        and "there already" not in make("47_new_thing").stdout
-    )
+    assert "expected two digits" in make("thing").stdout
+    assert "there already" not in make("47_new_thing").stdout
     path = tmp_path / "nbs" / "47_new_thing.ipynb"
-    assert "#| default_exp new_thing" in path.read_text() and run_notebook(path)[0]
-    assert make("47_new_thing").returncode and "is there already" in make("47_new_thing").stdout
+    assert "#| default_exp new_thing" in path.read_text()
+    assert run_notebook(path)[0]
+    assert make("47_new_thing").returncode
+    assert "is there already" in make("47_new_thing").stdout

@@ -1,6 +1,7 @@
 "`make experiment` starts an experiment that runs as it is, in a repository of two files and the library."
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,7 +42,7 @@ def home(tmp_path_factory):
 @pytest.fixture
 def inside(home, monkeypatch):
     "This process and those that it starts take that repository for theirs."
-    monkeypatch.setenv("PYTHONPATH", str(home))
+    monkeypatch.setenv("PYTHONPATH", str(home), prepend=os.pathsep)
     monkeypatch.setenv("DIML_DATA", str(home / "data"))
     monkeypatch.setattr(runner, "REPO_ROOT", home)
     return home

@@ -58,11 +58,8 @@ def clean(tmp_path_factory):
     (wheel,) = folder.glob("diml_nb-*.whl")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
     python = folder / "env" / "bin" / "python"
-    subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)],
-        check=True,
-        env=outside(),
-    )
+    done = run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
+    assert done.returncode == 0, done.stderr
     (site,) = (folder / "env" / "lib").glob("python*/site-packages")
     with zipfile.ZipFile(wheel) as z:
         (metadata,) = [n for n in z.namelist() if n.endswith(".dist-info/METADATA")]
@@ -81,26 +78,25 @@ def clean(tmp_path_factory):
 
 def run(program, *words):
     return subprocess.run(
-        [str(program), *words], capture_output=True, text=True, cwd="/", env=outside()
+        [str(program), *map(str, words)], capture_output=True, text=True, cwd="/", env=outside()
     )
 
 
 def test_contents(clean):
     with zipfile.ZipFile(clean[1]) as z:
         names = z.namelist()
-    assert {"diml_nb/ot/pair.c", "diml_nb/retrieval/topk.c", "diml_nb/_internal/simd.h"} <= set(
-        names
-    )
-    assert "diml_nb/ot/matching.py" in names and not any(
-        n.startswith(("nbs/", "tests/", "data/")) for n in names
-    )
+    compiled = {"diml_nb/ot/pair.c", "diml_nb/retrieval/topk.c", "diml_nb/_internal/simd.h"}
+    assert compiled <= set(names)
+    assert "diml_nb/ot/matching.py" in names
+    assert not any(n.startswith(("nbs/", "tests/", "data/")) for n in names)
     static = REPO_ROOT / "diml_nb" / "viz" / "static"
     files = {
         f"diml_nb/viz/static/{path.name}"
         for path in static.iterdir()
         if path.suffix in (".js", ".css", ".html")
     }
-    assert len(files) > 10 and files == {name for name in names if "/static/" in name}
+    assert len(files) > 10
+    assert files == {name for name in names if "/static/" in name}
 
 
 def test_every_module_imports_without_development_packages(clean):
@@ -117,12 +113,14 @@ def test_every_module_imports_without_development_packages(clean):
     done = run(clean[0], "-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
     absent_found, place = done.stdout.splitlines()
-    assert absent_found == "[]" and str(clean[0].parent.parent) in place
+    assert absent_found == "[]"
+    assert str(clean[0].parent.parent) in place
 
 
 def test_command(clean):
     done = run(clean[0].with_name("diml"), "--help")
-    assert done.returncode == 0 and "reproduce" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "reproduce" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,9 @@ def test_command(clean):
 )
 def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
     done = run(clean[0].with_name("diml"), *words)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_pages_and_widgets_find_their_scripts_there(clean):

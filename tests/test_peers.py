@@ -73,10 +73,12 @@ def test_a_recipe_on_one_cell_is_the_loss_of_pytorch_metric_learning(name, vecto
     seed_everything(0)
     ours = make_loss(name, structural=True, num_classes=6, embedding_dim=8, grid=1)
     own, right = dict(ours.loss.named_parameters()), dict(loss.named_parameters())
-    assert own.keys() == right.keys() and all(torch.equal(x, right[key]) for key, x in own.items())
+    assert own.keys() == right.keys()
+    assert all(torch.equal(x, right[key]) for key, x in own.items())
     found = value_and_gradient(lambda x: ours(maps(x), LABELS), vectors)
     expected = value_and_gradient(lambda x: loss(x, LABELS, miner and miner(x, LABELS)), vectors)
-    assert found[0] != 0 and abs(found[0] - expected[0]) < 1e-4 * max(1, abs(expected[0]))
+    assert found[0] != 0
+    assert abs(found[0] - expected[0]) < 1e-4 * max(1, abs(expected[0]))
     assert (found[1] - expected[1]).norm() < 2e-3 * expected[1].norm()
 
 
@@ -160,7 +162,8 @@ def test_a_miner_may_have_its_own_structural_distance(structural_loss):
         if structural_loss
         else triplet()(x.mean((2, 3)), LABELS, indices)
     )
-    assert len(indices[0]) and torch.allclose(found, right, atol=1e-6)
+    assert len(indices[0])
+    assert torch.allclose(found, right, atol=1e-6)
 
 
 def test_several_losses_are_their_weighted_sum():
@@ -188,10 +191,8 @@ def test_a_memory_on_one_cell_is_that_of_vectors(vectors):
     for part in torch.randperm(18).split(6):  # more than the memory holds
         found = value_and_gradient(lambda x: ours(maps(x), LABELS[part]), vectors[part])
         expected = value_and_gradient(lambda x: right(x, LABELS[part]), vectors[part])
-        assert (
-            abs(found[0] - expected[0]) < 1e-4
-            and (found[1] - expected[1]).norm() < 1e-3 * expected[1].norm()
-        )
+        assert abs(found[0] - expected[0]) < 1e-4
+        assert (found[1] - expected[1]).norm() < 1e-3 * expected[1].norm()
 
 
 def test_a_memory_says_what_does_not_fit():
@@ -232,9 +233,8 @@ def test_a_matrix_in_batches_is_the_matrix():
     x, rows = several_cells(), []
     distance = StructuralSimilarity(grid=3, tol=1e-6, max_iter=2000)
     distances.BatchedDistance(distance, lambda mat, start, end: rows.append(mat), batch_size=5)(x)
-    assert [len(y) for y in rows] == [5, 5, 5, 3] and torch.allclose(
-        torch.cat(rows), distance(x), atol=1e-5
-    )
+    assert [len(y) for y in rows] == [5, 5, 5, 3]
+    assert torch.allclose(torch.cat(rows), distance(x), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,8 @@ def test_our_own_loss_and_miner_in_half_precision(dtype, vectors):
     right = QuadrupletLoss()(
         x.float(), LABELS, OneTripletPerAnchorMiner("random")(x.float(), LABELS)
     )
-    assert found.dtype == torch.float32 and torch.equal(found, right)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, right)
 
 
 # retrieval
@@ -370,7 +371,8 @@ def test_gradients_by_the_masses_are_those_of_pot(eps):
         lambda c, a, b: ot.sinkhorn(a, b, c, reg=eps, stopThr=1e-14, numItermax=10_000)
     )
     for x, y in zip(found, right):
-        assert y.abs().max() > 1e-3 and (x - y).abs().max() < 1e-8
+        assert y.abs().max() > 1e-3
+        assert (x - y).abs().max() < 1e-8
 
 
 def test_without_entropy_the_limit_is_pots_exact_plan():

@@ -51,7 +51,8 @@ def some_features(seed: int, images: int, grid: int, channels: int = 6) -> Featu
 def test_a_plan_is_a_plan(seed, n, m, eps):
     cost, a, b = problem(seed, n, m, 3, empty=0.3)
     found = sinkhorn(cost, a, b, eps=max(eps, 0.05), **EXACT)
-    assert (found.plan_bnm >= 0).all() and torch.allclose(found.plan_bnm.sum(2), a, atol=1e-12)
+    assert (found.plan_bnm >= 0).all()
+    assert torch.allclose(found.plan_bnm.sum(2), a, atol=1e-12)
     assert torch.allclose(found.plan_bnm.sum(1), b, atol=1e-10)
 
 
@@ -115,10 +116,8 @@ def test_a_single_heavy_cell_has_a_closed_form(seed, n, m, eps):
     one[0, seed % n] = 1
     found = sinkhorn(cost, one, b, eps=eps, **EXACT)
     assert torch.allclose(found.plan_bnm, one[:, :, None] * b[:, None], atol=1e-12)
-    assert (
-        torch.allclose((found.plan_bnm * cost).sum(), (b[0] * cost[0, seed % n]).sum())
-        and found.marginal_error_b < 1e-10
-    )
+    assert torch.allclose((found.plan_bnm * cost).sum(), (b[0] * cost[0, seed % n]).sum())
+    assert found.marginal_error_b < 1e-10
 
 
 @some
@@ -136,7 +135,8 @@ def test_err_b_never_lies(seed, n, m, eps, max_iter, empty, factor):
     it says, the rows exact."""
     cost, a, b = problem(seed, n, m, 4, torch.float32, empty)
     found = sinkhorn(factor * cost, a, b, eps=eps, max_iter=max_iter)
-    assert torch.isfinite(found.plan_bnm).all() and torch.isfinite(found.marginal_error_b).all()
+    assert torch.isfinite(found.plan_bnm).all()
+    assert torch.isfinite(found.marginal_error_b).all()
     assert ((found.plan_bnm.sum(1) - b).abs().sum(1) - found.marginal_error_b).abs().max() < 1e-4
     assert (found.plan_bnm.sum(2) - a).abs().max() < 1e-5
 
@@ -228,9 +228,8 @@ def test_tiles_of_any_size_are_one_sort(seed, queries, images, data):
     width, places = data.draw(st.integers(1, images)), data.draw(st.integers(1, images))
     right = scores.sort(dim=1, descending=True, stable=True)
     index, score = streaming_topk(scores.split(width, 1), places)
-    assert torch.equal(index, right.indices[:, :places]) and torch.equal(
-        score, right.values[:, :places]
-    )
+    assert torch.equal(index, right.indices[:, :places])
+    assert torch.equal(score, right.values[:, :places])
 
 
 @some
@@ -249,9 +248,8 @@ def test_reranking_permutes_the_head_and_twice_is_once(seed, images, data):
         )
         assert torch.equal(found.index_qk[:, top_k:], ranking.index_qk[:, top_k:])
         again = rerank_by(found, similarity.gather(1, found.index_qk[:, :top_k]))
-        assert torch.equal(again.index_qk, found.index_qk) and torch.equal(
-            again.score_qk, found.score_qk
-        )
+        assert torch.equal(again.index_qk, found.index_qk)
+        assert torch.equal(again.score_qk, found.score_qk)
         ranking = found
 
 
@@ -303,14 +301,17 @@ def test_queries_inside_and_outside_the_gallery(seed, images, data):
     for row, own, full in zip(found.index_qk, inside, whole.index_qk):
         assert torch.equal(row, full[full != own])
     outside = search(x[images:], gallery)
-    assert outside.index_qk.shape == (3, images) and found.index_qk.shape == (
+    assert outside.index_qk.shape == (3, images)
+    assert found.index_qk.shape == (
         len(inside),
         images - 1,
     )
 
 
 def test_the_examples_are_the_same_at_each_run():
-    assert some.derandomize and some.database is None and some.max_examples <= 25
+    assert some.derandomize
+    assert some.database is None
+    assert some.max_examples <= 25
     with pytest.raises(ValueError):
         search(some_features(0, 3, 1), some_features(0, 3, 1), positions=[3, 0, 1])
     assert Ranking._fields == ("index_qk", "score_qk", "exclude_self", "cosine_qk")

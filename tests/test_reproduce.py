@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,9 +59,10 @@ def test_each_parameter_has_an_effect_and_keeps_its_value(name):
     }
 
 
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    "The output folder of a smoke run from the command line, and what it printed."
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The output folder of a smoke run from the command line that was killed after a few rows and
+    went on, what it printed, and its record when it was killed."""
     out = tmp_path_factory.mktemp("smoke")
     command = [
         DIML,
@@ -72,17 +74,44 @@ def smoke(tmp_path_factory):
         "--out",
         str(out),
     ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
+    partial, deadline = (
+        lambda: next((out / "results" / "runs" / "01_test_time").glob("*.json"), None),
+        time.monotonic() + 300,
+    )
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and not (partial() and len(load_record(partial()).rows) >= 3)
+    ):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = load_record(partial())
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    return out, done.stdout
+    return out, done.stdout, kept
+
+
+@pytest.fixture
+def smoke(killed):
+    "The output folder of a smoke run from the command line, and what it printed."
+    return killed[:2]
 
 
 def test_smoke(smoke):
     out, printed = smoke
     record = find_record("01_test_time", "smoke", results=out / "results")
-    assert record.finished and "transport" in printed and "best_cell" in printed
+    assert record.finished
+    assert "transport" in printed
+    assert "best_cell" in printed
     for word in (
         "01_test_time: Does",
         "  answer",
@@ -97,7 +126,8 @@ def test_smoke(smoke):
         for name in METRIC_NAMES:
             mean, low, high = row["result"][name]
             values = row["result"]["per_query"][name]
-            assert low <= mean <= high and abs(mean - sum(values) / len(values)) < 1e-5
+            assert low <= mean <= high
+            assert abs(mean - sum(values) / len(values)) < 1e-5
             assert (
                 row["result"]["official_convention"]["r_precision"]
                 <= row["result"]["r_precision"][0]
@@ -119,57 +149,35 @@ def test_executed_notebook_has_its_parameters(smoke):
 
 def test_record_names_its_inputs(smoke):
     record = find_record("01_test_time", "smoke", results=smoke[0] / "results")
-    assert set(record.inputs) == {"data", "weights"} and all(
-        len(x) == 64 for x in record.inputs.values()
-    )
+    assert set(record.inputs) == {"data", "weights"}
+    assert all(len(x) == 64 for x in record.inputs.values())
     assert {"torch", "pillow", "timm", "safetensors", "diml_nb"} <= set(
         record.environment["packages"]
     )
-    assert (
-        record.environment["processor"] and "retrieval.search.search" in record.provenance["source"]
-    )
-    assert record.config["seed"] == 0 and record.version == 1
+    assert record.environment["processor"]
+    assert "retrieval.search.search" in record.provenance["source"]
+    assert record.config["seed"] == 0
+    assert record.version == 1
 
 
-def test_the_same_rows_to_the_last_digit(smoke, tmp_path, monkeypatch):
-    "A run elsewhere, into a folder named relatively, gives the same record."
-    monkeypatch.chdir(tmp_path)
-    run_experiment("01_test_time", "smoke", out="here")
-    first, second = (
-        find_record("01_test_time", "smoke", results=x / "results")
-        for x in (smoke[0], tmp_path / "here")
-    )
+def test_the_same_rows_to_the_last_digit(smoke, smoke_of):
+    "A run elsewhere, on one thread instead of two, gives the same record."
+    first = find_record("01_test_time", "smoke", results=smoke[0] / "results")
+    _, second = smoke_of("01_test_time")
     assert first.hash == second.hash
     assert [(r["config"], r["result"]) for r in first.rows] == [
         (r["config"], r["result"]) for r in second.rows
     ]
 
 
-def test_killed_run_goes_on(tmp_path):
+def test_killed_run_goes_on(killed):
     "SIGKILL to the whole process group after a few rows; the next call keeps them and finishes."
-    command = [DIML, "reproduce", "01_test_time", "--preset", "smoke", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    partial, deadline = (
-        lambda: next((tmp_path / "results" / "runs" / "01_test_time").glob("*.json"), None),
-        time.monotonic() + 300,
-    )
-    while (
-        time.monotonic() < deadline
-        and process.poll() is None
-        and not (partial() and len(load_record(partial()).rows) >= 3)
-    ):
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    kept = load_record(partial())
-    assert not kept.finished and 3 <= len(kept.rows) < 31
-    run_experiment("01_test_time", "smoke", out=tmp_path)
-    record = find_record("01_test_time", "smoke", results=tmp_path / "results")
-    assert (
-        record.rows[: len(kept.rows)] == kept.rows and len(record.rows) == 31
-    )  # seconds included: not measured again
+    out, _, kept = killed
+    assert not kept.finished
+    assert 3 <= len(kept.rows) < 31
+    record = find_record("01_test_time", "smoke", results=out / "results")
+    assert record.rows[: len(kept.rows)] == kept.rows  # seconds included: not measured again
+    assert len(record.rows) == 31
 
 
 def test_failure_names_the_notebook(tmp_path, monkeypatch):
@@ -226,15 +234,12 @@ def test_explanations_smoke_run(smoke_of):
     flows, orders = (
         [row for row in record.rows if kind in row["config"]] for kind in ("flow", "order")
     )
-    assert (
-        len(flows) == 12
-        and len(orders) == 8 * 3 * 2
-        and [list(t)[2] for t in result_tables(record)] == ["flow", "order"]
-    )
+    assert len(flows) == 12
+    assert len(orders) == 8 * 3 * 2
+    assert [list(t)[2] for t in result_tables(record)] == ["flow", "order"]
     nearest = next(r["result"] for r in flows if r["config"]["flow"] == "nearest cell")
-    assert nearest["right_mass"] == nearest["right_partner"] and nearest[
-        "gain_over_nearest_right_mass"
-    ] == [0, 0, 0]
+    assert nearest["right_mass"] == nearest["right_partner"]
+    assert nearest["gain_over_nearest_right_mass"] == [0, 0, 0]
     for score, fill in {(row["config"]["score"], row["config"]["fill"]) for row in orders}:
         these = [r for r in orders if (r["config"]["score"], r["config"]["fill"]) == (score, fill)]
         ends = {
@@ -242,19 +247,20 @@ def test_explanations_smoke_run(smoke_of):
             for r in these
             for k in ("most_first_k", "least_first_k", "by_lot_k")
         }
-        assert len(ends) == 1 and next(iter(ends))[0] == 1
+        assert len(ends) == 1
+        assert next(iter(ends))[0] == 1
     assert {p.name for p in (out / "figures").iterdir()} == {
         f"04_explanations-{name}.png"
         for name in ("flows-smoke", "hidden-smoke", "curves", "field", "pair", "truth")
     }
 
 
-def test_training_smoke_run(tmp_path):
-    """02_training from the command line: two small networks are trained and tested, a second call
+def test_training_smoke_run(smoke_of, tmp_path):
+    """02_training: small networks are trained and tested; from the command line a second call
     measures nothing, --fresh everything."""
+    folder, first = smoke_of("02_training")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     command = [DIML, "reproduce", "02_training", "--preset", "smoke", "--out", str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
-    first = find_record("02_training", "smoke", results=tmp_path / "results")
     tested = [tuple(row["config"].values()) for row in first.rows if "by_class" in row["result"]]
     losses = ("margin", "multi_similarity", "proxy_anchor", "contrastive", "supcon")
     networks = [
@@ -308,11 +314,13 @@ def papermill(source, target, *words, **options):
 def test_plain_papermill_refuses_what_it_does_not_know(tmp_path):
     source = experiments()["05_losses"]
     status, said = papermill(source, tmp_path / "a.ipynb", "-p", "preset", "huge")
-    assert status and "preset: 05_losses has smoke, quick, full, got 'huge'" in said
+    assert status
+    assert "preset: 05_losses has smoke, quick, full, got 'huge'" in said
     status, said = papermill(
         source, tmp_path / "b.ipynb", "-p", "preset", "smoke", "-p", "epoch", "3"
     )
-    assert status and "05_losses has no parameter epoch; it has preset, dataset" in said
+    assert status
+    assert "05_losses has no parameter epoch; it has preset, dataset" in said
 
 
 def test_plain_papermill_leaves_the_repository_as_it_is(tmp_path):
@@ -323,7 +331,7 @@ def test_plain_papermill_leaves_the_repository_as_it_is(tmp_path):
     (data / "results").mkdir()
     environment = os.environ | {"DIML_DATA": str(data)}
     status, said = papermill(
-        experiments()["05_losses"],
+        experiments()["01_test_time"],
         tmp_path / "x.ipynb",
         "-p",
         "preset",
@@ -333,7 +341,7 @@ def test_plain_papermill_leaves_the_repository_as_it_is(tmp_path):
     )
     assert status == 0, said[-2000:]
     assert not list((data / "results").iterdir())
-    assert len(list((data / "runs" / "smoke" / "results" / "05_losses").glob("*.json"))) == 1
+    assert len(list((data / "runs" / "smoke" / "results" / "01_test_time").glob("*.json"))) == 1
 
 
 def test_a_value_is_no_file_name(tmp_path):
@@ -345,7 +353,8 @@ def test_a_value_is_no_file_name(tmp_path):
         run_experiment("02_training", "smoke", out=out, params=dict(dataset="../../../birds"))
     with pytest.raises(RuntimeError):
         run_experiment("02_training", "smoke", out=out, params=dict(dataset=str(mine)), quiet=True)
-    assert mine.read_text() == "mine" and [path.parent for path in out.glob("*.ipynb")] == [out]
+    assert mine.read_text() == "mine"
+    assert [path.parent for path in out.glob("*.ipynb")] == [out]
 
 
 def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
@@ -365,9 +374,9 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
     assert record.config["dataset"] == str(tmp_path / "2024")
 
 
-def test_changed_settings_take_no_record_s_place(tmp_path):
-    run_experiment("05_losses", "smoke", out=tmp_path, quiet=True, threads=1)
-    before = find_record("05_losses", "smoke", results=tmp_path / "results")
+def test_changed_settings_take_no_record_s_place(smoke_of, tmp_path):
+    folder, before = smoke_of("05_losses")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     done = subprocess.run(
         [
             DIML,

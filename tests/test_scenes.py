@@ -36,10 +36,8 @@ def root(tmp_path_factory):
 
 def test_emoji_scenes_are_those_of_the_records(root):
     images = get_dataset("emoji_scenes", root=root)
-    assert (
-        images.hash == DATASETS["emoji_scenes"].hash
-        and verify_dataset("emoji_scenes", root=root) == 600
-    )
+    assert images.hash == DATASETS["emoji_scenes"].hash
+    assert verify_dataset("emoji_scenes", root=root) == 600
     assert all(
         Image.open(p).size == (SCENE_SIZE, SCENE_SIZE)
         for p in (*images.paths[:9], *images.metadata["mask"][:9])
@@ -54,7 +52,9 @@ def test_halves_share_neither_objects_nor_backgrounds(root):
         train, test = (
             {v for v, s in zip(values, images.split_n) if s == half} for half in ("train", "test")
         )
-        assert train and test and not train & test
+        assert train
+        assert test
+        assert not train & test
 
 
 def test_table_and_files_are_of_one_making(root):
@@ -69,10 +69,8 @@ def test_table_and_files_are_of_one_making(root):
         draw = random.Random(f"0 {x.path.parent.name} {int(x.path.stem)}")
         draw.choice(range(12))
         scene = compose_scene(cutout, ground, draw)
-        assert (
-            scene.image.tobytes() == load_image(x.path).tobytes()
-            and scene.mask.tobytes() == Image.open(x.metadata["mask"]).tobytes()
-        )
+        assert scene.image.tobytes() == load_image(x.path).tobytes()
+        assert scene.mask.tobytes() == Image.open(x.metadata["mask"]).tobytes()
         assert torch.allclose(scene.affine.float(), x.metadata["affine"], atol=1e-4)
 
 
@@ -100,11 +98,9 @@ def test_outside_its_mask_a_scene_is_background():
             pixels(black.mask)[..., 0],
             (pixels(black.image) - pixels(white.image)).abs().amax(2),
         )
-        assert (
-            torch.equal(pixels(white.mask)[..., 0], mask)
-            and (differ[mask == 0] == 0).all()
-            and (differ[mask == 255] > 100).all()
-        )
+        assert torch.equal(pixels(white.mask)[..., 0], mask)
+        assert (differ[mask == 0] == 0).all()
+        assert (differ[mask == 255] > 100).all()
 
 
 def test_a_corner_lies_where_the_matrix_says():
@@ -120,7 +116,8 @@ def test_a_corner_lies_where_the_matrix_says():
                     red_p2.mean(0).double() - scene.affine @ torch.tensor([0.25, 0.25, 1]).double()
                 ).norm()
             )
-    assert len(off) > 25 and max(off) < 0.5
+    assert len(off) > 25
+    assert max(off) < 0.5
 
 
 def test_the_flow_between_two_scenes_of_one_object(root):
@@ -132,7 +129,8 @@ def test_the_flow_between_two_scenes_of_one_object(root):
             for j in some:
                 found = true_correspondences(images[i], images[j], 7)
                 rows = found.flow_nm.sum(1)
-                assert (rows <= 1 + 1e-5).all() and ((rows > 0) <= (found.coverage_n > 0)).all()
+                assert (rows <= 1 + 1e-5).all()
+                assert ((rows > 0) <= (found.coverage_n > 0)).all()
                 assert (
                     (found.target_xy_n2 >= 0) & (found.target_xy_n2 < 7)
                     | found.target_xy_n2.isnan()
@@ -154,7 +152,8 @@ def test_a_picture_and_its_mirror_image(root):
     b = Sample(a.path, a.label, {"affine": affine, "mask": mask})
     found = true_correspondences(a, b, 7)
     n = found.visible_n.nonzero().flatten()
-    assert len(n) > 3 and torch.equal(found.flow_nm[n].argmax(1), n - n % 7 + 6 - n % 7)
+    assert len(n) > 3
+    assert torch.equal(found.flow_nm[n].argmax(1), n - n % 7 + 6 - n % 7)
     back = true_correspondences(b, a, 7)
     assert torch.allclose(
         back.flow_nm.view(7, 7, 7, 7).flip(1, 3).reshape(49, 49), found.flow_nm, atol=1e-5
@@ -183,10 +182,8 @@ def test_parts_follow_the_view_of_the_network(tmp_path, size, margin):
         bright_hw = backbone.preprocess(load_image(tmp_path / "x.png"), margin=margin).mean(0) > 0.5
         if cells:
             rows, columns = bright_hw.nonzero().float().mean(0).tolist()
-            assert (
-                abs(rows / 56 - (cells[0] // 4 + 0.5)) < 0.55
-                and abs(columns / 56 - (cells[0] % 4 + 0.5)) < 0.55
-            )
+            assert abs(rows / 56 - (cells[0] // 4 + 0.5)) < 0.55
+            assert abs(columns / 56 - (cells[0] % 4 + 0.5)) < 0.55
         else:
             assert bright_hw.float().sum() < 40  # at most its edge
 
@@ -231,10 +228,8 @@ def test_a_thing_of_one_pixel_and_a_thing_larger_than_its_scene():
         scene = compose_scene(
             Image.new("RGBA", size, "red"), cloud_background(random.Random(0)), random.Random(1)
         )
-        assert (
-            scene.image.size == scene.mask.size == (SCENE_SIZE, SCENE_SIZE)
-            and scene.affine.isfinite().all()
-        )
+        assert scene.image.size == scene.mask.size == (SCENE_SIZE, SCENE_SIZE)
+        assert scene.affine.isfinite().all()
     edge = Image.new("RGBA", (50, 50))
     edge.paste("red", (10, 20, 30, 25))
     assert crop_to_alpha(edge).size == (20, 5)
@@ -248,19 +243,16 @@ def test_the_lists_are_whole():
         pd.read_csv(STAMPS / f"{name}.csv", dtype=str, keep_default_na=False)
         for name in ("cutouts", "backgrounds")
     )
-    assert len(objects) == 225 and len(grounds) == 40
+    assert len(objects) == 225
+    assert len(grounds) == 40
     packages = {f.name.partition("_")[0] for f in STAMP_FILES}
     for rows, name in ((objects, "object"), (grounds, "background")):
-        assert (
-            rows[name].is_unique
-            and rows.sha256.is_unique
-            and rows[name].str.fullmatch("[a-z0-9-]+").all()
-            and rows.sha256.str.fullmatch("[0-9a-f]{64}").all()
-        )
-        assert (
-            abs((rows.split == "train").sum() - (rows.split == "test").sum()) <= 1
-            and set(rows.package) <= packages
-        )
+        assert rows[name].is_unique
+        assert rows.sha256.is_unique
+        assert rows[name].str.fullmatch("[a-z0-9-]+").all()
+        assert rows.sha256.str.fullmatch("[0-9a-f]{64}").all()
+        assert abs((rows.split == "train").sum() - (rows.split == "test").sum()) <= 1
+        assert set(rows.package) <= packages
     assert (grounds.licence != "").all()
 
 

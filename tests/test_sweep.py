@@ -24,6 +24,7 @@ PARAMETERS = (
 )
 MEASURED = "measured, not published"
 GRID = {"full": {"01_whole": dict(dataset=("emoji", "emoji_vendors"), seed=range(2))}}
+THREE = {"full": {"01_whole": dict(dataset=("emoji",), seed=range(3))}}
 
 
 def write(folder, name, compute=COMPUTE, pause=0):
@@ -48,8 +49,8 @@ def small(tmp_path, monkeypatch):
     "A repository with the library and one experiment."
     (tmp_path / "nbs" / "reproduce").mkdir(parents=True), (tmp_path / "data").mkdir()
     (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
-    for name, value in dict(PYTHONPATH=tmp_path, DIML_DATA=tmp_path / "data").items():
-        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
     for module in (runner, grid):
         monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
     monkeypatch.setattr(grid, "GRIDS", GRID)
@@ -69,10 +70,10 @@ def test_every_run_has_its_record_and_is_passed_over(small):
     assert done == [
         ("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")
     ]
-    assert (
-        grid.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
-    )
-    assert grid.run_grid("full", resume=True) == [] and records(small) == before
+    assert grid.status("full").state.tolist() == [MEASURED] * 4
+    assert len(before := records(small)) == 4
+    assert grid.run_grid("full", resume=True) == []
+    assert records(small) == before
     assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [
         ("01_whole", dict(dataset="emoji_vendors", seed=1))
     ]  # without `resume` it is opened; its rows are found
@@ -122,27 +123,29 @@ def test_two_runs_are_compared(small):
     grid.run_grid("full", dataset="emoji", seed=0)
     (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
     said = grid.compare_with_committed(record)
-    assert "3 fields DIFFER" in said and 'row {"i": 0}, value' in said
+    assert "3 fields DIFFER" in said
+    assert 'row {"i": 0}, value' in said
 
 
 def test_one_that_fails_stops_nobody(small, monkeypatch):
+    monkeypatch.setattr(grid, "GRIDS", THREE)
     write(small, "02_broken", "1 / 0" + COMPUTE)
-    with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error:
+    with pytest.raises(RuntimeError, match="1 of 4 runs failed:\n02_broken.full failed") as error:
         grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
-    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(
-        error.value
-    ) and ".log" in str(error.value)
-    assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 4, "failed": 1}
+    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value)
+    assert ".log" in str(error.value)
+    assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 3, "failed": 1}
 
 
-def test_killed_it_goes_on(small):
+def test_killed_it_goes_on(small, monkeypatch):
     """SIGKILL to all processes while two runs are at work; finished rows are kept to the
     microsecond they were made in."""
+    monkeypatch.setattr(grid, "GRIDS", THREE)
     write(small, "01_whole", pause=1.5)
     command = [
         sys.executable,
         "-c",
-        f"from diml_nb.experiments import grid; grid.GRIDS = {GRID}; grid.run_grid('full', jobs=2)",
+        f"from diml_nb.experiments import grid; grid.GRIDS = {THREE}; grid.run_grid('full', jobs=2)",
     ]
     process = subprocess.Popen(
         command,
@@ -165,14 +168,12 @@ def test_killed_it_goes_on(small):
     process.wait()
     kept = {path: load_record(path).rows for path in partial()}
     states = grid.status("full").state.tolist()
-    assert (
-        any(kept.values())
-        and "interrupted" in states
-        and "waiting" in states
-        and not records(small)
-    )
-    assert len(grid.run_grid("full", jobs=2, resume=True)) == 4
-    assert grid.status("full").state.tolist() == [MEASURED] * 4
+    assert any(kept.values())
+    assert "interrupted" in states
+    assert "waiting" in states
+    assert not records(small)
+    assert len(grid.run_grid("full", jobs=2, resume=True)) == 3
+    assert grid.status("full").state.tolist() == [MEASURED] * 3
     for path, rows in kept.items():
         assert load_record(path).rows[: len(rows)] == rows
 

@@ -31,18 +31,18 @@ def of(records, measure):
 
 def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
     flows, hiding = (of(smoke[1], measure) for measure in ("flows", "hiding"))
-    assert len(flows.rows) == 4 * 9 and len(hiding.rows) == 4 * 3
-    assert (
-        flows.size_c(flows.rows[0]).tolist() == [1] * 8
-        and hiding.size_c(hiding.rows[0]).tolist() == [1] * 3
-    )
+    assert len(flows.rows) == 4 * 9
+    assert len(hiding.rows) == 4 * 3
+    assert flows.size_c(flows.rows[0]).tolist() == [1] * 8
+    assert hiding.size_c(hiding.rows[0]).tolist() == [1] * 3
     assert all(
         row["result"]["left_out"] == 0
         for r in smoke[1]
         for row in r.rows
         if row["config"] == dict(measure="hiding")
     )
-    assert [r.config["seed"] for r in smoke[1]] == [0, 1] and len({r.hash for r in smoke[1]}) == 2
+    assert [r.config["seed"] for r in smoke[1]] == [0, 1]
+    assert len({r.hash for r in smoke[1]}) == 2
 
 
 def test_the_seed_changes_the_networks_and_nothing_else(smoke):
@@ -98,10 +98,8 @@ def test_laws_of_hiding(smoke, network):
         assert (
             value(order, "insertion") - value(order, "deletion") - value(order, "gap")
         ).abs().max() < 2e-4
-        assert (
-            torch.equal(value(order, "all_hidden"), value(ORDERS[0], "all_hidden"))
-            and (value(order, "all_hidden") != 1).all()
-        )
+        assert torch.equal(value(order, "all_hidden"), value(ORDERS[0], "all_hidden"))
+        assert (value(order, "all_hidden") != 1).all()
     assert not torch.equal(value(ORDERS[0], "gap"), value(ORDERS[2], "gap"))
 
 
@@ -118,9 +116,9 @@ def test_networks_are_compared_class_by_class(smoke):
         )
         assert pooled.interval(row("DIML"), metric, row("DIML")) == [0, 0, 0]
         mean, low, high = pooled.interval(row("DIML"), metric, row("untrained"))
+        assert low <= mean <= high
         assert (
-            low <= mean <= high
-            and abs(
+            abs(
                 mean
                 - pooled.interval(row("DIML"), metric)[0]
                 + pooled.interval(row("untrained"), metric)[0]
@@ -146,10 +144,8 @@ def test_both_heads_have_learnt(smoke):
             ]
             for n in NETWORKS
         }
-        assert (
-            chosen["untrained"] == chosen["random head"] == {}
-            and by_class["untrained"] != by_class["random head"]
-        )
+        assert chosen["untrained"] == chosen["random head"] == {}
+        assert by_class["untrained"] != by_class["random head"]
         for n in NETWORKS[2:]:
             assert (by_class[n] == by_class["random head"]) == (chosen[n]["step"] == 0)
         logs = [
@@ -165,7 +161,8 @@ def test_both_heads_have_learnt(smoke):
             ).read_text()
             for n in NETWORKS[2:]
         ]
-        assert all('"step": 1' in log for log in logs) and logs[0] != logs[1]
+        assert all('"step": 1' in log for log in logs)
+        assert logs[0] != logs[1]
 
 
 def test_pictures_of_a_pair_are_of_the_first_seed(smoke):
@@ -187,7 +184,5 @@ def test_packed_numbers_come_back(smoke):
     for r in smoke[1]:
         for row in r.rows:
             for text in row["result"].get("by_class", {}).values():
-                assert (
-                    decode_fixed_point(text).isfinite().all()
-                    and decode_fixed_point(text).abs().max() < 3.2
-                )
+                assert decode_fixed_point(text).isfinite().all()
+                assert decode_fixed_point(text).abs().max() < 3.2

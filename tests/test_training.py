@@ -52,9 +52,10 @@ def start(script, folder, config, processes=1):
         else []
     )
     command = [sys.executable, *launcher, str(script), str(folder), json.dumps(config)]
+    path = os.pathsep.join([str(script.parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         command,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -64,6 +65,13 @@ def finish(*words, **options):
     process = start(*words, **options)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
+
+
+def by_one_and_by_two(script, folder, config):
+    "The folders of a run in this process and of one by two processes that share each batch."
+    train(TrainConfig(**config), folder / "one", images=few())
+    finish(script, folder / "two", config, processes=2)
+    return folder / "one", folder / "two"
 
 
 def log_of(folder):
@@ -96,14 +104,11 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
         whole, again = (
             load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed)
         )
-        assert whole.keys() == again.keys() and all(
-            torch.equal(whole[k], again[k]) for k in whole
-        ), name
+        assert whole.keys() == again.keys(), name
+        assert all(torch.equal(whole[k], again[k]) for k in whole), name
     assert "loss.loss.beta" in load_file(killed / "checkpoint.safetensors")
-    assert (
-        log_of(killed) == log_of(tmp_path / "whole")
-        and load_trained(killed).best == load_trained(tmp_path / "whole").best
-    )
+    assert log_of(killed) == log_of(tmp_path / "whole")
+    assert load_trained(killed).best == load_trained(tmp_path / "whole").best
     assert not list(killed.glob(".*.partial"))  # what the killed runs left half written is gone
 
 
@@ -121,10 +126,9 @@ def test_two_processes_are_one(script, tmp_path, changes):
     """Two gloo processes share each batch: the loss and gradient of every early step, and the
     metrics at the end, are those of one process."""
     config = SMALL | dict(epochs=2, evaluate_every=1) | changes
-    for folder, processes in (("one", 1), ("two", 2)):
-        finish(script, tmp_path / folder, config, processes=processes)
-    one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
-    assert len(one) == len(two) and [x["step"] for x in one] == [x["step"] for x in two]
+    one, two = map(log_of, by_one_and_by_two(script, tmp_path, config))
+    assert len(one) == len(two)
+    assert [x["step"] for x in one] == [x["step"] for x in two]
     steps = [(a, b) for a, b in zip(one, two) if "loss" in a]
     cached = changes.get(
         "cached",
@@ -133,9 +137,8 @@ def test_two_processes_are_one(script, tmp_path, changes):
         # third step differs by 1e-5 to 2e-4, compiled or plain
     )
     for i, (a, b) in enumerate(steps[: 3 if cached else 2]):
-        assert abs(a["loss"] - b["loss"]) < 1e-5 and abs(a["gradient"] / b["gradient"] - 1) < (
-            1e-4 if i and not cached else 1e-5
-        )
+        assert abs(a["loss"] - b["loss"]) < 1e-5
+        assert abs(a["gradient"] / b["gradient"] - 1) < (1e-4 if i and not cached else 1e-5)
     last = [x for x in zip(one, two) if "loss" not in x[0]][-1]
     assert all(abs(last[0][k] - last[1][k]) < 1e-6 for k in last[0])
 
@@ -151,13 +154,13 @@ def test_two_processes_have_the_gradient_of_one(script, tmp_path):
         validation=0.6,
         weight_decay=0.0,
     )  # one step an epoch
-    for folder, processes in (("one", 1), ("two", 2)):
-        finish(script, tmp_path / folder, config, processes=processes)
     one, two = (
-        load_file(tmp_path / folder / "checkpoint.safetensors") for folder in ("one", "two")
+        load_file(folder / "checkpoint.safetensors")
+        for folder in by_one_and_by_two(script, tmp_path, config)
     )
     moments = [k for k in one if k.endswith("exp_avg")]
-    assert len(moments) == 3 and one["optimizer.0.step"] == 1
+    assert len(moments) == 3
+    assert one["optimizer.0.step"] == 1
     for k in moments:
         assert (one[k] - two[k]).abs().max() < 1e-6, k
 
@@ -167,13 +170,13 @@ def test_it_learns_and_is_tested_once(tmp_path):
     config = TrainConfig(**SMALL | dict(validation=0.0))
     train(config, tmp_path, images=few())
     losses = [x["loss"] for x in log_of(tmp_path) if "loss" in x]
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10]) and load_trained(tmp_path).best == dict(
-        step=config.epochs * (len(few()) // 12)
-    )
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert load_trained(tmp_path).best == dict(step=config.epochs * (len(few()) // 12))
     first = evaluate_once(tmp_path, images=few("test"), top_k=20, resamples=100)
     before = (tmp_path / "test.json").stat().st_mtime_ns
     again = evaluate_once(tmp_path, images=few("test"), top_k=20, resamples=100)
-    assert again.rows == first.rows and (tmp_path / "test.json").stat().st_mtime_ns == before
+    assert again.rows == first.rows
+    assert (tmp_path / "test.json").stat().st_mtime_ns == before
     assert [row["config"]["method"] for row in first.rows] == ["cosine", "DIML"]
 
 
@@ -214,7 +217,8 @@ def test_two_processes_evaluate_like_one(tmp_path):
         found.append((done.stdout, [(row["config"], row["result"]) for row in record["rows"]]))
         (tmp_path / "run" / "test.json").unlink()
         assert not (tmp_path / "run" / "bank").exists()
-    assert found[0] == found[1] and len(found[0][1][0][1]["per_query"]["precision_at_1"]) > 250
+    assert found[0] == found[1]
+    assert len(found[0][1][0][1]["per_query"]["precision_at_1"]) > 250
 
 
 def test_an_evaluation_keeps_within_memory(tmp_path):
@@ -288,7 +292,8 @@ def test_a_power_of_the_distance(name):
         else:
             values.append(metric(maps, label))
     values[0].backward()
-    assert maps.grad.isfinite().all() and torch.allclose(*values, atol=1e-5)
+    assert maps.grad.isfinite().all()
+    assert torch.allclose(*values, atol=1e-5)
 
 
 def test_bf16_trains(tmp_path):

@@ -48,7 +48,8 @@ def profiles(batch, n, m, **options):
 
 def test_every_row_is_there_and_the_seed_decides(smoke):
     first, other = map(results, smoke[1])
-    assert list(first) == list(other) and first != other
+    assert list(first) == list(other)
+    assert first != other
     assert len(first) == 2 + 8 + 2 * 9 + 2 + 4 + 2 + 2 + 1 + 1
     for result in first.values():
         for text in result.get("by_class", {}).values():
@@ -63,12 +64,10 @@ def test_laws_of_the_rows(smoke):
 
     for name in ("deferred acceptance", "deferred, firms ask"):
         assert (rule(name, "stability") == 0).all()
-    assert (
-        (rule("dictators", "strategy") == 0).all()
-        and (rule("trees", "strategy") == 0).all()
-        and (rule("dictators", "stability") > 0).any()
-        and (rule("deferred acceptance", "strategy") > 0).any()
-    )
+    assert (rule("dictators", "strategy") == 0).all()
+    assert (rule("trees", "strategy") == 0).all()
+    assert (rule("dictators", "stability") > 0).any()
+    assert (rule("deferred acceptance", "strategy") > 0).any()
     assert torch.equal(
         rule("deferred acceptance", "stability")[0], rule("deferred acceptance", "stability")[1]
     )  # the test profiles are the same for all seeds
@@ -78,11 +77,11 @@ def test_laws_of_the_rows(smoke):
             pooled.values(mixed, "gap").abs().max()
             == 0
             == pooled.values(mixed | dict(other="trees"), "gap_trees").abs().max()
-            and (
-                pooled.values(mixed, "strategy")
-                <= share * rule("deferred acceptance", "strategy") + 1e-4
-            ).all()
         )
+        assert (
+            pooled.values(mixed, "strategy")
+            <= share * rule("deferred acceptance", "strategy") + 1e-4
+        ).all()
     for row in pooled.rows:
         assert all(
             ((x := pooled.values(row, metric)) >= 0).all() and (x <= 1.0001).all()
@@ -195,9 +194,8 @@ def test_rules_are_their_slow_twins(n, m):
     def twins(slow, few=60):
         return torch.stack([slow(*x) for x in zip(p[:few], q[:few])])
 
-    assert torch.equal(deferred_acceptance(p, q), twins(slow_deferred)) and torch.equal(
-        top_trading_cycles(p, q), twins(slow_cycles)
-    )
+    assert torch.equal(deferred_acceptance(p, q), twins(slow_deferred))
+    assert torch.equal(top_trading_cycles(p, q), twins(slow_cycles))
     assert torch.allclose(random_serial_dictatorship(p[:3], q[:3]), twins(slow_dictators, 3))
     g = MatchingNetwork()(p, q).detach()
     for g in (g, random_serial_dictatorship(p, q)):
@@ -225,7 +223,8 @@ def test_the_best_for_workers():
     every = every[(every.sum(1).amax(1) <= 1) & (every.sum(2).amax(1) <= 1)]
     worth_btn = (every * p[:, None]).sum(3)
     stable_bt = torch.stack([stability_violation(g.expand_as(p), p, q) == 0 for g in every], 1)
-    assert len(every) == 34 and torch.equal(
+    assert len(every) == 34
+    assert torch.equal(
         worth_btn.masked_fill(~stable_bt[..., None], -1).amax(1),
         (deferred_acceptance(p, q) * p).sum(2),
     )
@@ -243,15 +242,14 @@ def test_on_a_tree_nobody_can_gain(n):
         x = evaluate_deviations(
             lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=open_nm[None]), p, q
         )
-        assert strategyproofness_violation(x, p, q).max() == 0 and (x.g_bnm[:, ~open_nm] == 0).all()
+        assert strategyproofness_violation(x, p, q).max() == 0
+        assert (x.g_bnm[:, ~open_nm] == 0).all()
         assert torch.equal(x.g_bnm, swap_sides(deferred_acceptance)(p.masked_fill(~open_nm, -1), q))
     lot = evaluate_deviations(
         lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=bipartite_paths(n)), p, q
     )
-    assert (
-        strategyproofness_violation(lot, p, q).max() < 1e-12
-        and (lot.g_bnm[(p < 0) | (q < 0)] == 0).all()
-    )
+    assert strategyproofness_violation(lot, p, q).max() < 1e-12
+    assert (lot.g_bnm[(p < 0) | (q < 0)] == 0).all()
     cycle = evaluate_deviations(
         lambda p, q: deferred_acceptance_on_random_trees(
             p, q, open_tnm=(bipartite_paths(n).sum(0)[None] > 0)
@@ -271,31 +269,25 @@ def test_known_properties(n, m):
         x = evaluate_deviations(rule, p, q)
         assert (
             stability_violation(x.g_bnm, p, q).max() == 0 == manipulation_gains(x, p, q)[safe].max()
-            and manipulation_gains(x, p, q)[1 - safe].max() == 1
         )
+        assert manipulation_gains(x, p, q)[1 - safe].max() == 1
     dictators, cycles = (
         evaluate_deviations(random_serial_dictatorship, p, q),
         evaluate_deviations(top_trading_cycles, p, q),
     )
-    assert (
-        strategyproofness_violation(dictators, p, q).max() < 1e-12
-        and (stability_violation(dictators.g_bnm, p, q) > 0).any()
-    )
-    assert (
-        manipulation_gains(cycles, p, q)[0].max() == 0
-        and (cycles.g_bnm[(p < 0) | (q < 0)] == 0).all()
-    )
+    assert strategyproofness_violation(dictators, p, q).max() < 1e-12
+    assert (stability_violation(dictators.g_bnm, p, q) > 0).any()
+    assert manipulation_gains(cycles, p, q)[0].max() == 0
+    assert (cycles.g_bnm[(p < 0) | (q < 0)] == 0).all()
 
 
 def test_all_lies_of_all_agents_are_asked():
     p, q = profiles(4, 3, 2)
     asked = []
     x = evaluate_deviations(lambda p, q: asked.append((p, q)) or deferred_acceptance(p, q), p, q)
-    assert (
-        x.worker_bnkm.shape == (4, 3, len(preference_lists(2)), 2)
-        and x.firm_bmkn.shape == (4, 2, len(preference_lists(3)), 3)
-        and len(asked) == 1 + 3 + 2
-    )
+    assert x.worker_bnkm.shape == (4, 3, len(preference_lists(2)), 2)
+    assert x.firm_bmkn.shape == (4, 2, len(preference_lists(3)), 3)
+    assert len(asked) == 1 + 3 + 2
     truth = (p[:, :, None] == preference_lists(2)).all(3).int().argmax(2)
     assert torch.equal(
         x.worker_bnkm.take_along_dim(truth[..., None, None], 2)[:, :, 0], x.g_bnm
@@ -318,9 +310,8 @@ def test_swapping_the_sides_and_renaming_agents_moves_the_answer():
             atol=2e-3 if rule is sinkhorn_matching else 1e-5,
         )
     g = random_serial_dictatorship(p, q)
-    assert torch.allclose(swap_sides(random_serial_dictatorship)(p, q), g) and torch.allclose(
-        stability_violation(g.mT, q.mT, p.mT), stability_violation(g, p, q)
-    )
+    assert torch.allclose(swap_sides(random_serial_dictatorship)(p, q), g)
+    assert torch.allclose(stability_violation(g.mT, q.mT, p.mT), stability_violation(g, p, q))
 
 
 def test_a_network_cannot_break_the_rules():
@@ -330,23 +321,19 @@ def test_a_network_cannot_break_the_rules():
         for weight in network.parameters():
             weight.mul_(10)
         g = network(p, q)
-    assert (
-        g.min() >= 0
-        and max(g.sum(1).max(), g.sum(2).max()) <= 1 + 1e-5
-        and (g[(p < 0) | (q < 0)] == 0).all()
-        and g.isfinite().all()
-    )
+    assert g.min() >= 0
+    assert max(g.sum(1).max(), g.sum(2).max()) <= 1 + 1e-5
+    assert (g[(p < 0) | (q < 0)] == 0).all()
+    assert g.isfinite().all()
     weight_t, matching_tnm = birkhoff_decomposition(g[0])
-    assert (
-        torch.allclose(torch.einsum("t,tnm->nm", weight_t, matching_tnm), g[0].double(), atol=1e-4)
-        and weight_t.sum() <= 1 + 1e-4
+    assert torch.allclose(
+        torch.einsum("t,tnm->nm", weight_t, matching_tnm), g[0].double(), atol=1e-4
     )
-    assert (
-        set(matching_tnm.unique().tolist()) <= {0, 1}
-        and matching_tnm.sum(1).max() <= 1
-        and matching_tnm.sum(2).max() <= 1
-        and (weight_t.diff() <= 0).all()
-    )
+    assert weight_t.sum() <= 1 + 1e-4
+    assert set(matching_tnm.unique().tolist()) <= {0, 1}
+    assert matching_tnm.sum(1).max() <= 1
+    assert matching_tnm.sum(2).max() <= 1
+    assert (weight_t.diff() <= 0).all()
 
 
 def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
@@ -363,11 +350,9 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
     def weights(network):
         return torch.cat([x.flatten() for x in network.parameters()])
 
-    assert (
-        torch.equal(weights(one), weights(same))
-        and not torch.equal(weights(one), weights(other))
-        and all(map(torch.equal, before, begun.parameters()))
-    )
+    assert torch.equal(weights(one), weights(same))
+    assert not torch.equal(weights(one), weights(other))
+    assert all(map(torch.equal, before, begun.parameters()))
     p, q = sample_profiles(400, 2, 2, lot=torch.Generator().manual_seed(9))
     assert (
         stability_violation(one(p, q), p, q).mean()
@@ -382,18 +367,17 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
 def test_a_coin_says_who_asks():
     p, q = profiles(300, 3, 4)
     g = random_side_deferred_acceptance(p, q)
-    assert (
-        torch.equal(swap_sides(random_side_deferred_acceptance)(p, q), g)
-        and set(g.unique().tolist()) == {0, 0.5, 1}
-        and torch.equal(
-            g == 1, (deferred_acceptance(p, q) * swap_sides(deferred_acceptance)(p, q)) == 1
-        )
+    assert torch.equal(swap_sides(random_side_deferred_acceptance)(p, q), g)
+    assert set(g.unique().tolist()) == {0, 0.5, 1}
+    assert torch.equal(
+        g == 1, (deferred_acceptance(p, q) * swap_sides(deferred_acceptance)(p, q)) == 1
     )
 
 
 def test_surprise_is_a_cross_entropy():
     certain = torch.eye(3)[None]
-    assert two_sided._teacher_cross_entropy(certain, certain).abs() < 1e-5 and torch.allclose(
+    assert two_sided._teacher_cross_entropy(certain, certain).abs() < 1e-5
+    assert torch.allclose(
         two_sided._teacher_cross_entropy(*[torch.full((1, 2, 2), 0.25)] * 2),
         torch.tensor([1.5]) * torch.tensor(2.0).log(),
     )
@@ -422,11 +406,9 @@ def test_a_pupil_repeats_its_teacher(teacher):
         lr=1e-2,
     )
     off_b = (pupil(p, q) - teacher(p, q)).abs().mean((1, 2))
-    assert (
-        50 < several_b.sum() < 500
-        and off_b[~several_b].mean() < 0.02
-        and off_b[several_b].mean() < 0.1
-    )
+    assert 50 < several_b.sum() < 500
+    assert off_b[~several_b].mean() < 0.02
+    assert off_b[several_b].mean() < 0.1
 
 
 def test_what_is_learnt_at_one_size_is_asked_at_another():
@@ -444,12 +426,10 @@ def test_a_block_is_profiles_with_their_probabilities():
     lot = torch.Generator().manual_seed(0)
     p, q, chance, w = two_sided._block(500, 3, 4, (0, 0.5), lot)
     k, others = len(preference_lists(4)), [i for i in range(3) if i != w]
-    assert (
-        p.shape == q.shape == (500, k, 3, 4)
-        and (p[:, :1, others] == p[:, :, others]).all()
-        and (q[:, :1] == q).all()
-        and (p[:, :, w] == preference_lists(4)).all()
-    )
+    assert p.shape == q.shape == (500, k, 3, 4)
+    assert (p[:, :1, others] == p[:, :, others]).all()
+    assert (q[:, :1] == q).all()
+    assert (p[:, :, w] == preference_lists(4)).all()
     assert torch.allclose(chance.sum(1), torch.ones(500))
     mean = (chance[..., None] * (p[:, :, w] > 0)).sum(1).mean(0)
     assert (
@@ -459,18 +439,13 @@ def test_a_block_is_profiles_with_their_probabilities():
 
 def test_sampled_orders_are_orders_and_corr_is_what_they_share():
     p, q = profiles(300, 3, 4, corr=1)
-    assert (
-        (p.argmax(2) == p[:, :1].argmax(2)).all()
-        and (q.argmax(1) == q[:, :, :1].argmax(1)).all()
-        and not (p == p[:1]).all()
-    )
+    assert (p.argmax(2) == p[:, :1].argmax(2)).all()
+    assert (q.argmax(1) == q[:, :, :1].argmax(1)).all()
+    assert not (p == p[:1]).all()
     p, _ = profiles(4000, 2, 4)
     share_k = torch.stack([((p > 0).sum(2) == k).double().mean() for k in range(5)])
-    assert (
-        share_k - torch.tensor([0, 0.125, 0.125, 0.125, 0.625])
-    ).abs().max() < 0.02 and torch.isclose(p[:, :, None], preference_lists(4).double()).all(3).any(
-        2
-    ).all()
+    assert (share_k - torch.tensor([0, 0.125, 0.125, 0.125, 0.625])).abs().max() < 0.02
+    assert torch.isclose(p[:, :, None], preference_lists(4).double()).all(3).any(2).all()
     assert ((p == 1).double().mean((0, 1)) / share_k[4] - 0.25).abs().max() < 0.02
 
 

@@ -61,7 +61,8 @@ def visit(browser, tmp_path):
     yield visit
     for page in pages:
         page.close()
-    assert len(requests) >= len(pages) and not [
+    assert len(requests) >= len(pages)
+    assert not [
         url for url in requests if not url.startswith((tmp_path.as_uri(), "data:", "blob:"))
     ]
     assert not errors
@@ -143,7 +144,8 @@ def column(page, k):
 def test_the_page_shows_the_score_and_the_strongest_flows(visit, m, tmp_path):
     page = visit(export_html(*IMAGES, m, tmp_path / "saved.html"))
     assert f"{m.similarity_b.item():.4f}" in page.locator(".diml-score").text_content()
-    assert drawn(page) == top(m.contribution_bnm[0]) and page.locator(".diml-cell").count() == 98
+    assert drawn(page) == top(m.contribution_bnm[0])
+    assert page.locator(".diml-cell").count() == 98
     widest = max(
         float(x)
         for x in page.eval_on_selector_all(
@@ -168,32 +170,29 @@ def test_pointing_says_the_numbers_of_match(visit, m, side, n):
         row[n] = m.contribution_bnm[0][n]
     else:
         row[:, n] = m.contribution_bnm[0][:, n]
-    assert drawn(page, ".diml-lit") == top(row) and drawn(page, ".diml-faded") == top(
-        m.contribution_bnm[0]
-    ) - top(row)
+    assert drawn(page, ".diml-lit") == top(row)
+    assert drawn(page, ".diml-faded") == top(m.contribution_bnm[0]) - top(row)
     assert page.locator(".diml-crop figcaption").all_text_contents().count(name(side, n)) == 1
     page.mouse.move(2, 2)
-    assert says(page) == before and not drawn(page, ".diml-faded")
+    assert says(page) == before
+    assert not drawn(page, ".diml-faded")
 
 
 def test_a_click_locks_and_escape_unlocks(visit, m):
     page = visit(export_html(*IMAGES, m))
     cell(page, "a", 17).click()
     cell(page, "b", 3).hover()
-    assert (
-        says(page) == sentence(m, "a", 17)
-        and cell(page, "a", 17).get_attribute("aria-selected") == "true"
-    )
-    assert (
-        page.locator(".diml-locked").count() == 1
-        and "Escape" in page.locator(".diml-state").text_content()
-    )
+    assert says(page) == sentence(m, "a", 17)
+    assert cell(page, "a", 17).get_attribute("aria-selected") == "true"
+    assert page.locator(".diml-locked").count() == 1
+    assert "Escape" in page.locator(".diml-state").text_content()
     assert (
         page.locator(".diml-table tbody tr").first.locator("td").first.text_content()
         == name("a", 17)[2:]
     )
     page.keyboard.press("Escape")
-    assert says(page) == sentence(m, "b", 3) and page.locator(".diml-locked").count() == 0
+    assert says(page) == sentence(m, "b", 3)
+    assert page.locator(".diml-locked").count() == 0
     for _ in range(2):
         cell(page, "a", 17).click()
     page.mouse.move(2, 2)
@@ -210,7 +209,8 @@ def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m
 
     n, k = divmod(m.contribution_bnm[0].argmax().item(), SIDE**2)
     page.keyboard.press("Tab")
-    assert focus() == ["a", n] and says(page) == sentence(m, "a", n)
+    assert focus() == ["a", n]
+    assert says(page) == sentence(m, "a", n)
     page.keyboard.press("Tab")
     assert focus() == ["b", k]
     for key, move in (
@@ -224,10 +224,12 @@ def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m
         if k + move >= 0:
             k += move
         page.keyboard.press(key)
-        assert focus() == ["b", k] and says(page) == sentence(m, "b", k), key
+        assert focus() == ["b", k], key
+        assert says(page) == sentence(m, "b", k), key
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
-    assert page.locator(".diml-locked").count() == 1 and focus() == ["b", k]
+    assert page.locator(".diml-locked").count() == 1
+    assert focus() == ["b", k]
     assert page.locator('.diml-cell[tabindex="0"]').count() == 2
     assert (
         cell(page, "b", k).get_attribute("aria-label")
@@ -254,24 +256,20 @@ def test_the_table_sorts_and_adds_up(visit, m, key):
     )
     assert page.evaluate("document.activeElement.textContent") == key
     page.locator(".diml-table tbody tr").nth(4).hover()
-    assert drawn(page, ".diml-lit") == {flows[4]} and says(page).startswith(
-        f"{name('a', flows[4][0])} \u2192 {name('b', flows[4][1])}: "
-    )
+    assert drawn(page, ".diml-lit") == {flows[4]}
+    assert says(page).startswith(f"{name('a', flows[4][0])} \u2192 {name('b', flows[4][1])}: ")
 
 
 def test_the_waterfall_ends_at_the_score(visit, m):
     page = visit(export_html(*IMAGES, m))
     numbers = page.locator(".diml-waterfall text").all_text_contents()
     labels, values = numbers[::2], [float(x) for x in numbers[1::2]]
-    assert (
-        len(values) == 15
-        and labels[-1] == "score = cosine + S"
-        and labels[-2] == "the other 2,389 flows"
-    )
+    assert len(values) == 15
+    assert labels[-1] == "score = cosine + S"
+    assert labels[-2] == "the other 2,389 flows"
     score = (m.global_cosine_b + m.similarity_b).item()
-    assert values[-1] == pytest.approx(score, abs=6e-5) and sum(values[:-1]) == pytest.approx(
-        score, abs=14 * 6e-5
-    )
+    assert values[-1] == pytest.approx(score, abs=6e-5)
+    assert sum(values[:-1]) == pytest.approx(score, abs=14 * 6e-5)
     assert float(page.locator(".diml-check").text_content().split()[-1]) < 1e-6
     x, width = page.eval_on_selector(
         ".diml-waterfall rect:nth-last-of-type(2)",
@@ -300,11 +298,9 @@ def test_labels_stay_labels(visit, m):
         )
     )
     page.wait_for_timeout(100)
-    assert (
-        page.title() == hostile
-        and page.locator("img").count() == 0
-        and page.locator("script").count() == 2
-    )
+    assert page.title() == hostile
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
     assert (
         page.locator(".diml-label.diml-a").text_content()
         == hostile
@@ -316,7 +312,8 @@ def test_labels_stay_labels(visit, m):
 def test_two_views_do_not_interfere(two, m):
     x, y = two.locator("#x"), two.locator("#y")
     cell(x, "a", 9).click()
-    assert says(x) == sentence(m, "a", 9) and says(y).startswith("strongest flow")
+    assert says(x) == sentence(m, "a", 9)
+    assert says(y).startswith("strongest flow")
     x.get_by_role("button", name="mass", exact=True).click()
     x.get_by_text("show masses").click()
     cell(y, "b", 9).click()
@@ -326,10 +323,8 @@ def test_two_views_do_not_interfere(two, m):
     told = two.evaluate("told")
     rest = {"dropped_a": [], "dropped_b": []}
     assert told["y"] == [{"locked": ["b", 9], "overlay": False, "sort": "contribution", **rest}]
-    assert (
-        told["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest}
-        and len(told["x"]) == 3
-    )
+    assert told["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest}
+    assert len(told["x"]) == 3
     assert y.get_by_text("show masses").get_attribute("aria-pressed") == "false"
     veil_n = [
         float(c.get_attribute("fill-opacity")) for c in x.locator('.diml-cell[data-side="a"]').all()
@@ -351,16 +346,13 @@ def test_dropping_is_told_only_where_somebody_computes(two, visit, m):
     cell(x, "a", 30).click(modifiers=["Shift"])
     told = two.evaluate("told.x.map(view => [view.dropped_a, view.dropped_b])")
     assert told == [[[30], []], [[29, 30], []], [[29, 30], [5]], [[29], [5]]]
-    assert x.locator(".diml-cross").count() == 2 and cell(x, "a", 29).get_attribute(
-        "aria-label"
-    ).endswith("dropped")
+    assert x.locator(".diml-cross").count() == 2
+    assert cell(x, "a", 29).get_attribute("aria-label").endswith("dropped")
     page = visit(export_html(*IMAGES, m))
     cell(page, "a", 30).focus()
     page.keyboard.press("x")
-    assert (
-        page.locator(".diml-cross").count() == 0
-        and "drop" not in page.locator(".diml-hint").text_content()
-    )
+    assert page.locator(".diml-cross").count() == 0
+    assert "drop" not in page.locator(".diml-hint").text_content()
 
 
 def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
@@ -376,23 +368,20 @@ def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
     )
     print(f"\nan update takes {1000 * statistics.median(seconds):.0f} ms, layout included")
     assert min(seconds) < 0.015
-    assert (
-        says(x) == sentence(product, "a", 11)
-        and two.evaluate("document.activeElement.dataset.n") == "11"
-    )
+    assert says(x) == sentence(product, "a", 11)
+    assert two.evaluate("document.activeElement.dataset.n") == "11"
     version = int(x.get_attribute("data-version"))
     two.evaluate("views.x.update({view: {locked: ['b', 2]}})")
-    assert (
-        says(x) == sentence(product, "b", 2)
-        and int(x.get_attribute("data-version")) > version
-        and len(two.evaluate("told.x")) == 1
-    )
+    assert says(x) == sentence(product, "b", 2)
+    assert int(x.get_attribute("data-version")) > version
+    assert len(two.evaluate("told.x")) == 1
     coarse = match(*(grid_features(torch.rand(1, 8, 4, 4), grid=2) for _ in "ab"))
     two.evaluate(
         "data => { views.x.update({view: {locked: ['b', 30]}}); views.x.update({data}); }",
         pair_payload(coarse),
     )
-    assert x.locator(".diml-cell").count() == 8 and x.locator(".diml-locked").count() == 0
+    assert x.locator(".diml-cell").count() == 8
+    assert x.locator(".diml-locked").count() == 0
 
 
 def test_letters_can_be_read_in_light_and_dark(visit, m):
@@ -439,7 +428,8 @@ def test_letters_can_be_read_in_light_and_dark(visit, m):
             " parseFloat(getComputedStyle(x).fontSize))",
         )
         assert min(sizes) >= 12
-    assert papers[0] > 0.9 and papers[1] < 0.05
+    assert papers[0] > 0.9
+    assert papers[1] < 0.05
 
 
 def test_the_table_leaves_as_csv(visit, m):
@@ -448,7 +438,8 @@ def test_the_table_leaves_as_csv(visit, m):
     with page.expect_download() as download:
         page.get_by_text("download CSV").click()
     rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
-    assert len(rows) == 12 and {int(row["m"]) for row in rows} == {20}
+    assert len(rows) == 12
+    assert {int(row["m"]) for row in rows} == {20}
     for row in rows:
         n = int(row["n"])
         assert [float(row[k]) for k in ("mass", "cosine", "contribution")] == [
@@ -460,10 +451,8 @@ def test_the_table_leaves_as_csv(visit, m):
     )
     page.get_by_text("copy as CSV").click()
     page.get_by_text("copied 12 rows").wait_for()
-    assert (
-        page.title().startswith("n,m,mass,cosine,contribution")
-        and page.locator("textarea").count() == 0
-    )
+    assert page.title().startswith("n,m,mass,cosine,contribution")
+    assert page.locator("textarea").count() == 0
 
 
 def test_what_went_wrong_and_what_stands_beside(visit, m):
@@ -480,10 +469,8 @@ def test_what_went_wrong_and_what_stands_beside(visit, m):
             notes=["masses were swapped"],
         )
     )
-    assert (
-        "not converged" in page.locator(".diml-text").text_content()
-        and page.locator(".diml-notes").text_content() == "masses were swapped"
-    )
+    assert "not converged" in page.locator(".diml-text").text_content()
+    assert page.locator(".diml-notes").text_content() == "masses were swapped"
     assert page.locator(".diml-beside text").all_text_contents() == [
         "plain cosine",
         "0.2500",
@@ -499,8 +486,6 @@ def test_what_went_wrong_and_what_stands_beside(visit, m):
 
 def test_without_scripts_it_still_says_something(visit, m):
     page = visit(export_html(*IMAGES, m, title="Two plates"), java_script_enabled=False)
-    assert (
-        "Two plates" in page.locator("main").inner_text()
-        and f"similarity {m.similarity_b.item():.4f}" in page.locator("main").inner_text()
-    )
+    assert "Two plates" in page.locator("main").inner_text()
+    assert f"similarity {m.similarity_b.item():.4f}" in page.locator("main").inner_text()
     assert json.loads(page.locator("script").first.text_content())["data"]["top"] == 12
