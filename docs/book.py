@@ -1,6 +1,8 @@
-"""The book as a site: notebooks processed by nbdev, executed once and kept, beside an API reference, given to Sphinx.
+"""The book as a site: notebooks processed by nbdev, executed once and kept, beside an API
+reference, given to Sphinx.
 
-`python docs/book.py _docs` makes the folder _docs anew. It replaces a folder only if that is empty or was made by it.
+`python docs/book.py _docs` makes the folder _docs anew. It replaces a folder only if that is
+empty or was made by it.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """How long does it take to walk through the book?
 
-`python docs/walk.py` clones the repository and opens every notebook in the order of index in JupyterLab, in Debian's Chromium, runs all its cells, and stops
-where one fails. It writes data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on two cores; `--only 12_cost ...` walks some anew,
-`--table` prints what is known.
+`python docs/walk.py` clones the repository and opens every notebook in the order of index in
+JupyterLab, in Debian's Chromium, runs all its cells, and stops where one fails. It writes
+data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on
+two cores; `--only 12_cost ...` walks some anew, `--table` prints what is known.
 """
 
 import argparse

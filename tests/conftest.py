@@ -1,4 +1,5 @@
-"Quietly, and seeded. Tests write into temporary folders; downloads and a screenshot go into data/cache and data/runs, which git ignores."
+"""Quietly, and seeded. Tests write into temporary folders; downloads and a screenshot go into
+data/cache and data/runs, which git ignores."""
 
 import os
 import re
@@ -134,8 +135,8 @@ def smoke_of(tmp_path_factory):
 def two_seeds(tmp_path_factory, smoke_of):
     """Run the smoke preset of an experiment with seeds 0 and 1.
 
-    Returns the two folders, the two records, and the rows of seed 0 by their configuration. The rows of
-    both seeds have the same names, and some of them other values.
+    Returns the two folders, the two records, and the rows of seed 0 by their configuration. The
+    rows of both seeds have the same names, and some of them other values.
     """
     from diml_nb.experiments.runner import find_record, run_experiment
 

@@ -1,9 +1,12 @@
-"""Do the pinned rows see a bug, and nothing but a bug? Changes a copy of the repository on purpose, one change at a time.
+"""Do the pinned rows see a bug, and nothing but a bug? Changes a copy of the repository on purpose,
+one change at a time.
 
-`python tests/mutations.py` (`make mutations`, half an hour on two cores) applies each change to a copy, runs the smoke preset of every
-experiment there and compares with the pinned rows. A change that computes nothing else must fail nothing and make no record stale; a bug must
-fail the experiments that use the changed code, and no other. Keeps what came out in data/golden/mutations.json, change by change, and prints it
-as a table; `--only WORD` takes the changes whose name holds the word.
+`python tests/mutations.py` (`make mutations`, half an hour on two cores) applies each change to
+a copy, runs the smoke preset of every experiment there and compares with the pinned rows. A
+change that computes nothing else must fail nothing and make no record stale; a bug must fail the
+experiments that use the changed code, and no other. Keeps what came out in
+data/golden/mutations.json, change by change, and prints it as a table; `--only WORD` takes the
+changes whose name holds the word.
 """
 
 import argparse
@@ -286,10 +289,9 @@ def table(found: list[dict]) -> str:
     ]
     for x in found:
         failed = ", ".join(name[:2] for name in x["failed"]) or "none"
-        lines.append(
-            f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} |"
-            f" {'yes' if x['as expected'] else 'NO, expected ' + (', '.join(n[:2] for n in x['expected']) or 'none')} |"
-        )
+        expected = ", ".join(name[:2] for name in x["expected"]) or "none"
+        verdict = "yes" if x["as expected"] else f"NO, expected {expected}"
+        lines.append(f"| {x['change']} | {x['used by']} | {failed} | {x['stale']} | {verdict} |")
     return "\n".join(lines)
 
 

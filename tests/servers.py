@@ -1,4 +1,5 @@
-"JupyterLab and Voila as `make lab` and `make explore` start them, and Debian's Chromium: for tests/ and bench/."
+"""JupyterLab and Voila as `make lab` and `make explore` start them, and Debian's Chromium: for
+tests/ and bench/."""
 
 import os
 import shutil

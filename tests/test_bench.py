@@ -46,7 +46,7 @@ def test_every_part_is_measured_and_the_same(smoke):
     assert set(checks) == {"evaluation", "training"}
     assert checks["evaluation"]["similarity"] < 1e-6
     assert {config["part"] for config, _ in rows} == {"machine", "evaluation", "training", "bank"}
-    for config, result in rows:
+    for _, result in rows:
         if "ms" in result:
             assert all(low <= middle <= high for middle, low, high in result["ms"].values())
             assert result["ratio"]["ours"][0] > 0

@@ -1,4 +1,5 @@
-"The embedded images: counts, checksums, split; image sets, tables and folders of one's own, and what is wrong with them."
+"""The embedded images: counts, checksums, split; image sets, tables and folders of one's own, and
+what is wrong with them."""
 
 import shutil
 from collections import Counter

@@ -1,4 +1,5 @@
-"The site of `make docs` in a real browser: every page and every link, by daylight and at night, on a phone."
+"""The site of `make docs` in a real browser: every page and every link, by daylight and at night,
+on a phone."""
 
 import functools
 import os
@@ -285,7 +286,10 @@ def pages(site):
 
 
 SEEN = """async () => {
-  for (const image of document.images) { image.loading = "eager"; await image.decode().catch(() => 0); }
+  for (const image of document.images) {
+    image.loading = "eager";
+    await image.decode().catch(() => 0);
+  }
   if (window.MathJax?.startup) await MathJax.startup.promise;
   const formulas = [...document.querySelectorAll("article .math")];
   return {
@@ -293,7 +297,8 @@ SEEN = """async () => {
     anchors: [...document.querySelectorAll("[id]")].map(e => e.id),
     words: document.querySelector("article, [role=main]")?.innerText ?? "",
     formulas: formulas.length,
-    drawn: formulas.filter(f => f.querySelector("mjx-container svg") && !f.querySelector("[data-mml-node=merror], [fill=red]")).length,
+    drawn: formulas.filter(f => f.querySelector("mjx-container svg")
+      && !f.querySelector("[data-mml-node=merror], [fill=red]")).length,
     missing: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
   };
 }"""

@@ -1,4 +1,5 @@
-"Files from a moody server, archives that mean harm, packages of Debian, folders that take a place at once."
+"""Files from a moody server, archives that mean harm, packages of Debian, folders that take a place
+at once."""
 
 import io
 import os

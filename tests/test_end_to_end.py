@@ -1,4 +1,5 @@
-"The whole network by papermill: a smoke run, twice, and the published setting to its end on small archives of CUB's layout."
+"""The whole network by papermill: a smoke run, twice, and the published setting to its end on small
+archives of CUB's layout."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"The exercises: each placeholder runs and fails by a law, each solution passes, and a second plausible mistake does not."
+"""The exercises: each placeholder runs and fails by a law, each solution passes, and a second
+plausible mistake does not."""
 
 import ast
 import io

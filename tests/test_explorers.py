@@ -1,4 +1,5 @@
-"The explorers in a real browser, in JupyterLab and in Voila: what the page shows are the numbers of `match`."
+"""The explorers in a real browser, in JupyterLab and in Voila: what the page shows are the numbers
+of `match`."""
 
 import re
 
@@ -308,7 +309,9 @@ from diml_nb.datasets.dataset import get_dataset
 from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 images = get_dataset({str(folder)!r})
-display(PairExplorer(images.paths[0], images.paths[1], labels=({HOSTILE!r}, 'b')), PairExplorer(images.paths[0], images.paths[2], grid=4), RetrievalExplorer(images))
+a, b, c = images.paths[:3]
+pair = PairExplorer(a, b, labels=({HOSTILE!r}, 'b'))
+display(pair, PairExplorer(a, c, grid=4), RetrievalExplorer(images))
 """
     nbformat.write(
         nbformat.v4.new_notebook(

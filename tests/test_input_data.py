@@ -1,4 +1,5 @@
-"Input is checked, not guessed: folders, tables, labels and pictures of one's own are taken as they are meant, or refused by name."
+"""Input is checked, not guessed: folders, tables, labels and pictures of one's own are taken as
+they are meant, or refused by name."""
 
 import errno
 import os
@@ -433,7 +434,13 @@ def test_lines_of_an_old_macintosh(tmp_path):
 
 def test_a_table_of_open_metric_learning(tmp_path):
     tree(tmp_path, "1.png", "2.png", "3.png", "4.png")
-    text = "label,path,split,is_query,is_gallery,category\n1,1.png,train,,,x\n1,2.png,train,,,x\n2,3.png,validation,True,True,y\n2,4.png,validation,True,True,y\n"
+    text = (
+        "label,path,split,is_query,is_gallery,category\n"
+        "1,1.png,train,,,x\n"
+        "1,2.png,train,,,x\n"
+        "2,3.png,validation,True,True,y\n"
+        "2,4.png,validation,True,True,y\n"
+    )
     (tmp_path / "df.csv").write_text(text)
     images = load_csv(tmp_path / "df.csv")
     assert images.split_n == ("train", "train", "test", "test")
@@ -568,7 +575,7 @@ def test_names_of_bytes_have_a_hash(tmp_path):
     assert "\\udcff.png" in str(check_dataset(tmp_path))
     assert "\udcff" not in str(check_dataset(tmp_path))
     with pytest.raises(ValueError, match="x has no image"):
-        replace(load_folder(tmp_path, check=False).select([]), name="x").hash
+        _ = replace(load_folder(tmp_path, check=False).select([]), name="x").hash
 
 
 def test_the_class_that_is_too_small_is_named():

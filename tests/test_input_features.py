@@ -1,4 +1,5 @@
-"Maps, pictures and backbones: what determines a result is in its key, and input is read in one way or refused by name."
+"""Maps, pictures and backbones: what determines a result is in its key, and input is read in one
+way or refused by name."""
 
 import copy
 import io
@@ -864,7 +865,8 @@ WORK = """
 import sys, warnings, torch
 from diml_nb.datasets.dataset import get_dataset
 from diml_nb.features.backbones import Backbone
-from diml_nb.features.grid import extract_feature_maps, get_backbone, memmap_feature_maps, grid_features
+from diml_nb.features.grid import extract_feature_maps, get_backbone
+from diml_nb.features.grid import grid_features, memmap_feature_maps
 from diml_nb.learning.losses import make_loss
 from diml_nb.retrieval.search import rerank, search
 warnings.simplefilter("always")
@@ -878,8 +880,14 @@ with warnings.catch_warnings(record=True) as said:
         x = grid_features(maps.float(), grid=grid)
         found = rerank(search(x, x, exclude_self=True), x, x, top_k=3)
         leaf = maps[:, :8].float().requires_grad_()
-        make_loss("multi_similarity", structural=True, num_classes=3, embedding_dim=8, grid=grid)(leaf, torch.arange(6) // 2).backward()
-    ours = [str(w.message) for w in said if "diml_nb" in w.filename or "kept" in str(w.message) or "plain torch" in str(w.message)]
+        sizes = dict(num_classes=3, embedding_dim=8, grid=grid)
+        loss = make_loss("multi_similarity", structural=True, **sizes)
+        loss(leaf, torch.arange(6) // 2).backward()
+    ours = [
+        text
+        for text, file in ((str(w.message), w.filename) for w in said)
+        if "diml_nb" in file or "kept" in text or "plain torch" in text
+    ]
 print(len(ours), *ours, sep="\\n")
 """
 

@@ -1,4 +1,5 @@
-"Autocast and half precision around every public function that computes; labels, options and scores that are refused by name."
+"""Autocast and half precision around every public function that computes; labels, options and
+scores that are refused by name."""
 
 import importlib
 import inspect

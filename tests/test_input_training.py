@@ -1,4 +1,5 @@
-"Training, evaluation and explanation: what cannot work is refused in the first second, by the name of an option, and leaves no file."
+"""Training, evaluation and explanation: what cannot work is refused in the first second, by the
+name of an option, and leaves no file."""
 
 import json
 import os

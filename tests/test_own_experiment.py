@@ -1,4 +1,5 @@
-"`make experiment` starts an experiment that runs as it is, in a repository of two files and the library."
+"""`make experiment` starts an experiment that runs as it is, in a repository of two files and the
+library."""
 
 import json
 import os

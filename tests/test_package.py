@@ -1,4 +1,5 @@
-"A wheel in an environment that holds only what it declares: no nbdev, no fastcore, no papermill, no repository."
+"""A wheel in an environment that holds only what it declares: no nbdev, no fastcore, no papermill,
+no repository."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"Held to the figures of the official code (data/golden, see its README) and to independent libraries."
+"""Held to the figures of the official code (data/golden, see its README) and to independent
+libraries."""
 
 import numpy as np
 import ot
@@ -32,8 +33,9 @@ def test_resize():
 def test_similarity_with_the_official_stop(grid, rule):
     """Equal to 1e-5, but for the few queries at which the official stop is decided by rounding.
 
-    With uniform masses some scaling factors reach 1e6, where float32 has steps of .06: as coarse as the rule's threshold of .1 on the average change.
-    The iteration at which the rule fires then depends on the order of a summation, thus on the machine. Such a query must agree to 1e-5 with
+    With uniform masses some scaling factors reach 1e6, where float32 has steps of .06: as coarse as
+    the rule's threshold of .1 on the average change. The iteration at which the rule fires then
+    depends on the order of a summation, thus on the machine. Such a query must agree to 1e-5 with
     the plan one iteration earlier or later, and there must be at most six of 120.
     """
     x, official = (

@@ -1,4 +1,5 @@
-"Held against pytorch-metric-learning and POT: what their own tests ask, on maps of 1 x 1 and at small sizes."
+"""Held against pytorch-metric-learning and POT: what their own tests ask, on maps of 1 x 1 and at
+small sizes."""
 
 import inspect
 

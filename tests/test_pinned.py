@@ -1,4 +1,5 @@
-"The pinned rows: what each experiment computes on a few images is what it was, or somebody has declared otherwise."
+"""The pinned rows: what each experiment computes on a few images is what it was, or somebody has
+declared otherwise."""
 
 import json
 

@@ -1,4 +1,5 @@
-"Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a failure."
+"""Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a
+failure."""
 
 import ast
 import json

@@ -1,4 +1,5 @@
-"Composed scenes: the same bytes each time, disjoint halves, and correspondences that are true, also of real photographs."
+"""Composed scenes: the same bytes each time, disjoint halves, and correspondences that are true,
+also of real photographs."""
 
 import random
 import shutil

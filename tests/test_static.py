@@ -1,7 +1,7 @@
 """Scripts and style sheets of `diml_nb/viz/static`: unit tests, syntax, formatter, linter, types.
 
-Node runs the unit tests in `tests/js` and needs no package for that. The linter and the type checker
-are packages of `tests/js/package.json`, which `npm ci --prefix tests/js` installs.
+Node runs the unit tests in `tests/js` and needs no package for that. The linter and the type
+checker are packages of `tests/js/package.json`, which `npm ci --prefix tests/js` installs.
 """
 
 import re

@@ -1,4 +1,5 @@
-"A grid of runs by papermill, in a repository of two small notebooks: all run, one fails, one is killed, finished ones are passed over."
+"""A grid of runs by papermill, in a repository of two small notebooks: all run, one fails, one is
+killed, finished ones are passed over."""
 
 import os
 import signal
@@ -16,8 +17,13 @@ from diml_nb.records.record import load_record
 COMPUTE = """
 import time
 from diml_nb.experiments.runner import ExperimentRun
-run = ExperimentRun(NAME, dict(preset=preset, dataset=dataset, seed=seed), {}, version=1, results=results, figures=figures, fresh=fresh)
-for i in range(3): run.row(dict(i=i), lambda: (time.sleep(pause), dict(value=[float(seed), 0., 1.], made=time.time()))[1])
+config = dict(preset=preset, dataset=dataset, seed=seed)
+folders = dict(results=results, figures=figures)
+run = ExperimentRun(NAME, config, {}, version=1, fresh=fresh, **folders)
+def measure():
+    time.sleep(pause)
+    return dict(value=[float(seed), 0., 1.], made=time.time())
+for i in range(3): run.row(dict(i=i), measure)
 """
 PARAMETERS = (
     "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
@@ -145,7 +151,8 @@ def test_killed_it_goes_on(small, monkeypatch):
     command = [
         sys.executable,
         "-c",
-        f"from diml_nb.experiments import grid; grid.GRIDS = {THREE}; grid.run_grid('full', jobs=2)",
+        "from diml_nb.experiments import grid\n"
+        f"grid.GRIDS = {THREE}\ngrid.run_grid('full', jobs=2)",
     ]
     process = subprocess.Popen(
         command,

@@ -1,4 +1,5 @@
-"The types that a user's editor is told: a type checker reads a program which uses the library, and finds the planted mistakes and no others."
+"""The types that a user's editor is told: a type checker reads a program which uses the library,
+and finds the planted mistakes and no others."""
 
 import subprocess
 import sys
@@ -12,11 +13,11 @@ PROGRAM = """
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from diml_nb.features.grid import Backbone, Features, extract_feature_maps, get_backbone, grid_features
-    from diml_nb.ot.matching import Match, match
-    from diml_nb.retrieval.metrics import Metrics, Ranking, retrieval_metrics
-    from diml_nb.viz.figures import plot_flows
-    from diml_nb.retrieval.search import rerank, search
+    from diml_nb import (
+        Backbone, Features, Match, Ranking, extract_feature_maps, get_backbone, grid_features,
+        match, plot_flows, rerank, retrieval_metrics, search,
+    )
+    from diml_nb.retrieval.metrics import Metrics
 
     backbone = get_backbone()
     assert_type(backbone, Backbone)

@@ -1,4 +1,5 @@
-"The view in a real browser: its numbers are those of `match`, its hands work, its labels stay labels."
+"""The view in a real browser: its numbers are those of `match`, its hands work, its labels stay
+labels."""
 
 import csv
 import json
@@ -68,9 +69,13 @@ def visit(browser, tmp_path):
     assert not errors
 
 
-TWO_VIEWS = """<!doctype html><style>%s</style><div id="x"></div><div id="y"></div><script type="module">%s
-window.told = {x: [], y: []}; window.views = {};
-for (const id of "xy") views[id] = createPairView(document.getElementById(id), view => told[id].push(view));
+TWO_VIEWS = """<!doctype html><style>%s</style>
+<div id="x"></div><div id="y"></div><script type="module">%s
+window.told = {x: [], y: []};
+window.views = {};
+for (const id of "xy") {
+  views[id] = createPairView(document.getElementById(id), view => told[id].push(view));
+}
 </script>"""
 
 
