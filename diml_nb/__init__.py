@@ -17,7 +17,7 @@ Everything else is found in the packages, lowest first: `features` (images, netw
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "features.backbones": "Backbone load_image",

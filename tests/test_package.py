@@ -38,8 +38,9 @@ def outside():
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """Python of a fresh environment with the wheel. The declared requirements, and only those, are linked from this environment, since
-    installing PyTorch a second time would take minutes and six gigabytes."""
+    """Python of a fresh environment with the wheel. The declared requirements, and only those, are
+    linked from this environment, since installing PyTorch a second time would take minutes and six
+    gigabytes."""
     folder = tmp_path_factory.mktemp("package")
     subprocess.run(
         [
