@@ -87,6 +87,8 @@ readme: .venv/ready ## nbs/index.ipynb -> README.md and its flow figure
 
 check: export readme ## is everything committed that is generated, and does ruff agree?
 	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet nbs tests bench docs setup.py || \
+	  { echo "ruff format nbs tests bench docs setup.py would change something: run it and commit"; exit 1; }
 	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
 	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
 
