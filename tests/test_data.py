@@ -11,16 +11,9 @@ import torch
 from PIL import Image
 
 from diml_nb._internal.core import data_dir
-from diml_nb.datasets.dataset import (
-    DATASETS,
-    ImageDataset,
-    check_images,
-    contact_sheet,
-    get_dataset,
-    load_csv,
-    load_folder,
-    verify_dataset,
-)
+from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset, verify_dataset
+from diml_nb.datasets.dataset import ImageDataset
+from diml_nb.datasets.folders import check_images, load_csv, load_folder
 from diml_nb.features.backbones import load_image
 
 FOLDER = data_dir() / "emoji"
@@ -240,7 +233,7 @@ def test_sources_are_complete():
         assert source.title and source.licence and source.split and source.counts, name
         for file in source.files:
             assert "/" not in file.name and (
-                file.checksum.startswith(("sha256:", "md5:")) or not file.places
+                file.checksum.startswith(("sha256:", "md5:")) or not file.urls
             ), (name, file)
     assert (
         sum(n for n, _ in DATASETS["emoji_vendors"].counts.values()) >= 8000

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diml_nb._internal.core import data_dir, sha256
 from diml_nb.datasets import emoji
-from diml_nb.datasets.dataset import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.emoji import (
     NAME_FIXES,
     align_vendors,
@@ -321,7 +321,7 @@ def test_distinct_keeps_the_first_and_leaves_out_copies():
         "half",
         "nearly",
     ]  # 1/8 of `a` is missing in it
-    assert drop_near_duplicates(pngs, apart=0) == pngs
+    assert drop_near_duplicates(pngs, min_distance=0) == pngs
 
 
 def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):

@@ -17,9 +17,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from diml_nb._internal.core import data_dir, sha256
-from diml_nb.datasets.dataset import DATASETS, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.registry import DATASETS, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
-from diml_nb.datasets.scenes import true_correspondences
+from diml_nb.datasets.correspondences import true_correspondences
 
 
 def picture(n, suffix="JPEG", size=(60, 40)):
@@ -184,7 +184,7 @@ def ready(tmp_path, monkeypatch):
         counts = CLASSIC[name](archives)
         files = tuple(
             f._replace(
-                places=(), checksum=f"sha256:{sha256(archives / f.name)}" if f.checksum else ""
+                urls=(), checksum=f"sha256:{sha256(archives / f.name)}" if f.checksum else ""
             )
             for f in DATASETS[name].files
         )
@@ -486,7 +486,7 @@ def test_from_the_command_line(ready, tmp_path):
     "A set placed by hand: fetch, verify, list, show."
     root, archives = ready("inshop")
     code = (
-        "import sys; from dataclasses import replace; from diml_nb.datasets.dataset import"
+        "import sys; from dataclasses import replace; from diml_nb.datasets.registry import"
         ' DATASETS; DATASETS["inshop"] = replace(DATASETS["inshop"], counts={"train": (5, 2),'
         ' "query": (3, 2), "gallery": (2, 2)}); from diml_nb.cli import app; app()'
     )
