@@ -15,9 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from diml_nb._internal.core import sha256
-from diml_nb.datasets.registry import RemoteFile
-from diml_nb.datasets.archives import atomic_directory, extract_archive, read_members, safe_member_path
+from diml_nb.datasets.archives import (
+    atomic_directory,
+    extract_archive,
+    read_members,
+    safe_member_path,
+)
 from diml_nb.datasets.download import fetch_file, verify_checksum
+from diml_nb.datasets.registry import RemoteFile
 
 BODY = bytes(range(256)) * 8000  # 2 MB
 SUM = f"sha256:{sha256(BODY)}"

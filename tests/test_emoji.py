@@ -12,7 +12,6 @@ from PIL import Image
 
 from diml_nb._internal.core import data_dir, sha256
 from diml_nb.datasets import emoji
-from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.emoji import (
     NAME_FIXES,
     align_vendors,
@@ -22,6 +21,7 @@ from diml_nb.datasets.emoji import (
     vendor_of,
 )
 from diml_nb.datasets.prepare import prepare_dataset
+from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 
 FOLDER = data_dir() / "emoji"
 DESIGNS = [vendor_of(f) for f in EMOJI_FILES]

@@ -8,8 +8,8 @@ from test_fetch import pack, picture
 from test_training import few
 
 from diml_nb._internal.core import sha256
-from diml_nb.datasets.registry import DATASETS
 from diml_nb.datasets.prepare import prepare_dataset
+from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.grid import expand_grid, pooled_table
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.runner import find_record, run_experiment

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from diml_nb._internal.core import as_labels, data_dir
 from diml_nb.cli import app
-from diml_nb.datasets.dataset import ImageDataset, split_first_half
-from diml_nb.datasets.registry import get_dataset, shared_classes, verify_dataset
-from diml_nb.datasets.folders import load_csv, load_folder
 from diml_nb.datasets.archives import atomic_directory
+from diml_nb.datasets.dataset import ImageDataset, split_first_half
 from diml_nb.datasets.download import fetch_file, file_lock
+from diml_nb.datasets.folders import load_csv, load_folder
+from diml_nb.datasets.registry import get_dataset, shared_classes, verify_dataset
 from diml_nb.learning.dataset_check import check_dataset, read_image_facts
 from diml_nb.learning.embedding import (
     check_splits,

@@ -8,7 +8,7 @@ from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments.grid import GRIDS, status
 from diml_nb.experiments.runner import declared_version, experiments
 from diml_nb.records.comparison import MISMATCH_ADVICE, compare_with_pinned, pinned_path
-from diml_nb.records.ledger import read_ledger, note_agreement
+from diml_nb.records.ledger import note_agreement, read_ledger
 from diml_nb.records.record import load_record, row_key
 
 VERSIONS = (REPO_ROOT / "nbs" / "reproduce" / "VERSIONS.md").read_text(encoding="utf-8")

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from diml_nb._internal.core import data_dir
-from diml_nb.datasets.registry import DATASETS, STAMP_FILES, get_dataset, verify_dataset
+from diml_nb.datasets.correspondences import true_correspondences
 from diml_nb.datasets.dataset import Sample
 from diml_nb.datasets.prepare import prepare_dataset
+from diml_nb.datasets.registry import DATASETS, STAMP_FILES, get_dataset, verify_dataset
 from diml_nb.datasets.scenes import SCENE_SIZE, cloud_background, compose_scene, crop_to_alpha
-from diml_nb.datasets.correspondences import true_correspondences
 from diml_nb.features.backbones import load_image
 from diml_nb.features.grid import get_backbone
 

@@ -178,8 +178,12 @@ def _code_point(listed: str) -> str:
 def _listed_codes(package: dict) -> dict[str, str]:
     "Icon -> code point, where the package lists it."
     icon_of = {name: icon for icon, names in _names(package["icons"]).items() for name in names}
-    codes = {icon_of[name]: _code_point(listed) for listed, name in package["chars"].items()}
-    return {icon: code for icon, code in codes.items() if code}
+    codes = {}
+    for listed, name in package["chars"].items():
+        code = _code_point(listed)
+        if code:  # an icon may be listed twice, once with a code point that is left out
+            codes[icon_of[name]] = code
+    return codes
 
 
 def codepoint_by_name(packages: dict[str, dict]) -> dict[str, str]:
