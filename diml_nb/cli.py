@@ -141,8 +141,8 @@ def data_fetch(
     """Make a data set from its verified files, unless it is there and whole; an old one is replaced
     only on success."""
     with _sentences():
-        from diml_nb.datasets.registry import DATASETS
         from diml_nb.datasets.prepare import prepare_dataset
+        from diml_nb.datasets.registry import DATASETS
 
         if name in DATASETS and not DATASETS[name].files:
             _without_effect(context, f"{name} is made without any archive", "archives")

@@ -124,10 +124,6 @@ def _open_tar_member(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 # %% ../../nbs/25_unpack.ipynb #5398147a
-# bytes that an empty file costs, so that a limit of bytes is a limit of files too
-_FILE_COST = 512
-
-
 def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
     """Write the files of a tar or zip archive below a folder.
 
@@ -148,18 +144,17 @@ def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
     Raises
     ------
     ValueError
-        Names the member that is a link, a device, there twice, would leave the folder or exceeds
-        the limit; or the archive if it is damaged. What was written before stays.
+        Names a member that is a link or a device, is there twice, would leave the folder or
+        exceeds the limit; or a damaged archive. What was written before stays.
     OSError
         Names the member that cannot be written.
 
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     archive = Path(folder) / "birds.zip"
-    ...     with zipfile.ZipFile(archive, "w") as file:
+    ...     with zipfile.ZipFile(f"{folder}/birds.zip", "w") as file:
     ...         file.writestr("birds/1.txt", "auk")
-    ...     extract_archive(archive, Path(folder) / "new", limit=1000)
+    ...     extract_archive(Path(folder, "birds.zip"), Path(folder, "new"), limit=1000)
     1
     """
     files = 0
@@ -170,7 +165,8 @@ def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
                 continue
             target = _create_target(member, archive, folder)
             files += 1
-            spent += _FILE_COST
+            # an empty file costs something, so that the limit of bytes is a limit of files too
+            spent += 512
             with member.open() as source, target.open("wb") as out:
                 _check_limit(member, archive, spent, limit)
                 for block in iter(partial(source.read, 1 << 20), b""):
@@ -307,7 +303,7 @@ def _staging_folder(target: Path) -> Iterator[Path]:
     with staging as folder:
         yield Path(folder)
 
-
+# %% ../../nbs/25_unpack.ipynb #dbef9171
 @contextmanager
 def atomic_directory(target: str | Path) -> Iterator[Path]:
     """Yield a new folder that replaces `target` when the block ends without an error.

@@ -22,9 +22,8 @@ def invert_affine(affine: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> invert_affine(torch.tensor([[2.0, 0, 10], [0, 4, 20]]))
-    tensor([[ 0.5000,  0.0000, -5.0000],
-            [ 0.0000,  0.2500, -5.0000]])
+    >>> invert_affine(torch.tensor([[1.0, 2, 3], [1, 4, 1]])).tolist()
+    [[2.0, -1.0, -5.0], [-0.5, 0.5, 1.0]]
     """
     (a, b, x), (c, d, y) = affine.tolist()
     # the adjugate matrix over the determinant
@@ -157,6 +156,7 @@ def true_correspondences(
 
     Examples
     --------
+    >>> import tempfile
     >>> parts = torch.tensor([[10.0, 10, 1], [100, 200, 1]])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "bird.png"
@@ -167,6 +167,18 @@ def true_correspondences(
     >>> truth.flow_nm.nonzero().tolist()  # one cell of 32 pixels to the right
     [[0, 1], [45, 46]]
     """
+    _check_pair(scene_a, scene_b, grid, margin)
+    points = _matched_points(scene_a, scene_b)
+    # positions in cells; of A only what the network sees
+    size_a = _image_size(scene_a.path)
+    a_p2 = _in_view(points.a_p2, size_a, margin) * grid
+    b_p2 = _in_view(points.b_p2, _image_size(scene_b.path), margin) * grid
+    seen_p = _is_inside(a_p2, grid)
+    pixels_of_cell = (min(size_a) / margin / grid) ** 2 if points.is_dense else 0.0
+    return _count_by_cells(a_p2[seen_p], b_p2[seen_p], grid, pixels_of_cell)
+
+# %% ../../nbs/26_correspondences.ipynb #ddf4e818
+def _check_pair(scene_a: Sample, scene_b: Sample, grid: int, margin: float) -> None:
     if scene_a.label != scene_b.label:
         raise ValueError(
             f"{scene_a.path} and {scene_b.path} show different classes, {scene_a.label} and"
@@ -176,14 +188,6 @@ def true_correspondences(
         raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
     if not margin > 0:
         raise ValueError(f"margin: expected a factor above 0, got {margin}")
-    points = _matched_points(scene_a, scene_b)
-    # positions in cells; of A only what the network sees
-    size_a = _image_size(scene_a.path)
-    a_p2 = _in_view(points.a_p2, size_a, margin) * grid
-    b_p2 = _in_view(points.b_p2, _image_size(scene_b.path), margin) * grid
-    seen_p = _is_inside(a_p2, grid)
-    pixels_of_cell = (min(size_a) / margin / grid) ** 2 if points.is_dense else 0.0
-    return _count_by_cells(a_p2[seen_p], b_p2[seen_p], grid, pixels_of_cell)
 
 
 def _count_by_cells(

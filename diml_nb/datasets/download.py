@@ -22,9 +22,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
-from .registry import RemoteFile
-
 from .._internal.core import cache_dir, progress_bar, sha256
+from .registry import RemoteFile
 
 # %% ../../nbs/25_download.ipynb #44d02707
 def verify_checksum(path: str | Path, checksum: str) -> Path:

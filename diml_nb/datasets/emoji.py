@@ -246,7 +246,7 @@ def align_vendors(packages: dict[str, dict], min_vendors: int = 5) -> pd.DataFra
             rows.append(row | {vendor: icons.get(vendor, "") for vendor in packages})
     return pd.DataFrame(rows).sort_values("class", ignore_index=True)
 
-
+# %% ../../nbs/26_emoji.ipynb #3ec7a2fe
 def _code_of(
     vendor: str, icon: str, names: list[str], listed: dict[str, str], by_name: dict[str, str]
 ) -> str:

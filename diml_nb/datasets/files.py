@@ -76,6 +76,30 @@ READABLE_SUFFIXES = {*Image.registered_extensions()} - {".pdf", ".ps", ".eps"}
 PHOTO_SUFFIXES = {".heic", ".heif", ".raw", ".dng", ".cr2", ".nef"}
 
 
+def _collect(folder: Path, visited: _Visited) -> tuple[list[Path], list[Path]]:
+    """Add the files that may be images to `visited`; all folders, and links to files.
+    `ValueError` names links to nothing."""
+    folders, links, broken = [], [], []
+    for parent, real, names in _walk(folder, visited.left_out):
+        folders.append(parent)
+        for path in (parent / name for name in names if not name.startswith(".")):
+            # a link with a suffix may lead to a file without one
+            if path.suffix.lower() not in READABLE_SUFFIXES | PHOTO_SUFFIXES | {""}:
+                continue
+            if not path.is_symlink():
+                visited.add(path, os.path.join(real, path.name))
+            elif not path.exists():
+                broken.append(str(path))
+            elif path.suffix:
+                links.append(path)
+    if broken:
+        raise ValueError(
+            f"{len(broken)} links lead to nothing: {', '.join(sorted(broken)[:10])}; mend or remove"
+            " them"
+        )
+    return folders, links
+
+# %% ../../nbs/19_files.ipynb #f4336e51
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Find the files below a folder that are meant as images.
 
@@ -101,24 +125,7 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
         For a folder that cannot be read.
     """
     visited = _Visited()
-    folders, links, broken = [], [], []
-    for parent, real, names in _walk(folder, visited.left_out):
-        folders.append(parent)
-        for path in (parent / name for name in names if not name.startswith(".")):
-            # a link with a suffix may lead to a file without one
-            if path.suffix.lower() not in READABLE_SUFFIXES | PHOTO_SUFFIXES | {""}:
-                continue
-            if not path.is_symlink():
-                visited.add(path, os.path.join(real, path.name))
-            elif not path.exists():
-                broken.append(str(path))
-            elif path.suffix:
-                links.append(path)
-    if broken:
-        raise ValueError(
-            f"{len(broken)} links lead to nothing: {', '.join(sorted(broken)[:10])}; mend or remove"
-            " them"
-        )
+    folders, links = _collect(folder, visited)
     visited.own = set(visited.paths)
     files = [path for path in visited.paths.values() if path.suffix]
     files += [path for path in sorted(links) if visited.add(path, os.path.realpath(path))]

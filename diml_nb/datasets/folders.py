@@ -166,7 +166,7 @@ def load_csv(file: str | Path, *, name: str | None = None, check: bool = True) -
         check_images([*paths, *metadata.get("mask", ())])
     return ImageDataset(name or file.stem, paths, label_n, classes, split_n, metadata)
 
-
+# %% ../../nbs/21_folders.ipynb #1fa9396b
 def _warn_of_unusual_splits(file: Path, split_n: Sequence[str]) -> None:
     unusual = sorted(set(split_n) - set(SPLIT_NAMES))
     if unusual:
@@ -238,7 +238,7 @@ def _warn_of_empty_folders(
         warnings.warn(
             f"{folder}: {len(empty)} folders hold no image and are no classes:"
             f" {', '.join(sorted(empty)[:10])}",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 # %% ../../nbs/21_folders.ipynb #6c629246
@@ -271,15 +271,9 @@ def load_folder(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("auk/1", "auk/2", "emu/1"):
-    ...         (Path(folder) / name).parent.mkdir(exist_ok=True)
-    ...         Image.new("RGB", (8, 8)).save(Path(folder) / f"{name}.png")
-    ...     birds = load_folder(folder)
-    >>> birds.classes, birds.split_n
-    (('auk', 'emu'), ('train', 'train', 'test'))
+    >>> from diml_nb._internal.core import data_dir
+    >>> load_folder(data_dir() / "emoji", check=False).classes[:3]
+    ('airplane', 'alarm-clock', 'alien')
     """
     folder = Path(folder).expanduser().absolute()
     if (folder / "images.csv").is_file() and only is None:
@@ -291,20 +285,25 @@ def load_folder(
         raise ValueError(
             f"{folder} holds no image; expected a folder for each class with image files in it"
         )
+    images = _label_by_folder(folder, files, folders if only is None else [])
+    if check:
+        check_images(files)
+    return images
+
+# %% ../../nbs/21_folders.ipynb #f346ab6c
+def _label_by_folder(folder: Path, files: list[Path], folders: list[Path]) -> ImageDataset:
+    "The data set of `files`; a warning for those of `folders` that hold none of them."
     parts_n = [path.relative_to(folder).parts for path in files]
     splits = _split_folders(folder, parts_n)
     # number of components up to the class: class/image or split/class/image
     depth = 2 if splits else 1
     _refuse_images_outside_classes(folder, parts_n, depth)
-    if only is None:
-        folder_parts = [path.relative_to(folder).parts for path in folders]
-        _warn_of_empty_folders(folder, folder_parts, {x[:depth] for x in parts_n}, depth)
+    folder_parts = [path.relative_to(folder).parts for path in folders]
+    _warn_of_empty_folders(folder, folder_parts, {x[:depth] for x in parts_n}, depth)
     classes = sorted({parts[depth - 1] for parts in parts_n})
     number = {name: i for i, name in enumerate(classes)}
     label_n = torch.tensor([number[parts[depth - 1]] for parts in parts_n])
     split_n = tuple(splits[x[0]] for x in parts_n) if splits else split_first_half(label_n)
-    if check:
-        check_images(files)
     return ImageDataset(folder.name, tuple(files), label_n, tuple(classes), split_n)
 
 # %% ../../nbs/21_folders.ipynb #ee1078b4

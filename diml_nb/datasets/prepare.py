@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+
+from .._internal.core import data_dir, progress_bar, sha256
 from diml_nb.datasets.archives import (
     atomic_directory,
     extract_archive,
     remove_stale,
     safe_member_path,
 )
+from .dataset import split_first_half
+from .download import fetch_file, file_lock
+from .emoji import build_emoji
 from .folders import load_csv
 from diml_nb.datasets.registry import (
     DATASETS,
@@ -27,11 +32,6 @@ from diml_nb.datasets.registry import (
     check_hash,
     verify_dataset,
 )
-
-from .._internal.core import data_dir, progress_bar, sha256
-from .dataset import split_first_half
-from .download import fetch_file, file_lock
-from .emoji import build_emoji
 from .scenes import build_emoji_scenes, build_stamp_scenes
 
 # %% ../../nbs/28_fetch.ipynb #6b1579bc
@@ -280,8 +280,7 @@ def prepare_dataset(
 ) -> Path:
     """Make a named data set unless it is there and complete.
 
-    An old set is replaced only on success. A warning says when the hash of the new set is not the
-    published one.
+    An old set is replaced only on success. A warning says that the new hash is not the published.
 
     Parameters
     ----------
@@ -306,7 +305,7 @@ def prepare_dataset(
         If a file cannot be fetched; the message says what to place where. Also for a folder of
         that name that was not made here.
     ValueError
-        For an unknown name, a wrong checksum, or counts that are not the published ones.
+        For an unknown name, a wrong checksum, or other counts than the published ones.
 
     Examples
     --------

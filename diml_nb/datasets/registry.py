@@ -298,6 +298,11 @@ def get_dataset(
         )
     if name in DATASETS:
         return _load_named(str(name), data_dir(root) / name)
+    return _load_own(name, check)
+
+# %% ../../nbs/24_registry.ipynb #7bee89cf
+def _load_own(name: str | Path, check: bool) -> ImageDataset:
+    "A folder, a table or a pattern. `ValueError` says what else `name` may be."
     path = Path(name).expanduser()
     if path.is_dir():
         return load_folder(path, check=check)
@@ -422,7 +427,7 @@ def verify_dataset(name: str | Path = "emoji", *, root: Path | None = None) -> i
         check_hash(images)
     return len(images)
 
-
+# %% ../../nbs/24_registry.ipynb #d54686a2
 def _check_sums(table: Path, title: str) -> None:
     "`ValueError` names images whose bytes differ from the column sha256, if the table has one."
     rows = read_table(table)

@@ -90,7 +90,7 @@ def compose_scene(cutout: Image.Image, background: Image.Image, rng: random.Rand
     image = Image.alpha_composite(ground, layer).convert("RGB")
     return Scene(image, layer.getchannel("A"), affine)
 
-
+# %% ../../nbs/27_scenes.ipynb #bec211e9
 def _relight(image: Image.Image, rng: random.Random) -> Image.Image:
     "Another brightness and saturation, the same transparency."
     relit = ImageEnhance.Brightness(image.convert("RGB")).enhance(rng.uniform(0.75, 1.25))

@@ -93,7 +93,7 @@ def _numbers(value: object) -> list[float] | None:
         numbers += inner
     return numbers
 
-
+# %% ../../nbs/06_evidence.ipynb #255c5023
 def max_difference(expected: object, actual: object, *, means: bool = False) -> float:
     """How far two values are apart.
 
@@ -192,10 +192,9 @@ def compare_rows(
     ----------
     experiment : str
         Name for the messages.
-    expected : list of dict
-        Rows as they are kept, each with ``config`` and ``result``.
-    found : list of dict
-        The same rows, computed anew; their ``kind`` decides on the tolerance.
+    expected, found : list of dict
+        Rows as they are kept and computed anew, each with ``config`` and ``result``. The ``kind``
+        of the new row decides on the tolerance.
     tolerances : dict
         Kind -> tolerance, `PINNED` or `VERIFIED`.
     new_fields : bool
@@ -208,8 +207,7 @@ def compare_rows(
 
     Examples
     --------
-    >>> kept = [{"config": {"seed": 0}, "result": {"gap": 0.5}, "kind": "computed"}]
-    >>> anew = [{"config": {"seed": 0}, "result": {"gap": 0.51}, "kind": "computed"}]
+    >>> kept, anew = ([{"config": {"seed": 0}, "result": {"gap": x}}] for x in (0.5, 0.51))
     >>> print(compare_rows("example", kept, anew).mismatches[0])
     example, row {"seed": 0}, gap: 0.5 -> 0.51 (allowed: 0.0001)
     """
@@ -221,23 +219,18 @@ def compare_rows(
     largest: dict[str, float] = {}
     equal = 0
     for key in compared:
-        kept, new = kept_rows[key], new_rows[key]
-        kind = new.get("kind", "computed")
-        elementwise = tolerances is PINNED and kind == "computed"
-        differing = _differing_fields(kept["result"], new["result"], new_fields)
+        kind = new_rows[key].get("kind", "computed")
+        differing = _differing_fields(kept_rows[key], new_rows[key], tolerances, new_fields)
         equal += not differing
-        largest.setdefault(kind, 0.0)
-        for field, before, after in differing:
-            tolerance = tolerances[kind]
-            difference, limit = _difference_and_limit(field, before, after, tolerance, elementwise)
+        finite = [field.difference for field in differing if field.difference < math.inf]
+        largest[kind] = max([largest.get(kind, 0.0), *finite])
+        for name, before, after, difference, limit in differing:
             if difference > limit:
-                mismatch = Mismatch(experiment, kept["config"], field, before, after, limit)
-                mismatches.append(mismatch)
-            if difference < math.inf:
-                largest[kind] = max(largest[kind], difference)
+                config = kept_rows[key]["config"]
+                mismatches.append(Mismatch(experiment, config, name, before, after, limit))
     return Comparison(mismatches, largest, len(compared), equal, len(common) - len(compared))
 
-
+# %% ../../nbs/06_evidence.ipynb #523f87ea
 def _missing_rows(experiment: str, kept: dict[str, dict], new: dict[str, dict]) -> list[Mismatch]:
     "A mismatch for each row that only one side has."
     gone = [
@@ -253,21 +246,36 @@ def _missing_rows(experiment: str, kept: dict[str, dict], new: dict[str, dict]) 
     return gone + added
 
 # %% ../../nbs/06_evidence.ipynb #39fb690a
+class _DifferingField(NamedTuple):
+    name: str
+    expected: object
+    found: object
+    difference: float
+    limit: float
+
+
 def _differing_fields(
-    expected: dict, found: dict, new_fields: bool
-) -> list[tuple[str, object, object]]:
-    "(field, expected, found) of the fields that are not equal, or that one side lacks."
-    before, after = dict(iter_fields(expected)), dict(iter_fields(found))
-    fields = dict.fromkeys(before if new_fields else [*before, *after])
-    pairs = [(field, before.get(field, ABSENT), after.get(field, ABSENT)) for field in fields]
-    return [pair for pair in pairs if pair[1] != pair[2]]
+    expected: dict, found: dict, tolerances: dict[str, Tolerance], new_fields: bool
+) -> list[_DifferingField]:
+    "The fields of a row that are not equal, or that one side lacks."
+    kind = found.get("kind", "computed")
+    elementwise = tolerances is PINNED and kind == "computed"
+    before = dict(iter_fields(expected["result"]))
+    after = dict(iter_fields(found["result"]))
+    differing = []
+    for name in dict.fromkeys(before if new_fields else [*before, *after]):
+        pair = before.get(name, ABSENT), after.get(name, ABSENT)
+        if pair[0] != pair[1]:
+            distances = _difference_and_limit(name, *pair, tolerances[kind], elementwise)
+            differing.append(_DifferingField(name, *pair, *distances))
+    return differing
 
 
 def _difference_and_limit(
-    field: str, expected: object, found: object, tolerance: Tolerance, elementwise: bool
+    name: str, expected: object, found: object, tolerance: Tolerance, elementwise: bool
 ) -> tuple[float, float]:
     "How far two values are apart, and how far they may be."
-    if DECISIONS.search(field):
+    if DECISIONS.search(name):
         return max_difference(expected, found, means=True), tolerance.decision
     difference = max_difference(expected, found, means=not elementwise)
     return difference, _limit(expected, found, tolerance)

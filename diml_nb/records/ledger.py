@@ -27,7 +27,7 @@ def read_ledger() -> list[dict]:
     path = ledger_path()
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
-
+# %% ../../nbs/07_ledger.ipynb #c47cc45f
 def ledger_entry(record: Record, fresh: Record, compared: Comparison, **draw: object) -> dict:
     """What is written about one verification.
 
@@ -63,7 +63,7 @@ def ledger_entry(record: Record, fresh: Record, compared: Comparison, **draw: ob
     fields = ("commit", "device", "processor", "packages")
     return outcome | draw | {name: fresh.environment[name] for name in fields}
 
-
+# %% ../../nbs/07_ledger.ipynb #e80f3861
 def append_to_ledger(entry: dict) -> None:
     "Add a verification to the list (atomically)."
     with atomic_write(ledger_path()) as partial:

@@ -55,7 +55,7 @@ class Record:
 
     Examples
     --------
-    >>> record = Record("example", config={"seed": 0}, inputs={"data": "1a2b"})
+    >>> record = Record("example", {"seed": 0}, inputs={"data": "1a2b"}, environment={})
     >>> record.row({"part": 1}, lambda: {"mean": 0.5})
     {'mean': 0.5}
     >>> record.row({"part": 1}, lambda: {"mean": 0.7})  # is there already
@@ -167,7 +167,7 @@ def save_record(record: Record, path: str | Path) -> Path:
         partial.write_text(text + "\n", encoding="utf-8")
     return Path(path)
 
-
+# %% ../../nbs/04_record.ipynb #77072465
 def load_record(path: str | Path) -> Record:
     """Read a record.
 
@@ -188,7 +188,7 @@ def load_record(path: str | Path) -> Record:
     Examples
     --------
     >>> import tempfile
-    >>> record = Record("example", {"seed": 0}, {})
+    >>> record = Record("example", {"seed": 0}, inputs={}, environment={})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     load_record(save_record(record, Path(folder) / "r.json")) == record
     True
