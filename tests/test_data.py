@@ -1,4 +1,4 @@
-"The embedded images: counts, checksums, split; image sets, tables and folders of one's own, and what is wrong with them."
+"""The embedded images: counts, checksums, split; tables and folders of images, and their faults."""
 
 import shutil
 from collections import Counter
@@ -44,7 +44,8 @@ def test_counts():
         "emojione": 98,
     }
     assert all(
-        emoji.classes[label] == p.parent.name for label, p in zip(emoji.label_n, emoji.paths)
+        emoji.classes[label] == p.parent.name
+        for label, p in zip(emoji.label_n, emoji.paths, strict=True)
     )
 
 
@@ -85,7 +86,10 @@ def test_split_by_class():
     a, b = set(train.label_n.tolist()), set(test.label_n.tolist())
     assert not a & b and len(a) >= 45 and len(b) >= 45 and len(a | b) == 100
     assert len(train) + len(test) == len(emoji)
-    assert all(test.classes[label] == p.parent.name for label, p in zip(test.label_n, test.paths))
+    assert all(
+        test.classes[label] == p.parent.name
+        for label, p in zip(test.label_n, test.paths, strict=True)
+    )
     halves = pd.read_csv(FOLDER / "classes.csv").groupby(["category", "split"]).size().unstack()
     assert (halves.train == halves.test).all()
 

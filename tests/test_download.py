@@ -1,4 +1,4 @@
-"Files from a moody server, archives that mean harm, packages of Debian, folders that take a place at once."
+"Downloads from an unreliable server, hostile archives, Debian packages, atomic folders."
 
 import io
 import os

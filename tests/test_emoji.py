@@ -1,4 +1,4 @@
-"Drawings from packages: the archives, the build, the join of the full set."
+"Drawings from packages: the archives, the build, the alignment of vendors in the full set."
 
 import io
 import json
@@ -24,7 +24,7 @@ from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 
 FOLDER = data_dir() / "emoji"
-DESIGNS = [vendor_of(f) for f in EMOJI_FILES]
+VENDORS = [vendor_of(f) for f in EMOJI_FILES]
 NETWORK = (
     "ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|npm error"
     " network"
@@ -82,7 +82,7 @@ def test_render_is_padded_and_the_same_each_time():
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    "Two classes, two designs, archives of our own: the build without a network."
+    "Two classes, two vendors, archives of our own: the build without a network."
     root, archives, files = tmp_path / "root", tmp_path / "archives", []
     (root / "emoji").mkdir(parents=True), archives.mkdir()
     parts = {
@@ -195,7 +195,7 @@ def test_every_package_names_author_and_licence(packs):
     licences = {name: pack["info"]["license"]["spdx"] for name, pack in packs.items()}
     assert licences == dict(
         zip(
-            DESIGNS,
+            VENDORS,
             (
                 "Apache-2.0",
                 "Apache-2.0",
@@ -206,6 +206,7 @@ def test_every_package_names_author_and_licence(packs):
                 "CC-BY-SA-4.0",
                 "CC-BY-SA-4.0",
             ),
+            strict=True,
         )
     )
     assert all(pack["info"]["author"]["name"] for pack in packs.values())
@@ -219,8 +220,8 @@ def test_every_package_names_author_and_licence(packs):
 def test_icons_are_those_of_the_code_points(packs):
     "Where a package lists code points, the icon of classes.csv is the one it lists."
     table = pd.read_csv(FOLDER / "classes.csv", keep_default_na=False)
-    for name in set(DESIGNS) & set(table):
-        for code, icon in zip(table.code_point.str[2:].str.lower(), table[name]):
+    for name in set(VENDORS) & set(table):
+        for code, icon in zip(table.code_point.str[2:].str.lower(), table[name], strict=True):
             listed = packs[name]["chars"].get(code, icon)
             assert (
                 packs[name]["icons"].get("aliases", {}).get(listed, {"parent": listed})["parent"]
@@ -233,7 +234,7 @@ def test_icons_are_those_of_the_code_points(packs):
 
 def test_join(packs):
     table = align_vendors(packs)
-    icons = table[[*DESIGNS]]
+    icons = table[[*VENDORS]]
     assert (
         len(table) == 1119
         and table["class"].is_unique
@@ -263,7 +264,7 @@ def test_join(packs):
     assert not any(
         "skin" in name or "keycap-" in name and name != "keycap-10" for name in table["class"]
     )
-    for name in DESIGNS:
+    for name in VENDORS:
         assert (
             not icons[name][icons[name] != ""].duplicated().any()
             and set(icons[name]) - {""} <= packs[name]["icons"]["icons"].keys()
@@ -276,7 +277,7 @@ def test_join_agrees_with_the_table_checked_by_hand(packs):
     table = align_vendors(packs).set_index("class").loc[hand.index]
     assert (table.code_point == hand.code_point).all()
     differ = [
-        (c, d) for d in set(DESIGNS) & set(hand) for c in hand.index if table[d][c] != hand[d][c]
+        (c, d) for d in set(VENDORS) & set(hand) for c in hand.index if table[d][c] != hand[d][c]
     ]
     assert sorted(differ) == [
         ("american-football", "emojione"),
@@ -289,15 +290,12 @@ def test_every_correction_is_needed(packs, monkeypatch):
     table = align_vendors(packs).set_index("code_point")
     monkeypatch.setattr(emoji, "NAME_FIXES", {})
     naive = align_vendors(packs).set_index("code_point")
-    for design, names in NAME_FIXES.items():
-
-        def places(t, icon):
-            return set(t.index[t[design] == icon])
-
+    for vendor, names in NAME_FIXES.items():
         for icon, name in names.items():
-            assert places(table, icon) != places(naive, icon) and bool(name) == bool(
-                places(table, icon)
-            ), icon
+            fixed = set(table.index[table[vendor] == icon])
+            unfixed = set(naive.index[naive[vendor] == icon])
+            assert fixed != unfixed, icon
+            assert bool(name) == bool(fixed), icon
 
 
 def test_distinct_keeps_the_first_and_leaves_out_copies():
@@ -369,14 +367,14 @@ def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
     shared = [p for p in contents(copy / "emoji") if p.split("/")[0] in few]
     assert len(shared) == 22 and all(now[p] == (copy / "emoji" / p).read_bytes() for p in shared)
     side, new_side = (
-        {p.parent.name: s for p, s in zip(x.paths, x.split_n)}
+        {p.parent.name: s for p, s in zip(x.paths, x.split_n, strict=True)}
         for x in (get_dataset(root=copy), images)
     )
     assert (
         all(side.get(c, s) == s for c, s in new_side.items())
         and new_side["man-cook"] == new_side["woman-cook"]
     )
-    assert set(images.metadata["design"]) == set(DESIGNS) and all(images.metadata["licence"])
+    assert set(images.metadata["design"]) == set(VENDORS) and all(images.metadata["licence"])
 
 
 @pytest.mark.skipif(
@@ -389,11 +387,11 @@ def test_full_set_that_was_fetched():
     assert min(full.label_n.bincount()) == 5 and set(
         full.subset("train").label_n.tolist()
     ).isdisjoint(full.subset("test").label_n.tolist())
-    split = {p.parent.name: s for p, s in zip(full.paths, full.split_n)}
+    split = {p.parent.name: s for p, s in zip(full.paths, full.split_n, strict=True)}
     assert all(
         split[c] == split["wo" + c] for c in split if c.startswith("man-") and "wo" + c in split
     )
-    for path, s in zip(embedded.paths, embedded.split_n):
+    for path, s in zip(embedded.paths, embedded.split_n, strict=True):
         assert split[path.parent.name] == s and sha256(path) == sha256(
             full.paths[0].parents[1] / path.parent.name / path.name
         )

@@ -1,4 +1,5 @@
-"The classic benchmarks on small archives of their published layout, with the published counts scaled down; a data set never half exists."
+"""The classic benchmarks on small archives of their published layout, with the published counts
+scaled down; a data set never half exists."""
 
 import io
 import os

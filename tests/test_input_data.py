@@ -1,4 +1,5 @@
-"Input is checked, not guessed: folders, tables, labels and pictures of one's own are taken as they are meant, or refused by name."
+"""Input is checked, not guessed: folders, tables, labels and images are read as they are meant, or
+refused by name."""
 
 import errno
 import os
@@ -48,7 +49,7 @@ def labels(images: ImageDataset) -> dict[str, str]:
     "File -> class."
     return {
         "/".join(p.parts[-2:]): images.classes[i]
-        for p, i in zip(images.paths, images.label_n.tolist())
+        for p, i in zip(images.paths, images.label_n.tolist(), strict=True)
     }
 
 
@@ -164,7 +165,9 @@ def test_a_table_lists_no_file_twice_by_links(four):
     ],
 )
 def test_usual_names_of_splits(tmp_path, names):
-    images = load_folder(tree(tmp_path, *(f"{name}/{c}/1.png" for name, c in zip(names, "ab"))))
+    images = load_folder(
+        tree(tmp_path, *(f"{name}/{c}/1.png" for name, c in zip(names, "ab", strict=True)))
+    )
     usual = {
         "training": "train",
         "testing": "test",
@@ -235,7 +238,7 @@ def test_splits_of_a_table(four):
     rows = "path,label,split\n" + "".join(
         f"{p},{c},{s}\n"
         for p, c, s in zip(
-            ("a/1.png", "a/2.png", "b/1.png"), "aab", ("Training", "TRAIN", "testing")
+            ("a/1.png", "a/2.png", "b/1.png"), "aab", ("Training", "TRAIN", "testing"), strict=True
         )
     )
     (four / "t.csv").write_text(rows)
@@ -343,7 +346,7 @@ def test_home(four, monkeypatch):
 def test_a_pattern(tmp_path):
     top = tree(
         tmp_path / "own",
-        *(f"{s}/{c}/{n}.png" for s, c in zip(("train", "test"), "ab") for n in (1, 2)),
+        *(f"{s}/{c}/{n}.png" for s, c in zip(("train", "test"), "ab", strict=True) for n in (1, 2)),
     )
     save(top / "loose.png")
     assert load_folder(top, only={str(top / "train"), str(top / "test")}).classes == ("a", "b")
@@ -427,7 +430,11 @@ def test_lines_of_an_old_macintosh(tmp_path):
 
 def test_a_table_of_open_metric_learning(tmp_path):
     tree(tmp_path, "1.png", "2.png", "3.png", "4.png")
-    text = "label,path,split,is_query,is_gallery,category\n1,1.png,train,,,x\n1,2.png,train,,,x\n2,3.png,validation,True,True,y\n2,4.png,validation,True,True,y\n"
+    text = (
+        "label,path,split,is_query,is_gallery,category\n"
+        "1,1.png,train,,,x\n1,2.png,train,,,x\n"
+        "2,3.png,validation,True,True,y\n2,4.png,validation,True,True,y\n"
+    )
     (tmp_path / "df.csv").write_text(text)
     images = load_csv(tmp_path / "df.csv")
     assert images.split_n == ("train", "train", "test", "test") and images.metadata["is_query"] == (
@@ -571,7 +578,7 @@ def test_names_of_bytes_have_a_hash(tmp_path):
         check_dataset(tmp_path)
     )
     with pytest.raises(ValueError, match="x has no image"):
-        replace(load_folder(tmp_path, check=False).select([]), name="x").hash
+        _ = replace(load_folder(tmp_path, check=False).select([]), name="x").hash
 
 
 def test_the_class_that_is_too_small_is_named():

@@ -1,7 +1,10 @@
-"Composed scenes: the same bytes each time, disjoint halves, and correspondences that are true, also of real photographs."
+"""Composed scenes: the same bytes each time, disjoint halves, and true correspondences, also of
+real photographs."""
 
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -48,7 +51,8 @@ def test_halves_share_neither_objects_nor_backgrounds(root):
     images = get_dataset("emoji_scenes", root=root)
     for values in (images.label_n.tolist(), images.metadata["background"]):
         train, test = (
-            {v for v, s in zip(values, images.split_n) if s == half} for half in ("train", "test")
+            {v for v, s in zip(values, images.split_n, strict=True) if s == half}
+            for half in ("train", "test")
         )
         assert train and test and not train & test
 
@@ -323,3 +327,15 @@ def test_the_whole_set_that_was_fetched():
         225,
         DATASETS["stamp_scenes"].hash,
     )
+
+
+def test_correspondences_load_no_archives():
+    "explain and viz need the truth, not the code that fetches and unpacks."
+    code = (
+        "import sys, diml_nb.datasets.correspondences;"
+        " print(*sorted(m for m in sys.modules if m.startswith('diml_nb.datasets.')))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == ["diml_nb.datasets.correspondences", "diml_nb.datasets.dataset"]
