@@ -428,7 +428,7 @@ def test_folder_faults(tmp_path, files, message):
         ("path,class\n1.png,a\n", "no column label, only path, class"),
         ("path,label\n", "lists no image"),
         ("path,label\n1.png,\n", "label is empty in line 2"),
-        ("path,label,split\n1.png,a,train\n1.png,b,test\n", "1 paths stand there twice: 1.png"),
+        ("path,label,split\n1.png,a,train\n1.png,b,test\n", "1 paths are listed twice: 1.png"),
         ("path,label,box\n1.png,a,1 2 3\n2.png,b,1 2 3 4\n", "column box must hold numbers"),
         ("path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n", "column box must hold numbers"),
         ("path,label\n1.png,a\n2.png,a\n", "at least two classes"),

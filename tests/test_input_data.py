@@ -146,7 +146,7 @@ def test_a_table_lists_no_file_twice_by_links(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
     with pytest.raises(
-        ValueError, match="t.csv: 1 images stand there twice, by links: .*b/3.png and .*a/1.png"
+        ValueError, match="t.csv: 1 images are listed twice, by links: .*b/3.png and .*a/1.png"
     ):
         load_csv(four / "t.csv")
 
@@ -829,9 +829,9 @@ def test_a_broken_mask_is_refused_first(tmp_path):
 def test_check_refuses_what_loading_refuses(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
-    assert "stand there twice, by links" in check_dataset(four / "t.csv").refused[0]
+    assert "are listed twice, by links" in check_dataset(four / "t.csv").refused[0]
     (four / "t.csv").rename(four / "images.csv")
-    assert "stand there twice, by links" in check_dataset(four).refused[0]
+    assert "are listed twice, by links" in check_dataset(four).refused[0]
 
 
 def test_check_of_tables_and_named_sets(tmp_path):

@@ -94,7 +94,7 @@ def _collect(folder: Path, visited: _Visited) -> tuple[list[Path], list[Path]]:
                 links.append(path)
     if broken:
         raise ValueError(
-            f"{len(broken)} links lead to nothing: {', '.join(sorted(broken)[:10])}; mend or remove"
+            f"{len(broken)} links lead to nothing: {', '.join(sorted(broken)[:10])}; repair or remove"
             " them"
         )
     return folders, links
@@ -284,7 +284,7 @@ def read_table(file: str | Path) -> pd.DataFrame:
     repeated = sorted(rows.path[rows.path.map(os.path.normpath).duplicated()])
     if repeated:
         raise ValueError(
-            f"{file}: {len(repeated)} paths stand there twice: {', '.join(repeated[:10])}"
+            f"{file}: {len(repeated)} paths are listed twice: {', '.join(repeated[:10])}"
         )
     if rows.empty:
         raise ValueError(f"{file} lists no image")

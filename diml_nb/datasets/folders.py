@@ -113,7 +113,7 @@ def _check_distinct(file: Path, paths: Sequence[Path]) -> None:
             twice.append(f"{path} and {first}")
     if twice:
         raise ValueError(
-            f"{file}: {len(twice)} images stand there twice, by links: {', '.join(twice[:10])}"
+            f"{file}: {len(twice)} images are listed twice, by links: {', '.join(twice[:10])}"
         )
 
 # %% ../../nbs/21_folders.ipynb #c7f21c2b

@@ -38,18 +38,14 @@ class Record:
     ----------
     experiment : str
         Name of the experiment.
-    config : dict
-        Its parameters, seed included.
-    inputs : dict
-        Fingerprints of data and weights.
+    config, inputs : dict
+        Its parameters, seed included, and the fingerprints of data and weights.
     version : int
         Raised when the numbers are meant to change.
     rows : list of dict
         Each with ``config``, ``result``, ``kind`` and ``seconds`` of wall-clock time.
-    environment : dict
-        Commit, packages, processor; see `describe_environment`.
-    provenance : dict
-        ``source``: fingerprints of the code by definition; see `source_of`.
+    environment, provenance : dict
+        From `describe_environment`; ``source`` is what `source_of` gives.
     finished : bool
         Whether all rows are there.
 
@@ -60,8 +56,6 @@ class Record:
     {'mean': 0.5}
     >>> record.row({"part": 1}, lambda: {"mean": 0.7})  # is there already
     {'mean': 0.5}
-    >>> record.hash
-    'eaea7df6b256199d'
     """
 
     experiment: str
@@ -101,9 +95,18 @@ class Record:
         *,
         kind: str = "computed",
     ) -> dict:
-        """The result stored for `config`, else `compute()`, which is stored and saved to `path`.
+        """The result stored for `config`, else `compute()`, which is stored.
 
-        `kind` is one of `KINDS`, `ValueError` for another. An error of `compute` leaves no trace.
+        Parameters
+        ----------
+        config : dict
+            What distinguishes this row from the others of the record.
+        compute : callable
+            Returns the result, numbers and texts by name. An error in it leaves no trace.
+        path : path, optional
+            Where to save the record as soon as the row is there.
+        kind : str
+            One of `KINDS`; `ValueError` for another.
         """
         return _find_or_compute(self, config, compute, path, kind)
 
