@@ -94,8 +94,8 @@ def _collect(folder: Path, visited: _Visited) -> tuple[list[Path], list[Path]]:
                 links.append(path)
     if broken:
         raise ValueError(
-            f"{len(broken)} links lead to nothing: {', '.join(sorted(broken)[:10])}; repair or remove"
-            " them"
+            f"{len(broken)} links lead to nothing: {', '.join(sorted(broken)[:10])};"
+            " repair or remove them"
         )
     return folders, links
 
