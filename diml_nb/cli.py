@@ -56,7 +56,7 @@ def _home(path: Path | None) -> Path | None:
 def _own(name: str) -> str:
     """The name of a data set as it is, else the whole path of one's own, which is found again from
     any folder."""
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     path = Path(name).expanduser()
     return str(path.resolve()) if name not in DATASETS and path.exists() else name
@@ -84,7 +84,7 @@ def data_list(root: Root = None) -> None:
     "Name the data sets, their size, and how to get one that is not here."
     with _sentences():
         from diml_nb._internal.core import data_dir
-        from diml_nb.datasets.dataset import DATASETS
+        from diml_nb.datasets.registry import DATASETS
 
         for name, source in DATASETS.items():
             here = (data_dir(root) / name / "images.csv").exists()
@@ -92,7 +92,7 @@ def data_list(root: Root = None) -> None:
                 "here"
                 if here
                 else f"diml data fetch {name}"
-                + " (files by hand)" * any(not f.places for f in source.files)
+                + " (files by hand)" * any(not f.urls for f in source.files)
             )
             typer.echo(
                 f"{name:<14}{sum(n for n, _ in source.counts.values()):>7} images  {source.title} "
@@ -111,7 +111,7 @@ def data_verify(
     """Compare every image with its checksum; read images of your own to the last byte and list all
     that cannot be used."""
     with _sentences():
-        from diml_nb.datasets.dataset import DATASETS, verify_dataset
+        from diml_nb.datasets.registry import DATASETS, verify_dataset
 
         name = _own(name)
         if name not in DATASETS and Path(name).exists():
@@ -141,8 +141,8 @@ def data_fetch(
     """Make a data set from its verified files, unless it is there and whole; an old one is replaced
     only on success."""
     with _sentences():
-        from diml_nb.datasets.dataset import DATASETS
         from diml_nb.datasets.prepare import prepare_dataset
+        from diml_nb.datasets.registry import DATASETS
 
         if name in DATASETS and not DATASETS[name].files:
             _without_effect(context, f"{name} is made without any archive", "archives")
@@ -172,7 +172,7 @@ def data_show(
     "Say what is known of a data set, and save a sheet of its pictures, one row a class."
     with _sentences():
         from diml_nb._internal.core import atomic_write, cache_dir, check_writable
-        from diml_nb.datasets.dataset import DATASETS, contact_sheet, get_dataset
+        from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset
 
         name, target = _own(name), out or cache_dir() / f"{Path(name).stem}.png"
         if name not in DATASETS and Path(name).exists():
@@ -188,7 +188,7 @@ def data_show(
             for file in source.files:
                 typer.echo(
                     f"  {file.name}  {file.checksum or 'no checksum published'} "
-                    f" {' or '.join(file.places) or 'by hand'}"
+                    f" {' or '.join(file.urls) or 'by hand'}"
                 )
         images = get_dataset(name, root=root)
         with atomic_write(target) as partial:
@@ -423,7 +423,7 @@ def verify(
 def _verify_one(name: str, pinned: bool, pin: bool, **options) -> bool:
     "Verify, compare or pin one experiment, and say what came out; did it agree?"
     from diml_nb.experiments.verify import check_pinned, pin as pin_rows, verify
-    from diml_nb.records.comparison import TWO_WAYS_OUT
+    from diml_nb.records.comparison import MISMATCH_ADVICE
 
     if pin:
         typer.echo(f"{name}: pinned in {pin_rows(name)}")
@@ -434,7 +434,7 @@ def _verify_one(name: str, pinned: bool, pin: bool, **options) -> bool:
             typer.echo(f"  {mismatch}")
         typer.echo(
             f"{name}: {compared.equal} of {compared.rows} pinned rows equal to the last digit"
-            + (f". {TWO_WAYS_OUT}" if compared.mismatches else ", all within their tolerance")
+            + (f". {MISMATCH_ADVICE}" if compared.mismatches else ", all within their tolerance")
         )
         return not compared.mismatches
     entry = verify(name, **options)
@@ -757,7 +757,7 @@ def evaluate(
     FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone
     --nproc_per_node=2 -m diml_nb evaluate FOLDER"""
     with _sentences():
-        from diml_nb.datasets.dataset import get_dataset
+        from diml_nb.datasets.registry import get_dataset
         from diml_nb.experiments.tables import metrics_table
         from diml_nb.learning.embedding import rank_and_world_size
         from diml_nb.learning.trained import evaluate_once

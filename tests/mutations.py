@@ -24,7 +24,7 @@ from typing import NamedTuple
 from diml_nb._internal.core import REPO_ROOT, atomic_write, cache_dir, data_dir, progress_bar
 from diml_nb.experiments.runner import experiments
 from diml_nb.records.comparison import pinned_path
-from diml_nb.records.provenance import commit
+from diml_nb.records.provenance import current_commit
 from diml_nb.records.record import load_record
 
 
@@ -306,7 +306,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_of_the_repository(Path(folder))
         for mutant in progress_bar(chosen, "changes"):
-            found.append(judge(mutant, copy) | {"commit": commit()})
+            found.append(judge(mutant, copy) | {"commit": current_commit()})
             kept = json.loads(path.read_text()) if path.exists() else []
             others = [x for x in kept if x["change"] != mutant.name]
             with atomic_write(

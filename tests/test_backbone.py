@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from diml_nb._internal.core import cache_dir, data_dir, sha256
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, load_image
 from diml_nb.features.grid import extract_feature_maps, get_backbone
 
@@ -155,7 +155,7 @@ def test_a_broken_cache_file_is_made_again(tmp_path):
 
 EMBED = """
 import sys, torch
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.grid import extract_feature_maps, get_backbone
 print("started", flush=True)
 extract_feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])

@@ -1,5 +1,4 @@
-"""The embedded images: counts, checksums, split; image sets, tables and folders of one's own, and
-what is wrong with them."""
+"""The embedded images: counts, checksums, split; tables and folders of images, and their faults."""
 
 import shutil
 from collections import Counter
@@ -12,16 +11,9 @@ import torch
 from PIL import Image
 
 from diml_nb._internal.core import data_dir
-from diml_nb.datasets.dataset import (
-    DATASETS,
-    ImageDataset,
-    check_images,
-    contact_sheet,
-    get_dataset,
-    load_csv,
-    load_folder,
-    verify_dataset,
-)
+from diml_nb.datasets.dataset import ImageDataset
+from diml_nb.datasets.folders import check_images, load_csv, load_folder
+from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset, verify_dataset
 from diml_nb.features.backbones import load_image
 
 FOLDER = data_dir() / "emoji"
@@ -51,7 +43,8 @@ def test_counts():
         "emojione": 98,
     }
     assert all(
-        emoji.classes[label] == p.parent.name for label, p in zip(emoji.label_n, emoji.paths)
+        emoji.classes[label] == p.parent.name
+        for label, p in zip(emoji.label_n, emoji.paths, strict=True)
     )
 
 
@@ -97,7 +90,10 @@ def test_split_by_class():
     assert len(b) >= 45
     assert len(a | b) == 100
     assert len(train) + len(test) == len(emoji)
-    assert all(test.classes[label] == p.parent.name for label, p in zip(test.label_n, test.paths))
+    assert all(
+        test.classes[label] == p.parent.name
+        for label, p in zip(test.label_n, test.paths, strict=True)
+    )
     halves = pd.read_csv(FOLDER / "classes.csv").groupby(["category", "split"]).size().unstack()
     assert (halves.train == halves.test).all()
 
@@ -244,7 +240,7 @@ def test_sources_are_complete():
         assert source.counts, name
         for file in source.files:
             assert "/" not in file.name, (name, file)
-            assert file.checksum.startswith(("sha256:", "md5:")) or not file.places, (name, file)
+            assert file.checksum.startswith(("sha256:", "md5:")) or not file.urls, (name, file)
     assert sum(n for n, _ in DATASETS["emoji_vendors"].counts.values()) >= 8000
     assert sum(c for _, c in DATASETS["emoji_vendors"].counts.values()) >= 1111
     assert {
@@ -421,7 +417,7 @@ def test_folder_faults(tmp_path, files, message):
         ("path,class\n1.png,a\n", "no column label, only path, class"),
         ("path,label\n", "lists no image"),
         ("path,label\n1.png,\n", "label is empty in line 2"),
-        ("path,label,split\n1.png,a,train\n1.png,b,test\n", "1 paths stand there twice: 1.png"),
+        ("path,label,split\n1.png,a,train\n1.png,b,test\n", "1 paths are listed twice: 1.png"),
         ("path,label,box\n1.png,a,1 2 3\n2.png,b,1 2 3 4\n", "column box must hold numbers"),
         ("path,label,box\n1.png,a,1 2 3 x\n2.png,b,1 2 3 4\n", "column box must hold numbers"),
         ("path,label\n1.png,a\n2.png,a\n", "at least two classes"),

@@ -1,5 +1,4 @@
-"""Files from a moody server, archives that mean harm, packages of Debian, folders that take a place
-at once."""
+"Downloads from an unreliable server, hostile archives, Debian packages, atomic folders."
 
 import io
 import os
@@ -16,15 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from diml_nb._internal.core import sha256
-from diml_nb.datasets.dataset import RemoteFile
-from diml_nb.datasets.download import (
+from diml_nb.datasets.archives import (
     atomic_directory,
     extract_archive,
-    fetch_file,
     read_members,
     safe_member_path,
-    verify_checksum,
 )
+from diml_nb.datasets.download import fetch_file, verify_checksum
+from diml_nb.datasets.registry import RemoteFile
 
 BODY = bytes(range(256)) * 8000  # 2 MB
 SUM = f"sha256:{sha256(BODY)}"
@@ -100,7 +98,7 @@ def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
 
 def test_a_killed_download_goes_on(server, tmp_path):
     code = (
-        "from diml_nb.datasets.dataset import RemoteFile; from diml_nb.datasets.download import"
+        "from diml_nb.datasets.registry import RemoteFile; from diml_nb.datasets.download import"
         f" fetch_file; fetch_file(RemoteFile('f', {SUM!r}, ({server[0] + '/slow'!r},)),"
         f" {str(tmp_path)!r})"
     )
@@ -137,10 +135,10 @@ def test_a_mirror_that_lies_costs_nothing_of_what_has_come(server, tmp_path):
     file = RemoteFile("f", SUM, (server[0] + "/cut/99", server[0] + "/html"))
     with pytest.raises(OSError):
         fetch_file(file, tmp_path, pause=0)
-    assert partial(tmp_path, file.places[0]).stat().st_size == 900_000
+    assert partial(tmp_path, file.urls[0]).stat().st_size == 900_000
     with pytest.raises(OSError):
         fetch_file(file, tmp_path, pause=0)
-    assert partial(tmp_path, file.places[0]).stat().st_size == 1_800_000
+    assert partial(tmp_path, file.urls[0]).stat().st_size == 1_800_000
     assert fetch_file(file, tmp_path, pause=0).read_bytes() == BODY
 
 
@@ -172,7 +170,7 @@ def test_garbage_and_a_broken_chunk_are_tried_again(tmp_path, server):
 
 def test_two_processes_fetch_it_once(server, tmp_path):
     code = (
-        "from diml_nb.datasets.dataset import RemoteFile; from diml_nb.datasets.download import"
+        "from diml_nb.datasets.registry import RemoteFile; from diml_nb.datasets.download import"
         f" fetch_file; print(len(fetch_file(RemoteFile('f', {SUM!r}, ({server[0] + '/slow'!r},)),"
         f" {str(tmp_path)!r}).read_bytes()))"
     )

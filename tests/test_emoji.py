@@ -1,4 +1,4 @@
-"Drawings from packages: the archives, the build, the join of the full set."
+"Drawings from packages: the archives, the build, the alignment of vendors in the full set."
 
 import io
 import json
@@ -12,7 +12,6 @@ from PIL import Image
 
 from diml_nb._internal.core import data_dir, sha256
 from diml_nb.datasets import emoji
-from diml_nb.datasets.dataset import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.emoji import (
     NAME_FIXES,
     align_vendors,
@@ -22,9 +21,10 @@ from diml_nb.datasets.emoji import (
     vendor_of,
 )
 from diml_nb.datasets.prepare import prepare_dataset
+from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 
 FOLDER = data_dir() / "emoji"
-DESIGNS = [vendor_of(f) for f in EMOJI_FILES]
+VENDORS = [vendor_of(f) for f in EMOJI_FILES]
 NETWORK = (
     "ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|npm error"
     " network"
@@ -81,7 +81,7 @@ def test_render_is_padded_and_the_same_each_time():
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    "Two classes, two designs, archives of our own: the build without a network."
+    "Two classes, two vendors, archives of our own: the build without a network."
     root, archives, files = tmp_path / "root", tmp_path / "archives", []
     (root / "emoji").mkdir(parents=True), archives.mkdir()
     parts = {
@@ -190,7 +190,7 @@ def test_every_package_names_author_and_licence(packs):
     licences = {name: pack["info"]["license"]["spdx"] for name, pack in packs.items()}
     assert licences == dict(
         zip(
-            DESIGNS,
+            VENDORS,
             (
                 "Apache-2.0",
                 "Apache-2.0",
@@ -201,6 +201,7 @@ def test_every_package_names_author_and_licence(packs):
                 "CC-BY-SA-4.0",
                 "CC-BY-SA-4.0",
             ),
+            strict=True,
         )
     )
     assert all(pack["info"]["author"]["name"] for pack in packs.values())
@@ -214,8 +215,8 @@ def test_every_package_names_author_and_licence(packs):
 def test_icons_are_those_of_the_code_points(packs):
     "Where a package lists code points, the icon of classes.csv is the one it lists."
     table = pd.read_csv(FOLDER / "classes.csv", keep_default_na=False)
-    for name in set(DESIGNS) & set(table):
-        for code, icon in zip(table.code_point.str[2:].str.lower(), table[name]):
+    for name in set(VENDORS) & set(table):
+        for code, icon in zip(table.code_point.str[2:].str.lower(), table[name], strict=True):
             listed = packs[name]["chars"].get(code, icon)
             assert (
                 packs[name]["icons"].get("aliases", {}).get(listed, {"parent": listed})["parent"]
@@ -228,7 +229,7 @@ def test_icons_are_those_of_the_code_points(packs):
 
 def test_join(packs):
     table = align_vendors(packs)
-    icons = table[[*DESIGNS]]
+    icons = table[[*VENDORS]]
     assert len(table) == 1119
     assert table["class"].is_unique
     assert table.code_point.is_unique
@@ -254,7 +255,7 @@ def test_join(packs):
     assert not any(
         "skin" in name or "keycap-" in name and name != "keycap-10" for name in table["class"]
     )
-    for name in DESIGNS:
+    for name in VENDORS:
         assert not icons[name][icons[name] != ""].duplicated().any()
         assert set(icons[name]) - {""} <= packs[name]["icons"]["icons"].keys()
 
@@ -265,7 +266,7 @@ def test_join_agrees_with_the_table_checked_by_hand(packs):
     table = align_vendors(packs).set_index("class").loc[hand.index]
     assert (table.code_point == hand.code_point).all()
     differ = [
-        (c, d) for d in set(DESIGNS) & set(hand) for c in hand.index if table[d][c] != hand[d][c]
+        (c, d) for d in set(VENDORS) & set(hand) for c in hand.index if table[d][c] != hand[d][c]
     ]
     assert sorted(differ) == [
         ("american-football", "emojione"),
@@ -278,14 +279,12 @@ def test_every_correction_is_needed(packs, monkeypatch):
     table = align_vendors(packs).set_index("code_point")
     monkeypatch.setattr(emoji, "NAME_FIXES", {})
     naive = align_vendors(packs).set_index("code_point")
-    for design, names in NAME_FIXES.items():
-
-        def places(t, icon):
-            return set(t.index[t[design] == icon])
-
+    for vendor, names in NAME_FIXES.items():
         for icon, name in names.items():
-            assert places(table, icon) != places(naive, icon), icon
-            assert bool(name) == bool(places(table, icon)), icon
+            fixed = set(table.index[table[vendor] == icon])
+            unfixed = set(naive.index[naive[vendor] == icon])
+            assert fixed != unfixed, icon
+            assert bool(name) == bool(fixed), icon
 
 
 def test_distinct_keeps_the_first_and_leaves_out_copies():
@@ -309,7 +308,7 @@ def test_distinct_keeps_the_first_and_leaves_out_copies():
         "half",
         "nearly",
     ]  # 1/8 of `a` is missing in it
-    assert drop_near_duplicates(pngs, apart=0) == pngs
+    assert drop_near_duplicates(pngs, min_distance=0) == pngs
 
 
 def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
@@ -358,13 +357,14 @@ def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
     assert len(shared) == 22
     assert all(now[p] == (copy / "emoji" / p).read_bytes() for p in shared)
     side, new_side = (
-        {p.parent.name: s for p, s in zip(x.paths, x.split_n)}
+        {p.parent.name: s for p, s in zip(x.paths, x.split_n, strict=True)}
         for x in (get_dataset(root=copy), images)
     )
-    assert all(side.get(c, s) == s for c, s in new_side.items())
-    assert new_side["man-cook"] == new_side["woman-cook"]
-    assert set(images.metadata["design"]) == set(DESIGNS)
-    assert all(images.metadata["licence"])
+    assert (
+        all(side.get(c, s) == s for c, s in new_side.items())
+        and new_side["man-cook"] == new_side["woman-cook"]
+    )
+    assert set(images.metadata["design"]) == set(VENDORS) and all(images.metadata["licence"])
 
 
 @pytest.mark.skipif(

@@ -305,7 +305,7 @@ def test_labels_stay_text(tmp_path, maps):
             )
     code = f"""
 from IPython.display import display
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 images = get_dataset({str(folder)!r})

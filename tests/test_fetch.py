@@ -18,9 +18,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from diml_nb._internal.core import data_dir, sha256
-from diml_nb.datasets.dataset import DATASETS, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.correspondences import true_correspondences
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
-from diml_nb.datasets.scenes import true_correspondences
+from diml_nb.datasets.registry import DATASETS, RemoteFile, get_dataset, verify_dataset
 
 
 def picture(n, suffix="JPEG", size=(60, 40)):
@@ -185,7 +185,7 @@ def ready(tmp_path, monkeypatch):
         counts = CLASSIC[name](archives)
         files = tuple(
             f._replace(
-                places=(), checksum=f"sha256:{sha256(archives / f.name)}" if f.checksum else ""
+                urls=(), checksum=f"sha256:{sha256(archives / f.name)}" if f.checksum else ""
             )
             for f in DATASETS[name].files
         )
@@ -275,7 +275,7 @@ def test_wrong_checksum(tmp_path, name, monkeypatch):
     (tmp_path / "root").mkdir()
     CLASSIC[name](tmp_path)
     monkeypatch.setattr(
-        "diml_nb.datasets.prepare.unpack", lambda *a, **k: pytest.fail("it was opened")
+        "diml_nb.datasets.prepare.extract_archive", lambda *a, **k: pytest.fail("it was opened")
     )
     with pytest.raises(ValueError, match="md5 is .* expected"):
         prepare_dataset(name, root=tmp_path / "root", archives=tmp_path)

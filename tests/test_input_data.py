@@ -1,5 +1,5 @@
-"""Input is checked, not guessed: folders, tables, labels and pictures of one's own are taken as
-they are meant, or refused by name."""
+"""Input is checked, not guessed: folders, tables, labels and images are read as they are meant, or
+refused by name."""
 
 import errno
 import os
@@ -19,16 +19,11 @@ from typer.testing import CliRunner
 
 from diml_nb._internal.core import as_labels, data_dir
 from diml_nb.cli import app
-from diml_nb.datasets.dataset import (
-    ImageDataset,
-    get_dataset,
-    load_csv,
-    load_folder,
-    shared_classes,
-    split_first_half,
-    verify_dataset,
-)
-from diml_nb.datasets.download import atomic_directory, fetch_file, file_lock
+from diml_nb.datasets.archives import atomic_directory
+from diml_nb.datasets.dataset import ImageDataset, split_first_half
+from diml_nb.datasets.download import fetch_file, file_lock
+from diml_nb.datasets.folders import load_csv, load_folder
+from diml_nb.datasets.registry import get_dataset, shared_classes, verify_dataset
 from diml_nb.learning.dataset_check import check_dataset, read_image_facts
 from diml_nb.learning.embedding import (
     check_splits,
@@ -54,7 +49,7 @@ def labels(images: ImageDataset) -> dict[str, str]:
     "File -> class."
     return {
         "/".join(p.parts[-2:]): images.classes[i]
-        for p, i in zip(images.paths, images.label_n.tolist())
+        for p, i in zip(images.paths, images.label_n.tolist(), strict=True)
     }
 
 
@@ -149,7 +144,7 @@ def test_a_table_lists_no_file_twice_by_links(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
     with pytest.raises(
-        ValueError, match="t.csv: 1 images stand there twice, by links: .*b/3.png and .*a/1.png"
+        ValueError, match="t.csv: 1 images are listed twice, by links: .*b/3.png and .*a/1.png"
     ):
         load_csv(four / "t.csv")
 
@@ -168,7 +163,9 @@ def test_a_table_lists_no_file_twice_by_links(four):
     ],
 )
 def test_usual_names_of_splits(tmp_path, names):
-    images = load_folder(tree(tmp_path, *(f"{name}/{c}/1.png" for name, c in zip(names, "ab"))))
+    images = load_folder(
+        tree(tmp_path, *(f"{name}/{c}/1.png" for name, c in zip(names, "ab", strict=True)))
+    )
     usual = {
         "training": "train",
         "testing": "test",
@@ -238,7 +235,7 @@ def test_splits_of_a_table(four):
     rows = "path,label,split\n" + "".join(
         f"{p},{c},{s}\n"
         for p, c, s in zip(
-            ("a/1.png", "a/2.png", "b/1.png"), "aab", ("Training", "TRAIN", "testing")
+            ("a/1.png", "a/2.png", "b/1.png"), "aab", ("Training", "TRAIN", "testing"), strict=True
         )
     )
     (four / "t.csv").write_text(rows)
@@ -347,7 +344,7 @@ def test_home(four, monkeypatch):
 def test_a_pattern(tmp_path):
     top = tree(
         tmp_path / "own",
-        *(f"{s}/{c}/{n}.png" for s, c in zip(("train", "test"), "ab") for n in (1, 2)),
+        *(f"{s}/{c}/{n}.png" for s, c in zip(("train", "test"), "ab", strict=True) for n in (1, 2)),
     )
     save(top / "loose.png")
     assert load_folder(top, only={str(top / "train"), str(top / "test")}).classes == ("a", "b")
@@ -832,9 +829,9 @@ def test_a_broken_mask_is_refused_first(tmp_path):
 def test_check_refuses_what_loading_refuses(four):
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
-    assert "stand there twice, by links" in check_dataset(four / "t.csv").refused[0]
+    assert "are listed twice, by links" in check_dataset(four / "t.csv").refused[0]
     (four / "t.csv").rename(four / "images.csv")
-    assert "stand there twice, by links" in check_dataset(four).refused[0]
+    assert "are listed twice, by links" in check_dataset(four).refused[0]
 
 
 def test_check_of_tables_and_named_sets(tmp_path):
@@ -928,7 +925,7 @@ def test_a_disk_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 
 def test_archives_without_a_cache(monkeypatch):
-    from diml_nb.datasets.dataset import RemoteFile
+    from diml_nb.datasets.registry import RemoteFile
 
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     with pytest.raises(OSError, match="x.zip: there is no folder to look for it .*--archives"):

@@ -21,7 +21,8 @@ from torch import nn
 from diml_nb._internal import core
 from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.datasets import download
-from diml_nb.datasets.dataset import check_images, get_dataset
+from diml_nb.datasets.folders import check_images
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features import backbones as backbone_module, grid, store
 from diml_nb.features.backbones import (
     Backbone,
@@ -863,7 +864,7 @@ def test_a_network_for_other_channels_is_refused_by_name(channels, tmp_path):
 
 WORK = """
 import sys, warnings, torch
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import extract_feature_maps, get_backbone
 from diml_nb.features.grid import grid_features, memmap_feature_maps
@@ -1008,7 +1009,7 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 
 def test_two_processes_that_start_at_once(tmp_path):
     code = (
-        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom"
+        "import sys, torch\nfrom diml_nb.datasets.registry import get_dataset\nfrom"
         " diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
         " diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\nx ="
         " pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(),"
@@ -1095,7 +1096,7 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     "Nobody waits then, so each fetches under a name of its own, and leaves nothing but the file."
     import fcntl
 
-    from diml_nb.datasets.dataset import RemoteFile
+    from diml_nb.datasets.registry import RemoteFile
 
     def no_locks(*_):
         raise OSError(37, "No locks available")
@@ -1122,7 +1123,7 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
 
 
 def test_downloads_need_no_cache(tmp_path, monkeypatch):
-    from diml_nb.datasets.dataset import RemoteFile
+    from diml_nb.datasets.registry import RemoteFile
 
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     (tmp_path / "by hand.bin").write_bytes(b"x")

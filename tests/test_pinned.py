@@ -8,13 +8,8 @@ import pytest
 from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments.grid import GRIDS, status
 from diml_nb.experiments.runner import declared_version, experiments
-from diml_nb.records.comparison import (
-    TWO_WAYS_OUT,
-    compare_with_pinned,
-    ledger,
-    note_agreement,
-    pinned_path,
-)
+from diml_nb.records.comparison import MISMATCH_ADVICE, compare_with_pinned, pinned_path
+from diml_nb.records.ledger import note_agreement, read_ledger
 from diml_nb.records.record import load_record, row_key
 
 VERSIONS = (REPO_ROOT / "nbs" / "reproduce" / "VERSIONS.md").read_text(encoding="utf-8")
@@ -30,7 +25,7 @@ def test_the_pinned_rows_come_out_again(name, smoke_of):
     _, fresh = smoke_of(name)
     compared = compare_with_pinned(fresh)
     assert not compared.mismatches, (
-        "\n".join(map(str, compared.mismatches[:20])) + f"\n{TWO_WAYS_OUT}"
+        "\n".join(map(str, compared.mismatches[:20])) + f"\n{MISMATCH_ADVICE}"
     )
     assert kinds(fresh) == kinds(load_record(pinned_path(name)))
     note_agreement(fresh)
@@ -63,7 +58,7 @@ def test_no_committed_record_is_stale(preset):
 @pytest.mark.parametrize("name", experiments())
 def test_the_ledger_knows_each_experiment(name):
     "Rows of one of its committed records have been made again, and the last time they agreed."
-    entries = [entry for entry in ledger() if entry["experiment"] == name]
+    entries = [entry for entry in read_ledger() if entry["experiment"] == name]
     committed = {path.stem for path in (REPO_ROOT / "data" / "results" / name).glob("*.json")}
     assert any(entry["record"] in committed for entry in entries), f"diml verify {name}"
     assert entries[-1]["agrees"], entries[-1]["mismatches"]

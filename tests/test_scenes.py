@@ -1,8 +1,10 @@
-"""Composed scenes: the same bytes each time, disjoint halves, and correspondences that are true,
-also of real photographs."""
+"""Composed scenes: the same bytes each time, disjoint halves, and true correspondences, also of
+real photographs."""
 
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -11,15 +13,11 @@ import torch
 from PIL import Image
 
 from diml_nb._internal.core import data_dir
-from diml_nb.datasets.dataset import DATASETS, STAMP_FILES, Sample, get_dataset, verify_dataset
+from diml_nb.datasets.correspondences import true_correspondences
+from diml_nb.datasets.dataset import Sample
 from diml_nb.datasets.prepare import prepare_dataset
-from diml_nb.datasets.scenes import (
-    SCENE_SIZE,
-    cloud_background,
-    compose_scene,
-    crop_to_alpha,
-    true_correspondences,
-)
+from diml_nb.datasets.registry import DATASETS, STAMP_FILES, get_dataset, verify_dataset
+from diml_nb.datasets.scenes import SCENE_SIZE, cloud_background, compose_scene, crop_to_alpha
 from diml_nb.features.backbones import load_image
 from diml_nb.features.grid import get_backbone
 
@@ -51,7 +49,8 @@ def test_halves_share_neither_objects_nor_backgrounds(root):
     images = get_dataset("emoji_scenes", root=root)
     for values in (images.label_n.tolist(), images.metadata["background"]):
         train, test = (
-            {v for v, s in zip(values, images.split_n) if s == half} for half in ("train", "test")
+            {v for v, s in zip(values, images.split_n, strict=True) if s == half}
+            for half in ("train", "test")
         )
         assert train
         assert test
@@ -320,3 +319,15 @@ def test_the_whole_set_that_was_fetched():
         225,
         DATASETS["stamp_scenes"].hash,
     )
+
+
+def test_correspondences_load_no_archives():
+    "explain and viz need the truth, not the code that fetches and unpacks."
+    code = (
+        "import sys, diml_nb.datasets.correspondences;"
+        " print(*sorted(m for m in sys.modules if m.startswith('diml_nb.datasets.')))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == ["diml_nb.datasets.correspondences", "diml_nb.datasets.dataset"]

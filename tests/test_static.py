@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diml_nb._internal.core import REPO_ROOT
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text

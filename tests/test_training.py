@@ -24,7 +24,7 @@ if __name__ == "__main__":
 """
 IMAGES = """
 import torch
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 def few(split="train", classes=10):
     images = get_dataset("emoji").subset(split)
     n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()

@@ -44,7 +44,8 @@ from diml_nb.experiments.runner import (
     without_machinery,
 )
 from .tables import format_ci, result_tables
-from ..records.comparison import VERIFIED, compare_rows, differences, grade
+from ..records.comparison import VERIFIED, compare_rows, describe_differences
+from ..records.ledger import grade_record
 from ..records.provenance import digest, what_changed
 from ..records.record import Record, load_record, save_record
 from ..retrieval.metrics import METRIC_NAMES
@@ -281,7 +282,7 @@ def status(
         line = dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""))
         line["state"] = state = _state(_note(preset, out, name, params))
         if record and state in ("done", "waiting"):
-            known = grade(record, *present[name], _inputs_now(record))
+            known = grade_record(record, *present[name], _inputs_now(record))
             line |= dict(state=str(known), checked=known.rows)
         elif state == "done":
             line["state"] = "measured, not published"
@@ -297,7 +298,7 @@ def status(
 # %% ../../nbs/61_sweep.ipynb #14d81704
 def _inputs_now(record: Record) -> dict:
     "Fingerprint of the data set that a record names, as it is published."
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     data, name = record.inputs.get("data"), record.config.get("dataset")
     if isinstance(data, dict):  # of several sets
@@ -381,7 +382,7 @@ def compare_with_committed(fresh: Record) -> str:
     if kept is None:
         return "no committed record to compare with"
     if kept.hash != fresh.hash:
-        return f"not comparable with the committed record {kept.hash}: {differences(kept, fresh)}"
+        return f"not comparable with the committed record {kept.hash}: {describe_differences(kept, fresh)}"
     compared = compare_rows(fresh.experiment, kept.rows, fresh.rows, VERIFIED, new_fields=True)
     beside = f" (times of {compared.timed} rows aside)" if compared.timed else ""
     if compared.equal == compared.rows and not compared.mismatches:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .._internal.core import REPO_ROOT, atomic_write, data_dir, sha256
-from ..records.comparison import differences
+from ..records.comparison import describe_differences
 from ..records.provenance import describe_environment, digest, source_of, what_changed
 from ..records.record import Record, load_record, row_key, save_record
 
@@ -347,7 +347,7 @@ class _Verification:
         self.path = Path(task["out"])
         run.folder = self.path.with_suffix("")
         if run.record.hash != self.kept.hash:
-            raise ValueError(f"{task['record']}: {differences(self.kept, run.record)}")
+            raise ValueError(f"{task['record']}: {describe_differences(self.kept, run.record)}")
 
     @classmethod
     def wanted(cls, run: ExperimentRun) -> "_Verification | None":
@@ -506,7 +506,7 @@ def _as_parameter(experiment: str, name: str, value: object) -> object:
         return _as_setting(name, value, default)
     text = str(value)
     if name == "dataset":
-        from diml_nb.datasets.dataset import DATASETS
+        from diml_nb.datasets.registry import DATASETS
 
         if text not in DATASETS and not Path(text).expanduser().exists():
             raise ValueError(

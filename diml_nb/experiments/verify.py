@@ -24,16 +24,8 @@ from diml_nb.experiments.runner import (
     run_experiment,
     run_notebook,
 )
-from diml_nb.records.comparison import (
-    VERIFIED,
-    Comparison,
-    append_to_ledger,
-    compare_rows,
-    compare_with_pinned,
-    ledger_entry,
-    note_agreement,
-    pinned_path,
-)
+from ..records.comparison import VERIFIED, Comparison, compare_rows, compare_with_pinned, pinned_path
+from ..records.ledger import append_to_ledger, ledger_entry, note_agreement
 from ..records.record import Record, load_record, row_key, save_record
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
@@ -107,7 +99,7 @@ def _measuring_notebook(name: str, target: Path) -> Path:
 
 def _need_data(record: Record) -> None:
     "`FileNotFoundError` with a command, if a data set of the record is not here."
-    from diml_nb.datasets.dataset import DATASETS, get_dataset
+    from diml_nb.datasets.registry import DATASETS, get_dataset
 
     named = record.config.get("dataset") or record.config.get("sets") or []
     for name in [named] if isinstance(named, str) else named:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._internal.core import check_axes, full_precision
-from ..datasets.scenes import Correspondences
+from ..datasets.correspondences import Correspondences
 from ..features.grid import Features, grid_features
 from ..ot.matching import Match, best_cell_plan, match
 from ..ot.sinkhorn import sinkhorn

@@ -21,8 +21,9 @@ import pandas as pd
 from PIL import Image
 
 from .._internal.core import first_few, progress_bar, sha256
-from ..datasets.dataset import DATASETS, ImageDataset, get_dataset
+from ..datasets.dataset import ImageDataset
 from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
+from ..datasets.registry import DATASETS, get_dataset
 from ..features.backbones import load_image
 from .embedding import check_splits
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from .._internal.core import as_labels, first_few, sha256
-from ..datasets.dataset import ImageDataset, shared_classes
+from ..datasets.dataset import ImageDataset
+from ..datasets.registry import shared_classes
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, load_image
 from ..features.grid import Features, grid_features, memmap_feature_maps
 from ..features.store import open_store, write_store

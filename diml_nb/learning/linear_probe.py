@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..datasets.dataset import ImageDataset, get_dataset
+from ..datasets.dataset import ImageDataset
+from ..datasets.registry import get_dataset
 from ..features.grid import Features, grid_features
 from .embedding import EmbeddingInputs
 from diml_nb.learning.trainer import (

@@ -18,14 +18,10 @@ from torch import Tensor, nn
 
 # %% ../../nbs/35_trained.ipynb #6870b6f4
 from .._internal.core import check_writable, default_device, sha256
-from diml_nb.datasets.dataset import (
-    DATASETS,
-    ImageDataset,
-    check_images,
-    get_dataset,
-    shared_classes,
-)
+from ..datasets.dataset import ImageDataset
 from ..datasets.files import canonical_split
+from ..datasets.folders import check_images
+from ..datasets.registry import DATASETS, get_dataset, shared_classes
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
 from ..features.grid import Features
 from ..features.store import FeatureStore

@@ -29,7 +29,9 @@ from diml_nb._internal.core import (
     progress_bar,
     seed_everything,
 )
-from ..datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset
+from ..datasets.dataset import ImageDataset
+from ..datasets.folders import check_images
+from ..datasets.registry import DATASETS, get_dataset
 from diml_nb.features.backbones import (
     Backbone,
     Computation,

@@ -22,8 +22,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
 from .._internal.core import as_labels, check_axes, full_precision, seed_everything
-from ..datasets.dataset import ImageDataset, RemoteFile
-from ..datasets.download import read_members
+from ..datasets.archives import read_members
+from ..datasets.dataset import ImageDataset
+from ..datasets.registry import RemoteFile
 
 # %% ../../nbs/56_labels.ipynb #f62e7dd5
 KEYWORDS = RemoteFile(

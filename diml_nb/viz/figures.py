@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .._internal.core import REPO_ROOT, atomic_write
-from ..datasets.scenes import Correspondences
+from ..datasets.correspondences import Correspondences
 from diml_nb.explain.decomposition import (
     Decomposition,
     DeletionCurves,
