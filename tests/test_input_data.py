@@ -29,12 +29,8 @@ from diml_nb.datasets.dataset import (
 )
 from diml_nb.datasets.download import atomic_directory, fetch_file, file_lock
 from diml_nb.learning.dataset_check import check_dataset, read_image_facts
-from diml_nb.learning.embedding import (
-    check_splits,
-    evaluate_retrieval,
-    sample_balanced_batch,
-    split_classes,
-)
+from diml_nb.learning.sampling import check_splits, sample_balanced_batch, split_classes
+from diml_nb.learning.evaluation import evaluate_retrieval
 
 
 def save(path: Path, colour="tan", size=(20, 10)) -> Path:

@@ -20,19 +20,12 @@ from diml_nb.explain.decomposition import (
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning import losses as our_losses
-from diml_nb.learning.embedding import (
-    EmbeddingNet,
-    evaluate_retrieval,
-    sample_balanced_batch,
-    split_classes,
-)
+from diml_nb.learning.network import EmbeddingNet
+from diml_nb.learning.evaluation import evaluate_retrieval
+from diml_nb.learning.sampling import sample_balanced_batch, split_classes
 from diml_nb.learning.linear_probe import grid_features_batched
-from diml_nb.learning.losses import (
-    LOSSES,
-    StructuralEuclideanDistance,
-    StructuralSimilarity,
-    make_loss,
-)
+from diml_nb.learning.losses import LOSSES, make_loss
+from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
 from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
@@ -618,7 +611,7 @@ def test_evidence_of_a_plan_is_true_under_autocast(dtype):
 
 def test_embed_pools_in_full_precision():
     "A network may run in mixed precision; what is made of its maps may not."
-    from diml_nb.learning.embedding import extract_features
+    from diml_nb.learning.network import extract_features
 
     class Pictures:
         def __getitems__(self, keys):
@@ -718,7 +711,7 @@ def test_an_interval_without_values_says_why():
 def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
     x = some_features()
     monkeypatch.setattr(
-        "diml_nb.learning.embedding.search", lambda *given, **options: pytest.fail("searched")
+        "diml_nb.learning.evaluation.search", lambda *given, **options: pytest.fail("searched")
     )
     for labels, options, said in (
         (torch.arange(6), {}, "each of the 6 images is the only one of its class"),

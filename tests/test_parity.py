@@ -7,7 +7,8 @@ import torch
 
 from diml_nb._internal.core import data_dir
 from diml_nb.features.grid import grid_features
-from diml_nb.learning.losses import StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
+from diml_nb.learning.losses import make_loss
 from diml_nb.ot.cost import cosine_cost
 from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import match, similarity_matrix

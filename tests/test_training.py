@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from diml_nb.learning.losses import LOSSES, make_loss
 from diml_nb.learning.trained import evaluate_once
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+from diml_nb.learning.trainer import load_trained, train
 
 SCRIPT = """
 import json, sys
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig; from diml_nb.learning.trainer import train
 from tests_training_images import few
 if __name__ == "__main__":
     train(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())

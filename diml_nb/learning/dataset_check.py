@@ -24,7 +24,7 @@ from .._internal.core import first_few, progress_bar, sha256
 from ..datasets.dataset import DATASETS, ImageDataset, get_dataset
 from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
 from ..features.backbones import load_image
-from .embedding import check_splits
+from .sampling import check_splits
 
 # %% ../../nbs/34_check.ipynb #87e37c0c
 class ImageFacts(NamedTuple):

@@ -14,16 +14,9 @@ from torch import Tensor
 
 from ..datasets.dataset import ImageDataset, get_dataset
 from ..features.grid import Features, grid_features
-from .embedding import EmbeddingInputs
-from diml_nb.learning.trainer import (
-    CACHED_MAPS_CONFIG,
-    SELECTION_METRIC,
-    TrainConfig,
-    TrainedModel,
-    build_backbone,
-    load_trained,
-    train,
-)
+from .network import EmbeddingInputs
+from .config import CACHED_MAPS_CONFIG, SELECTION_METRIC, TrainConfig, build_backbone
+from .trainer import TrainedModel, load_trained, train
 from ..retrieval.metrics import METRIC_NAMES, Ranking, mean_by_class, retrieval_metrics
 from ..retrieval.search import rerank_by, score_shortlist, search
 

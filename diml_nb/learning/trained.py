@@ -29,15 +29,12 @@ from ..datasets.files import canonical_split
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
 from ..features.grid import Features
 from ..features.store import FeatureStore
-from diml_nb.learning.embedding import (
-    EmbeddingInputs,
-    Queries,
-    count_positives,
-    evaluate_retrieval,
-    features_or_store,
-    rank_and_world_size,
-)
-from .trainer import RUN_FILES, TrainConfig, kept_test, load_trained, read_run
+from .network import EmbeddingInputs
+from .evaluation import Queries, evaluate_retrieval, features_or_store, rank_and_world_size
+from .sampling import count_positives
+from .checkpoint import RUN_FILES, kept_test, read_run
+from .config import TrainConfig
+from .trainer import load_trained
 from ..records.record import Record, save_record
 from ..retrieval.metrics import METRIC_NAMES, metric_cis
 from ..retrieval.search import estimate_memory
