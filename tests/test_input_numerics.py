@@ -199,7 +199,7 @@ CASES = {
         ),
         lot(6),
     ),
-    "learning.embedding.evaluate_retrieval": (
+    "learning.evaluation.evaluate_retrieval": (
         lambda x: evaluate_retrieval(x, LABELS).per_query,
         some_features(),
     ),
@@ -212,11 +212,11 @@ CASES = {
         for structural in (False, True)
         if not (structural and isinstance(recipe.structural, str))
     },
-    "learning.losses.StructuralSimilarity": (
+    "learning.distances.StructuralSimilarity": (
         lambda x: StructuralSimilarity(grid=3)(x),
         lot(6, 8, 3, 3),
     ),
-    "learning.losses.StructuralEuclideanDistance": (
+    "learning.distances.StructuralEuclideanDistance": (
         lambda x, y: StructuralEuclideanDistance(grid=3)(x, y),
         lot(6, 8, 3, 3),
         lot(4, 8, 3, 3),
@@ -433,6 +433,7 @@ OTHERS = {
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
     "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
     "retrieval.search": {"MemoryEstimate", "estimate_memory", "ShortlistScores"},
+    "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
         "USES_MINED_PAIRS_ONLY",
         "LOSSES",

@@ -245,7 +245,7 @@ def copy_of(run, folder):
 def test_all_rates_of_a_probe_are_checked_before_the_first(tmp_path, monkeypatch):
     import diml_nb.learning.linear_probe as probe
 
-    monkeypatch.setattr(probe, "train_mechanism", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(probe, "train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="lr: expected"):
         tune_probe(tmp_path, few(), [1e-3, float("nan")])
 
@@ -660,8 +660,9 @@ def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_p
 def test_accelerate_does_not_read_what_is_left(tmp_path, left):
     "In a process of its own, for it is read once."
     code = (
-        "import sys; from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig,"
-        " _accelerator\nprint(_accelerator(TrainConfig(**ON_MAPS)).num_processes)"
+        "from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig\n"
+        "from diml_nb.learning.trainer import _accelerator\n"
+        "print(_accelerator(TrainConfig(**CACHED_MAPS_CONFIG)).num_processes)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -196,7 +196,7 @@ def test_training_matrices(rule):
         s_bb - torch.tensor(GOLDEN[f"training_similarity_{rule}_swapped_bb"])
     ).abs().max() < 1e-5
     distance = StructuralEuclideanDistance(marginals=rule, **OFFICIAL)
-    distance.wanted = TRIPLETS
+    distance.requested = TRIPLETS
     d_bb, (a, p, n) = distance(BATCH), TRIPLETS
     assert (
         torch.stack([d_bb[a, p], d_bb[a, n]], 1)

@@ -29,7 +29,7 @@ from diml_nb.datasets.dataset import get_dataset
 def few(split="train", classes=10):
     images = get_dataset("emoji").subset(split)
     n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
-    return images.take(n)
+    return images.select(n)
 """
 SMALL = CACHED_MAPS_CONFIG | dict(
     embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3
@@ -53,9 +53,10 @@ def start(script, folder, config, processes=1):
         else []
     )
     command = [sys.executable, *launcher, str(script), str(folder), json.dumps(config)]
+    path = os.pathsep.join(filter(None, [str(script.parent), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
         command,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
     )
