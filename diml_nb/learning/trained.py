@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 # %% ../../nbs/35_trained.ipynb #6870b6f4
@@ -27,7 +26,7 @@ from diml_nb.datasets.dataset import (
     shared_classes,
 )
 from ..datasets.files import canonical_split
-from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
+from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, ImageLike
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from .checkpoint import RUN_FILES, kept_test, read_run
@@ -94,13 +93,14 @@ class TrainedBackbone(Backbone):
         # as `evaluate_once` reads its images
         self.margin = 1.0 if config.cached else PUBLISHED_RESIZE_RATIO
 
-    def preprocess(self, image: Image.Image, *, margin: float | None = None) -> Tensor:
+    def preprocess(self, image: ImageLike, *, margin: float | None = None) -> Tensor:
         "As `Backbone.preprocess`; default: the margin of this run's evaluation."
         return super().preprocess(image, margin=self.margin if margin is None else margin)
 
-    def augment(self, image: Image.Image) -> Tensor:
+    def augment(self, image: ImageLike) -> Tensor:
         "As `Backbone.augment`, by the backbone that was trained."
-        return self.network.backbone.augment(image)
+        network: Any = self.network
+        return network.backbone.augment(image)
 
 # %% ../../nbs/35_trained.ipynb #6d6f4d38
 class Protocol(NamedTuple):
@@ -239,7 +239,7 @@ def _test_record(
     "The empty record of a test, and where it is kept."
     dataset = Path(config.dataset)
     own_dataset = split is None and asked.queries.name in (dataset.name, dataset.stem)
-    record_config = dict(trained=asdict(config)) | options
+    record_config: dict[str, Any] = dict(trained=asdict(config)) | options
     inputs = dict(model=sha256(folder / RUN_FILES.model), data=asked.gallery.hash)
     # the usual test, of its own data set and each image among all others, is not named
     if not (own_dataset and asked.among_themselves):
