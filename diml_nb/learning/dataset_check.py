@@ -265,9 +265,9 @@ def check_dataset(
 
     Examples
     --------
-    >>> report = check_dataset("emoji")
-    >>> report.ok, report.training["classes to learn"]
-    (True, 40)
+    >>> report = check_dataset("no-such-set")
+    >>> report.ok, len(report.refused)
+    (False, 1)
     """
     settings = dict(batch_size=batch_size, per_class=per_class, validation=validation, seed=seed)
     with warnings.catch_warnings(record=True) as caught:

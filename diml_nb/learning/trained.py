@@ -336,6 +336,10 @@ def evaluate_once(
     ------
     FileNotFoundError, ValueError : no trained network, a run that has not ended, a split that
         cannot be tested, or too little memory; before a feature is computed
+
+    Examples
+    --------
+    >>> evaluate_once("data/runs/heads").rows[0]["result"]["precision_at_1"]  # doctest: +SKIP
     """
     folder = Path(folder).expanduser()
     for name, value in dict(top_k=top_k, resamples=resamples, memory=memory).items():

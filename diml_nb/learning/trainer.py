@@ -448,6 +448,11 @@ def train(
     ValueError : labels and settings do not allow a training, or the folder is another run's
     ImportError, OSError : a package is missing, the folder cannot be written
     RuntimeError : a loss or a gradient is not finite
+
+    Examples
+    --------
+    >>> config = TrainConfig(**CACHED_MAPS_CONFIG)  # doctest: +SKIP
+    >>> train(config, "data/runs/heads")  # doctest: +SKIP
     """
     folder = Path(folder).expanduser()
     mode = _start_mode(fresh, extend)
@@ -519,6 +524,10 @@ def load_trained(folder: str | Path) -> TrainedModel:
     FileNotFoundError : there is no trained network
     ValueError : the file is damaged, or the head was trained on maps of other weights than the
         backbone has here
+
+    Examples
+    --------
+    >>> network, backbone, config, best = load_trained("data/runs/heads")  # doctest: +SKIP
     """
     path = Path(folder).expanduser() / RUN_FILES.model
     if not path.exists():
