@@ -221,6 +221,7 @@ class StructuralDistance:
         raise NotImplementedError
 
     def check_shapes(self, query_emb: Tensor, ref_emb: Tensor | None) -> None:
+        "Raise a `ValueError` for anything but maps."
         if query_emb.ndim != 4:
             raise ValueError(
                 "a structural distance compares feature maps (B, C, H, W), got shape"
@@ -228,7 +229,8 @@ class StructuralDistance:
             )
 
     def maybe_normalize(self, embeddings: Tensor, dim: int = 1, **kwargs: Any) -> Tensor:
-        return embeddings  # `grid_features` makes unit vectors
+        "The maps as they are: `grid_features` makes unit vectors."
+        return embeddings
 
     def get_norm(self, embeddings: Tensor, dim: int = 1, **kwargs: Any) -> Tensor:
         if embeddings.ndim == 2:
@@ -236,6 +238,7 @@ class StructuralDistance:
         return embeddings.flatten(1).norm(dim=1)
 
     def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        "Value (B,) of each map with its partner; `ValueError` unless all cells are unit vectors."
         for name, map_bchw in (("query_emb", query_emb), ("ref_emb", ref_emb)):
             self.check_shapes(map_bchw, None)
             _check_unit_maps(name, map_bchw)
@@ -244,8 +247,9 @@ class StructuralDistance:
 
     @full_precision()
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        "The values (Q, R) of all pairs of maps, a fresh matrix at every call."
         self.calls += 1
-        # a copy: PML's miners write into the matrix that they get
+        # a copy, since PML's miners write into the matrix that they get
         if self.cached and ref_emb is query_emb is self.cached[0]:
             return self.cached[1].clone()
         return _structural_matrix(query_emb, ref_emb, self)
