@@ -204,7 +204,7 @@ CASES = {
         some_features(),
     ),
     **{
-        f"losses.make_loss {name} {structural}": (
+        f"learning.losses.make_loss {name} {structural}": (
             lambda maps, n=name, s=structural: metric_loss(n, s, maps),
             lot(6, 8, 3, 3),
         )
@@ -223,7 +223,7 @@ CASES = {
     ),
     "learning.losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
     **{
-        f"losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
+        f"learning.losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
         for kind in ("random", "softhard")
     },
     "explain.decomposition.match_reweighted": (
