@@ -514,7 +514,7 @@ def _config(options: dict, settings: list[str], base: dict):
     texts as they are. `ValueError` names the option."""
     import json
 
-    from diml_nb.learning.trainer import TrainConfig
+    from diml_nb.learning.config import TrainConfig
 
     fields = TrainConfig.__dataclass_fields__
     given = {k: v for k, v in options.items() if v is not None}
@@ -657,7 +657,7 @@ def train(
     """Train a network and keep the epoch that is best on held-out training classes. Two processes:
     python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."""
     with _sentences():
-        from diml_nb.learning.trainer import CACHED_MAPS_CONFIG
+        from diml_nb.learning.config import CACHED_MAPS_CONFIG
 
         if resume:
             _without_effect(context, "a run that goes on keeps its settings", "end_to_end")
@@ -683,7 +683,7 @@ def train(
 
 def _settings_of(folder: Path | None) -> dict:
     "The configuration of the run in this folder."
-    from diml_nb.learning.trainer import read_run
+    from diml_nb.learning.checkpoint import read_run
 
     if folder is None:
         raise ValueError("--resume: expected the folder of a run as --out, got none")
@@ -695,7 +695,7 @@ def _settings_of(folder: Path | None) -> dict:
 def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
     from diml_nb._internal.core import data_dir, sha256
-    from diml_nb.learning.embedding import is_launched
+    from diml_nb.learning.evaluation import is_launched
     from diml_nb.learning.trainer import load_trained, train
 
     name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
@@ -759,7 +759,7 @@ def evaluate(
     with _sentences():
         from diml_nb.datasets.registry import get_dataset
         from diml_nb.experiments.tables import metrics_table
-        from diml_nb.learning.embedding import rank_and_world_size
+        from diml_nb.learning.evaluation import rank_and_world_size
         from diml_nb.learning.trained import evaluate_once
 
         images = get_dataset(_own(dataset), check=False) if dataset else None

@@ -117,7 +117,7 @@ LOOSER = [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")]
 WITH_TOLERANCE = (
     "explain/decomposition",
     "ot/native",
-    "learning/losses",
+    "learning/distances",
     "ot/matching",
     "retrieval/search",
     "ot/sinkhorn",

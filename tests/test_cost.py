@@ -7,12 +7,8 @@ from diml_nb.datasets.registry import get_dataset
 from diml_nb.experiments.grid import expand_grid, pooled_table
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.runner import find_record
-from diml_nb.learning.embedding import (
-    EmbeddingInputs,
-    concatenate_features,
-    evaluate_retrieval,
-    extract_features,
-)
+from diml_nb.learning.evaluation import evaluate_retrieval
+from diml_nb.learning.network import EmbeddingInputs, concatenate_features, extract_features
 from diml_nb.learning.trainer import load_trained
 from diml_nb.records.record import decode_fixed_point
 from diml_nb.retrieval.metrics import METRIC_NAMES, mean_by_class

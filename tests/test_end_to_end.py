@@ -14,7 +14,8 @@ from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.grid import expand_grid, pooled_table
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.runner import find_record, run_experiment
-from diml_nb.learning.trainer import TrainConfig, build_backbone, load_trained, train
+from diml_nb.learning.config import TrainConfig, build_backbone
+from diml_nb.learning.trainer import load_trained, train
 from diml_nb.retrieval.metrics import METRIC_NAMES
 
 NAME = "10_end_to_end"

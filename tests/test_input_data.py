@@ -25,12 +25,8 @@ from diml_nb.datasets.download import fetch_file, file_lock
 from diml_nb.datasets.folders import load_csv, load_folder
 from diml_nb.datasets.registry import get_dataset, shared_classes, verify_dataset
 from diml_nb.learning.dataset_check import check_dataset, read_image_facts
-from diml_nb.learning.embedding import (
-    check_splits,
-    evaluate_retrieval,
-    sample_balanced_batch,
-    split_classes,
-)
+from diml_nb.learning.evaluation import evaluate_retrieval
+from diml_nb.learning.sampling import check_splits, sample_balanced_batch, split_classes
 
 
 def save(path: Path, colour="tan", size=(20, 10)) -> Path:

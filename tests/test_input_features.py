@@ -40,8 +40,9 @@ from diml_nb.features.grid import (
     prune_cached_maps,
 )
 from diml_nb.learning import trainer
-from diml_nb.learning.embedding import EmbeddingInputs
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+from diml_nb.learning.network import EmbeddingInputs
+from diml_nb.learning.trainer import load_trained, train
 from diml_nb.ot import native
 from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
 

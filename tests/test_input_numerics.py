@@ -21,19 +21,12 @@ from diml_nb.explain.decomposition import (
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning import losses as our_losses
-from diml_nb.learning.embedding import (
-    EmbeddingNet,
-    evaluate_retrieval,
-    sample_balanced_batch,
-    split_classes,
-)
+from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
+from diml_nb.learning.evaluation import evaluate_retrieval
 from diml_nb.learning.linear_probe import grid_features_batched
-from diml_nb.learning.losses import (
-    LOSSES,
-    StructuralEuclideanDistance,
-    StructuralSimilarity,
-    make_loss,
-)
+from diml_nb.learning.losses import LOSSES, make_loss
+from diml_nb.learning.network import EmbeddingNet
+from diml_nb.learning.sampling import sample_balanced_batch, split_classes
 from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
@@ -207,12 +200,12 @@ CASES = {
         ),
         lot(6),
     ),
-    "learning.embedding.evaluate_retrieval": (
+    "learning.evaluation.evaluate_retrieval": (
         lambda x: evaluate_retrieval(x, LABELS).per_query,
         some_features(),
     ),
     **{
-        f"losses.make_loss {name} {structural}": (
+        f"learning.losses.make_loss {name} {structural}": (
             lambda maps, n=name, s=structural: metric_loss(n, s, maps),
             lot(6, 8, 3, 3),
         )
@@ -220,18 +213,18 @@ CASES = {
         for structural in (False, True)
         if not (structural and isinstance(recipe.structural, str))
     },
-    "learning.losses.StructuralSimilarity": (
+    "learning.distances.StructuralSimilarity": (
         lambda x: StructuralSimilarity(grid=3)(x),
         lot(6, 8, 3, 3),
     ),
-    "learning.losses.StructuralEuclideanDistance": (
+    "learning.distances.StructuralEuclideanDistance": (
         lambda x, y: StructuralEuclideanDistance(grid=3)(x, y),
         lot(6, 8, 3, 3),
         lot(4, 8, 3, 3),
     ),
     "learning.losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
     **{
-        f"losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
+        f"learning.losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
         for kind in ("random", "softhard")
     },
     "explain.decomposition.match_reweighted": (
@@ -441,6 +434,7 @@ OTHERS = {
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
     "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
     "retrieval.search": {"TOPK_SOURCE", "MemoryEstimate", "estimate_memory", "ShortlistScores"},
+    "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
         "USES_MINED_PAIRS_ONLY",
         "LOSSES",
@@ -620,7 +614,7 @@ def test_evidence_of_a_plan_is_true_under_autocast(dtype):
 
 def test_embed_pools_in_full_precision():
     "A network may run in mixed precision; what is made of its maps may not."
-    from diml_nb.learning.embedding import extract_features
+    from diml_nb.learning.network import extract_features
 
     class Pictures:
         def __getitems__(self, keys):
@@ -719,7 +713,7 @@ def test_an_interval_without_values_says_why():
 def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
     x = some_features()
     monkeypatch.setattr(
-        "diml_nb.learning.embedding.search", lambda *given, **options: pytest.fail("searched")
+        "diml_nb.learning.evaluation.search", lambda *given, **options: pytest.fail("searched")
     )
     for labels, options, said in (
         (torch.arange(6), {}, "each of the 6 images is the only one of its class"),

@@ -23,16 +23,12 @@ from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir
 from diml_nb.cli import app
 from diml_nb.datasets.dataset import ImageDataset
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.learning.embedding import (
-    LAUNCHER_VARIABLES,
-    EmbeddingInputs,
-    concatenate_features,
-    extract_features,
-    rank_and_world_size,
-)
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+from diml_nb.learning.evaluation import LAUNCHER_VARIABLES, rank_and_world_size
 from diml_nb.learning.linear_probe import tune_probe
+from diml_nb.learning.network import EmbeddingInputs, concatenate_features, extract_features
 from diml_nb.learning.trained import TrainedBackbone, evaluate_once
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
+from diml_nb.learning.trainer import load_trained, train
 from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
 from diml_nb.retrieval.search import rerank, search
 from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
@@ -253,7 +249,7 @@ def copy_of(run, folder):
 def test_all_rates_of_a_probe_are_checked_before_the_first(tmp_path, monkeypatch):
     import diml_nb.learning.linear_probe as probe
 
-    monkeypatch.setattr(probe, "train_mechanism", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(probe, "train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="lr: expected"):
         tune_probe(tmp_path, few(), [1e-3, float("nan")])
 
@@ -664,8 +660,9 @@ def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_p
 def test_accelerate_does_not_read_what_is_left(tmp_path, left):
     "In a process of its own, for it is read once."
     code = (
-        "import sys; from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig,"
-        " _accelerator\nprint(_accelerator(TrainConfig(**ON_MAPS)).num_processes)"
+        "from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig\n"
+        "from diml_nb.learning.trainer import _accelerator\n"
+        "print(_accelerator(TrainConfig(**CACHED_MAPS_CONFIG)).num_processes)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

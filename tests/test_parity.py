@@ -8,7 +8,8 @@ import torch
 
 from diml_nb._internal.core import data_dir
 from diml_nb.features.grid import grid_features
-from diml_nb.learning.losses import StructuralEuclideanDistance, StructuralSimilarity, make_loss
+from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
+from diml_nb.learning.losses import make_loss
 from diml_nb.ot.cost import cosine_cost
 from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import match, similarity_matrix
@@ -197,7 +198,7 @@ def test_training_matrices(rule):
         s_bb - torch.tensor(GOLDEN[f"training_similarity_{rule}_swapped_bb"])
     ).abs().max() < 1e-5
     distance = StructuralEuclideanDistance(marginals=rule, **OFFICIAL)
-    distance.wanted = TRIPLETS
+    distance.requested = TRIPLETS
     d_bb, (a, p, n) = distance(BATCH), TRIPLETS
     assert (
         torch.stack([d_bb[a, p], d_bb[a, n]], 1)

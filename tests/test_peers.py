@@ -14,13 +14,12 @@ from torch.nn.functional import normalize
 
 from diml_nb._internal.core import seed_everything
 from diml_nb.features.grid import Features
+from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
 from diml_nb.learning.losses import (
     LOSSES,
     MapLoss,
     OneTripletPerAnchorMiner,
     QuadrupletLoss,
-    StructuralEuclideanDistance,
-    StructuralSimilarity,
     make_loss,
 )
 from diml_nb.ot.sinkhorn import sinkhorn

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.losses import LOSSES, make_loss
 from diml_nb.learning.trained import evaluate_once
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
+from diml_nb.learning.trainer import load_trained, train
 
 SCRIPT = """
 import json, sys
-from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, train
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig; from diml_nb.learning.trainer import train
 from tests_training_images import few
 if __name__ == "__main__":
     train(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())
@@ -28,7 +29,7 @@ from diml_nb.datasets.registry import get_dataset
 def few(split="train", classes=10):
     images = get_dataset("emoji").subset(split)
     n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
-    return images.take(n)
+    return images.select(n)
 """
 SMALL = CACHED_MAPS_CONFIG | dict(
     embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3
@@ -52,7 +53,7 @@ def start(script, folder, config, processes=1):
         else []
     )
     command = [sys.executable, *launcher, str(script), str(folder), json.dumps(config)]
-    path = os.pathsep.join([str(script.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(filter(None, [str(script.parent), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
         command,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},

@@ -24,7 +24,13 @@ from diml_nb.experiments.runner import (
     run_experiment,
     run_notebook,
 )
-from ..records.comparison import VERIFIED, Comparison, compare_rows, compare_with_pinned, pinned_path
+from diml_nb.records.comparison import (
+    VERIFIED,
+    Comparison,
+    compare_rows,
+    compare_with_pinned,
+    pinned_path,
+)
 from ..records.ledger import append_to_ledger, ledger_entry, note_agreement
 from ..records.record import Record, load_record, row_key, save_record
 

@@ -22,7 +22,7 @@ from .._internal.core import check_axes, full_precision, progress_bar, seed_ever
 from ..datasets.dataset import ImageDataset, Sample
 from ..features.backbones import Backbone, load_image
 from ..features.grid import Features
-from ..learning.embedding import derive_seed, sample_balanced_batch
+from ..learning.sampling import derive_seed, sample_balanced_batch
 from ..ot.matching import match
 
 # %% ../../nbs/52_cosegmentation.ipynb #5fad9592

@@ -26,13 +26,9 @@ from diml_nb._internal.core import (
     seed_everything,
 )
 from ..features.grid import Features, grid_features
-from diml_nb.learning.embedding import (
-    derive_seed,
-    evaluate_retrieval,
-    sample_balanced_batch,
-    split_classes,
-)
+from ..learning.evaluation import evaluate_retrieval
 from ..learning.losses import make_loss
+from ..learning.sampling import derive_seed, sample_balanced_batch, split_classes
 from ..ot.matching import Match
 from ..viz.figures import OVERLAY_ALPHA, SEQUENTIAL_CMAP
 
