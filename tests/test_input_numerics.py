@@ -10,13 +10,9 @@ import torch
 from torch.nn.functional import normalize
 
 from diml_nb._internal.core import HALF_PRECISION, seed_everything
-from diml_nb.explain.decomposition import (
-    cosine_decomposition,
-    effective_receptive_field,
-    match_reweighted,
-    occlude,
-    sinkhorn_trace,
-)
+from diml_nb.explain.counterfactual import match_reweighted
+from diml_nb.explain.decomposition import cosine_decomposition
+from diml_nb.explain.faithfulness import effective_receptive_field, occlude
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning import losses as our_losses
@@ -34,6 +30,7 @@ from diml_nb.learning.losses import (
     make_loss,
 )
 from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
+from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
 from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs

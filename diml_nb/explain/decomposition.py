@@ -181,7 +181,7 @@ def decompose(match: Match, by: str = "flow", *, index: int = 0, top: int = 12) 
     cosine, similarity = match.global_cosine_b[index].item(), match.similarity_b[index].item()
     return Decomposition(
         ("cosine of the whole images", *parts[0]),
-        torch.cat([torch.tensor([cosine]).double(), parts[1]]),
+        torch.cat([torch.tensor([cosine], dtype=torch.float64), parts[1]]),
         cosine + similarity,
         "; ".join(match_warnings(match, index=index)),
     )

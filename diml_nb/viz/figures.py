@@ -29,14 +29,9 @@ from torch import Tensor
 
 from .._internal.core import REPO_ROOT, atomic_write
 from ..datasets.scenes import Correspondences
-from diml_nb.explain.decomposition import (
-    Decomposition,
-    DeletionCurves,
-    ScoreDifference,
-    SinkhornTrace,
-    cell_name,
-    match_warnings,
-)
+from ..explain.decomposition import Decomposition, ScoreDifference, cell_name, match_warnings
+from ..explain.faithfulness import DeletionCurves
+from ..ot.exact import SinkhornTrace
 from ..ot.matching import Match
 
 # %% ../../nbs/42_plots.ipynb #f2be9587
