@@ -40,6 +40,7 @@ from diml_nb.related import (
     cosegmentation as coseg,
     dgml,
     label_autoencoder as keywords,
+    pixel_decoder,
     two_sided,
 )
 from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
@@ -282,32 +283,38 @@ CASES = {
         torch.stack(PLACES),
     ),
     "related.cosegmentation.mask_metrics": (coseg.mask_metrics, lot(4, 3, 3) - 0.5, MASKS),
-    "related.cosegmentation.PixelDecoder": (
-        lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
+    "related.pixel_decoder.PixelDecoder": (
+        lambda x: seeded(pixel_decoder.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
         SCALES,
     ),
-    "related.cosegmentation.decode_batched": (
-        lambda x: coseg.decode_batched(seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8), x),
+    "related.pixel_decoder.decode_batched": (
+        lambda x: pixel_decoder.decode_batched(
+            seeded(pixel_decoder.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8), x
+        ),
         SCALES,
     ),
     **{
-        f"cosegmentation.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
-        for f in (coseg.cross_entropy, coseg.jaccard_loss, coseg.dice_loss)
+        f"pixel_decoder.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
+        for f in (pixel_decoder.cross_entropy, pixel_decoder.jaccard_loss, pixel_decoder.dice_loss)
     },
-    "related.cosegmentation.is_triplet_loss": (
-        coseg.is_triplet_loss,
+    "related.pixel_decoder.is_triplet_loss": (
+        pixel_decoder.is_triplet_loss,
         unit(4, 5, 6, 6),
         MASKS,
         torch.tensor([0, 0, 1, 1]),
     ),
-    "related.cosegmentation.train_decoder": (
-        lambda x: coseg.train_decoder(
+    "related.pixel_decoder.train_decoder": (
+        lambda x: pixel_decoder.train_decoder(
             x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, weight=1.0
         ).logit.weight.detach(),
         SCALES,
     ),
-    "related.cosegmentation.append_channel": (coseg.append_channel, lot(3, 8, 4, 4), lot(3, 2, 2)),
-    "related.cosegmentation.pca_colors": (coseg.pca_colors, unit(4, 5, 6, 6)),
+    "related.pixel_decoder.append_channel": (
+        pixel_decoder.append_channel,
+        lot(3, 8, 4, 4),
+        lot(3, 2, 2),
+    ),
+    "related.pixel_decoder.pca_colors": (pixel_decoder.pca_colors, unit(4, 5, 6, 6)),
     "related.two_sided.deferred_acceptance": (two_sided.deferred_acceptance, *PROFILES),
     "related.two_sided.random_side_deferred_acceptance": (
         two_sided.random_side_deferred_acceptance,

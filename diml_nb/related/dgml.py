@@ -34,7 +34,7 @@ from diml_nb.learning.embedding import (
     sample_balanced_batch,
     split_classes,
 )
-from ..learning.losses import make_loss
+from ..learning.losses import MapLoss, make_loss
 from ..ot.matching import Match
 from ..viz.figures import OVERLAY_ALPHA, SEQUENTIAL_CMAP
 
@@ -157,7 +157,7 @@ def _held_out_score(grouping: AttentiveGrouping, map_nchw: Tensor, label_n: Tens
     metrics = evaluate_retrieval(features, label_n, structural=False)
     return metrics["mean_average_precision_at_r"]
 
-# %% ../../nbs/51_grouping.ipynb #67e93064
+# %% ../../nbs/51_grouping.ipynb #d09a72f9
 class _Learner(NamedTuple):
     "What is trained: the grouping, a loss that may have weights of its own, their optimizer."
 
@@ -183,12 +183,17 @@ class _Learner(NamedTuple):
 
 
 def _new_learner(
-    grouping: AttentiveGrouping, metric: nn.Module, *, lr: float, weight_decay: float
+    grouping: AttentiveGrouping, metric: MapLoss, *, lr: float, weight_decay: float
 ) -> _Learner:
     "Adam for both; proxies of the loss learn faster and do not decay."
-    queries = dict(params=grouping.parameters(), weight_decay=weight_decay)
-    proxies = dict(params=metric.parameters(), lr=lr * metric.lr_multiplier)
-    return _Learner(grouping, metric, torch.optim.Adam([queries, proxies], lr=lr))
+    optimizer = torch.optim.Adam(
+        [
+            dict(params=grouping.parameters(), weight_decay=weight_decay),
+            dict(params=metric.parameters(), lr=lr * metric.lr_multiplier),
+        ],
+        lr=lr,
+    )
+    return _Learner(grouping, metric, optimizer)
 
 # %% ../../nbs/51_grouping.ipynb #3b365de3
 @full_precision()
