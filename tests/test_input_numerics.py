@@ -40,6 +40,7 @@ from diml_nb.related import (
     cosegmentation as coseg,
     dgml,
     label_autoencoder as keywords,
+    learned_mechanism,
     pixel_decoder,
     two_sided,
 )
@@ -84,7 +85,7 @@ def masses(*shape) -> torch.Tensor:
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 PLACES = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
-PROFILES = two_sided.sample_profiles(5, 3, 3, lot=torch.Generator().manual_seed(0))
+PROFILES = two_sided.sample_profiles(5, 3, 3, rng=torch.Generator().manual_seed(0))
 JOURNEYS, CONVERTED = attribution.simulate(attribution.ConversionModel(), 20)
 MASKS = lot(4, 6, 6) > 0.5
 SCALES = lot(6, 4 * coseg.FINE_CHANNELS + 8, 4, 4)
@@ -305,7 +306,7 @@ CASES = {
     ),
     "related.pixel_decoder.train_decoder": (
         lambda x: pixel_decoder.train_decoder(
-            x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, weight=1.0
+            x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, triplet_weight=1.0
         ).logit.weight.detach(),
         SCALES,
     ),
@@ -351,17 +352,17 @@ CASES = {
     ),
     "related.two_sided.deferred_acceptance_on_random_trees": (
         lambda p, q: two_sided.deferred_acceptance_on_random_trees(
-            p, q, open_tnm=two_sided.bipartite_paths(3)
+            p, q, allowed_tnm=two_sided.bipartite_paths(3)
         ),
         *PROFILES,
     ),
-    "related.two_sided.MatchingNetwork": (
-        lambda p, q: seeded(two_sided.MatchingNetwork)(p, q).detach(),
+    "related.learned_mechanism.MatchingNetwork": (
+        lambda p, q: seeded(learned_mechanism.MatchingNetwork)(p, q).detach(),
         *PROFILES,
     ),
-    "related.two_sided.train_mechanism": (
-        lambda: two_sided.train_mechanism(
-            seeded(two_sided.MatchingNetwork), 2, 2, steps=2, batch=4
+    "related.learned_mechanism.train_mechanism": (
+        lambda: learned_mechanism.train_mechanism(
+            seeded(learned_mechanism.MatchingNetwork), 2, 2, steps=2, batch=4
         ).pair.weight.detach(),
     ),
     "related.two_sided.sinkhorn_matching": (two_sided.sinkhorn_matching, *PROFILES),
