@@ -39,6 +39,7 @@ from diml_nb.related import (
     attribution,
     cosegmentation as coseg,
     dgml,
+    journey_network,
     label_autoencoder as keywords,
     learned_mechanism,
     pixel_decoder,
@@ -408,25 +409,28 @@ CASES = {
             attribution.MarkovAttribution(JOURNEYS, CONVERTED, channels=6)
         ),
     ),
-    "related.attribution.phased_gate": (
-        lambda: attribution.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),
+    "related.journey_network.phased_gate": (
+        lambda: journey_network.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),
     ),
-    "related.attribution.JourneyLSTM": (
-        lambda: seeded(attribution.JourneyLSTM, 6)(JOURNEYS).detach(),
+    "related.journey_network.JourneyLSTM": (
+        lambda: seeded(journey_network.JourneyLSTM, 6)(JOURNEYS).detach(),
     ),
-    "related.attribution.log_loss": (
+    "related.journey_network.log_loss": (
         lambda: torch.tensor(
-            attribution.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)
+            journey_network.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)
         ),
     ),
-    "related.attribution.fit_network": (
+    "related.journey_network.fit_network": (
         lambda: (
-            attribution.fit_network(
+            journey_network.fit_network(
                 (JOURNEYS, CONVERTED), (JOURNEYS, CONVERTED), channels=6, epochs=1
             ).head.weight
         ),
     ),
-    "related.attribution.calibration": (lambda p: attribution.calibration(p, CONVERTED), lot(20)),
+    "related.journey_network.calibration": (
+        lambda p: journey_network.calibration(p, CONVERTED),
+        lot(20),
+    ),
 }
 
 # of these modules: public names that are not in `CASES`, and why
