@@ -230,10 +230,10 @@ CASES = {
     ),
     "learning.losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
     **{
-        f"losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
+        f"learning.losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
         for kind in ("random", "softhard")
     },
-    "explain.decomposition.match_reweighted": (
+    "explain.counterfactual.match_reweighted": (
         lambda a, b, w: match_reweighted(a, b, weight_n=w),
         some_features(),
         some_features(),
@@ -244,12 +244,12 @@ CASES = {
         some_features(),
         some_features(),
     ),
-    "explain.decomposition.sinkhorn_trace": (
+    "ot.exact.sinkhorn_trace": (
         sinkhorn_trace,
         match(some_features(), some_features()),
     ),
-    "explain.decomposition.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
-    "explain.decomposition.effective_receptive_field": (
+    "explain.faithfulness.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
+    "explain.faithfulness.effective_receptive_field": (
         lambda x: effective_receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
         lot(2, 3, 32, 32),
     ),
@@ -296,7 +296,7 @@ CASES = {
         SCALES,
     ),
     **{
-        f"pixel_decoder.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
+        f"related.pixel_decoder.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
         for f in (pixel_decoder.cross_entropy, pixel_decoder.jaccard_loss, pixel_decoder.dice_loss)
     },
     "related.pixel_decoder.is_triplet_loss": (
@@ -339,6 +339,10 @@ CASES = {
     "related.two_sided.evaluate_deviations": (
         lambda p, q: two_sided.evaluate_deviations(two_sided.random_side_deferred_acceptance, p, q),
         *PROFILES,
+    ),
+    "related.two_sided.largest_gain": (
+        lambda p: two_sided.largest_gain(answers().g_bnm, answers().worker_bnkm, p),
+        PROFILES[0],
     ),
     "related.two_sided.manipulation_gains": (
         lambda p, q: two_sided.manipulation_gains(answers(), p, q),
@@ -455,43 +459,48 @@ OTHERS = {
         "LossSpec",
         "MapLoss",
     },  # MapLoss: all cases of make_loss
-    "explain.decomposition": {  # in float64, by SciPy, or what the caller's own `score` says
+    "ot.exact": {"exact_match", "SinkhornTrace"},  # by SciPy, in float64
+    "explain.decomposition": {  # in float64
         "DECOMPOSITION_KINDS",
-        "OCCLUSION_FILLS",
         "cell_name",
+        "grid_side",
         "flow_table",
         "match_warnings",
         "Decomposition",
         "decompose",
         "ScoreDifference",
         "score_difference",
-        "exact_match",
-        "SinkhornTrace",
+    },
+    "explain.counterfactual": set(),
+    "explain.faithfulness": {  # what the caller's own `score` says
+        "OCCLUSION_FILLS",
         "deletion_curves",
         "DeletionCurves",
         "faithfulness",
-        "FlowAccuracy",
-        "flow_accuracy",
     },
+    "explain.truth": {"FlowAccuracy", "flow_accuracy"},
     "related.dgml": {"GroupEmbeddings", "plot_attention"},
     "related.cosegmentation": {
         "FINE_CHANNELS",
-        "LOSSES",
         "with_distractor",
+        "save_distracted",
         "load_masks",
+        "group_flow",
         "MultiScaleEncoder",
         "multiscale_backbone",
         "pairs_within",
         "pairs_across",
-        "PixelOutput",
     },
+    "related.pixel_decoder": {"LOSSES", "PixelOutput"},
     "related.two_sided": {
         "Mechanism",
         "preference_lists",
+        "preference_probabilities",
         "sample_profiles",
         "DeviationOutcomes",
         "bipartite_paths",
     },
+    "related.learned_mechanism": {"PairScores", "scores_to_lottery"},
     "related.label_autoencoder": {  # scikit-learn, in NumPy
         "KEYWORDS",
         "read_keywords",
@@ -506,9 +515,8 @@ OTHERS = {
         "Channel",
         "simulate",
         "Attribution",
-        "fit_logistic",
-        "Calibration",
     },
+    "related.journey_network": {"fit_logistic", "Calibration"},  # scikit-learn, in NumPy
 }
 
 

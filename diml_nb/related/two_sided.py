@@ -81,7 +81,7 @@ def _sample_lists(
     list_bn = probability_bk.multinomial(agents, replacement=True, generator=rng)
     return preference_lists(partners)[list_bn]
 
-# %% ../../nbs/54_two_sided.ipynb #379da482
+# %% ../../nbs/54_two_sided.ipynb #e30868e1
 def sample_profiles(
     profiles: int, n: int, m: int, *, corr: float = 0.0, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
             return kept_bnm.to(p_bnm)
         open_bnm = open_bnm & (kept_bnm | ~proposal_bnm)
 
-# %% ../../nbs/54_two_sided.ipynb #99eac79b
+# %% ../../nbs/54_two_sided.ipynb #d51ce4b6
 def swap_sides(mechanism: Mechanism) -> Mechanism:
     "The mechanism with the sides exchanged: firms do what workers did."
 
@@ -242,7 +242,7 @@ def _check_profile(name: str, value_bnm: Tensor) -> None:
             f" partners; take rows of preference_lists({partners})"
         )
 
-# %% ../../nbs/54_two_sided.ipynb #d4002186
+# %% ../../nbs/54_two_sided.ipynb #27c38052
 @full_precision()
 def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> DeviationOutcomes:
     """What a mechanism does for the truth and for every misreport of every agent.
@@ -282,6 +282,7 @@ def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> D
     )
 
 # %% ../../nbs/54_two_sided.ipynb #77a16560
+@full_precision()
 def largest_gain(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
     """The most that any of K misreports raises the chance of a partner at least as good as some
     acceptable one: (B, n), at least 0."""
