@@ -253,7 +253,7 @@ def mask_metrics(
     metrics_2n = torch.cat([_block_metrics(*block, threshold) for block in blocks], 1)
     return dict(zip(("jaccard", "precision"), metrics_2n, strict=True))
 
-
+# %% ../../nbs/52_cosegmentation.ipynb #b204379a
 def _block_metrics(score_nhw: Tensor, true_nyx: Tensor, threshold: float) -> Tensor:
     "(2, N): Jaccard index and precision."
     size = true_nyx.shape[1:]
