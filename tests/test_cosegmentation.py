@@ -41,8 +41,8 @@ def smoke(two_seeds):
 def test_every_row_is_there(smoke):
     assert (
         len(smoke[2]) == 1 + 2 * len(UNTRAINED) + 1 + 3 * (2 + 1) + 3 * 2 * (2 + 1) + 1 + 1
-        # classes; floors and flows; ceiling; choosing; epochs and gap; the picture alone; the mean of
-        # the flow
+        # classes; floors and flows; ceiling; choosing; epochs and gap; the picture alone; the mean
+        # of the flow
     )
     for result in smoke[2].values():
         for name, text in result.get("by_class", {}).items():

@@ -1,4 +1,5 @@
-"15_journeys: two seeds of a smoke run, and the laws of gates, games and chains, whatever the networks learn."
+"""15_journeys: two seeds of a smoke run, and the laws of gates, games and chains, whatever the
+networks learn."""
 
 import itertools
 import math

@@ -1,4 +1,5 @@
-"14_labels: two seeds of a smoke run, what must hold whatever the networks learn, and files that are not what they say."
+"""14_labels: two seeds of a smoke run, what must hold whatever the networks learn, and files
+that are not what they say."""
 
 import io
 import json
@@ -228,4 +229,4 @@ def test_what_cannot_be_measured_or_built_is_refused():
     with pytest.raises(ValueError, match="expected zeros and ones, got 2"):
         fit_autoencoder(y_nl * 2)
     with pytest.raises(ValueError, match="only a non-negative decoder"):
-        LabelAutoencoder(4, nonnegative=False).weight_lu
+        _ = LabelAutoencoder(4, nonnegative=False).weight_lu

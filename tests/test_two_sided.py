@@ -1,4 +1,5 @@
-"13_two_sided: two seeds of a smoke run, slow twins of the rules and the measures, and what must hold whatever a network has learnt."
+"""13_two_sided: two seeds of a smoke run, slow twins of the rules and the measures, and what
+must hold whatever a network has learnt."""
 
 import itertools
 
@@ -198,8 +199,7 @@ def test_rules_are_their_slow_twins(n, m):
         top_trading_cycles(p, q), twins(slow_cycles)
     )
     assert torch.allclose(random_serial_dictatorship(p[:3], q[:3]), twins(slow_dictators, 3))
-    g = MatchingNetwork()(p, q).detach()
-    for g in (g, random_serial_dictatorship(p, q)):
+    for g in (MatchingNetwork()(p, q).detach(), random_serial_dictatorship(p, q)):
         assert torch.allclose(
             stability_violation(g, p, q), torch.stack([slow_stability(*x) for x in zip(g, p, q)])
         )

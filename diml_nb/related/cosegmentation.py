@@ -90,6 +90,10 @@ class MultiScaleEncoder(nn.Module):
         return torch.cat([F.pixel_unshuffle(fine_bchw, 2), self.coarse(fine_bchw)], 1)
 
 
+# the name of the class is part of `weights_hash`, by which records and cached maps are found
+MultiScaleEncoder.__name__ = "TwoScales"
+
+
 def multiscale_backbone(backbone: Backbone) -> Backbone:
     """A backbone that returns two scales in one map; `split_scales` separates them. `ValueError`
     for another network than EfficientNet-Lite0."""
