@@ -115,7 +115,7 @@ HARMLESS = [
 TOGETHER = Mutant(", ".join(x.name for x in HARMLESS), {}, None, "nobody")
 LOOSER = [("tol: float = 1e-3", "tol: float = 1e-2"), ("tol=1e-3", "tol=1e-2")]
 WITH_TOLERANCE = (
-    "explain/decomposition",
+    "explain/counterfactual",
     "ot/native",
     "learning/distances",
     "ot/matching",

@@ -12,20 +12,22 @@ from diml_nb.ot.matching import match
 from diml_nb.records.record import decode_fixed_point
 from diml_nb.related.cosegmentation import (
     FINE_CHANNELS,
-    LOSSES,
-    PixelDecoder,
-    append_channel,
-    decode_batched,
-    is_triplet_loss,
     mask_metrics,
     mean_contribution,
     multiscale_backbone,
     pairs_across,
     pairs_within,
-    pca_colors,
     split_scales,
-    train_decoder,
     with_distractor,
+)
+from diml_nb.related.pixel_decoder import (
+    LOSSES,
+    PixelDecoder,
+    append_channel,
+    decode_batched,
+    is_triplet_loss,
+    pca_colors,
+    train_decoder,
 )
 
 UNTRAINED = ("everything", "where things lie", "flow within", "flow")
@@ -213,11 +215,16 @@ def data():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_learns_what_can_be_learned_and_repeats(loss):
     maps, mask, label = data()
-    options = dict(loss=loss, weight=0.1, lr=3e-2, groups=3, per_group=4)
+    options = dict(loss=loss, triplet_weight=0.1, lr=3e-2, groups=3, per_group=4)
     seen = []
     one, same = (
         train_decoder(
-            maps, mask, label, **options, epochs=30, each_epoch=lambda _, epoch: seen.append(epoch)
+            maps,
+            mask,
+            label,
+            **options,
+            epochs=30,
+            on_epoch_end=lambda _, epoch: seen.append(epoch),
         )
         for _ in range(2)
     )

@@ -9,22 +9,24 @@ import pytest
 import torch
 
 from diml_nb._internal.core import REPO_ROOT, data_dir
-from diml_nb.datasets.correspondences import Correspondences
+from diml_nb.datasets.scenes import Correspondences
+from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import (
     DECOMPOSITION_KINDS,
     cosine_decomposition,
     decompose,
-    deletion_curves,
-    effective_receptive_field,
-    exact_match,
-    faithfulness,
-    flow_accuracy,
     flow_table,
-    match_reweighted,
-    occlude,
     score_difference,
 )
+from diml_nb.explain.faithfulness import (
+    deletion_curves,
+    effective_receptive_field,
+    faithfulness,
+    occlude,
+)
+from diml_nb.explain.truth import flow_accuracy
 from diml_nb.features.grid import Features, get_backbone, grid_features
+from diml_nb.ot.exact import exact_match
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match
 
@@ -163,7 +165,7 @@ def test_flow_accuracy_counts_only_what_leaves_visible_cells():
     )  # one right, three wrong, and four that do not count
     got = flow_accuracy(flow, truth, torch.tensor([1.0] + [0.0] * 8))
     assert got == (0.25, 0.0, 0.125)
-    assert flow_accuracy(flow, truth, torch.ones(9), within=2).right_mass == 1
+    assert flow_accuracy(flow, truth, torch.ones(9), tolerance=2).right_mass == 1
     for wrong, words in ((torch.zeros(9, 9), "nothing moves"), (torch.ones(4, 9), "expected")):
         with pytest.raises(ValueError, match=words):
             flow_accuracy(wrong, truth, torch.ones(9))

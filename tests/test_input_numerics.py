@@ -11,13 +11,9 @@ import torch
 from torch.nn.functional import normalize
 
 from diml_nb._internal.core import HALF_PRECISION, seed_everything
-from diml_nb.explain.decomposition import (
-    cosine_decomposition,
-    effective_receptive_field,
-    match_reweighted,
-    occlude,
-    sinkhorn_trace,
-)
+from diml_nb.explain.counterfactual import match_reweighted
+from diml_nb.explain.decomposition import cosine_decomposition
+from diml_nb.explain.faithfulness import effective_receptive_field, occlude
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning import losses as our_losses
@@ -28,6 +24,7 @@ from diml_nb.learning.losses import LOSSES, make_loss
 from diml_nb.learning.network import EmbeddingNet
 from diml_nb.learning.sampling import sample_balanced_batch, split_classes
 from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
+from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
 from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs
@@ -36,7 +33,10 @@ from diml_nb.related import (
     attribution,
     cosegmentation as coseg,
     dgml,
+    journey_network,
     label_autoencoder as keywords,
+    learned_mechanism,
+    pixel_decoder,
     two_sided,
 )
 from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
@@ -80,7 +80,7 @@ def masses(*shape) -> torch.Tensor:
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 PLACES = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
-PROFILES = two_sided.sample_profiles(5, 3, 3, lot=torch.Generator().manual_seed(0))
+PROFILES = two_sided.sample_profiles(5, 3, 3, rng=torch.Generator().manual_seed(0))
 JOURNEYS, CONVERTED = attribution.simulate(attribution.ConversionModel(), 20)
 MASKS = lot(4, 6, 6) > 0.5
 SCALES = lot(6, 4 * coseg.FINE_CHANNELS + 8, 4, 4)
@@ -227,7 +227,7 @@ CASES = {
         f"learning.losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
         for kind in ("random", "softhard")
     },
-    "explain.decomposition.match_reweighted": (
+    "explain.counterfactual.match_reweighted": (
         lambda a, b, w: match_reweighted(a, b, weight_n=w),
         some_features(),
         some_features(),
@@ -238,12 +238,12 @@ CASES = {
         some_features(),
         some_features(),
     ),
-    "explain.decomposition.sinkhorn_trace": (
+    "ot.exact.sinkhorn_trace": (
         sinkhorn_trace,
         match(some_features(), some_features()),
     ),
-    "explain.decomposition.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
-    "explain.decomposition.effective_receptive_field": (
+    "explain.faithfulness.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
+    "explain.faithfulness.effective_receptive_field": (
         lambda x: effective_receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
         lot(2, 3, 32, 32),
     ),
@@ -279,32 +279,38 @@ CASES = {
         torch.stack(PLACES),
     ),
     "related.cosegmentation.mask_metrics": (coseg.mask_metrics, lot(4, 3, 3) - 0.5, MASKS),
-    "related.cosegmentation.PixelDecoder": (
-        lambda x: seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
+    "related.pixel_decoder.PixelDecoder": (
+        lambda x: seeded(pixel_decoder.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
         SCALES,
     ),
-    "related.cosegmentation.decode_batched": (
-        lambda x: coseg.decode_batched(seeded(coseg.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8), x),
+    "related.pixel_decoder.decode_batched": (
+        lambda x: pixel_decoder.decode_batched(
+            seeded(pixel_decoder.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8), x
+        ),
         SCALES,
     ),
     **{
-        f"cosegmentation.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
-        for f in (coseg.cross_entropy, coseg.jaccard_loss, coseg.dice_loss)
+        f"related.pixel_decoder.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
+        for f in (pixel_decoder.cross_entropy, pixel_decoder.jaccard_loss, pixel_decoder.dice_loss)
     },
-    "related.cosegmentation.is_triplet_loss": (
-        coseg.is_triplet_loss,
+    "related.pixel_decoder.is_triplet_loss": (
+        pixel_decoder.is_triplet_loss,
         unit(4, 5, 6, 6),
         MASKS,
         torch.tensor([0, 0, 1, 1]),
     ),
-    "related.cosegmentation.train_decoder": (
-        lambda x: coseg.train_decoder(
-            x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, weight=1.0
+    "related.pixel_decoder.train_decoder": (
+        lambda x: pixel_decoder.train_decoder(
+            x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, triplet_weight=1.0
         ).logit.weight.detach(),
         SCALES,
     ),
-    "related.cosegmentation.append_channel": (coseg.append_channel, lot(3, 8, 4, 4), lot(3, 2, 2)),
-    "related.cosegmentation.pca_colors": (coseg.pca_colors, unit(4, 5, 6, 6)),
+    "related.pixel_decoder.append_channel": (
+        pixel_decoder.append_channel,
+        lot(3, 8, 4, 4),
+        lot(3, 2, 2),
+    ),
+    "related.pixel_decoder.pca_colors": (pixel_decoder.pca_colors, unit(4, 5, 6, 6)),
     "related.two_sided.deferred_acceptance": (two_sided.deferred_acceptance, *PROFILES),
     "related.two_sided.random_side_deferred_acceptance": (
         two_sided.random_side_deferred_acceptance,
@@ -328,6 +334,10 @@ CASES = {
         lambda p, q: two_sided.evaluate_deviations(two_sided.random_side_deferred_acceptance, p, q),
         *PROFILES,
     ),
+    "related.two_sided.largest_gain": (
+        lambda p: two_sided.largest_gain(answers().g_bnm, answers().worker_bnkm, p),
+        PROFILES[0],
+    ),
     "related.two_sided.manipulation_gains": (
         lambda p, q: two_sided.manipulation_gains(answers(), p, q),
         *PROFILES,
@@ -341,17 +351,17 @@ CASES = {
     ),
     "related.two_sided.deferred_acceptance_on_random_trees": (
         lambda p, q: two_sided.deferred_acceptance_on_random_trees(
-            p, q, open_tnm=two_sided.bipartite_paths(3)
+            p, q, allowed_tnm=two_sided.bipartite_paths(3)
         ),
         *PROFILES,
     ),
-    "related.two_sided.MatchingNetwork": (
-        lambda p, q: seeded(two_sided.MatchingNetwork)(p, q).detach(),
+    "related.learned_mechanism.MatchingNetwork": (
+        lambda p, q: seeded(learned_mechanism.MatchingNetwork)(p, q).detach(),
         *PROFILES,
     ),
-    "related.two_sided.train_mechanism": (
-        lambda: two_sided.train_mechanism(
-            seeded(two_sided.MatchingNetwork), 2, 2, steps=2, batch=4
+    "related.learned_mechanism.train_mechanism": (
+        lambda: learned_mechanism.train_mechanism(
+            seeded(learned_mechanism.MatchingNetwork), 2, 2, steps=2, batch=4
         ).pair.weight.detach(),
     ),
     "related.two_sided.sinkhorn_matching": (two_sided.sinkhorn_matching, *PROFILES),
@@ -397,25 +407,28 @@ CASES = {
             attribution.MarkovAttribution(JOURNEYS, CONVERTED, channels=6)
         ),
     ),
-    "related.attribution.phased_gate": (
-        lambda: attribution.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),
+    "related.journey_network.phased_gate": (
+        lambda: journey_network.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),
     ),
-    "related.attribution.JourneyLSTM": (
-        lambda: seeded(attribution.JourneyLSTM, 6)(JOURNEYS).detach(),
+    "related.journey_network.JourneyLSTM": (
+        lambda: seeded(journey_network.JourneyLSTM, 6)(JOURNEYS).detach(),
     ),
-    "related.attribution.log_loss": (
+    "related.journey_network.log_loss": (
         lambda: torch.tensor(
-            attribution.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)
+            journey_network.log_loss(attribution.ConversionModel(), JOURNEYS, CONVERTED)
         ),
     ),
-    "related.attribution.fit_network": (
+    "related.journey_network.fit_network": (
         lambda: (
-            attribution.fit_network(
+            journey_network.fit_network(
                 (JOURNEYS, CONVERTED), (JOURNEYS, CONVERTED), channels=6, epochs=1
             ).head.weight
         ),
     ),
-    "related.attribution.calibration": (lambda p: attribution.calibration(p, CONVERTED), lot(20)),
+    "related.journey_network.calibration": (
+        lambda p: journey_network.calibration(p, CONVERTED),
+        lot(20),
+    ),
 }
 
 # of these modules: public names that are not in `CASES`, and why
@@ -441,43 +454,48 @@ OTHERS = {
         "LossSpec",
         "MapLoss",
     },  # MapLoss: all cases of make_loss
-    "explain.decomposition": {  # in float64, by SciPy, or what the caller's own `score` says
+    "ot.exact": {"exact_match", "SinkhornTrace"},  # by SciPy, in float64
+    "explain.decomposition": {  # in float64
         "DECOMPOSITION_KINDS",
-        "OCCLUSION_FILLS",
         "cell_name",
+        "grid_side",
         "flow_table",
         "match_warnings",
         "Decomposition",
         "decompose",
         "ScoreDifference",
         "score_difference",
-        "exact_match",
-        "SinkhornTrace",
+    },
+    "explain.counterfactual": set(),
+    "explain.faithfulness": {  # what the caller's own `score` says
+        "OCCLUSION_FILLS",
         "deletion_curves",
         "DeletionCurves",
         "faithfulness",
-        "FlowAccuracy",
-        "flow_accuracy",
     },
+    "explain.truth": {"FlowAccuracy", "flow_accuracy"},
     "related.dgml": {"GroupEmbeddings", "plot_attention"},
     "related.cosegmentation": {
         "FINE_CHANNELS",
-        "LOSSES",
         "with_distractor",
+        "save_distracted",
         "load_masks",
+        "group_flow",
         "MultiScaleEncoder",
         "multiscale_backbone",
         "pairs_within",
         "pairs_across",
-        "PixelOutput",
     },
+    "related.pixel_decoder": {"LOSSES", "PixelOutput"},
     "related.two_sided": {
         "Mechanism",
         "preference_lists",
+        "preference_probabilities",
         "sample_profiles",
         "DeviationOutcomes",
         "bipartite_paths",
     },
+    "related.learned_mechanism": {"PairScores", "scores_to_lottery"},
     "related.label_autoencoder": {  # scikit-learn, in NumPy
         "KEYWORDS",
         "read_keywords",
@@ -492,9 +510,8 @@ OTHERS = {
         "Channel",
         "simulate",
         "Attribution",
-        "fit_logistic",
-        "Calibration",
     },
+    "related.journey_network": {"fit_logistic", "Calibration"},  # scikit-learn, in NumPy
 }
 
 

@@ -11,18 +11,20 @@ from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.records.record import decode_fixed_point
 from diml_nb.related.attribution import (
     ConversionModel,
-    JourneyLSTM,
     Journeys,
     MarkovAttribution,
     attribute,
+    shapley_values,
+    simulate,
+    time_decay_shares,
+)
+from diml_nb.related.journey_network import (
+    JourneyLSTM,
     calibration,
     fit_logistic,
     fit_network,
     log_loss,
     phased_gate,
-    shapley_values,
-    simulate,
-    time_decay_shares,
 )
 
 NETWORKS = ("LSTM", "LSTM, time as input", "phased LSTM", "phased LSTM, time as input")
@@ -109,7 +111,7 @@ def test_the_standard_error_of_sampled_orders_is_honest():
         return table[(mask_sn * 2 ** torch.arange(8)).sum(1)]
 
     exact = shapley_values(value, 8)
-    found = [shapley_values(value, 8, samples=60, seed=seed) for seed in range(80)]
+    found = [shapley_values(value, 8, n_permutations=60, seed=seed) for seed in range(80)]
     contribution_rn, error_rn = (
         torch.stack([getattr(x, key) for x in found]) for key in ("contribution_n", "error_n")
     )
@@ -129,7 +131,7 @@ def test_time_order_and_frequency_matter_in_the_world():
     search, mail, video, display = range(4)
 
     def p(*touch_points):
-        return world.logit(journey(*touch_points)).item() - world.base
+        return world.logit(journey(*touch_points)).item() - world.intercept
 
     assert p((search, 1)) > p((search, 5)) > 0 == p((display, 0))
     assert p((mail, 3), (mail, 3)) < 2 * p((mail, 3))
@@ -147,7 +149,9 @@ def test_time_order_and_frequency_matter_in_the_world():
 def test_networks_do_not_see_padding_or_what_is_left_out():
     journeys, _ = simulate(ConversionModel(), 60, seed=5)
     for phased, timed in itertools.product((False, True), repeat=2):
-        network = JourneyLSTM(6, hidden=5, phased=phased, timed=timed).eval().requires_grad_(False)
+        network = (
+            JourneyLSTM(6, hidden=5, phased=phased, time_input=timed).eval().requires_grad_(False)
+        )
         whole_b = network.logit(journeys)
         for b in range(60):
             n = int(journeys.length_b[b])
@@ -160,7 +164,7 @@ def test_networks_do_not_see_padding_or_what_is_left_out():
             assert torch.allclose(network.logit(short), whole_b[b], atol=1e-5)
             if n > 1:
                 assert torch.allclose(
-                    network.logit(short.only(keep_n[None])),
+                    network.logit(short.masked(keep_n[None])),
                     network.logit(Journeys(*(x[:, keep_n] for x in vars(short).values()))),
                     atol=1e-5,
                 )
@@ -239,25 +243,25 @@ def test_calibration_of_what_is_right_on_average_only():
 
 def test_what_makes_no_sense_is_refused():
     one, two = (
-        simulate(ConversionModel(), 1, shortest=3, seed=0)[0],
+        simulate(ConversionModel(), 1, min_len=3, seed=0)[0],
         simulate(ConversionModel(), 2, seed=0)[0],
     )
     for call, message in (
-        (lambda: shapley_values(lambda m: m.sum(1), 20), "1,048,576 sets; pass samples=200"),
+        (lambda: shapley_values(lambda m: m.sum(1), 20), "1,048,576 sets; pass n_permutations=200"),
         (
-            lambda: shapley_values(lambda m: m.sum(1), 3, samples=3),
+            lambda: shapley_values(lambda m: m.sum(1), 3, n_permutations=3),
             "even number of orders, 4 or more, got 3",
         ),
         (lambda: shapley_values(lambda m: m.sum(), 2), "one number for each of 4 sets"),
         (lambda: shapley_values(lambda m: m.sum(1) / 0, 2), "NaN or infinite"),
         (lambda: shapley_values(lambda m: m.sum(1), 0), "at least one touch point, got 0"),
-        (lambda: two.only(torch.ones(1, 1).bool()), "expected one journey, got 2"),
+        (lambda: two.masked(torch.ones(1, 1).bool()), "expected one journey, got 2"),
         (lambda: Journeys(one.channel_bn, one.day_bn - 99, one.mask_bn), "0 or more, got -9"),
         (lambda: Journeys(one.channel_bn[:, :1], one.day_bn, one.mask_bn), "expected one shape"),
         (lambda: time_decay_shares(one, half_life=-1), "got -1"),
         (lambda: JourneyLSTM(6, open_ratio=0), "above 0 and up to 1, got 0"),
         (lambda: calibration(torch.tensor([1.5]), torch.tensor([True])), "between 0 and 1"),
-        (lambda: simulate(ConversionModel(), 5, shortest=4, longest=2), "got 4 and 2"),
+        (lambda: simulate(ConversionModel(), 5, min_len=4, max_len=2), "got 4 and 2"),
         (lambda: time_decay_shares(one, half_life=math.nan), "got nan"),
         (
             lambda: fit_network(

@@ -143,7 +143,7 @@ def test_the_constraint_holds_after_every_step():
         hidden=12,
         epochs=5,
         batch_size=8,
-        each_step=lambda x: seen.append(
+        on_step_end=lambda x: seen.append(
             min(x.to_hidden.weight.min().item(), x.to_labels.weight.min().item())
         ),
     )
@@ -173,8 +173,8 @@ def test_more_of_a_unit_never_makes_a_label_less_likely():
     )
     for parts in (
         tree,
-        *(unit.parts for unit in tree),
-        *(twig.parts for unit in tree for twig in unit.parts),
+        *(unit.children for unit in tree),
+        *(twig.children for unit in tree for twig in unit.children),
     ):
         assert abs(sum(x.share for x in parts) - 1) < 1e-4
         assert all(0 < x.share <= 1.0001 for x in parts)

@@ -8,9 +8,9 @@ import torch
 
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.records.record import decode_fixed_point
-from diml_nb.related import two_sided
+from diml_nb.related import learned_mechanism
+from diml_nb.related.learned_mechanism import MatchingNetwork, train_mechanism
 from diml_nb.related.two_sided import (
-    MatchingNetwork,
     bipartite_paths,
     birkhoff_decomposition,
     convex_combination,
@@ -27,7 +27,6 @@ from diml_nb.related.two_sided import (
     strategyproofness_violation,
     swap_sides,
     top_trading_cycles,
-    train_mechanism,
 )
 
 
@@ -43,7 +42,7 @@ def results(record):
 def profiles(batch, n, m, **options):
     return [
         x.double()
-        for x in sample_profiles(batch, n, m, lot=torch.Generator().manual_seed(3), **options)
+        for x in sample_profiles(batch, n, m, rng=torch.Generator().manual_seed(3), **options)
     ]
 
 
@@ -240,19 +239,21 @@ def test_on_a_tree_nobody_can_gain(n):
     p, q = profiles(60, n, n, corr=0.3)
     for open_nm in bipartite_paths(n)[::7]:
         x = evaluate_deviations(
-            lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=open_nm[None]), p, q
+            lambda p, q: deferred_acceptance_on_random_trees(p, q, allowed_tnm=open_nm[None]), p, q
         )
         assert strategyproofness_violation(x, p, q).max() == 0
         assert (x.g_bnm[:, ~open_nm] == 0).all()
         assert torch.equal(x.g_bnm, swap_sides(deferred_acceptance)(p.masked_fill(~open_nm, -1), q))
-    lot = evaluate_deviations(
-        lambda p, q: deferred_acceptance_on_random_trees(p, q, open_tnm=bipartite_paths(n)), p, q
+    outcomes = evaluate_deviations(
+        lambda p, q: deferred_acceptance_on_random_trees(p, q, allowed_tnm=bipartite_paths(n)), p, q
     )
-    assert strategyproofness_violation(lot, p, q).max() < 1e-12
-    assert (lot.g_bnm[(p < 0) | (q < 0)] == 0).all()
+    assert (
+        strategyproofness_violation(outcomes, p, q).max() < 1e-12
+        and (outcomes.g_bnm[(p < 0) | (q < 0)] == 0).all()
+    )
     cycle = evaluate_deviations(
         lambda p, q: deferred_acceptance_on_random_trees(
-            p, q, open_tnm=(bipartite_paths(n).sum(0)[None] > 0)
+            p, q, allowed_tnm=(bipartite_paths(n).sum(0)[None] > 0)
         ),
         p,
         q,
@@ -316,7 +317,7 @@ def test_swapping_the_sides_and_renaming_agents_moves_the_answer():
 
 def test_a_network_cannot_break_the_rules():
     network = MatchingNetwork()
-    p, q = sample_profiles(400, 3, 3, lot=torch.Generator().manual_seed(0))
+    p, q = sample_profiles(400, 3, 3, rng=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(10)
@@ -342,7 +343,16 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
     before = [x.clone() for x in begun.parameters()]
     one, same, other, true = (
         train_mechanism(
-            begun, 2, 2, weight=weight, corrs=(0,), steps=60, batch=64, guide=0, lr=1e-2, seed=seed
+            begun,
+            2,
+            2,
+            stability_weight=weight,
+            corrs=(0,),
+            steps=60,
+            batch=64,
+            teacher_weight=0,
+            lr=1e-2,
+            seed=seed,
         )
         for weight, seed in ((1, 3), (1, 3), (1, 4), (0, 3))
     )
@@ -350,10 +360,12 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
     def weights(network):
         return torch.cat([x.flatten() for x in network.parameters()])
 
-    assert torch.equal(weights(one), weights(same))
-    assert not torch.equal(weights(one), weights(other))
-    assert all(map(torch.equal, before, begun.parameters()))
-    p, q = sample_profiles(400, 2, 2, lot=torch.Generator().manual_seed(9))
+    assert (
+        torch.equal(weights(one), weights(same))
+        and not torch.equal(weights(one), weights(other))
+        and all(map(torch.equal, before, begun.parameters()))
+    )
+    p, q = sample_profiles(400, 2, 2, rng=torch.Generator().manual_seed(9))
     assert (
         stability_violation(one(p, q), p, q).mean()
         < stability_violation(begun(p, q), p, q).mean() / 3
@@ -376,9 +388,10 @@ def test_a_coin_says_who_asks():
 
 def test_surprise_is_a_cross_entropy():
     certain = torch.eye(3)[None]
-    assert two_sided._teacher_cross_entropy(certain, certain).abs() < 1e-5
-    assert torch.allclose(
-        two_sided._teacher_cross_entropy(*[torch.full((1, 2, 2), 0.25)] * 2),
+    assert learned_mechanism._teacher_cross_entropy(
+        certain, certain
+    ).abs() < 1e-5 and torch.allclose(
+        learned_mechanism._teacher_cross_entropy(*[torch.full((1, 2, 2), 0.25)] * 2),
         torch.tensor([1.5]) * torch.tensor(2.0).log(),
     )
 
@@ -397,9 +410,9 @@ def test_a_pupil_repeats_its_teacher(teacher):
         MatchingNetwork(width=16, rounds=3),
         2,
         2,
-        weight=0,
+        stability_weight=0,
         teacher=teacher,
-        guide=100,
+        teacher_weight=100,
         corrs=(0,),
         steps=150,
         batch=128,
@@ -415,7 +428,7 @@ def test_what_is_learnt_at_one_size_is_asked_at_another():
     "Three workers and four firms, never seen: better than before any training."
     torch.manual_seed(0)
     begun, (p, q) = MatchingNetwork(), profiles(200, 3, 4)
-    learned = train_mechanism(begun, 2, 3, weight=0.8, steps=100, batch=200)
+    learned = train_mechanism(begun, 2, 3, stability_weight=0.8, steps=100, batch=200)
     assert (
         stability_violation(learned(p, q), p, q).mean()
         < stability_violation(begun(p, q).detach(), p, q).mean() / 2
@@ -423,8 +436,8 @@ def test_what_is_learnt_at_one_size_is_asked_at_another():
 
 
 def test_a_block_is_profiles_with_their_probabilities():
-    lot = torch.Generator().manual_seed(0)
-    p, q, chance, w = two_sided._block(500, 3, 4, (0, 0.5), lot)
+    rng = torch.Generator().manual_seed(0)
+    p, q, chance, w = learned_mechanism._sample_block(500, 3, 4, (0, 0.5), rng)
     k, others = len(preference_lists(4)), [i for i in range(3) if i != w]
     assert p.shape == q.shape == (500, k, 3, 4)
     assert (p[:, :1, others] == p[:, :, others]).all()
@@ -433,7 +446,7 @@ def test_a_block_is_profiles_with_their_probabilities():
     assert torch.allclose(chance.sum(1), torch.ones(500))
     mean = (chance[..., None] * (p[:, :, w] > 0)).sum(1).mean(0)
     assert (
-        mean - (sample_profiles(4000, 3, 4, lot=lot)[0] > 0).float().mean((0, 1))
+        mean - (sample_profiles(4000, 3, 4, rng=rng)[0] > 0).float().mean((0, 1))
     ).abs().max() < 0.03  # as likely acceptable as where profiles are drawn
 
 
@@ -461,11 +474,13 @@ def test_what_cannot_be_asked_or_carried_out_is_refused():
             2,
         ),
         "corr: expected a probability, got 1.5": lambda: sample_profiles(
-            3, 3, 3, corr=1.5, lot=torch.Generator()
+            3, 3, 3, corr=1.5, rng=torch.Generator()
         ),
-        "at least 1 of each, got 3, 0, 3": lambda: sample_profiles(3, 0, 3, lot=torch.Generator()),
+        "at least 1 of each, got 3, 0, 3": lambda: sample_profiles(3, 0, 3, rng=torch.Generator()),
         "1 to 6, since all orders": lambda: preference_lists(7),
-        "weight: expected 0 to 1": lambda: train_mechanism(MatchingNetwork(), 3, 3, weight=2),
+        "stability_weight: expected 0 to 1": lambda: train_mechanism(
+            MatchingNetwork(), 3, 3, stability_weight=2
+        ),
         "1 to 4 a side": lambda: bipartite_paths(5),
         "at most 6 workers and 6 firms, got": lambda: MatchingNetwork()(
             torch.rand(2, 7, 3), torch.rand(2, 7, 3)

@@ -28,6 +28,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .._internal.core import REPO_ROOT, atomic_write
+<<<<<<< HEAD
 from ..datasets.correspondences import Correspondences
 from diml_nb.explain.decomposition import (
     Decomposition,
@@ -37,6 +38,12 @@ from diml_nb.explain.decomposition import (
     cell_name,
     match_warnings,
 )
+=======
+from ..datasets.scenes import Correspondences
+from ..explain.decomposition import Decomposition, ScoreDifference, cell_name, match_warnings
+from ..explain.faithfulness import DeletionCurves
+from ..ot.exact import SinkhornTrace
+>>>>>>> i26-w4
 from ..ot.matching import Match
 
 # %% ../../nbs/42_plots.ipynb #f2be9587

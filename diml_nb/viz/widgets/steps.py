@@ -18,9 +18,10 @@ from PIL import Image
 
 # %% ../../../nbs/45_steps.ipynb #ebe007b5
 from ..._internal.core import progress_bar
-from ...explain.decomposition import decompose, flow_table, sinkhorn_trace
+from ...explain.decomposition import decompose, flow_table
 from ...features.backbones import Backbone
 from ...features.grid import grid_features
+from ...ot.exact import sinkhorn_trace
 from diml_nb.viz.widgets.pair import (
     STYLE,
     Explorer,
