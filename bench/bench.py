@@ -32,12 +32,8 @@ from matplotlib.patches import Patch  # noqa: E402
 from measure import fresh, present_device, quietest, roofline, threads  # noqa: E402
 
 from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir  # noqa: E402
-from diml_nb.experiments.runner import (
-    MACHINERY,
-    ExperimentRun,
-    find_records,
-    run_folder,
-)  # noqa: E402
+from diml_nb.experiments.notebook import MACHINERY
+from diml_nb.experiments.runner import ExperimentRun, find_records, run_folder  # noqa: E402
 from diml_nb.records.provenance import fingerprint, processor, source_of, what_changed
 from diml_nb.records.record import Record, save_record  # noqa: E402
 from diml_nb.viz.figures import save_figure  # noqa: E402

@@ -393,7 +393,7 @@ def verify(
     """Compute some rows of committed records anew, compare, and append what came out to
     data/results/verified.json."""
     with _sentences():
-        from diml_nb.experiments.runner import experiments
+        from diml_nb.experiments.notebook import experiments
 
         if pin and pinned:
             raise ValueError(

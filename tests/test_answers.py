@@ -5,7 +5,8 @@ import pytest
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.datasets.dataset import DATASETS
 from diml_nb.experiments.claims import CLAIMS, claims_by_dataset, evaluate_claims, pooled_records
-from diml_nb.experiments.grid import GRIDS, make_report
+from diml_nb.experiments.grid import GRIDS
+from diml_nb.experiments.report import make_report
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.runner import find_records, run_experiment
 from diml_nb.experiments.tables import to_markdown
@@ -65,7 +66,7 @@ def test_class_means_give_the_means(experiment):
         for row in rankings(record):
             official = row["result"]["official"]
             assert abs(
-                pooled.of_seeds(row["config"], "precision_at_1")[0] - official["precision_at_1"]
+                pooled.per_seed(row["config"], "precision_at_1")[0] - official["precision_at_1"]
             ) < 1e-4 and set(official) == set(METRIC_NAMES)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments import runner
-from diml_nb.experiments.claims import Claim, _one
+from diml_nb.experiments.claims import Claim, row_pair
 from diml_nb.experiments.pooling import PooledRecords
 
 NAME = "16_thing"
@@ -99,7 +99,7 @@ def test_it_runs_as_it_is(inside, tmp_path):
         answer["answer"],
     )
     assert (tmp_path / "figures" / f"{NAME}-emoji.png").samefile(answer["figure"])
-    claim = eval(commented_claim(executed), dict(Claim=Claim, _one=_one))
+    claim = eval(commented_claim(executed), dict(Claim=Claim, _one=row_pair))
     assert claim.experiment == NAME
     ((better, worse),) = claim.differences(None)
     mean, low, high = PooledRecords([record]).interval(better, claim.metric, minus=worse)

@@ -6,7 +6,7 @@ import pytest
 
 from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments.grid import GRIDS, status
-from diml_nb.experiments.runner import declared_version, experiments
+from diml_nb.experiments.notebook import declared_version, experiments
 from diml_nb.records.comparison import (
     TWO_WAYS_OUT,
     compare_with_pinned,

@@ -14,16 +14,8 @@ import tempfile
 from pathlib import Path
 
 from .._internal.core import REPO_ROOT, data_dir
-from diml_nb.experiments.runner import (
-    declared_version,
-    experiment_path,
-    find_record,
-    finishing_cell,
-    folder_params,
-    notebook_parameters,
-    run_experiment,
-    run_notebook,
-)
+from .notebook import declared_version, experiment_path, finishing_cell, notebook_parameters
+from .runner import find_record, folder_parameters, run_experiment, run_notebook
 from diml_nb.records.comparison import (
     VERIFIED,
     Comparison,
@@ -115,12 +107,12 @@ def _need_data(record: Record) -> None:
             get_dataset(name)
 
 
-def _params_of(record: Record, folder: Path) -> dict:
+def _parameters_of(record: Record, folder: Path) -> dict:
     "The parameters with which a record was made; what is written goes to a folder."
     known = notebook_parameters(record.experiment)
     own = {key: record.config.get(key) for key in ("preset", "dataset", "seed") if key in known}
     given = {key: value for key, value in own.items() if value is not None}
-    return folder_params("verify", folder) | given
+    return folder_parameters("verify", folder) | given
 
 
 def _threads_of(record: Record) -> int:
@@ -152,7 +144,7 @@ def recompute(
     variables = {"DIML_VERIFY": str(task)} | (variables or {})
     options = dict(threads=_threads_of(kept), quiet=True, cwd=experiment_path(name).parent)
     try:
-        run_notebook(source, executed, _params_of(kept, folder), variables=variables, **options)
+        run_notebook(source, executed, _parameters_of(kept, folder), variables=variables, **options)
     except RuntimeError as error:
         raise ValueError(f"{name}, record {kept.hash}: {_last_error(executed) or error}") from error
     return load_record(out)
@@ -185,7 +177,7 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="diml-verify-") as place:
         folder = Path(place)
         fresh = recompute(
-            path, chosen, folder, variables=_traced(folder / "lines") if lines else None
+            path, chosen, folder, variables=_coverage_variables(folder / "lines") if lines else None
         )
         made = {row_key(row["config"]) for row in fresh.rows}
         drawn = [row for row in record.rows if row["config"] in chosen]
@@ -200,7 +192,7 @@ def verify(
         if lines:
             # from an empty cache, so that the smoke run also makes what the other one may have read
             cache = {"DIML_CACHE": str(folder / "cache")}
-            smoke_run(name, folder / "smoke", variables=_traced(folder / "smoke lines") | cache)
+            smoke_run(name, folder / "smoke", variables=_coverage_variables(folder / "smoke lines") | cache)
             entry["beyond_smoke"] = lines_beyond(
                 executed_lines(folder / "lines"), executed_lines(folder / "smoke lines")
             )
@@ -208,7 +200,7 @@ def verify(
     return entry
 
 # %% ../../nbs/61_verify.ipynb #f82552f5
-def _traced(folder: Path) -> dict[str, str]:
+def _coverage_variables(folder: Path) -> dict[str, str]:
     """Variables that make every Python process note the lines of the library that it executes, in
     a folder."""
     folder.mkdir(parents=True)
