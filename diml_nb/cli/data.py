@@ -6,7 +6,7 @@
 __all__ = ['data', 'cache', 'ArchivesOption', 'FreshOption', 'SheetOption', 'list_datasets', 'fetch_dataset', 'verify_images',
            'check_images', 'show_dataset', 'prune_cache']
 
-# %% ../../nbs/64_cli_data.ipynb #30c8ac02
+# %% ../../nbs/64_cli_data.ipynb #a9a7dc69
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,7 @@ cache = typer.Typer(
     help="What is kept because it takes time to make.", no_args_is_help=True, rich_markup_mode=None
 )
 
-# %% ../../nbs/64_cli_data.ipynb #f941f963
+# %% ../../nbs/64_cli_data.ipynb #03ebb5fb
 @data.command("list")
 @friendly_errors()
 def list_datasets(root: RootOption = None) -> None:
@@ -49,7 +49,7 @@ def _how_to_get(name: str, is_here: bool) -> str:
     by_hand = any(not file.places for file in DATASETS[name].files)
     return f"diml data fetch {name}{' (files by hand)' if by_hand else ''}"
 
-# %% ../../nbs/64_cli_data.ipynb #8e076a01
+# %% ../../nbs/64_cli_data.ipynb #73890a14
 ArchivesOption = Annotated[
     Path | None,
     typer.Option(
@@ -84,7 +84,7 @@ def fetch_dataset(
     path = prepare_dataset(name, root=root, archives=archives, fresh=fresh)
     typer.echo(f"{name} is at {path}")
 
-# %% ../../nbs/64_cli_data.ipynb #a00052a7
+# %% ../../nbs/64_cli_data.ipynb #94eb557f
 def _resolve_own(context: typer.Context, name: str) -> str:
     "A data set by name or absolute path; a path of one's own refuses `--root`."
     from diml_nb.datasets.dataset import DATASETS
@@ -108,7 +108,7 @@ def verify_images(
     name = _resolve_own(context, name)
     typer.echo(f"{name}: {verify_dataset(name, root=root)} images verified")
 
-# %% ../../nbs/64_cli_data.ipynb #f9b71023
+# %% ../../nbs/64_cli_data.ipynb #55ed5b31
 @data.command("check")
 @friendly_errors()
 def check_images(
@@ -136,7 +136,7 @@ def check_images(
     if not report.ok:
         raise typer.Exit(1)
 
-# %% ../../nbs/64_cli_data.ipynb #2a6b99b0
+# %% ../../nbs/64_cli_data.ipynb #f8e19d8a
 SheetOption = Annotated[
     Path | None,
     typer.Option(
@@ -187,7 +187,7 @@ def _describe_source(name: str) -> None:
         checksum = file.checksum or "no checksum published"
         typer.echo(f"  {file.name}  {checksum}  {' or '.join(file.places) or 'by hand'}")
 
-# %% ../../nbs/64_cli_data.ipynb #62c8ddd9
+# %% ../../nbs/64_cli_data.ipynb #1f76280c
 @cache.command("prune")
 @friendly_errors()
 def prune_cache(

@@ -6,7 +6,7 @@
 __all__ = ['app', 'FigureOption', 'NetworkOption', 'GridOption', 'MarginalsOption', 'EpsOption', 'explain_command',
            'explore_command']
 
-# %% ../../nbs/67_cli_explain.ipynb #a5d2f105
+# %% ../../nbs/67_cli_explain.ipynb #5fb7c4e0
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-# %% ../../nbs/67_cli_explain.ipynb #bcee9e11
+# %% ../../nbs/67_cli_explain.ipynb #0aee5862
 def _check_figure_path(out: Path, *images: Path) -> str:
     """The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be
     written."""
@@ -34,7 +34,7 @@ def _check_figure_path(out: Path, *images: Path) -> str:
     check_writable(out.parent)
     return suffix
 
-# %% ../../nbs/67_cli_explain.ipynb #1f06f584
+# %% ../../nbs/67_cli_explain.ipynb #3ef541a8
 FigureOption = Annotated[
     Path,
     typer.Option(
@@ -69,7 +69,7 @@ EpsOption = Annotated[
     typer.Option(help="Weight of the entropy; small is sharp.  [default: 0.05, or as in --run]"),
 ]
 
-# %% ../../nbs/67_cli_explain.ipynb #519bf962
+# %% ../../nbs/67_cli_explain.ipynb #02c03cf8
 @app.command("explain")
 @friendly_errors()
 def explain_command(
@@ -110,7 +110,7 @@ def explain_command(
     rule = matching_rule(network, **options)
     typer.echo(_draw_flows(network, a, b, rule, top=top, out=out, dark=dark))
 
-# %% ../../nbs/67_cli_explain.ipynb #dce96475
+# %% ../../nbs/67_cli_explain.ipynb #96e5c282
 def _draw_flows(
     network: "Backbone", a: Path, b: Path, rule: dict, *, top: int, out: Path, dark: bool
 ) -> str:
@@ -135,7 +135,7 @@ def _draw_flows(
             save_figure(figure, out.name, out.parent)
     return f"{flow_caption(result, top=top)}\n{note}\n{out}"
 
-# %% ../../nbs/67_cli_explain.ipynb #dedb085c
+# %% ../../nbs/67_cli_explain.ipynb #9f1b5196
 @app.command("explore")
 @friendly_errors()
 def explore_command(run: NetworkOption = None) -> None:

@@ -7,7 +7,7 @@ __all__ = ['app', 'LossOption', 'StructuralOption', 'TrainingSetOption', 'EndToE
            'LearningRateOption', 'SettingsOption', 'RunFolderOption', 'ResumeOption', 'TestSetOption', 'SplitOption',
            'MemoryOption', 'train_command', 'evaluate_command']
 
-# %% ../../nbs/66_cli_training.ipynb #1ffdb884
+# %% ../../nbs/66_cli_training.ipynb #36bab0e4
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-# %% ../../nbs/66_cli_training.ipynb #b4b138c7
+# %% ../../nbs/66_cli_training.ipynb #d2667e3f
 _SWITCHES = {
     "batch_size": "--batch-size ",
     "structural": "--diml or --plain: ",
@@ -38,7 +38,7 @@ def _switch(field: str) -> str:
     "The option of `diml train` for a field of `TrainConfig`; a value is written right behind it."
     return _SWITCHES.get(field, f"--set {field}=")
 
-# %% ../../nbs/66_cli_training.ipynb #785058cb
+# %% ../../nbs/66_cli_training.ipynb #fc63e25b
 def _config(options: dict, settings: list[str], base: dict) -> "TrainConfig":
     """A `TrainConfig` of the options that were given, the `--set` words and `base`.
 
@@ -83,7 +83,7 @@ def _settings(words: list[str]) -> dict:
             values[name] = text
     return values
 
-# %% ../../nbs/66_cli_training.ipynb #31cf3224
+# %% ../../nbs/66_cli_training.ipynb #043bd011
 def _check_useful(config: "TrainConfig", given: dict) -> None:
     "`ValueError` for a setting that this loss does not have."
     import inspect
@@ -105,7 +105,7 @@ def _check_useful(config: "TrainConfig", given: dict) -> None:
                 f"--set loss_lr={config.loss_lr}: {config.loss} has no betas or proxies to learn"
             )
 
-# %% ../../nbs/66_cli_training.ipynb #c069d757
+# %% ../../nbs/66_cli_training.ipynb #89046030
 LossOption = Annotated[
     str | None,
     typer.Option(
@@ -142,7 +142,7 @@ EndToEndOption = Annotated[
     ),
 ]
 
-# %% ../../nbs/66_cli_training.ipynb #d786fea3
+# %% ../../nbs/66_cli_training.ipynb #bd0a690a
 EpochsOption = Annotated[
     int | None,
     typer.Option(help="Passes over the training images.  [default: 18, end to end 150]"),
@@ -184,7 +184,7 @@ ResumeOption = Annotated[
     ),
 ]
 
-# %% ../../nbs/66_cli_training.ipynb #f913c168
+# %% ../../nbs/66_cli_training.ipynb #b0f2a813
 @app.command("train")
 @friendly_errors()
 def train_command(
@@ -224,7 +224,7 @@ def train_command(
         refuse_without_effect(context, why, "workers")
     _train(config, out, extend=resume, fresh=fresh, workers=workers, tensorboard=tensorboard)
 
-# %% ../../nbs/66_cli_training.ipynb #c093aaf1
+# %% ../../nbs/66_cli_training.ipynb #1611b2a4
 def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> dict:
     "The settings that options change: those of a run, the published ones, or those of a head."
     from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, read_run
@@ -267,7 +267,7 @@ def _default_folder(config: "TrainConfig") -> Path:
     name = f"{Path(config.dataset).stem}-{config.loss}-{kind}-seed{config.seed}-{digits}"
     return data_dir() / "runs" / "train" / name
 
-# %% ../../nbs/66_cli_training.ipynb #ee2a1697
+# %% ../../nbs/66_cli_training.ipynb #3ccf43f0
 TestSetOption = Annotated[
     str | None,
     typer.Option(
@@ -298,7 +298,7 @@ MemoryOption = Annotated[
     ),
 ]
 
-# %% ../../nbs/66_cli_training.ipynb #8cc0c0ab
+# %% ../../nbs/66_cli_training.ipynb #83f4f2fb
 @app.command("evaluate")
 @friendly_errors()
 def evaluate_command(
