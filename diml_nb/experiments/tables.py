@@ -116,7 +116,7 @@ def markdown_table(lines: pd.DataFrame, record: Record, note: str = "") -> str:
 
 # %% ../../nbs/59_tables.ipynb #697e433d
 def readme_table(record: Record) -> str:
-    """The lines of a record of retrieval in Markdown, with their intervals and the record's name."""
+    """The lines of a record of retrieval in Markdown, with intervals and the record's name."""
     if "K" in record.config:
         lines, note = _paper_setting(record)
     else:
