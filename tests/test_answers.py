@@ -6,8 +6,8 @@ from diml_nb._internal.core import REPO_ROOT
 from diml_nb.datasets.dataset import DATASETS
 from diml_nb.experiments.claims import CLAIMS, claims_by_dataset, evaluate_claims, pooled_records
 from diml_nb.experiments.grid import GRIDS
-from diml_nb.experiments.report import make_report
 from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.report import make_report
 from diml_nb.experiments.runner import find_records, run_experiment
 from diml_nb.experiments.tables import to_markdown
 from diml_nb.retrieval.metrics import METRIC_NAMES

@@ -5,8 +5,8 @@ import torch
 
 from diml_nb.datasets.dataset import get_dataset
 from diml_nb.experiments.grid import expand_grid
-from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.runner import find_record
 from diml_nb.learning.embedding import (
     EmbeddingInputs,

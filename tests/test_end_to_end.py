@@ -11,8 +11,8 @@ from diml_nb._internal.core import sha256
 from diml_nb.datasets.dataset import DATASETS
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.experiments.grid import expand_grid
-from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.runner import find_record, run_experiment
 from diml_nb.learning.trainer import TrainConfig, build_backbone, load_trained, train
 from diml_nb.retrieval.metrics import METRIC_NAMES
@@ -109,7 +109,7 @@ def small_cub(tmp_path, monkeypatch):
 def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
     """ResNet-50 and both losses of the paper on small archives; only size and duration are other,
     and random weights, as the published ones must be downloaded."""
-    params = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
+    parameters = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
     executed = run_experiment(NAME, "paper", out=tmp_path / "out", parameters=parameters, threads=1)
     record = find_record(
         NAME, "paper, changed", results=tmp_path / "out" / "results", dataset="cub", seed=0

@@ -1,4 +1,4 @@
-"Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a failure."
+"Papermill runs in processes of their own: smoke runs, a kill and a resume, a failure."
 
 import ast
 import json
@@ -181,7 +181,7 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
         },
     )
     nbformat.write(notebook, source / "02_broken.ipynb")
-    monkeypatch.setattr("diml_nb.experiments.runner.REPO_ROOT", tmp_path)
+    monkeypatch.setattr("diml_nb.experiments.notebook.REPO_ROOT", tmp_path)
     with pytest.raises(RuntimeError, match="02_broken.smoke.ipynb"):
         run_experiment("02_broken", "smoke", out=tmp_path / "out")
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
@@ -339,7 +339,9 @@ def test_a_value_is_no_file_name(tmp_path):
     with pytest.raises(ValueError, match="unknown data set '../../../birds'"):
         run_experiment("02_training", "smoke", out=out, parameters=dict(dataset="../../../birds"))
     with pytest.raises(RuntimeError):
-        run_experiment("02_training", "smoke", out=out, parameters=dict(dataset=str(mine)), quiet=True)
+        run_experiment(
+            "02_training", "smoke", out=out, parameters=dict(dataset=str(mine)), quiet=True
+        )
     assert mine.read_text() == "mine" and [path.parent for path in out.glob("*.ipynb")] == [out]
 
 

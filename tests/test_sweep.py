@@ -1,4 +1,5 @@
-"A grid of runs by papermill, in a repository of two small notebooks: all run, one fails, one is killed, finished ones are passed over."
+"""A grid of runs by papermill, in a repository of two small notebooks: all run, one fails, one is
+killed, finished ones are passed over."""
 
 import os
 import signal
@@ -10,14 +11,21 @@ import nbformat
 import pytest
 
 from diml_nb._internal.core import REPO_ROOT
-from diml_nb.experiments import grid, runner
+from diml_nb.experiments import grid, notebook, report
+from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import load_record
 
 COMPUTE = """
 import time
 from diml_nb.experiments.runner import ExperimentRun
-run = ExperimentRun(NAME, dict(preset=preset, dataset=dataset, seed=seed), {}, version=1, results=results, figures=figures, fresh=fresh)
-for i in range(3): run.row(dict(i=i), lambda: (time.sleep(pause), dict(value=[float(seed), 0., 1.], made=time.time()))[1])
+config = dict(preset=preset, dataset=dataset, seed=seed)
+folders = dict(results=results, figures=figures)
+run = ExperimentRun(NAME, config, {}, version=1, fresh=fresh, **folders)
+def compute():
+    time.sleep(pause)
+    return dict(value=[float(seed), 0., 1.], made=time.time())
+for i in range(3):
+    run.row(dict(i=i), compute)
 """
 PARAMETERS = (
     "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
@@ -34,23 +42,20 @@ def write(folder, name, compute=COMPUTE, pause=0):
         nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')),
         nbformat.v4.new_code_cell("run.finish()"),
     ]
-    notebook = nbformat.v4.new_notebook(
-        cells=cells,
-        metadata={
-            "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}
-        },
-    )
-    nbformat.write(notebook, folder / "nbs" / "reproduce" / f"{name}.ipynb")
+    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
+    written = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(written, folder / "nbs" / "reproduce" / f"{name}.ipynb")
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     "A repository with the library and one experiment."
-    (tmp_path / "nbs" / "reproduce").mkdir(parents=True), (tmp_path / "data").mkdir()
+    (tmp_path / "nbs" / "reproduce").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
     (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
     for name, value in dict(PYTHONPATH=tmp_path, DIML_DATA=tmp_path / "data").items():
         monkeypatch.setenv(name, str(value))
-    for module in (runner, grid):
+    for module in (notebook, report):
         monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
     monkeypatch.setattr(grid, "GRIDS", GRID)
     write(tmp_path, "01_whole")
@@ -69,18 +74,18 @@ def test_every_run_has_its_record_and_is_passed_over(small):
     assert done == [
         ("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")
     ]
-    assert (
-        grid.status("full").state.tolist() == [MEASURED] * 4 and len(before := records(small)) == 4
-    )
-    assert grid.run_grid("full", resume=True) == [] and records(small) == before
+    before = records(small)
+    assert grid.status("full").state.tolist() == [MEASURED] * 4
+    assert len(before) == 4
+    assert grid.run_grid("full", resume=True) == []
+    assert records(small) == before
     assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [
         ("01_whole", dict(dataset="emoji_vendors", seed=1))
     ]  # without `resume` it is opened; its rows are found
     assert records(small) == before
-    (found,) = grid.show_pooled_tables(
-        runner.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:]
-    )
-    assert found.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
+    kept = find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)
+    (table,) = report.show_pooled_tables(kept[1:])
+    assert table.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
 
 
 def test_other_code_is_run_again(small):
@@ -102,8 +107,8 @@ def test_publishing_is_an_act_of_its_own(small):
     grid.run_grid("full", dataset="emoji", seed=0)
     assert not (small / "data" / "results").exists()
     with pytest.raises(ValueError, match="no commit holds"):
-        grid.publish(["01_whole"], "full")
-    (published,) = grid.publish(["01_whole"], "full", dirty=True)
+        report.publish(["01_whole"], "full")
+    (published,) = report.publish(["01_whole"], "full", dirty=True)
     assert published.parent == small / "data" / "results" / "01_whole"
     assert grid.status("full", dataset="emoji", seed=0).state.item().startswith("unverified since")
     write(small, "01_whole", COMPUTE.replace("version=1", "version=2"))
@@ -112,26 +117,26 @@ def test_publishing_is_an_act_of_its_own(small):
 
 def test_two_runs_are_compared(small):
     grid.run_grid("full", dataset="emoji", seed=0)
-    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
-    assert grid.compare_with_committed(record) == "no committed record to compare with"
-    grid.publish(["01_whole"], "full", dirty=True)
-    assert grid.compare_with_committed(record).startswith(
+    (record,) = find_records("01_whole", "full", results=small / RESULTS)
+    assert report.compare_with_committed(record) == "no committed record to compare with"
+    report.publish(["01_whole"], "full", dirty=True)
+    assert report.compare_with_committed(record).startswith(
         "equal to the last digit to the committed record"
     )
     write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
     grid.run_grid("full", dataset="emoji", seed=0)
-    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
-    said = grid.compare_with_committed(record)
-    assert "3 fields DIFFER" in said and 'row {"i": 0}, value' in said
+    (record,) = find_records("01_whole", "full", results=small / RESULTS)
+    said = report.compare_with_committed(record)
+    assert "3 fields DIFFER" in said
+    assert 'row {"i": 0}, value' in said
 
 
 def test_one_that_fails_stops_nobody(small, monkeypatch):
     write(small, "02_broken", "1 / 0" + COMPUTE)
     with pytest.raises(RuntimeError, match="1 of 5 runs failed:\n02_broken.full failed") as error:
         grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
-    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(
-        error.value
-    ) and ".log" in str(error.value)
+    assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value)
+    assert ".log" in str(error.value)
     assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 4, "failed": 1}
 
 
@@ -139,22 +144,21 @@ def test_killed_it_goes_on(small):
     """SIGKILL to all processes while two runs are at work; finished rows are kept to the
     microsecond they were made in."""
     write(small, "01_whole", pause=1.5)
-    command = [
-        sys.executable,
-        "-c",
-        f"from diml_nb.experiments import grid; grid.GRIDS = {GRID}; grid.run_grid('full', jobs=2)",
-    ]
+    program = (
+        f"from diml_nb.experiments import grid; grid.GRIDS = {GRID}; grid.run_grid('full', jobs=2)"
+    )
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", program],
         cwd=small,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    partial, deadline = (
-        lambda: sorted((small / RESULTS / "runs" / "01_whole").glob("*.json")),
-        time.monotonic() + 120,
-    )
+    deadline = time.monotonic() + 120
+
+    def partial():
+        return sorted((small / RESULTS / "runs" / "01_whole").glob("*.json"))
+
     while (
         time.monotonic() < deadline
         and process.poll() is None
@@ -165,12 +169,9 @@ def test_killed_it_goes_on(small):
     process.wait()
     kept = {path: load_record(path).rows for path in partial()}
     states = grid.status("full").state.tolist()
-    assert (
-        any(kept.values())
-        and "interrupted" in states
-        and "waiting" in states
-        and not records(small)
-    )
+    assert any(kept.values())
+    assert {"interrupted", "waiting"} <= set(states)
+    assert not records(small)
     assert len(grid.run_grid("full", jobs=2, resume=True)) == 4
     assert grid.status("full").state.tolist() == [MEASURED] * 4
     for path, rows in kept.items():
@@ -182,7 +183,7 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
     assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
         ("01_whole", dict(dataset="emoji", seed=7))
     ]
-    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
+    (record,) = find_records("01_whole", "full", results=small / RESULTS)
     assert record.config["seed"] == 7
     for wrong, message in (
         (

@@ -102,7 +102,7 @@ def explain_command(
     if _check_figure_path(out, a, b) == ".html":
         why = "a page is light or dark as its reader's system; this is for .svg, .pdf and .png"
         refuse_without_effect(context, why, "dark")
-    options = dict(grid=grid, marginals=marginals, eps=eps)
+    options: dict = dict(grid=grid, marginals=marginals, eps=eps)
     matching_rule(None, **options)  # a wrong option is refused before a network is loaded
     for path in (a, b):
         load_image(path)

@@ -215,7 +215,7 @@ def train_command(
     if resume:
         why = "a run that goes on keeps its settings"
         refuse_without_effect(context, why, "end_to_end")
-    options = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs)
+    options: dict = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs)
     options |= dict(batch_size=batch_size, lr=lr, seed=seed)
     base = _base_settings(out, resume=resume, end_to_end=end_to_end)
     config = _config(options, settings or [], base)

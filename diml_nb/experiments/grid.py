@@ -104,7 +104,9 @@ def expand_grid(preset: str, names: Iterable[str] | None = None, **given) -> lis
     runs = []
     for name in named or default:
         values = _values_to_run(name, preset, given, is_named=bool(named))
-        for combination in itertools.product(*values.values()) if values is not None else ():
+        if values is None:
+            continue
+        for combination in itertools.product(*values.values()):
             parameters = dict(zip(values, combination, strict=True))
             runs.append(PlannedRun(name, checked_parameters(name, parameters)))
     return sorted(runs, key=lambda run: run.parameters.get("seed", 0))

@@ -9,7 +9,7 @@ __all__ = ['pooled_table', 'show_pooled_tables', 'make_report', 'compare_with_co
 # %% ../../nbs/62_report.ipynb #adbfa6bc
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -125,14 +125,14 @@ def compare_with_committed(fresh: Record) -> str:
 def _committed_record(fresh: Record) -> Record | None:
     "The committed record of the same run, if there is one."
     try:
-        records = find_records(fresh.experiment, fresh.config.get("preset"))
+        records = find_records(fresh.experiment, fresh.config.get("preset", ""))
     except FileNotFoundError:
         return None
     return next((record for record in records if same_run(record.config, fresh.config)), None)
 
 # %% ../../nbs/62_report.ipynb #f36507c3
 def closing_words(
-    preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None
+    preset: str, done: Sequence[tuple[str, dict]], *, out: str | Path | None = None
 ) -> str:
     """For each experiment that was run: its question and answer, how its records compare with the
     committed ones, and the picture and notebook to open.
@@ -192,7 +192,9 @@ def _short_path(path: str | Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 # %% ../../nbs/62_report.ipynb #6d7b2a05
-def all_tables(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
+def all_tables(
+    preset: str, done: Sequence[tuple[str, dict]], *, out: str | Path | None = None
+) -> str:
     """The tables of the records of these runs, seeds pooled, as text.
 
     `done` are the runs, as `run_grid` returns them.

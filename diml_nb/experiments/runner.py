@@ -183,7 +183,7 @@ def _save_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
 
 def seed_records(record: Record, results: str | Path = "") -> list[Record]:
     """The finished records in a folder of results that differ from this one in their seed alone."""
-    records = find_records(record.experiment, record.config.get("preset"), results=results)
+    records = find_records(record.experiment, record.config["preset"], results=results)
     any_seed = record.config | {"seed": 0}
     return [
         other

@@ -92,7 +92,7 @@ def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
     on the weighting chosen on training classes; and a sentence that says so."""
     choices = [row["result"] for row in record.rows if "choice" in row["config"]]
     score_of_power = choices[0] if choices else {"0": 0}
-    power = float(max(score_of_power, key=score_of_power.get))
+    power = float(max(score_of_power, key=lambda power: score_of_power[power]))
     top_k = record.config["K"]
     lines = metrics_table(record)
     usual = (lines.grid == 4) & (lines.marginals == "cross_correlation") & (lines.eps == 0.05)

@@ -183,10 +183,15 @@ def recompute(
     source = _measuring_notebook(name, folder / f"{name}.ipynb")
     executed = folder / f"{name}.verified.ipynb"
     variables = {"DIML_VERIFY": str(task)} | (variables or {})
-    options = dict(threads=_threads_of(saved), quiet=True, cwd=experiment_path(name).parent)
     try:
         run_notebook(
-            source, executed, _parameters_of(saved, folder), variables=variables, **options
+            source,
+            executed,
+            _parameters_of(saved, folder),
+            threads=_threads_of(saved),
+            quiet=True,
+            cwd=experiment_path(name).parent,
+            variables=variables,
         )
     except RuntimeError as error:
         what = _last_error(executed) or error
