@@ -174,7 +174,7 @@ def show_dataset(
         contact_sheet(images).save(partial, image_format)
     typer.echo(f"{images}\nsheet: {target}")
 
-
+# %% ../../nbs/64_cli_data.ipynb #ddf136ad
 def _describe_source(name: str) -> None:
     "Print title, licence, splits and files of a published data set."
     from diml_nb.datasets.dataset import DATASETS

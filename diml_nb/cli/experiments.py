@@ -80,7 +80,7 @@ def reproduce_command(
         typer.echo(all_tables(preset, done, out=out))
     typer.echo(closing_words(preset, done, out=out))
 
-
+# %% ../../nbs/65_cli_experiments.ipynb #dd55af21
 def _other_parameters(words: list[str]) -> dict[str, str]:
     "Values of `--param`; `ValueError` for a parameter that has an option of its own."
     values = named_values(words, "--param")

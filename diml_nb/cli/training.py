@@ -64,7 +64,7 @@ def _config(options: dict, settings: list[str], base: dict) -> "TrainConfig":
     _check_useful(config, given)
     return config
 
-
+# %% ../../nbs/66_cli_training.ipynb #db0ee187
 def _settings(words: list[str]) -> dict:
     "Values of `--set`, by field of `TrainConfig`, in the field's type where they can be read so."
     import json
@@ -155,6 +155,8 @@ LearningRateOption = Annotated[
     float | None,
     typer.Option(help="Learning rate of the network.  [default: 3e-4, end to end 1e-5]"),
 ]
+
+# %% ../../nbs/66_cli_training.ipynb #8cc27d44
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -238,7 +240,7 @@ def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> di
         raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
     return read_run(path, tensors=False)[0]["identity"]["config"]
 
-
+# %% ../../nbs/66_cli_training.ipynb #78c880c1
 def _train(config: "TrainConfig", out: Path | None, **options) -> None:
     "Train, and say what came out and what comes next; only the first of several processes speaks."
     from diml_nb.learning.embedding import is_launched

@@ -249,7 +249,7 @@ def publish(
             shutil.copyfile(figure, published[-1])
     return published
 
-
+# %% ../../nbs/62_report.ipynb #6db181b5
 def _require_commit(record: Record) -> None:
     "`ValueError` for a record of code that no commit holds."
     commit = record.environment["commit"]

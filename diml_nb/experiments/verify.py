@@ -156,10 +156,8 @@ def recompute(
     ----------
     path, rows
         The record, and the configurations of the rows.
-    folder
-        For everything that is written.
-    variables
-        Of the environment.
+    folder, variables
+        For everything that is written; more variables of the environment.
 
     Raises
     ------
@@ -288,7 +286,7 @@ def _lines_beyond_smoke(name: str, folder: Path) -> list[str]:
     smoke_run(name, folder / "smoke", variables=variables)
     return lines_beyond(executed_lines(folder / "lines"), executed_lines(folder / "smoke lines"))
 
-
+# %% ../../nbs/61_verify.ipynb #58ee2bfb
 def executed_lines(folder: Path) -> dict[str, set[int]]:
     """Lines that were noted in a folder, by file of the library."""
     from coverage import CoverageData  # a tool of the book, not a requirement of the library
