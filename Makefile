@@ -44,7 +44,7 @@ coverage: .venv/ready ## all tests again, and which lines of the library they ru
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 bench: .venv/ready ## speed and memory beside the official loop, POT and the limit of this machine: a record and a figure
-	$(BIN)/python bench/bench.py
+	$(BIN)/python -m bench
 
 lab: .venv/ready ## the book in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb

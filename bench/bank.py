@@ -1,7 +1,9 @@
-"""Does a bank of a million images answer from disk, within 2 GB of memory, and how good is an approximate shortlist?
+"""Does a store of a million images answer from disk within 2 GB of memory, and how good is an
+approximate shortlist?
 
-`python bench/bank.py build|answer|ivf --folder F` prints one line of JSON; each is meant for a process of its own, so that its memory can be told.
-Queries are noisy copies of some images, so that the right answer is known.
+`python -m bench.bank build|answer|ivf --folder F` prints one line of JSON; each runs in a process
+of its own, so that its memory can be measured. Queries are noisy copies of some images, so that the
+right answer is known.
 """
 
 import argparse
@@ -13,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import fresh, peak_mb, seconds, threads
-from synthetic import Synthetic
 
+from bench.measure import fresh, option_words, peak_mb, seconds, threads
+from bench.synthetic import Synthetic
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.features.store import FeatureStore, open_store, write_store
+from diml_nb.retrieval.metrics import Ranking
 from diml_nb.retrieval.search import rerank, search
 
 TOP_K, LIMIT_MB, BYTES, NOISE = 100, 2000, 2**28, 2.0
@@ -91,31 +94,32 @@ def opened(folder: Path) -> tuple[Features, torch.Tensor, FeatureStore]:
 
 def answer(folder: Path) -> dict:
     "Rank the bank for all queries and re-rank, with the memory of the whole process at its peak."
-    found = {}
-
-    def work():
-        q, original_q, bank = opened(folder)
-        start = time.perf_counter()
-        found["seconds_search"] = seconds(
-            lambda: found.update(ranking=search(q, bank, top_k=TOP_K, memory=BYTES))
-        )
-        found["seconds_rerank"] = seconds(
-            lambda: found.update(
-                reranked=rerank(found["ranking"], q, bank, top_k=TOP_K, memory=BYTES)
-            )
-        )
-        found["seconds"] = time.perf_counter() - start
-        first = {
-            name: (found.pop(key).index_qk[:, 0] == original_q).double().mean().item()
-            for name, key in (("search", "ranking"), ("rerank", "reranked"))
-        }
-        found.update(
-            queries=len(q), original_first_search=first["search"], original_first=first["rerank"]
-        )
-
-    memory = peak_mb(work)
+    result: dict = {}
+    memory = peak_mb(lambda: result.update(_search_and_rerank(folder)))
     below = memory["peak_mb"] and memory["peak_mb"] < LIMIT_MB
-    return found | memory | dict(below_limit=below, limit_mb=LIMIT_MB)
+    return result | memory | dict(below_limit=below, limit_mb=LIMIT_MB)
+
+
+def _search_and_rerank(folder: Path) -> dict:
+    "Seconds of both, and how often the image that a query was made from comes first."
+    q, original_q, bank = opened(folder)
+    start = time.perf_counter()
+    ranking = search(q, bank, top_k=TOP_K, memory=BYTES)
+    searched = time.perf_counter()
+    reranked = rerank(ranking, q, bank, top_k=TOP_K, memory=BYTES)
+    ended = time.perf_counter()
+    return dict(
+        seconds_search=searched - start,
+        seconds_rerank=ended - searched,
+        seconds=ended - start,
+        queries=len(q),
+        original_first_search=_share_first(ranking, original_q),
+        original_first=_share_first(reranked, original_q),
+    )
+
+
+def _share_first(ranking: Ranking, original_q: torch.Tensor) -> float:
+    return (ranking.index_qk[:, 0] == original_q).double().mean().item()
 
 
 def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
@@ -176,7 +180,7 @@ def measure(
 ) -> dict:
     "Build, answer and approximate, each in a fresh process."
     check_disk(folder, images, grid, channels)
-    options = dict(
+    words = option_words(
         folder=folder,
         images=images,
         grid=grid,
@@ -186,8 +190,7 @@ def measure(
         rounds=rounds,
         threads=count,
     )
-    options = [part for name, x in options.items() for part in (f"--{name.replace('_', '-')}", x)]
-    return {what: fresh("bank.py", what, *options) for what in ("build", "answer", "ivf")}
+    return {what: fresh("bench.bank", what, *words) for what in ("build", "answer", "ivf")}
 
 
 if __name__ == "__main__":

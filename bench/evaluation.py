@@ -1,7 +1,9 @@
-"""What does a query cost: search, re-rank and metrics of this library against a loop that follows the official algorithm, and other rivals?
+"""What does a query cost: search, re-rank and metrics of this library, against a loop that follows
+the official algorithm and other rivals?
 
-`python bench/evaluation.py --grid 4 --images 6000` prints one line of JSON. Before anything is timed the results are checked: ours against
-`match` query by query, ours with the official stop rule against the loop.
+`python -m bench.evaluation --grid 4 --images 6000` prints one line of JSON. Before anything is
+timed the results are checked: ours against `match` query by query, ours with the official stop rule
+against the loop.
 """
 
 import argparse
@@ -10,10 +12,19 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from measure import interleaved, others, peak_mb, present_device, ratio, roofline, spread, threads
-from synthetic import Synthetic
 from torch import Tensor
 
+from bench.measure import (
+    interleaved,
+    others,
+    peak_mb,
+    present_device,
+    ratio,
+    roofline,
+    spread,
+    threads,
+)
+from bench.synthetic import Synthetic
 from diml_nb.features.grid import Features
 from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import match
@@ -87,7 +98,7 @@ def official_plan(
     """Scaling of a whole call together, rows first, until its row factors move by less than .1 on
     average (in the worst pair, or `over` all pairs)."""
     u_pn, v_pm = torch.ones_like(mass_pn), torch.ones_like(mass_pm)
-    for iterations in range(1, 101):
+    for iterations in range(1, 101):  # noqa: B007 (returned below)
         before = u_pn
         u_pn = mass_pn / (kernel_pnm @ v_pm.unsqueeze(2)).squeeze(2)
         v_pm = mass_pm / (kernel_pnm.transpose(1, 2) @ u_pn.unsqueeze(2)).squeeze(2)
@@ -167,13 +178,13 @@ def one_by_one(task: Task, rows: Tensor, ranking: Ranking, similarity) -> Rankin
         torch.stack(
             [
                 similarity(task.x[i], task.x[index_k[: task.top_k]])
-                for i, index_k in zip(task.position_q[rows].tolist(), kept.index_qk)
+                for i, index_k in zip(task.position_q[rows].tolist(), kept.index_qk, strict=True)
             ]
         ),
     )
 
 
-def rivals(device: str) -> dict:
+def rivals(device: str | torch.device) -> dict:
     "Those that can run here, and in words why another cannot."
     try:
         import ot.batch  # noqa: F401
@@ -220,16 +231,12 @@ def check(task: Task, queries: int) -> dict:
     ours_k = score_shortlist(part, task.x[position_q], task.x, top_k=task.top_k, eps=EPS, tol=TOL)
     pairs = [
         match(task.x[i], task.x[k[: task.top_k]], eps=EPS, tol=TOL)
-        for i, k in zip(position_q.tolist(), part.index_qk)
+        for i, k in zip(position_q.tolist(), part.index_qk, strict=True)
     ]
     expected_qk = torch.stack([x.similarity_b for x in pairs])
-    edge_qk = (
-        sum(
-            ((x / TOL - 1).abs() < 1e-4)
-            for x in (ours_k.err_qk, torch.stack([x.marginal_error_b for x in pairs]))
-        )
-        > 0
-    )  # rounding decides whether to go on
+    error_qk = torch.stack([x.marginal_error_b for x in pairs])
+    # where rounding decides whether to go on
+    edge_qk = ((ours_k.err_qk / TOL - 1).abs() < 1e-4) | ((error_qk / TOL - 1).abs() < 1e-4)
     off_qk = (ours_k.similarity_qk - expected_qk).abs()
     found = dict(
         similarity=off_qk[~edge_qk].max().item(),
@@ -259,7 +266,7 @@ def check(task: Task, queries: int) -> dict:
         by_pot_qk = torch.stack(
             [
                 pot(task.x[i], task.x[k[: task.top_k]])
-                for i, k in zip(position_q.tolist(), part.index_qk)
+                for i, k in zip(position_q.tolist(), part.index_qk, strict=True)
             ]
         )
         found["similarity_POT"] = (
@@ -299,7 +306,7 @@ def work(images: int, cells: int, channels: int, top_k: int) -> dict:
 
 def stages(task: Task) -> tuple[dict, dict]:
     "The block of queries in three steps, and where they leave their results for the next one."
-    done = {}
+    done: dict = {}
     return {
         "search": lambda _: done.update(ranking=ours_search(task, task.position_q)),
         "rerank": lambda _: done.update(
@@ -333,11 +340,10 @@ def measure(task: Task, rounds: int, slow: int, machine: dict) -> dict:
         name: [1e3 * t / (len(task.position_q) if name in steps else slow) for t in x]
         for name, x in took.items()
     }
-    ms["ours"] = [sum(x) for x in zip(*(ms[name] for name in steps))]
+    ms["ours"] = [sum(x) for x in zip(*(ms[name] for name in steps), strict=True)]
     for name in able:
-        ms[name] = [
-            sum(x) for x in zip(ms["search"], ms[name], ms["metrics"])
-        ]  # the whole path of a rival shares our search
+        # the whole path of a rival shares our search
+        ms[name] = [sum(x) for x in zip(ms["search"], ms[name], ms["metrics"], strict=True)]
     useful = work(len(task.x), task.x.norm_bn.shape[1], task.x.global_bc.shape[1], task.top_k)
     flops = useful["search"] + useful["rerank"]
     least = 1e-6 * (

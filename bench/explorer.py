@@ -1,27 +1,31 @@
 """How long does a reader wait between moving a slider and seeing the picture?
 
-`python bench/explorer.py` opens the explorers in JupyterLab and Voila, in Debian's Chromium, moves each slider by the arrow keys, and prints
-one line of JSON a server: median and 95th percentile, in milliseconds, from the browser's time of the key to the first frame with the new
-picture. `--screenshots FOLDER` saves pictures of the explorers there, which is how those in figures/ are made.
+`python -m bench.explorer` opens the explorers in JupyterLab and Voila, in Debian's Chromium, moves
+each slider by the arrow keys, and prints one line of JSON a server: median and 95th percentile, in
+milliseconds, from the browser's time of the key to the first frame with the new picture.
+`--screenshots FOLDER` saves pictures of the explorers there: those in figures/ are made so.
 """
 
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from servers import browser_page, lab, run_in_lab, voila  # noqa: E402
+from tests.servers import browser_page, lab, run_in_lab, voila
 
 WATCH = """([root, attribute]) => {
   let from = 0;
   window.waits = [];
   window.watcher?.disconnect();
   addEventListener('keydown', event => { from = event.timeStamp; }, true);
-  window.watcher = new MutationObserver(() => from && requestAnimationFrame(() => { if (from) window.waits.push(performance.now() - from); from = 0; }));
-  window.watcher.observe(root, attribute ? {attributes: true, attributeFilter: [attribute]} : {childList: true, subtree: true});
+  const drawn = () => {
+    if (from) window.waits.push(performance.now() - from);
+    from = 0;
+  };
+  window.watcher = new MutationObserver(() => from && requestAnimationFrame(drawn));
+  const attributes = {attributes: true, attributeFilter: [attribute]};
+  window.watcher.observe(root, attribute ? attributes : {childList: true, subtree: true});
 }"""
 SLIDERS = {  # explorer, name of the slider, what is drawn anew, the attribute that tells so
     "pair, eps": (".PairExplorer", "eps", ".diml-pair", "data-version"),

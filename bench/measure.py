@@ -1,4 +1,5 @@
-"""What all measurements share: interleaved timing, ratios of pairs, memory of a fresh process, and what the machine can do at best."""
+"""What all measurements share: interleaved timing, ratios of pairs, memory of a fresh process, and
+the best that the machine can do."""
 
 import argparse
 import json
@@ -50,13 +51,13 @@ def seconds(work: Callable, *arguments) -> float:
 def interleaved(works: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each work in each round. Every round runs all of them, so that a slow minute of
     the machine hits all; round 0 warms up."""
-    found = {name: [] for name in works}
+    took: dict[str, list[float]] = {name: [] for name in works}
     for i in range(rounds + 1):
         for name, work in works.items():
-            took = seconds(work, i)
+            duration = seconds(work, i)
             if i:
-                found[name].append(took)
-    return found
+                took[name].append(duration)
+    return took
 
 
 @contextmanager
@@ -74,14 +75,14 @@ def others():
             sum(os.times()[:4]),
         )
 
-    found = {}
+    found: dict[str, float] = {}
     if not Path("/proc/stat").exists():
         yield found
         return
     before = clock()
     yield found
-    whole, busy, own = (b - a for a, b in zip(before, clock()))
-    found["others"] = max(0.0, (busy - own) / whole) if whole else 0.0
+    total, busy, own = (b - a for a, b in zip(before, clock(), strict=True))
+    found["others"] = max(0.0, (busy - own) / total) if total else 0.0
 
 
 def quietest(measure: Callable[[], dict], tries: int, most: float = 0.05) -> dict:
@@ -114,7 +115,7 @@ def _status(key: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def peak_mb(work: Callable, device: str = "cpu") -> dict:
+def peak_mb(work: Callable, device: str | torch.device = "cpu") -> dict:
     """Megabytes that `work` adds to this process (on cuda: to the device) at its peak, and the peak
     of the whole. To be asked of a fresh process."""
     if torch.device(device).type == "cuda":
@@ -132,19 +133,24 @@ def peak_mb(work: Callable, device: str = "cpu") -> dict:
         return dict(
             extra_mb=None, peak_mb=None, reason=f"no /proc/self/clear_refs here: {error.strerror}"
         )
-    before = _status("VmRSS")
+    resident = _status("VmRSS")
     work()
-    return dict(extra_mb=_status("VmHWM") - before, peak_mb=_status("VmHWM"))
+    return dict(extra_mb=_status("VmHWM") - resident, peak_mb=_status("VmHWM"))
 
 
-def fresh(script: str, *arguments) -> dict:
-    "The JSON that a script of this folder prints as its last line in a process of its own."
-    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def option_words(**options) -> list[str]:
+    "Options of a command line: `per_class=2` becomes --per-class 2."
+    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
+    return [word for pair in pairs for word in pair]
+
+
+def fresh(module: str, *arguments) -> dict:
+    "The JSON that a module prints as its last line, run in a process of its own."
+    words = [str(argument) for argument in arguments]
+    command = [sys.executable, "-m", module, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     if done.returncode:
-        raise RuntimeError(
-            f"{script} {' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}"
-        )
+        raise RuntimeError(f"{module} {' '.join(words)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -168,4 +174,6 @@ def roofline(size: int = 2048, repeats: int = 5, device: str = "cpu") -> dict:
             except RuntimeError:
                 pass  # a torch without this path
         gbs = x.numel() * 4e-9 / min(seconds(x.sum) for _ in range(repeats))
-    return busy | dict(gflops=max(gflops.values()), best=max(gflops, key=gflops.get), gbs=gbs)
+    return busy | dict(
+        gflops=max(gflops.values()), best=max(gflops, key=lambda x: gflops[x]), gbs=gbs
+    )

@@ -1,7 +1,9 @@
-"""What does one training step cost: the losses of this library against a loop that follows the official algorithm?
+"""What does one training step cost: the losses of this library against a loop that follows the
+official algorithm?
 
-`python bench/step.py --grid 4` prints one line of JSON: medians of paired ratios, interleaved in one process, and how far loss and gradient
-of the two agree when ours runs with the official switches (swap_marginals, shared_stop). With `--peak` it prints the memory of one step.
+`python -m bench.step --grid 4` prints one line of JSON: medians of paired ratios, interleaved in
+one process, and how far loss and gradient of the two agree when ours runs with the official
+switches (swap_marginals, shared_stop). With `--peak` it prints the memory of one step.
 """
 
 import argparse
@@ -9,11 +11,11 @@ import json
 from collections.abc import Callable
 
 import torch
-from evaluation import official_plan
-from measure import interleaved, others, peak_mb, present_device, ratio, spread, threads
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from bench.evaluation import official_plan
+from bench.measure import interleaved, others, peak_mb, present_device, ratio, spread, threads
 from diml_nb.learning.losses import make_loss
 
 # the slow twin: the official algorithm
@@ -68,11 +70,11 @@ def official_multi_similarity(map_bchw: Tensor, label_b: Tensor, _) -> Tensor:
 def official_margin(map_bchw: Tensor, label_b: Tensor, triplets: tuple[Tensor, ...]) -> Tensor:
     "A loop over triplets, two calls each."
     terms = []
-    for a, p, n in zip(*(x.tolist() for x in triplets)):
+    for a, p, n in zip(*(x.tolist() for x in triplets), strict=True):
         near, far = (official_pairs(map_bchw[a : a + 1], map_bchw[x : x + 1], True) for x in (p, n))
         terms.append((near - 1.2 + 0.2).relu() + (1.2 - far + 0.2).relu())
-    terms = torch.cat(terms)
-    return terms.sum() / (terms > 0).sum()
+    term_p = torch.cat(terms)
+    return term_p.sum() / (term_p > 0).sum()
 
 
 OFFICIAL = {"multi_similarity": official_multi_similarity, "margin": official_margin}
@@ -130,6 +132,7 @@ def step(loss: Callable, map_bchw: Tensor, label_b: Tensor, triplets) -> tuple[f
     map_bchw = map_bchw.clone().requires_grad_()
     value = loss(map_bchw, label_b, triplets)
     value.backward()
+    assert map_bchw.grad is not None
     return value.item(), map_bchw.grad
 
 
@@ -137,7 +140,8 @@ def check(name: str, grid: int, data) -> dict:
     """Difference of the loss and relative one of the gradient from the twin's, with the official
     switches: within 1e-6 and 1e-5, or an AssertionError.
 
-    Some of it is no rounding: official masses miss 1 by 1e-6, and the twin of Multi-Similarity also weighs the cosine of the wholes by them.
+    Some of it is no rounding: official masses miss 1 by 1e-6, and the twin of Multi-Similarity also
+    weighs the global cosine by them.
     """
     value, grad = step(OFFICIAL[name], *data)
     our_value, our_grad = step(

@@ -1,4 +1,5 @@
-"""Images that nobody took: feature maps with classes, families of classes, and parts, as a function of the number of the image."""
+"""Synthetic feature maps with classes, families of classes and parts, as a function of the number
+of the image."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,10 @@ class Synthetic:
     """`images` maps of `grid` x `grid` cells in classes of `per_class`; image i belongs to class i
     modulo the number of classes.
 
-    Offset and decay are such that cosines, masses and Sinkhorn iterations of 4 x 4 cells resemble those of EfficientNet-Lite0 on the embedded images
-    (there the official rule stops after 9 to 35 iterations, median 18; here 16 to 26, median 20). Its 7 x 7 cells need three times as many as ours here.
+    Offset and decay are such that cosines, masses and Sinkhorn iterations of 4 x 4 cells resemble
+    those of EfficientNet-Lite0 on the embedded images (there the official rule stops after 9 to 35
+    iterations, median 18; here 16 to 26, median 20). Its 7 x 7 cells need three times as many as
+    ours here.
     """
 
     images: int
@@ -27,9 +30,8 @@ class Synthetic:
     per_class: int = 60
     seed: int = 0
     offset: float = 1.0  # what all cells share
-    decay: float = (
-        0.35  # channel c varies like (c + 1) ** -decay: a network's channels are not independent
-    )
+    # channel c varies like (c + 1) ** -decay: a network's channels are not independent
+    decay: float = 0.35
 
     @property
     def classes(self) -> int:
@@ -97,9 +99,8 @@ class Synthetic:
         )
         for start in range(0, self.images, CHUNK):
             part = self.features(start, min(start + CHUNK, self.images))
-            for whole, some in zip(
-                (x.local_bcn, x.norm_bn, x.global_bc),
-                (part.local_bcn, part.norm_bn, part.global_bc),
-            ):
-                whole[start : start + CHUNK] = some
+            rows = slice(start, start + CHUNK)
+            x.local_bcn[rows] = part.local_bcn
+            x.norm_bn[rows] = part.norm_bn
+            x.global_bc[rows] = part.global_bc
         return x

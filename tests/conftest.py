@@ -144,7 +144,7 @@ def two_seeds(tmp_path_factory, smoke_of):
         folder, first = smoke_of(experiment)
         other_folder = tmp_path_factory.mktemp("seed1")
         run_experiment(
-            experiment, "smoke", out=other_folder, params=dict(seed=1), quiet=True, threads=1
+            experiment, "smoke", out=other_folder, parameters=dict(seed=1), quiet=True, threads=1
         )
         records = [first, find_record(experiment, "smoke", results=other_folder / "results")]
         rows, others = (

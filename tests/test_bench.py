@@ -8,31 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from bench import provenance, suite, tables
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.experiments.runner import find_record
 from diml_nb.records.provenance import fingerprint
 from diml_nb.records.record import Record, load_record, save_record
 
-BENCH = REPO_ROOT / "bench" / "bench.py"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH.parent))
-    try:
-        import bench
-    finally:
-        sys.path.remove(str(BENCH.parent))
-    return bench
+BENCH = [sys.executable, "-m", "bench"]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
     done = subprocess.run(
-        [sys.executable, BENCH, "--preset", "smoke", "--threads", "1,2", "--out", out, "--fresh"],
+        [*BENCH, "--preset", "smoke", "--threads", "1,2", "--out", out, "--fresh"],
         capture_output=True,
         text=True,
+        cwd=REPO_ROOT,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return out, done.stdout
@@ -61,9 +53,9 @@ def test_only_what_is_compared_is_computed(smoke):
     assert kinds == {(True, "computed"), (False, "timed")}
 
 
-def test_a_fresh_record_is_of_this_code(smoke, bench):
+def test_a_fresh_record_is_of_this_code(smoke):
     (path,) = (smoke[0] / "results" / "bench").glob("*.json")
-    assert load_record(path).provenance["source"] == bench.source_here()
+    assert load_record(path).provenance["source"] == provenance.source_here()
     assert "since then" not in smoke[1]
     assert "--publish" not in smoke[1]
 
@@ -77,10 +69,10 @@ def test_a_fresh_record_is_of_this_code(smoke, bench):
         (["--dirty"], "with --publish only"),
     ],
 )
-def test_wrong_words_are_named(options, said, bench, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench.py", *options])
+def test_wrong_words_are_named(options, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", *options])
     with pytest.raises(SystemExit) as ended:
-        bench.main()
+        suite.main()
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
@@ -93,35 +85,33 @@ def committed(request):
     return find_record("bench", "full", device=request.param)
 
 
-def test_a_record_is_named_by_what_is_measured(committed, bench):
+def test_a_record_is_named_by_what_is_measured(committed):
     config = {name: committed.config[name] for name in ("preset", "device", "threads")}
-    config |= dict(seed=0) | bench.PRESETS["full"]
+    config |= dict(seed=0) | suite.PRESETS["full"]
     assert committed.hash == Record("bench", config, {}, 1).hash
     assert committed.hash != Record("bench", config | dict(threads=[3]), {}, 1).hash
     assert (REPO_ROOT / "data" / "results" / "bench" / f"{committed.hash}.json").exists()
 
 
-def test_the_tables_of_a_record_say_what_changed_since(committed, bench):
-    here = bench.source_here()
+def test_the_tables_of_a_record_say_what_changed_since(committed):
+    here = provenance.source_here()
     committed.environment["commit"] = "15acd96f" + 32 * "0"
     committed.provenance["source"] = here
-    assert bench.older_code(committed) == ""
-    then = here | {"cells": "other", "bank.Bank": "other"}
-    committed.provenance["source"] = then
-    said = (
-        "(measured at commit 15acd96f; since then 2 definitions that it reaches have changed:"
-        " `store.FeatureStore`, `bench/*.py`)"
-    )
-    assert bench.markdown(committed).endswith(f"\n\n{said}")
+    assert provenance.changed_since(committed) == ""
+    committed.provenance["source"] = here | {"cells": "x", "features.store.FeatureStore": "x"}
+    sentence = provenance.changed_since(committed)
+    assert sentence.startswith("(measured at commit 15acd96f; since then 2 definitions that it")
+    assert set(re.findall("`([^`]+)`", sentence)) == {"features.store.FeatureStore", "bench/*.py"}
+    assert tables.markdown(committed).endswith(f"\n\n{sentence}")
     committed.provenance["source"] = {name: "other" for name in here}
     assert re.search(
         rf"since then {len(here)} definitions .*: (`[^`]+`, ){{6}}\.\.\.\)$",
-        bench.older_code(committed),
+        provenance.changed_since(committed),
     )
 
 
-def test_how_a_record_is_kept_is_not_what_is_measured(committed, bench):
-    names = bench.source_here()
+def test_how_a_record_is_kept_is_not_what_is_measured(committed):
+    names = provenance.source_here()
     assert {
         "ot.matching.match",
         "ot/pair.c",
@@ -133,18 +123,18 @@ def test_how_a_record_is_kept_is_not_what_is_measured(committed, bench):
     ]
 
 
-def test_the_processor_is_named(committed, bench):
+def test_the_processor_is_named(committed):
     machine = [row["result"] for row in committed.rows if row["config"]["part"] == "machine"]
     name = machine[0].pop("processor")
     committed.environment["processor"] = f"{name} of the environment"
-    assert f"({name} of the environment, Linux" in bench.markdown(committed)
+    assert f"({name} of the environment, Linux" in tables.markdown(committed)
 
 
 # publishing
 
 
 @pytest.fixture
-def run(tmp_path, bench, monkeypatch):
+def run(tmp_path, monkeypatch):
     "A finished full run in a folder, made at a commit that holds its code."
     record = find_record("bench", "full", device="cpu")
     record.config["threads"] = [1]
@@ -153,7 +143,7 @@ def run(tmp_path, bench, monkeypatch):
     path = save_record(record, tmp_path / "run" / "results" / "bench" / f"{record.hash}.json")
     (tmp_path / "run" / "figures").mkdir()
     (tmp_path / "run" / "figures" / "bench.png").write_bytes(b"the new figure")
-    monkeypatch.setattr(bench, "code_at", {40 * "a": ["x = 1"]}.get)
+    monkeypatch.setattr(provenance, "code_at", {40 * "a": ["x = 1"]}.get)
     return path
 
 
@@ -170,16 +160,16 @@ def places(tmp_path):
     return results, figures
 
 
-def test_publishing_replaces_the_record_of_the_same_device(run, places, bench):
+def test_publishing_replaces_the_record_of_the_same_device(run, places):
     results, figures = places
     old = {path.stem for path in results.glob("bench/*.json")}
-    copies = bench.publish(run.parents[2], "cpu", results, figures)
+    copies = suite.publish(run.parents[2], "cpu", results, figures)
     assert copies == [results / "bench" / run.name, figures / "bench.png"]
     assert copies[0].read_text() == run.read_text()
     assert copies[1].read_bytes() == b"the new figure"
     gone = find_record("bench", "full", device="cpu").hash
     assert {path.stem for path in results.glob("bench/*.json")} == old - {gone} | {run.stem}
-    assert bench.publish(run.parents[2], "cpu", results, figures) == copies
+    assert suite.publish(run.parents[2], "cpu", results, figures) == copies
 
 
 def changed(path: Path, **environment) -> None:
@@ -197,38 +187,38 @@ def changed(path: Path, **environment) -> None:
     ],
 )
 def test_code_that_no_commit_holds_is_published_on_demand_only(
-    run, places, bench, monkeypatch, commit, said
+    run, places, monkeypatch, commit, said
 ):
     changed(run, commit=commit)
-    monkeypatch.setattr(bench, "code_at", {40 * "b": ["x = 2"]}.get)
+    monkeypatch.setattr(provenance, "code_at", {40 * "b": ["x = 2"]}.get)
     before = {path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=said):
-        bench.publish(run.parents[2], "cpu", *places)
+        suite.publish(run.parents[2], "cpu", *places)
     assert before == {
         path: path.read_bytes() for path in run.parents[3].rglob("*") if path.is_file()
     }
-    assert bench.publish(run.parents[2], "cpu", *places, dirty=True)[0].exists()
+    assert suite.publish(run.parents[2], "cpu", *places, dirty=True)[0].exists()
 
 
-def test_a_commit_that_is_not_here_is_said(bench):
+def test_a_commit_that_is_not_here_is_said():
     with pytest.raises(ValueError, match="no commit 00000000 here"):
-        bench.code_at(40 * "0")
+        provenance.code_at(40 * "0")
 
 
-def test_there_is_nothing_to_publish(tmp_path, places, bench):
+def test_there_is_nothing_to_publish(tmp_path, places):
     empty = tmp_path / "empty"
     done = subprocess.run(
-        [sys.executable, BENCH, "--publish", "--out", empty], capture_output=True, text=True
+        [*BENCH, "--publish", "--out", empty], capture_output=True, text=True, cwd=REPO_ROOT
     )
     assert done.returncode == 2
-    assert "`python bench/bench.py` makes one" in done.stderr
-    with pytest.raises(ValueError, match="bench.py --device cuda` makes one"):
-        bench.publish(empty, "cuda", *places)
+    assert "`python -m bench` makes one" in done.stderr
+    with pytest.raises(ValueError, match="-m bench --device cuda` makes one"):
+        suite.publish(empty, "cuda", *places)
 
 
-def test_a_record_without_its_figure_is_not_published(run, places, bench):
+def test_a_record_without_its_figure_is_not_published(run, places):
     (run.parents[2] / "figures" / "bench.png").unlink()
     before = sorted(places[0].rglob("*"))
     with pytest.raises(ValueError, match="figure of record .* is not there"):
-        bench.publish(run.parents[2], "cpu", *places)
+        suite.publish(run.parents[2], "cpu", *places)
     assert before == sorted(places[0].rglob("*"))

@@ -5,7 +5,10 @@ import torch
 
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.experiments.grid import expand_grid, pooled_table
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.experiments.grid import expand_grid
 from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.runner import find_record
 from diml_nb.learning.evaluation import evaluate_retrieval
 from diml_nb.learning.network import EmbeddingInputs, concatenate_features, extract_features

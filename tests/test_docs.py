@@ -194,7 +194,7 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
     assert {
         "diml_nb/learning/losses.py",
         "diml_nb/ot/pair.c",
-        "bench/bench.py",
+        "bench/suite.py",
         "Makefile",
         "nbs/reproduce/_template.ipynb",
     } <= set(everything)

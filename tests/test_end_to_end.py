@@ -12,7 +12,9 @@ from diml_nb._internal.core import sha256
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.grid import expand_grid, pooled_table
+from diml_nb.experiments.grid import expand_grid
 from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.runner import find_record, run_experiment
 from diml_nb.learning.config import TrainConfig, build_backbone
 from diml_nb.learning.trainer import load_trained, train
@@ -57,7 +59,7 @@ def test_smoke(smoke):
 
 def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
     "Also when another process loads the images."
-    run_experiment(NAME, "smoke", out=tmp_path, params=dict(workers=1), threads=1)
+    run_experiment(NAME, "smoke", out=tmp_path, parameters=dict(workers=1), threads=1)
     record, again = (
         find_record(NAME, "smoke", results=out / "results") for out in (smoke[0], tmp_path)
     )
@@ -108,8 +110,8 @@ def small_cub(tmp_path, monkeypatch):
 def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
     """ResNet-50 and both losses of the paper on small archives; only size and duration are other,
     and random weights, as the published ones must be downloaded."""
-    params = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
-    executed = run_experiment(NAME, "paper", out=tmp_path / "out", params=params, threads=1)
+    parameters = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
+    executed = run_experiment(NAME, "paper", out=tmp_path / "out", parameters=parameters, threads=1)
     record = find_record(
         NAME, "paper, changed", results=tmp_path / "out" / "results", dataset="cub", seed=0
     )
@@ -150,7 +152,7 @@ def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch):
             NAME,
             "paper",
             out=tmp_path / "out",
-            params=dict(dataset="sop", backbone="efficientnet_lite0"),
+            parameters=dict(dataset="sop", backbone="efficientnet_lite0"),
             threads=1,
         )
     (executed,) = (tmp_path / "out").glob("*.ipynb")

@@ -1,5 +1,4 @@
-"""`make experiment` starts an experiment that runs as it is, in a repository of two files and the
-library."""
+"`make experiment` starts an experiment that runs as it is, in a repository of two files."
 
 import json
 import os
@@ -10,8 +9,8 @@ import subprocess
 import pytest
 
 from diml_nb._internal.core import REPO_ROOT, data_dir
-from diml_nb.experiments import runner
-from diml_nb.experiments.claims import Claim, _one
+from diml_nb.experiments import notebook, runner
+from diml_nb.experiments.claims import Claim, row_pair
 from diml_nb.experiments.pooling import PooledRecords
 
 NAME = "16_thing"
@@ -45,7 +44,7 @@ def inside(home, monkeypatch):
     "This process and those that it starts take that repository for theirs."
     monkeypatch.setenv("PYTHONPATH", str(home), prepend=os.pathsep)
     monkeypatch.setenv("DIML_DATA", str(home / "data"))
-    monkeypatch.setattr(runner, "REPO_ROOT", home)
+    monkeypatch.setattr(notebook, "REPO_ROOT", home)
     return home
 
 
@@ -68,11 +67,11 @@ def test_an_experiment_that_is_there_stays(home):
 
 
 def test_it_is_an_experiment_of_version_1(inside):
-    assert list(runner.experiments()) == [NAME]  # the template itself is none
-    assert runner.declared_version(NAME) == 1
+    assert list(notebook.experiments()) == [NAME]  # the template itself is none
+    assert notebook.declared_version(NAME) == 1
     versions = (inside / "nbs" / "reproduce" / "VERSIONS.md").read_text()
     assert versions.count(f"| {NAME} | 1 | first version |\n") == 1
-    given = runner.notebook_parameters(NAME)
+    given = notebook.notebook_parameters(NAME)
     assert {"preset", "dataset", "seed", "fresh", "results", "figures"} < set(given)
     assert given["eps"] == given["classes"] == ""
     assert "NAME" not in (inside / "nbs" / "reproduce" / f"{NAME}.ipynb").read_text()
@@ -95,13 +94,13 @@ def test_it_runs_as_it_is(inside, tmp_path):
     assert {row["kind"] for row in record.rows} == {"computed", "timed"}
     (path,) = (tmp_path / "results" / "answers").glob(f"{NAME}-*.json")
     answer = json.loads(path.read_text())
-    assert answer["question"] == runner.lead_question(NAME)
+    assert answer["question"] == notebook.lead_question(NAME)
     assert re.search(
         r"-?\d\.\d \([+-]\d+\.\d to [+-]\d+\.\d\) points with eps 0\.05 .* over 6 classes",
         answer["answer"],
     )
     assert (tmp_path / "figures" / f"{NAME}-emoji.png").samefile(answer["figure"])
-    claim = eval(commented_claim(executed), dict(Claim=Claim, _one=_one))
+    claim = eval(commented_claim(executed), dict(Claim=Claim, row_pair=row_pair))
     assert claim.experiment == NAME
     ((better, worse),) = claim.differences(None)
     mean, low, high = PooledRecords([record]).interval(better, claim.metric, minus=worse)

@@ -1,5 +1,4 @@
-"""Papermill runs in processes of their own: a smoke run of every experiment, a kill and a resume, a
-failure."""
+"Papermill runs in processes of their own: smoke runs, a kill and a resume, a failure."
 
 import ast
 import json
@@ -23,6 +22,9 @@ from diml_nb.experiments.runner import (
     read_cells,
     run_experiment,
 )
+from diml_nb.datasets.dataset import DATASETS
+from diml_nb.experiments.notebook import experiments, notebook_parameters, read_cells
+from diml_nb.experiments.runner import find_record, run_experiment
 from diml_nb.experiments.tables import readme_table, result_tables
 from diml_nb.records.record import load_record
 from diml_nb.retrieval.metrics import METRIC_NAMES
@@ -195,7 +197,7 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
         },
     )
     nbformat.write(notebook, source / "02_broken.ipynb")
-    monkeypatch.setattr("diml_nb.experiments.runner.REPO_ROOT", tmp_path)
+    monkeypatch.setattr("diml_nb.experiments.notebook.REPO_ROOT", tmp_path)
     with pytest.raises(RuntimeError, match="02_broken.smoke.ipynb"):
         run_experiment("02_broken", "smoke", out=tmp_path / "out")
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
@@ -351,11 +353,12 @@ def test_a_value_is_no_file_name(tmp_path):
     mine = tmp_path / "birds.ipynb"
     mine.write_text("mine")
     with pytest.raises(ValueError, match="unknown data set '../../../birds'"):
-        run_experiment("02_training", "smoke", out=out, params=dict(dataset="../../../birds"))
+        run_experiment("02_training", "smoke", out=out, parameters=dict(dataset="../../../birds"))
     with pytest.raises(RuntimeError):
-        run_experiment("02_training", "smoke", out=out, params=dict(dataset=str(mine)), quiet=True)
-    assert mine.read_text() == "mine"
-    assert [path.parent for path in out.glob("*.ipynb")] == [out]
+        run_experiment(
+            "02_training", "smoke", out=out, parameters=dict(dataset=str(mine)), quiet=True
+        )
+    assert mine.read_text() == "mine" and [path.parent for path in out.glob("*.ipynb")] == [out]
 
 
 def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
@@ -369,7 +372,7 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (12 * label, 60 * i, 255 - 12 * label)).save(path)
     run_experiment(
-        "05_losses", "smoke", out="out", params=dict(dataset="2024"), quiet=True, threads=1
+        "05_losses", "smoke", out="out", parameters=dict(dataset="2024"), quiet=True, threads=1
     )
     record = find_record("05_losses", "smoke", results="out/results")
     assert record.config["dataset"] == str(tmp_path / "2024")

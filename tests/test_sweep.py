@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 from diml_nb._internal.core import REPO_ROOT
-from diml_nb.experiments import grid, runner
+from diml_nb.experiments import grid, notebook, report
+from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import load_record
 
 COMPUTE = """
@@ -41,23 +42,20 @@ def write(folder, name, compute=COMPUTE, pause=0):
         nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')),
         nbformat.v4.new_code_cell("run.finish()"),
     ]
-    notebook = nbformat.v4.new_notebook(
-        cells=cells,
-        metadata={
-            "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}
-        },
-    )
-    nbformat.write(notebook, folder / "nbs" / "reproduce" / f"{name}.ipynb")
+    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
+    written = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(written, folder / "nbs" / "reproduce" / f"{name}.ipynb")
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     "A repository with the library and one experiment."
-    (tmp_path / "nbs" / "reproduce").mkdir(parents=True), (tmp_path / "data").mkdir()
+    (tmp_path / "nbs" / "reproduce").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
     (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
-    for module in (runner, grid):
+    for module in (notebook, report):
         monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
     monkeypatch.setattr(grid, "GRIDS", GRID)
     write(tmp_path, "01_whole")
@@ -76,18 +74,18 @@ def test_every_run_has_its_record_and_is_passed_over(small):
     assert done == [
         ("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")
     ]
+    before = records(small)
     assert grid.status("full").state.tolist() == [MEASURED] * 4
-    assert len(before := records(small)) == 4
+    assert len(before) == 4
     assert grid.run_grid("full", resume=True) == []
     assert records(small) == before
     assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [
         ("01_whole", dict(dataset="emoji_vendors", seed=1))
     ]  # without `resume` it is opened; its rows are found
     assert records(small) == before
-    (found,) = grid.show_pooled_tables(
-        runner.find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)[1:]
-    )
-    assert found.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
+    kept = find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)
+    (table,) = report.show_pooled_tables(kept[1:])
+    assert table.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
 
 
 def test_other_code_is_run_again(small):
@@ -109,8 +107,8 @@ def test_publishing_is_an_act_of_its_own(small):
     grid.run_grid("full", dataset="emoji", seed=0)
     assert not (small / "data" / "results").exists()
     with pytest.raises(ValueError, match="no commit holds"):
-        grid.publish(["01_whole"], "full")
-    (published,) = grid.publish(["01_whole"], "full", dirty=True)
+        report.publish(["01_whole"], "full")
+    (published,) = report.publish(["01_whole"], "full", dirty=True)
     assert published.parent == small / "data" / "results" / "01_whole"
     assert grid.status("full", dataset="emoji", seed=0).state.item().startswith("unverified since")
     write(small, "01_whole", COMPUTE.replace("version=1", "version=2"))
@@ -119,16 +117,16 @@ def test_publishing_is_an_act_of_its_own(small):
 
 def test_two_runs_are_compared(small):
     grid.run_grid("full", dataset="emoji", seed=0)
-    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
-    assert grid.compare_with_committed(record) == "no committed record to compare with"
-    grid.publish(["01_whole"], "full", dirty=True)
-    assert grid.compare_with_committed(record).startswith(
+    (record,) = find_records("01_whole", "full", results=small / RESULTS)
+    assert report.compare_with_committed(record) == "no committed record to compare with"
+    report.publish(["01_whole"], "full", dirty=True)
+    assert report.compare_with_committed(record).startswith(
         "equal to the last digit to the committed record"
     )
     write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
     grid.run_grid("full", dataset="emoji", seed=0)
-    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
-    said = grid.compare_with_committed(record)
+    (record,) = find_records("01_whole", "full", results=small / RESULTS)
+    said = report.compare_with_committed(record)
     assert "3 fields DIFFER" in said
     assert 'row {"i": 0}, value' in said
 
@@ -155,16 +153,17 @@ def test_killed_it_goes_on(small, monkeypatch):
         f"grid.GRIDS = {THREE}\ngrid.run_grid('full', jobs=2)",
     ]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", program],
         cwd=small,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    partial, deadline = (
-        lambda: sorted((small / RESULTS / "runs" / "01_whole").glob("*.json")),
-        time.monotonic() + 120,
-    )
+    deadline = time.monotonic() + 120
+
+    def partial():
+        return sorted((small / RESULTS / "runs" / "01_whole").glob("*.json"))
+
     while (
         time.monotonic() < deadline
         and process.poll() is None
@@ -190,7 +189,7 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
     assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
         ("01_whole", dict(dataset="emoji", seed=7))
     ]
-    (record,) = runner.find_records("01_whole", "full", results=small / RESULTS)
+    (record,) = find_records("01_whole", "full", results=small / RESULTS)
     assert record.config["seed"] == 7
     for wrong, message in (
         (
