@@ -31,7 +31,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 from measure import fresh, present_device, quietest, roofline, threads  # noqa: E402
 
-from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir  # noqa: E402
+from diml_nb._internal.paths import REPO_ROOT, check_writable, data_dir  # noqa: E402
 from diml_nb.experiments.runner import (
     MACHINERY,
     ExperimentRun,
@@ -98,7 +98,7 @@ SHORT = {"multi_similarity": "Multi-Similarity", "margin": "Margin"}
 # which code is measured
 
 # how a record is made, kept and shown
-KEEPING = (*MACHINERY, "viz.figures.", "_internal.core.atomic_write")
+KEEPING = (*MACHINERY, "viz.figures.", "_internal.paths.atomic_write")
 
 
 def is_measured(path: Path) -> bool:

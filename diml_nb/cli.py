@@ -83,7 +83,7 @@ NAMED = "it holds the sets of `diml data list`; this one is a path of your own"
 def data_list(root: Root = None) -> None:
     "Name the data sets, their size, and how to get one that is not here."
     with _sentences():
-        from diml_nb._internal.core import data_dir
+        from diml_nb._internal.paths import data_dir
         from diml_nb.datasets.dataset import DATASETS
 
         for name, source in DATASETS.items():
@@ -171,7 +171,7 @@ def data_show(
 ) -> None:
     "Say what is known of a data set, and save a sheet of its pictures, one row a class."
     with _sentences():
-        from diml_nb._internal.core import atomic_write, cache_dir, check_writable
+        from diml_nb._internal.paths import atomic_write, cache_dir, check_writable
         from diml_nb.datasets.dataset import DATASETS, contact_sheet, get_dataset
 
         name, target = _own(name), out or cache_dir() / f"{Path(name).stem}.png"
@@ -694,11 +694,11 @@ def _settings_of(folder: Path | None) -> dict:
 # %% ../nbs/62_cli.ipynb #1bacf29f
 def _train(config, out: Path | None, **options) -> None:
     "Fit, and say what came out and what comes next; only the first of several processes speaks."
-    from diml_nb._internal.core import data_dir, sha256
+    from diml_nb._internal.paths import data_dir, hash_text
     from diml_nb.learning.embedding import is_launched
     from diml_nb.learning.trainer import load_trained, train
 
-    name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{sha256(repr(config))[:6]}"
+    name = f"{Path(config.dataset).stem}-{config.loss}-{'diml' if config.structural else 'plain'}-seed{config.seed}-{hash_text(repr(config))[:6]}"
     folder, first = out or data_dir() / "runs" / "train" / name, is_launched()[0] == 0
     train(config, folder, **options)
     if not first:
@@ -854,7 +854,7 @@ def explain(
 def _check_out(out: Path, *images: Path) -> str:
     """The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be
     written."""
-    from diml_nb._internal.core import check_writable
+    from diml_nb._internal.paths import check_writable
     from diml_nb.viz.figures import check_format
 
     suffix = check_format(out, ".html")
@@ -909,7 +909,7 @@ def explore(
         import subprocess
         import sys
 
-        from diml_nb._internal.core import REPO_ROOT
+        from diml_nb._internal.paths import REPO_ROOT
         from diml_nb.learning.trainer import load_trained
 
         folder = REPO_ROOT / "nbs" / "explore"

@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from sphinx.cmd.build import build_main
 from walk import minutes, walked
 
-from diml_nb._internal.core import atomic_write, sha256
+from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -325,7 +325,7 @@ def title(path: Path) -> str:
 def made_of(code: list[str]) -> dict[str, str]:
     """What decides about the outputs of code cells: fingerprints of the code, of what it reaches,
     of versions, and of all that it may read."""
-    parts = source_of(code) | {"text": sha256(json.dumps(code))}
+    parts = source_of(code) | {"text": hash_text(json.dumps(code))}
     paths = [REPOSITORY / "requirements.txt"]
     if READS_THE_REPOSITORY.search("\n".join(code)):
         paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c")]
@@ -334,7 +334,7 @@ def made_of(code: list[str]) -> dict[str, str]:
         paths += (REPOSITORY / "nbs").rglob("*.md")
         for folder in ("results", "golden"):
             paths += (REPOSITORY / "data" / folder).rglob("*.json")
-    return parts | {path.relative_to(REPOSITORY).as_posix(): sha256(path) for path in paths}
+    return parts | {path.relative_to(REPOSITORY).as_posix(): hash_file(path) for path in paths}
 
 
 def run(notebook, name: str) -> list:

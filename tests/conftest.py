@@ -11,7 +11,7 @@ os.environ["DIML_QUIET"] = "1"
 
 @pytest.fixture(autouse=True)
 def seeded():
-    from diml_nb._internal.core import seed_everything
+    from diml_nb._internal.device import seed_everything
 
     seed_everything(0)
 

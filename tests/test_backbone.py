@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diml_nb._internal.core import cache_dir, data_dir, sha256
+from diml_nb._internal.paths import cache_dir, data_dir, hash_file
 from diml_nb.datasets.dataset import get_dataset
 from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, load_image
 from diml_nb.features.grid import extract_feature_maps, get_backbone
@@ -179,7 +179,7 @@ def test_embedding_resumes_after_a_kill(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {p: sha256(p) for p in finished()}
+    kept = {p: hash_file(p) for p in finished()}
     assert 3 <= len(kept) < 10, f"killed too late to show anything: {len(kept)} chunks"
     backbone, passes = get_backbone(), []
     backbone.register_forward_hook(lambda net, given, out: passes.append(len(out)))
@@ -189,7 +189,7 @@ def test_embedding_resumes_after_a_kill(tmp_path):
     assert passes == [1] + [4] * (
         10 - len(kept)
     )  # the fixed picture that tells the computation, then what was missing
-    assert {p: sha256(p) for p in kept} == kept
+    assert {p: hash_file(p) for p in kept} == kept
     assert torch.allclose(
         resumed.float(),
         extract_feature_maps(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diml_nb._internal.core import data_dir
+from diml_nb._internal.paths import data_dir
 from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from diml_nb._internal.core import sha256
+from diml_nb._internal.paths import hash_bytes, hash_text
 from diml_nb.datasets.dataset import RemoteFile
 from diml_nb.datasets.download import (
     atomic_directory,
@@ -26,7 +26,7 @@ from diml_nb.datasets.download import (
 )
 
 BODY = bytes(range(256)) * 8000  # 2 MB
-SUM = f"sha256:{sha256(BODY)}"
+SUM = f"sha256:{hash_bytes(BODY)}"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def server():
 
 
 def partial(folder, place):
-    return folder / f"f.{sha256(place)[:8]}.partial"
+    return folder / f"f.{hash_text(place)[:8]}.partial"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from diml_nb._internal.core import data_dir, sha256
+from diml_nb._internal.paths import data_dir, hash_file
 from diml_nb.datasets import emoji
 from diml_nb.datasets.dataset import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.emoji import (
@@ -105,7 +105,9 @@ def small(tmp_path, monkeypatch):
                 tar.addfile(member, io.BytesIO(text))
         files.append(
             RemoteFile(
-                f"{name}.tgz", f"sha256:{sha256(archives / f'{name}.tgz')}", (f"npm:@x/{name}@1",)
+                f"{name}.tgz",
+                f"sha256:{hash_file(archives / f'{name}.tgz')}",
+                (f"npm:@x/{name}@1",),
             )
         )
     monkeypatch.setitem(
@@ -394,6 +396,6 @@ def test_full_set_that_was_fetched():
         split[c] == split["wo" + c] for c in split if c.startswith("man-") and "wo" + c in split
     )
     for path, s in zip(embedded.paths, embedded.split_n):
-        assert split[path.parent.name] == s and sha256(path) == sha256(
+        assert split[path.parent.name] == s and hash_file(path) == hash_file(
             full.paths[0].parents[1] / path.parent.name / path.name
         )

@@ -7,7 +7,7 @@ import pytest
 from test_fetch import pack, picture
 from test_training import few
 
-from diml_nb._internal.core import sha256
+from diml_nb._internal.paths import hash_file
 from diml_nb.datasets.dataset import DATASETS
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.experiments.grid import expand_grid, pooled_table
@@ -92,7 +92,7 @@ def small_cub(tmp_path, monkeypatch):
     "DIML_DATA with a small CUB, made by `fetch` from an archive of the published layout."
     (tmp_path / "data").mkdir(), (tmp_path / "archives").mkdir()
     archive = birds(tmp_path / "archives")
-    file = DATASETS["cub"].files[0]._replace(places=(), checksum=f"sha256:{sha256(archive)}")
+    file = DATASETS["cub"].files[0]._replace(places=(), checksum=f"sha256:{hash_file(archive)}")
     monkeypatch.setitem(
         DATASETS,
         "cub",

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import torch
 
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets.scenes import Correspondences
 from diml_nb.explain.decomposition import (
     DECOMPOSITION_KINDS,

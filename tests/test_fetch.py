@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from diml_nb._internal.core import data_dir, sha256
+from diml_nb._internal.paths import data_dir, hash_file
 from diml_nb.datasets.dataset import DATASETS, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
 from diml_nb.datasets.scenes import true_correspondences
@@ -184,7 +184,7 @@ def ready(tmp_path, monkeypatch):
         counts = CLASSIC[name](archives)
         files = tuple(
             f._replace(
-                places=(), checksum=f"sha256:{sha256(archives / f.name)}" if f.checksum else ""
+                places=(), checksum=f"sha256:{hash_file(archives / f.name)}" if f.checksum else ""
             )
             for f in DATASETS[name].files
         )

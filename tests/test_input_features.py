@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diml_nb._internal import core
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal import paths
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets import download
 from diml_nb.datasets.dataset import check_images, get_dataset
 from diml_nb.features import backbones as backbone_module, grid, store
@@ -925,7 +925,7 @@ def test_all_works_without_a_compiler(tmp_path):
 def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
     "As root nothing is read-only, so the system's answer is put on here."
     monkeypatch.setenv("DIML_CACHE", str(tmp_path))
-    monkeypatch.setattr(core, "_SAID", {})
+    monkeypatch.setattr(paths, "_WARNED", {})
     net, right = wrapped(), extract_feature_maps(PATHS, wrapped(), cache=tmp_path / "other")
 
     def read_only(*_):
@@ -940,7 +940,7 @@ def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
-    monkeypatch.setattr(core, "_SAID", {})
+    monkeypatch.setattr(paths, "_WARNED", {})
 
     def full(file, parts, images):
         raise OSError(28, "No space left on device")
@@ -957,10 +957,10 @@ def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
     "data/cache of the repository cannot be written: one's own cache is used."
     monkeypatch.delenv("DIML_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(core, "REPO_ROOT", tmp_path / "installed")
+    monkeypatch.setattr(paths, "REPO_ROOT", tmp_path / "installed")
     (tmp_path / "installed" / "data" / "cache").mkdir(parents=True)
     monkeypatch.setattr(os, "access", lambda path, mode: "installed" not in str(path))
-    assert core.cache_dir() == tmp_path / ".cache" / "diml_nb"
+    assert paths.cache_dir() == tmp_path / ".cache" / "diml_nb"
 
 
 def test_kernels_of_six_threads_that_start_at_once(tmp_path, monkeypatch):
@@ -1111,7 +1111,7 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     source.write_bytes(b"content" * 1000)
     monkeypatch.setattr(fcntl, "flock", no_locks)
     place = source.as_uri()
-    file = RemoteFile("there.bin", "sha256:" + core.sha256(source), (place,))
+    file = RemoteFile("there.bin", "sha256:" + paths.hash_file(source), (place,))
     start = threading.Barrier(4)
 
     def work(_):

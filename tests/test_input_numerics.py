@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diml_nb._internal.core import HALF_PRECISION, seed_everything
+from diml_nb._internal.checks import HALF_PRECISION
+from diml_nb._internal.device import seed_everything
 from diml_nb.explain.decomposition import (
     cosine_decomposition,
     effective_receptive_field,

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import diml_nb.learning.trained as tested
 import diml_nb.learning.trainer as training
-from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir
+from diml_nb._internal.paths import REPO_ROOT, check_writable, data_dir
 from diml_nb.cli import app
 from diml_nb.datasets.dataset import ImageDataset, get_dataset
 from diml_nb.learning.embedding import (

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 
 def closure(requirements):

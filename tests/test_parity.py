@@ -5,7 +5,7 @@ import ot
 import pytest
 import torch
 
-from diml_nb._internal.core import data_dir
+from diml_nb._internal.paths import data_dir
 from diml_nb.features.grid import grid_features
 from diml_nb.learning.losses import StructuralEuclideanDistance, StructuralSimilarity, make_loss
 from diml_nb.ot.cost import cosine_cost

@@ -11,7 +11,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
-from diml_nb._internal.core import seed_everything
+from diml_nb._internal.device import seed_everything
 from diml_nb.features.grid import Features
 from diml_nb.learning.losses import (
     LOSSES,

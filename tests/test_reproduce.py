@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.datasets.dataset import DATASETS
 from diml_nb.experiments.runner import (
     experiments,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diml_nb._internal.core import data_dir
+from diml_nb._internal.paths import data_dir
 from diml_nb.datasets.dataset import DATASETS, STAMP_FILES, Sample, get_dataset, verify_dataset
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.scenes import (

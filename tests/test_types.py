@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 PROGRAM = """
     from typing import assert_type

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.runner import find_record
 from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
 from diml_nb.records.comparison import compare_rows
@@ -170,5 +170,9 @@ def test_lines_are_told_apart(tmp_path):
         )
         found.append(executed_lines(folder))
     beyond = lines_beyond(*found)
-    assert beyond and {line.split(":")[0] for line in beyond} <= {"ot.cost", "_internal.core"}
+    assert beyond and {line.split(":")[0] for line in beyond} <= {
+        "ot.cost",
+        "_internal.device",
+        "_internal.checks",
+    }
     assert lines_beyond(found[1], found[0]) == []

@@ -25,7 +25,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .._internal.core import as_labels, data_dir, progress_bar, sha256
+from .._internal.checks import as_labels
+from .._internal.device import progress_bar
+from .._internal.paths import data_dir, hash_file, hash_text
 from diml_nb.datasets.files import (
     PHOTO_SUFFIXES,
     READABLE_SUFFIXES,
@@ -189,13 +191,13 @@ def _hash_images(images):
         raise ValueError(f"{images.name} has no image")
     top, h = os.path.commonpath([p.parent for p in images.paths]), hashlib.sha256()
     for path, label, split in zip(images.paths, images.label_n.tolist(), images.split_n):
-        line = f"{path.relative_to(top).as_posix()}\0{label}\0{split}\0{sha256(path)}\n"
+        line = f"{path.relative_to(top).as_posix()}\0{label}\0{split}\0{hash_file(path)}\n"
         h.update(line.encode(errors="surrogateescape"))  # names that are no UTF-8
     for name, values in sorted(images.metadata.items()):
         if isinstance(values, Tensor):
             h.update(name.encode() + values.double().numpy().tobytes())
         elif isinstance(values[0], Path):
-            h.update(name.encode() + "".join(map(sha256, values)).encode())
+            h.update(name.encode() + "".join(map(hash_text, values)).encode())
     return h.hexdigest()
 
 # %% ../../nbs/20_data.ipynb #27fbae20
@@ -727,7 +729,7 @@ def verify_dataset(name: str | Path = "emoji", *, root: Path | None = None) -> i
     rows = read_table(table) if table.is_file() else pd.DataFrame()
     if "sha256" in rows:
         found = progress_bar(zip(rows.path, rows.sha256), f"verifying {name}", total=len(rows))
-        if bad := [p for p, expected in found if sha256(table.parent / p) != expected]:
+        if bad := [p for p, expected in found if hash_file(table.parent / p) != expected]:
             raise ValueError(
                 f"{len(bad)} of {len(rows)} images in {table.parent} differ from their checksum:"
                 f" {', '.join(bad[:10])}"

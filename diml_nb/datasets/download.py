@@ -29,7 +29,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
-from .._internal.core import cache_dir, progress_bar, sha256
+from .._internal.device import progress_bar
+from .._internal.paths import cache_dir, hash_text
 from .dataset import RemoteFile
 
 # %% ../../nbs/25_download.ipynb #44d02707
@@ -150,7 +151,7 @@ def _lock_file(name):
 def file_lock(path: Path) -> Iterator[bool]:
     """Only one thread or process of this machine at a time works on `path`; another waits. False
     where files cannot be locked (Windows, some file systems): then nobody waits."""
-    held, lock = False, _lock_file(sha256(str(Path(path).resolve()))[:16])
+    held, lock = False, _lock_file(hash_text(str(Path(path).resolve()))[:16])
     with lock or nullcontext():
         try:
             import fcntl
@@ -191,7 +192,7 @@ def _fetch_from_urls(file, target, pause, own=""):
     # a name that the next call finds again, to go on with; one of its own where another may write
     # at the same time
     partial_of = {
-        place: target.with_name(f"{target.name}.{sha256(place)[:8]}{own}.partial")
+        place: target.with_name(f"{target.name}.{hash_text(place)[:8]}{own}.partial")
         for place in file.places
     }
     if target.exists():

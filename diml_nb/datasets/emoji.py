@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .._internal.core import progress_bar, sha256
+from .._internal.device import progress_bar
+from .._internal.paths import hash_text
 from .dataset import RemoteFile
 from .download import read_members
 
@@ -266,7 +267,7 @@ def _side(name, code_point):
     """The half of a class by a hash of its name; the woman and the man of a profession stay
     together."""
     return ("test", "train")[
-        int(sha256(re.sub("^(wo)?man-", "", name) if " " in code_point else name), 16) % 2
+        int(hash_text(re.sub("^(wo)?man-", "", name) if " " in code_point else name), 16) % 2
     ]
 
 # %% ../../nbs/26_emoji.ipynb #c744f5cb

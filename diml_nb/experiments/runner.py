@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .._internal.core import REPO_ROOT, atomic_write, data_dir, sha256
+from .._internal.paths import REPO_ROOT, atomic_write, data_dir, hash_text
 from ..records.comparison import differences
 from ..records.provenance import describe_environment, digest, source_of, what_changed
 from ..records.record import Record, load_record, row_key, save_record
@@ -306,7 +306,7 @@ def _keep_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
         "answer": sentence,
         "figure": figure,
     }
-    digits = sha256(json.dumps(about))[:8]
+    digits = hash_text(json.dumps(about))[:8]
     with atomic_write(run.results / "answers" / f"{name}-{digits}.json") as partial:
         partial.write_text(json.dumps(about | answer, indent=1), encoding="utf-8")
     return sentence
@@ -410,7 +410,7 @@ def _word(value: object) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-][\w.+-]{0,39}", text, flags=re.ASCII):
         return text
     plain = re.sub(r"[^A-Za-z0-9]+", "-", text)[-20:].strip("-")
-    return "-".join(filter(None, [plain, sha256(text)[:8]]))
+    return "-".join(filter(None, [plain, hash_text(text)[:8]]))
 
 
 def executed_path(
@@ -425,7 +425,7 @@ def executed_path(
     stem = ".".join([name, preset, *named])
     return (
         run_folder(preset, out)
-        / f"{stem if len(stem) < 150 else stem[:100] + '.' + sha256(stem)[:16]}.ipynb"
+        / f"{stem if len(stem) < 150 else stem[:100] + '.' + hash_text(stem)[:16]}.ipynb"
     )
 
 

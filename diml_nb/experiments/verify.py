@@ -13,7 +13,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from .._internal.core import REPO_ROOT, data_dir
+from .._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.runner import (
     declared_version,
     experiment_path,

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._internal.core import check_axes, full_precision
+from .._internal.checks import check_axes
+from .._internal.device import full_precision
 from ..datasets.scenes import Correspondences
 from ..features.grid import Features, grid_features
 from ..ot.matching import Match, best_cell_plan, match

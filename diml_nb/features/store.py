@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._internal.core import progress_bar
+from .._internal.device import progress_bar
 from .grid import Features
 
 # %% ../../nbs/23_bank.ipynb #505fb6ff

@@ -20,7 +20,9 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from .._internal.core import first_few, progress_bar, sha256
+from .._internal.checks import first_few
+from .._internal.device import progress_bar
+from .._internal.paths import hash_file
 from ..datasets.dataset import DATASETS, ImageDataset, get_dataset
 from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
 from ..features.backbones import load_image
@@ -44,7 +46,7 @@ def read_image_facts(path: Path) -> ImageFacts:
     fault is part of the answer."""
     found = {}
     try:
-        found["digest"] = sha256(path)
+        found["digest"] = hash_file(path)
         with Image.open(path) as image:
             found |= dict(
                 format=image.format or "?", mode=image.mode, width=image.width, height=image.height

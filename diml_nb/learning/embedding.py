@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._internal.core import as_labels, first_few, sha256
+from .._internal.checks import as_labels, first_few
+from .._internal.paths import hash_text
 from ..datasets.dataset import ImageDataset, shared_classes
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, load_image
 from ..features.grid import Features, grid_features, memmap_feature_maps
@@ -52,7 +53,7 @@ def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor,
 # %% ../../nbs/31_embedding.ipynb #cfbae03f
 def derive_seed(*parts) -> int:
     "A seed below 2**32 from anything that has a `repr`: the same parts give the same seed."
-    return int(sha256(repr(parts))[:8], 16)
+    return int(hash_text(repr(parts))[:8], 16)
 
 
 def sample_balanced_batch(

@@ -19,7 +19,8 @@ from pytorch_metric_learning import distances, losses, miners, reducers, regular
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor, nn
 
-from .._internal.core import HALF_PRECISION, as_labels, check_axes, full_precision
+from .._internal.checks import HALF_PRECISION, as_labels, check_axes
+from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
 from ..ot.marginals import MARGINAL_RULES
 from ..ot.matching import check_features, match_unchecked

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 # %% ../../nbs/35_trained.ipynb #6870b6f4
-from .._internal.core import check_writable, default_device, sha256
+from .._internal.device import default_device
+from .._internal.paths import check_writable, hash_file
 from diml_nb.datasets.dataset import (
     DATASETS,
     ImageDataset,
@@ -223,7 +224,7 @@ def _test_record(
         Path(config.dataset).stem,
     )
     usual = own and asked.among_themselves
-    inputs = dict(model=sha256(folder / RUN_FILES[1]), data=asked.gallery.hash)
+    inputs = dict(model=hash_file(folder / RUN_FILES[1]), data=asked.gallery.hash)
     record = Record(
         "test",
         dict(trained=asdict(config)) | options | ({} if usual else dict(protocol=asked.name)),

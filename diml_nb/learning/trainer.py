@@ -21,14 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diml_nb._internal.core import (
-    atomic_write,
-    check_writable,
-    default_device,
-    first_few,
-    progress_bar,
-    seed_everything,
-)
+from .._internal.checks import first_few
+from .._internal.device import default_device, progress_bar, seed_everything
+from .._internal.paths import atomic_write, check_writable
 from ..datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset
 from diml_nb.features.backbones import (
     Backbone,

@@ -9,7 +9,8 @@ __all__ = ['cosine_unchecked', 'pairwise_cosine', 'cosine_cost', 'euclidean_cost
 import torch
 from torch import Tensor
 
-from .._internal.core import check_axes, full_precision
+from .._internal.checks import check_axes
+from .._internal.device import full_precision
 
 
 def cosine_unchecked(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:

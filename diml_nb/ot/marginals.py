@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._internal.core import HALF_PRECISION, full_precision
+from .._internal.checks import HALF_PRECISION
+from .._internal.device import full_precision
 from ..features.grid import Features
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._internal.core import check_axes, full_precision
+from .._internal.checks import check_axes
+from .._internal.device import full_precision
 from ..features.grid import Features
 from .cost import cosine_unchecked
 from .marginals import MARGINAL_RULES, compute_marginals as masses

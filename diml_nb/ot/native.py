@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diml_nb._internal.core import (
-    HALF_PRECISION,
+from .._internal.checks import HALF_PRECISION
+from .._internal.device import full_precision
+from diml_nb._internal.paths import (
     REPO_ROOT,
     atomic_write,
     cache_dir,
-    full_precision,
-    sha256,
+    hash_text,
     warn_once,
     without_cache,
 )
@@ -81,7 +81,7 @@ def compiled_library(source: str, **constants: str) -> ctypes.CDLL | None:
         *(f"-D{name}={value}" for name, value in constants.items()),
     ]
     made_by = compiler and (compiler, os.path.realpath(compiler), os.path.getsize(compiler))
-    name = sha256(repr((source, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
+    name = hash_text(repr((source, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
     try:
         folder = cache_dir() / "kernels"
         folder.mkdir(exist_ok=True)

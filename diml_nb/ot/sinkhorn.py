@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._internal.core import check_axes, full_precision
+from .._internal.checks import check_axes
+from .._internal.device import full_precision
 
 # exp() of scores that span more than this may underflow in float32 on the way; the log domain takes
 # over

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from .._internal.core import atomic_write, data_dir
+from .._internal.paths import atomic_write, data_dir
 from .provenance import digest
 from .record import Record, decode_fixed_point, load_record, row_key
 

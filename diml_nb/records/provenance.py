@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-from .._internal.core import REPO_ROOT, default_device, sha256
+from .._internal.device import default_device
+from .._internal.paths import REPO_ROOT, hash_text
 
 # %% ../../nbs/02_provenance.ipynb #84c54056
 def fingerprint(source: str | list[ast.stmt]) -> str:
@@ -34,7 +35,7 @@ def fingerprint(source: str | list[ast.stmt]) -> str:
             node.body = [x for x in body if not _is_text(x)]
     options = {"show_empty": True} if sys.version_info >= (3, 13) else {}
     text = ast.dump(tree, **options)
-    return sha256(text.replace(", type_params=[]", ""))[:8]  # the same in every Python version
+    return hash_text(text.replace(", type_params=[]", ""))[:8]  # the same in every Python version
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -145,7 +146,7 @@ class Library:
             found[label], used = self.look(*place)
             todo += used
             if compiled := self.modules[place[0]].compiled:
-                found[f"{label.rpartition('.')[0]}.c"] = sha256(compiled)[:8]
+                found[f"{label.rpartition('.')[0]}.c"] = hash_text(compiled)[:8]
         return dict(sorted(found.items()))
 
 # %% ../../nbs/02_provenance.ipynb #c2d05f68
@@ -184,7 +185,7 @@ def source_of(cells: list[str], root: str | Path = REPO_ROOT) -> dict[str, str]:
 
 def digest(source: dict[str, str]) -> str:
     "One fingerprint for all of `source_of`."
-    return sha256(json.dumps(source, sort_keys=True))[:16]
+    return hash_text(json.dumps(source, sort_keys=True))[:16]
 
 # %% ../../nbs/02_provenance.ipynb #2f14592b
 def _pinned() -> set[str]:

@@ -19,13 +19,8 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from diml_nb._internal.core import (
-    HALF_PRECISION,
-    check_axes,
-    full_precision,
-    progress_bar,
-    seed_everything,
-)
+from .._internal.checks import HALF_PRECISION, check_axes
+from .._internal.device import full_precision, progress_bar, seed_everything
 
 # %% ../../nbs/58_journeys.ipynb #e1a53240
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from .._internal.core import check_axes, full_precision, progress_bar, seed_everything
+from .._internal.checks import check_axes
+from .._internal.device import full_precision, progress_bar, seed_everything
 from ..datasets.dataset import ImageDataset, Sample
 from ..features.backbones import Backbone, load_image
 from ..features.grid import Features

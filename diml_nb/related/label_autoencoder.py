@@ -21,7 +21,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
-from .._internal.core import as_labels, check_axes, full_precision, seed_everything
+from .._internal.checks import as_labels, check_axes
+from .._internal.device import full_precision, seed_everything
 from ..datasets.dataset import ImageDataset, RemoteFile
 from ..datasets.download import read_members
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .._internal.core import HALF_PRECISION, as_labels, full_precision, progress_bar
+from .._internal.checks import HALF_PRECISION, as_labels
+from .._internal.device import full_precision, progress_bar
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features

@@ -27,7 +27,7 @@ from matplotlib.path import Path as Curve
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .._internal.core import REPO_ROOT, atomic_write
+from .._internal.paths import REPO_ROOT, atomic_write
 from ..datasets.scenes import Correspondences
 from diml_nb.explain.decomposition import (
     Decomposition,

@@ -19,7 +19,7 @@ import torch
 # %% ../../nbs/43_view.ipynb #d1b10214
 from PIL import Image
 
-from .._internal.core import atomic_write
+from .._internal.paths import atomic_write
 from ..ot.matching import Match
 from .figures import flow_caption, square_sides
 

@@ -17,7 +17,7 @@ import traitlets
 from PIL import Image
 
 # %% ../../../nbs/45_steps.ipynb #ebe007b5
-from ..._internal.core import progress_bar
+from ..._internal.device import progress_bar
 from ...explain.decomposition import decompose, flow_table, sinkhorn_trace
 from ...features.backbones import Backbone
 from ...features.grid import grid_features
