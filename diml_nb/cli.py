@@ -237,7 +237,7 @@ def cache_prune(
     """Show, and with --yes remove, feature maps that older editions kept under keys of their own.
     Nothing else is touched."""
     with _sentences():
-        from diml_nb.features.grid import prune_cached_maps
+        from diml_nb.features.cache import prune_cached_maps
 
         bill = prune_cached_maps(folder)
         for kind, (files, size) in bill.items():
@@ -828,8 +828,8 @@ def explain(
     """Draw why two images are similar, part by part, and say what the drawing shows, and of which
     network."""
     with _sentences():
-        from diml_nb.features.backbones import load_image
-        from diml_nb.features.grid import get_backbone
+        from diml_nb.features.backbones import get_backbone
+        from diml_nb.features.images import load_image
         from diml_nb.learning.trained import TrainedBackbone
         from diml_nb.viz.widgets.pair import matching_rule
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from diml_nb._internal.paths import cache_dir, data_dir, hash_file
 from diml_nb.datasets.dataset import get_dataset
-from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, load_image
-from diml_nb.features.grid import extract_feature_maps, get_backbone
+from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, get_backbone
+from diml_nb.features.cache import extract_feature_maps
+from diml_nb.features.images import load_image
 
 FOOLBOX = ("foolbox==3.3.4", "foolbox-3.3.4-py3-none-any.whl")
 
@@ -111,7 +112,7 @@ def test_unknown_backbone(name):
 
 
 def test_tampered_weights(monkeypatch):
-    monkeypatch.setattr("diml_nb.features.grid.EFFICIENTNET_LITE0_SHA256", "0" * 64)
+    monkeypatch.setattr("diml_nb.features.backbones.EFFICIENTNET_LITE0_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="SHA-256.*expected 000"):
         get_backbone()
 
@@ -156,7 +157,8 @@ def test_a_broken_cache_file_is_made_again(tmp_path):
 EMBED = """
 import sys, torch
 from diml_nb.datasets.dataset import get_dataset
-from diml_nb.features.grid import extract_feature_maps, get_backbone
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.cache import extract_feature_maps
 print("started", flush=True)
 extract_feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])
 """

@@ -21,7 +21,7 @@ from diml_nb.datasets.dataset import (
     load_folder,
     verify_dataset,
 )
-from diml_nb.features.backbones import load_image
+from diml_nb.features.images import load_image
 
 FOLDER = data_dir() / "emoji"
 

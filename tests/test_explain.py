@@ -24,7 +24,8 @@ from diml_nb.explain.decomposition import (
     occlude,
     score_difference,
 )
-from diml_nb.features.grid import Features, get_backbone, grid_features
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match
 

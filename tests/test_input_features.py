@@ -21,22 +21,18 @@ from diml_nb._internal import paths
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets import download
 from diml_nb.datasets.dataset import check_images, get_dataset
-from diml_nb.features import backbones as backbone_module, grid, store
+from diml_nb.features import backbones as backbone_module, cache, store
 from diml_nb.features.backbones import (
     Backbone,
     computation,
-    load_image,
+    get_backbone,
     same_computation,
     to_feature_map,
     weights_hash,
 )
-from diml_nb.features.grid import (
-    extract_feature_maps,
-    get_backbone,
-    grid_features,
-    memmap_feature_maps,
-    prune_cached_maps,
-)
+from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps, prune_cached_maps
+from diml_nb.features.grid import grid_features
+from diml_nb.features.images import load_image
 from diml_nb.learning import trainer
 from diml_nb.learning.embedding import EmbeddingInputs
 from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
@@ -103,11 +99,11 @@ def changed():
 
 
 def test_each_ingredient_alone_gives_another_key(tmp_path):
-    shelves = {"plain": grid._cache_folder(tmp_path, wrapped())}
+    shelves = {"plain": cache._cache_folder(tmp_path, wrapped())}
     for name, net in changed().items():
-        shelves[name] = grid._cache_folder(tmp_path, net)
+        shelves[name] = cache._cache_folder(tmp_path, net)
     assert len(set(shelves.values())) == len(shelves), shelves
-    assert grid._cache_folder(tmp_path, wrapped()) == shelves["plain"]
+    assert cache._cache_folder(tmp_path, wrapped()) == shelves["plain"]
 
 
 @pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
@@ -125,7 +121,7 @@ def test_code_alone_gives_another_key(tmp_path):
         Backbone(Functional(f), image_size=32) for f in (torch.relu, torch.tanh, nn.functional.gelu)
     ]
     assert len({weights_hash(net) for net in nets}) == 1
-    assert len({grid._cache_folder(tmp_path, net) for net in nets}) == 3
+    assert len({cache._cache_folder(tmp_path, net) for net in nets}) == 3
 
 
 def test_output_stride_gives_other_maps(tmp_path):
@@ -161,7 +157,7 @@ def test_threads_share_what_they_keep(tmp_path):
         shelves = set()
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            shelves.add(grid._cache_folder(tmp_path, net))
+            shelves.add(cache._cache_folder(tmp_path, net))
     finally:
         torch.set_num_threads(kept)
     assert len(shelves) == 1
@@ -879,8 +875,9 @@ def test_a_network_for_other_channels_is_refused_by_name(channels, tmp_path):
 WORK = """
 import sys, warnings, torch
 from diml_nb.datasets.dataset import get_dataset
-from diml_nb.features.backbones import Backbone
-from diml_nb.features.grid import extract_feature_maps, get_backbone, memmap_feature_maps, grid_features
+from diml_nb.features.backbones import Backbone, get_backbone
+from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps
+from diml_nb.features.grid import grid_features
 from diml_nb.learning.losses import make_loss
 from diml_nb.retrieval.search import rerank, search
 warnings.simplefilter("always")
@@ -945,7 +942,7 @@ def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
     def full(file, parts, images):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(grid, "_write_maps", full)
+    monkeypatch.setattr(cache, "_write_maps", full)
     with pytest.warns(UserWarning, match="No space left"):
         found = memmap_feature_maps(PATHS, wrapped(), cache=tmp_path)
     assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path)) and not list(
@@ -1014,12 +1011,16 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 
 def test_two_processes_that_start_at_once(tmp_path):
     code = (
-        "import sys, torch\nfrom diml_nb.datasets.dataset import get_dataset\nfrom"
-        " diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
-        " diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\nx ="
-        " pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(),"
-        " grid=3)\nprint(match_pairs(x, x, torch.arange(4),"
-        " torch.arange(4)).similarity_p.sum().item())"
+        "import torch\n"
+        "from diml_nb.datasets.dataset import get_dataset\n"
+        "from diml_nb.features.backbones import get_backbone\n"
+        "from diml_nb.features.cache import extract_feature_maps\n"
+        "from diml_nb.features.grid import grid_features\n"
+        "from diml_nb.ot.native import score_pairs\n"
+        "torch.manual_seed(0)\n"
+        "map_bchw = extract_feature_maps(get_dataset().paths[:4], get_backbone())\n"
+        "x = grid_features(map_bchw.float(), grid=3)\n"
+        "print(score_pairs(x, x, torch.arange(4), torch.arange(4)).similarity_p.sum().item())"
     )
     environment = os.environ | {"DIML_CACHE": str(tmp_path)}
     both = [

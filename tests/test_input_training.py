@@ -311,7 +311,7 @@ def test_an_end_to_end_run_is_explained_as_it_is_evaluated(tmp_path):
     assert torch.equal(picture.ready_chw, inputs[0])
     assert torch.equal(picture.map_bchw, trained.network(inputs[:1]))
     torch.manual_seed(7)
-    from diml_nb.features.backbones import load_image
+    from diml_nb.features.images import load_image
 
     assert torch.equal(own.augment(load_image(images.paths[0])), inputs[1])
 

@@ -19,8 +19,8 @@ from diml_nb.datasets.scenes import (
     crop_to_alpha,
     true_correspondences,
 )
-from diml_nb.features.backbones import load_image
-from diml_nb.features.grid import get_backbone
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.images import load_image
 
 STAMPS = data_dir() / "stamps"
 

@@ -12,7 +12,9 @@ PROGRAM = """
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from diml_nb.features.grid import Backbone, Features, extract_feature_maps, get_backbone, grid_features
+    from diml_nb.features.backbones import Backbone, get_backbone
+    from diml_nb.features.cache import extract_feature_maps
+    from diml_nb.features.grid import Features, grid_features
     from diml_nb.ot.matching import Match, match
     from diml_nb.retrieval.metrics import Metrics, Ranking, retrieval_metrics
     from diml_nb.viz.figures import plot_flows
@@ -29,7 +31,7 @@ PROGRAM = """
     assert_type(ranking, Ranking)
 """
 MISTAKES = {  # a line, and what must be said of it
-    "pool('a.jpg')": "arg-type",
+    "grid_features('a.jpg')": "arg-type",
     "match(features, features, epsilon=0.1)": "call-arg",
     "found.plan": "attr-defined",
     "rerank(features, features, features)": "arg-type",

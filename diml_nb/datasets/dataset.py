@@ -37,7 +37,7 @@ from diml_nb.datasets.files import (
     read_table,
     resembles_split,
 )
-from ..features.backbones import load_image
+from ..features.images import load_image
 
 # %% ../../nbs/20_data.ipynb #d4cdcd31
 def image_grid(

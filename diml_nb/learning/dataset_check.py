@@ -25,7 +25,7 @@ from .._internal.device import progress_bar
 from .._internal.paths import hash_file
 from ..datasets.dataset import DATASETS, ImageDataset, get_dataset
 from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
-from ..features.backbones import load_image
+from ..features.images import load_image
 from .embedding import check_splits
 
 # %% ../../nbs/34_check.ipynb #87e37c0c

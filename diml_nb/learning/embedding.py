@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from .._internal.checks import as_labels, first_few
 from .._internal.paths import hash_text
 from ..datasets.dataset import ImageDataset, shared_classes
-from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, load_image
-from ..features.grid import Features, grid_features, memmap_feature_maps
+from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
+from ..features.cache import memmap_feature_maps
+from ..features.grid import Features, grid_features
+from ..features.images import load_image
 from ..features.store import open_store, write_store
 from ..ot.matching import check_features
 from ..ot.sinkhorn import check_solver_options

@@ -29,10 +29,10 @@ from diml_nb.features.backbones import (
     Backbone,
     Computation,
     computation,
+    get_backbone,
     same_computation,
     weights_hash,
 )
-from ..features.grid import get_backbone
 from diml_nb.learning.embedding import (
     EmbeddingInputs,
     EmbeddingNet,

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from .._internal.checks import check_axes
 from .._internal.device import full_precision, progress_bar, seed_everything
 from ..datasets.dataset import ImageDataset, Sample
-from ..features.backbones import Backbone, load_image
+from ..features.backbones import Backbone
 from ..features.grid import Features
+from ..features.images import load_image
 from ..learning.embedding import derive_seed, sample_balanced_batch
 from ..ot.matching import match
 

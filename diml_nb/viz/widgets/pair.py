@@ -37,8 +37,9 @@ from diml_nb.explain.decomposition import (
     match_reweighted,
     sinkhorn_trace,
 )
-from ...features.backbones import Backbone, ImageLike, load_image
-from ...features.grid import Features, get_backbone, grid_features
+from ...features.backbones import Backbone, get_backbone
+from ...features.grid import Features, grid_features
+from ...features.images import ImageLike, load_image
 from ...ot.marginals import MARGINAL_RULES
 from ...ot.matching import Match
 from ...ot.sinkhorn import check_solver_options
