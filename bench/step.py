@@ -1,7 +1,7 @@
 """What does one training step cost: the losses of this library against a loop that follows the official algorithm?
 
 `python bench/step.py --grid 4` prints one line of JSON: medians of paired ratios, interleaved in one process, and how far loss and gradient
-of the two agree when ours runs with the official switches (swap_marginals, shared_stop). With `--peak` it prints the memory of one step.
+of the two agree when ours runs with the official switches (swap_marginals, stopping). With `--peak` it prints the memory of one step.
 """
 
 import argparse
@@ -141,7 +141,7 @@ def check(name: str, grid: int, data) -> dict:
     """
     value, grad = step(OFFICIAL[name], *data)
     our_value, our_grad = step(
-        ours(name, grid, data, swap_marginals=True, shared_stop=True, max_iter=100), *data
+        ours(name, grid, data, swap_marginals=True, stopping="batch_max", max_iter=100), *data
     )
     found = dict(
         loss=abs(value - our_value), gradient=((grad - our_grad).norm() / grad.norm()).item()

@@ -251,6 +251,6 @@ def test_a_device_is_seldom_asked(monkeypatch):
     cost, a, b = torch.rand(20, 16, 16), *torch.full((2, 20, 16), 1 / 16)
     with Counting() as often:
         sinkhorn.solve_unchecked(
-            cost, a, b, eps=0.05, tol=0, max_iter=60, differentiable=False, shared_stop=False
+            cost, a, b, eps=0.05, tol=0, max_iter=60, grad="detach", stopping="per_pair"
         )
     assert 1 <= often.asked <= 2 + 2 * (60 // 16)

@@ -362,7 +362,7 @@ def test_gradients_by_the_masses_are_those_of_pot(eps):
         (weight * solve(*leaves)).sum().backward()
         return [leaves[0].grad, *(x.grad - x.grad.mean() for x in leaves[1:])]
 
-    options = dict(tol=1e-13, max_iter=10_000, differentiable=True)
+    options = dict(tol=1e-13, max_iter=10_000, grad="autodiff")
     found = gradients(
         lambda c, a, b: sinkhorn(c[None], a[None], b[None], eps=eps, **options).plan_bnm[0]
     )

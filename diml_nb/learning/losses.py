@@ -23,7 +23,7 @@ from .._internal.checks import HALF_PRECISION, as_labels, check_axes
 from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
 from ..ot.marginals import MARGINAL_RULES
-from ..ot.matching import check_features, match_unchecked
+from ..ot.matching import MatchOptions, check_features, match_unchecked
 from ..ot.native import plan_pairs, scatter_pair_gradients
 from ..ot.sinkhorn import check_solver_options
 
@@ -86,13 +86,13 @@ def _pairs_to_match(
 def _solve(q: Features, r: Features, distance, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
     "Values of the pairs (i, j), and how they change when a local similarity changes."
     options = distance.options
-    if options["shared_stop"] or options["swap_marginals"]:
+    if options["stopping"] != "per_pair" or options["swap_marginals"]:
         a, b = (
-            (r[j], q[i]) if options["shared_stop"] else (q[i], r[j])
+            (r[j], q[i]) if options["stopping"] != "per_pair" else (q[i], r[j])
         )  # the official solver starts with the rows, ours with the columns
-        found = match_unchecked(a, b, **options)
+        found = match_unchecked(a, b, MatchOptions(**options))
         cosine_pnm, plan_pnm = (
-            x.transpose(1, 2) if options["shared_stop"] else x
+            x.transpose(1, 2) if options["stopping"] != "per_pair" else x
             for x in (found.cosine_bnm, found.plan_bnm)
         )
     else:
@@ -111,12 +111,14 @@ def _matrix(q: Features, r: Features, distance) -> Tensor:
             f"swap_marginals: expected as many cells in both, got {q.norm_bn.shape[1]} and"
             f" {r.norm_bn.shape[1]} (proxies: take maps)"
         )
-    mirror = r is q and not distance.shared_stop
+    mirror = r is q and distance.stopping == "per_pair"
     i_p, j_p = (
         x.to(q.norm_bn.device)
         for x in _pairs_to_match(len(q), len(r), distance.wanted if r is q else None, mirror)
     )
-    block = (distance.official_call or len(i_p)) if distance.shared_stop else distance.block
+    block = (
+        (distance.official_call or len(i_p)) if distance.stopping != "per_pair" else distance.block
+    )
     value_p = _PlanWeightedValue.apply(
         q.local_bcn, r.local_bcn, i_p, j_p, partial(_solve, q, r, distance), block
     )
@@ -171,17 +173,17 @@ class _Structural(_OnMaps):
         tol=1e-3,
         max_iter=200,
         swap_marginals=False,
-        shared_stop=False,
+        stopping="per_pair",
         block=1024,
         **kwargs,
     ):
         self._check_options(grid, marginals, block, **kwargs)
         super().__init__(**kwargs)
-        check_solver_options(eps, tol, max_iter)
-        self.grid, self.block, self.shared_stop = (
+        check_solver_options(eps, tol, max_iter, stopping)
+        self.grid, self.block, self.stopping = (
             grid,
             block,
-            shared_stop,
+            stopping,
         )  # cells a side, pairs at a time, the official solver
         self.options = dict(
             marginals=marginals,
@@ -189,9 +191,9 @@ class _Structural(_OnMaps):
             eps=eps,
             tol=tol,
             max_iter=max_iter,
-            differentiable=False,
+            grad="detach",
             swap_marginals=swap_marginals,
-            shared_stop="worst" if shared_stop else False,
+            stopping=stopping,
         )
         self.calls, self.known, self.wanted = (
             0,

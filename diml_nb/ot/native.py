@@ -34,8 +34,8 @@ from diml_nb._internal.paths import (
     without_cache,
 )
 from ..features.grid import Features
-from .matching import check_features, match_unchecked
-from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, check_solver_options
+from .matching import MatchOptions, check_features, match_unchecked
+from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, Stopping, check_solver_options
 
 # %% ../../nbs/19_kernels.ipynb #c804ed18
 NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "native.c"
@@ -134,9 +134,9 @@ def _self_test(program: Callable, n: int, m: int, c: int) -> bool:
         None,
     )
     solver = dict(
-        plan="transport", eps=0.05, tol=1e-3, max_iter=200, shared_stop=False, differentiable=False
+        plan="transport", eps=0.05, tol=1e-3, max_iter=200, stopping="per_pair", grad="detach"
     )
-    right = match_unchecked(a, b, marginals="cross_correlation", **solver).similarity_b
+    right = match_unchecked(a, b, MatchOptions(**solver)).similarity_b
     if not (good := bool((value - right).abs().max() < 1e-4)):
         warnings.warn(
             "the compiled program misses the numbers of match here: matching runs on plain torch"
@@ -202,11 +202,11 @@ def parallel_map(work: Callable, parts: list, device: torch.device) -> None:
 
 # %% ../../nbs/19_kernels.ipynb #916b5abd
 def _native_library(
-    a: Features, b: Features, marginals: str, plan: str, shared_stop: bool | str
+    a: Features, b: Features, marginals: str, plan: str, stopping: Stopping
 ) -> ctypes.CDLL | None:
     "The compiled program, if it can give what is asked for."
     there = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
-    if not there or plan != "transport" or shared_stop or marginals not in _EXPONENTS:
+    if not there or plan != "transport" or stopping != "per_pair" or marginals not in _EXPONENTS:
         return None
     return _pair_program(a.local_bcn.shape[2], b.local_bcn.shape[2], a.local_bcn.shape[1])
 
@@ -229,7 +229,7 @@ def _score_block(
     options: dict,
 ) -> None:
     "Write similarity, error, fallback (and cosines, plan) of the pairs (i, j)."
-    program = _native_library(a, b, options["marginals"], options["plan"], options["shared_stop"])
+    program = _native_library(a, b, options["marginals"], options["plan"], options["stopping"])
     power, factor = _EXPONENTS.get(options["marginals"], (0, 0))
 
     def address(tensors):
@@ -258,7 +258,9 @@ def _score_block(
             left = fields[1] < 0
         if left.any():
             i, j = i[left], j[left]
-            found = match_unchecked(a[i[:1]] if (i == i[0]).all() else a[i], b[j], **options)
+            found = match_unchecked(
+                a[i[:1]] if (i == i[0]).all() else a[i], b[j], MatchOptions(**options)
+            )
             for field, x in zip(
                 fields,
                 (
@@ -310,7 +312,7 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: di
     """All that `match` checks, but of each batch only the first image: what is asked for often must
     not read a gallery each time."""
     check_features(options["marginals"], options["plan"], a=a[:1], b=b[:1])
-    check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "shared_stop")))
+    check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "stopping")))
     fields = [(x.local_bcn, x.norm_bn, x.global_bc) for x in (a, b)]
     if len(kinds := {x.dtype for side in fields for x in side}) > 1:
         raise TypeError(
@@ -331,7 +333,7 @@ def score_pairs(
     eps: float = 0.05,  # as in `match`
     tol: float = 1e-3,
     max_iter: int = 200,
-    shared_stop: bool | str = False,  # the official rule is shared by each `block` of pairs
+    stopping: Stopping = "per_pair",  # the official rule is shared by each `block` of pairs
     block: int = 2048,  # pairs at a time
     done: Callable = lambda pairs: (
         None
@@ -345,8 +347,8 @@ def score_pairs(
         eps=eps,
         tol=tol,
         max_iter=max_iter,
-        shared_stop=shared_stop,
-        differentiable=False,
+        stopping=stopping,
+        grad="detach",
     )
     _check_pairs(a, b, i_p, j_p, options)
 
@@ -354,7 +356,7 @@ def score_pairs(
         return torch.empty(len(i_p), dtype=dtype, device=i_p.device)
 
     found = PairScores(empty(a.norm_bn.dtype), empty(a.norm_bn.dtype), empty(torch.bool))
-    block = block if shared_stop else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
+    block = block if stopping != "per_pair" else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
     _score_block(found, a, b, i_p, j_p, block, done, options)
     return found
 
@@ -378,8 +380,8 @@ def plan_pairs(
         eps=eps,
         tol=tol,
         max_iter=max_iter,
-        shared_stop=False,
-        differentiable=False,
+        stopping="per_pair",
+        grad="detach",
     )
     _check_pairs(a, b, i_p, j_p, options)
     kind = dict(dtype=a.norm_bn.dtype, device=i_p.device)
