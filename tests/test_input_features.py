@@ -222,7 +222,7 @@ def test_a_bank_is_not_continued_with_other_features(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         store.write_store(tmp_path, stopped, 16, block=4)
-    with pytest.raises(ValueError, match="a bank of other features was begun here"):
+    with pytest.raises(ValueError, match="a feature store of other features was begun here"):
         store.write_store(tmp_path, made(2.0), 16, block=4)
     whole = store.open_store(
         store.write_store(tmp_path, made(0.2), 16, block=4, precision="float16")
