@@ -25,7 +25,7 @@ def _check_values(name: str, x: torch.Tensor) -> None:
         f"{name}: {wrong} of {x.numel()} values are NaN or infinite, shape {tuple(x.shape)}"
     )
 
-
+# %% ../../nbs/01_checks.ipynb #0a86c706
 def check_axes(axes: str, **tensors: torch.Tensor) -> dict[str, int]:
     """Check that tensors are finite and fit the letters of their axes; return each letter's length.
 

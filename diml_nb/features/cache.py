@@ -95,7 +95,7 @@ def _iter_maps(
             _save_cached(map_bchw, file)
         yield map_bchw
 
-
+# %% ../../nbs/11_cache.ipynb #e6fe04ae
 def _concatenate(parts: Iterable[Tensor]) -> Tensor:
     "All parts in one; by numpy, since autocast on a CPU does not take float16."
     return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))

@@ -79,7 +79,7 @@ def _global_vector(map_bchw: Tensor, power: float) -> Tensor:
     weight_bhw = torch.where(length_bhw > 0, length_bhw, 1.0) ** power
     return F.normalize(torch.einsum("bchw,bhw->bc", map_bchw, weight_bhw), dim=1)
 
-
+# %% ../../nbs/10_features.ipynb #47672d65
 @full_precision()
 def grid_features(map_bchw: Tensor, *, grid: int = 4, global_power: float = 0.0) -> Features:
     """Cut feature maps into `grid` x `grid` unit vectors, and pool the global vector.

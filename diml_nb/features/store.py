@@ -185,7 +185,7 @@ def _check_same(
             " delete it or take another folder"
         )
 
-
+# %% ../../nbs/23_bank.ipynb #8a0f8421
 def write_store(
     folder: str | Path,
     make: Callable[[int, int], Features],

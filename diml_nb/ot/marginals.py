@@ -57,7 +57,7 @@ def _check_pair(a: Features, b: Features, name: str) -> None:
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
 
-
+# %% ../../nbs/14_marginals.ipynb #0a6a241d
 @full_precision()
 def compute_marginals(
     a: Features, b: Features, name: str = "cross_correlation", *, leak: float = 0.0

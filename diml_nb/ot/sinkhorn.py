@@ -110,6 +110,9 @@ def _finished(
     return (change < 0.1).expand_as(error_b)
 
 # %% ../../nbs/17_solver.ipynb #8fbf58db
+Domain = type[_ScalingUpdates] | type[_LogUpdates]
+
+
 @dataclass
 class _Factors:
     "What the loop has found for each pair of the batch, in the domain of its updates."
@@ -124,6 +127,13 @@ class _Factors:
         self.v_bm = self.v_bm.index_copy(0, index_r, v_rm)
         self.error_b = self.error_b.index_copy(0, index_r, error_r)
 
+    @classmethod
+    def before(cls, domain: Domain, a_bn: Tensor, b_bm: Tensor) -> "_Factors":
+        "Factors that change nothing."
+        u_bn = torch.full_like(a_bn, domain.neutral)
+        v_bm = torch.full_like(b_bm, domain.neutral)
+        return cls(u_bn, v_bm, torch.zeros_like(b_bm[:, 0]))
+
 
 def _end_or_shrink(done_r: Tensor, asks: bool, last: bool) -> tuple[bool, bool]:
     "Does the loop end? Do only the unfinished pairs go on? `asks`: is it time to look?"
@@ -134,9 +144,6 @@ def _end_or_shrink(done_r: Tensor, asks: bool, last: bool) -> tuple[bool, bool]:
     return False, bool(2 * done_r.sum() > len(done_r))
 
 # %% ../../nbs/17_solver.ipynb #fcc2a6de
-Domain = type[_ScalingUpdates] | type[_LogUpdates]
-
-
 def _iterate(
     domain: Domain,
     score_bnm: Tensor,
@@ -147,14 +154,12 @@ def _iterate(
     stopping: Stopping,
 ) -> tuple[_Factors, int]:
     "The scaling factors of all pairs, in that domain, and the iterations of the slowest pair."
-    u_bn = torch.full_like(a_bn, domain.neutral)
-    v_bm = torch.full_like(b_bm, domain.neutral)
-    factors = _Factors(u_bn, v_bm, torch.zeros_like(b_bm[:, 0]))
+    factors = _Factors.before(domain, a_bn, b_bm)
     check_every = CHECK_EVERY.get(a_bn.device.type, 16)
     running_r = torch.arange(len(a_bn), device=a_bn.device)
     updates = domain(score_bnm, a_bn, b_bm)
-    previous_v_rm = v_bm
-    v_rm = updates.columns(u_bn)
+    previous_v_rm = factors.v_bm
+    v_rm = updates.columns(factors.u_bn)
     for iterations in range(1, max_iter + 1):
         # one iteration of Sinkhorn: the rows, then the columns
         u_rn = updates.rows(v_rm)
