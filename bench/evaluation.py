@@ -246,7 +246,7 @@ def check(task: Task, queries: int) -> dict:
             rerank_by(part, torch.where(edge_qk, ours_k.similarity_qk, expected_qk)),
         ),
     )
-    same = ours_rerank(task, task.position_q, searched, shared_stop=True, max_iter=100)
+    same = ours_rerank(task, task.position_q, searched, stopping="batch_mean", max_iter=100)
     slow = official(task, rows)
     metrics = ours_metrics(task, task.position_q, same, count_query_in_r=True).per_query
     values_q3 = torch.tensor([x for _, x, _ in slow], device=position_q.device, dtype=torch.double)

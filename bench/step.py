@@ -145,7 +145,7 @@ def check(name: str, grid: int, data) -> dict:
     """
     value, grad = step(OFFICIAL[name], *data)
     our_value, our_grad = step(
-        ours(name, grid, data, swap_marginals=True, shared_stop=True, max_iter=100), *data
+        ours(name, grid, data, swap_marginals=True, stopping="batch_max", max_iter=100), *data
     )
     found = dict(
         loss=abs(value - our_value), gradient=((grad - our_grad).norm() / grad.norm()).item()

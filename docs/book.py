@@ -25,7 +25,7 @@ from numpydoc.docscrape import NumpyDocString
 from sphinx.cmd.build import build_main
 from walk import minutes, walked
 
-from diml_nb._internal.core import atomic_write, sha256
+from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -365,7 +365,7 @@ def made_of(code: list[str]) -> dict[str, str]:
         paths += (REPOSITORY / "nbs").rglob("*.md")
         for folder in ("results", "golden"):
             paths += (REPOSITORY / "data" / folder).rglob("*.json")
-    return parts | {path.relative_to(REPOSITORY).as_posix(): sha256(path) for path in paths}
+    return parts | {path.relative_to(REPOSITORY).as_posix(): hash_file(path) for path in paths}
 
 
 def run(notebook, name: str) -> list:

@@ -18,7 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from servers import SCREENSHOTS, browser_page, lab, run_in_lab  # noqa: E402
 
-from diml_nb._internal.core import REPO_ROOT, progress_bar  # noqa: E402
+from diml_nb._internal.device import progress_bar  # noqa: E402
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.records.record import Record, load_record, save_record  # noqa: E402
 
 NBS, RECORDS = REPO_ROOT / "nbs", REPO_ROOT / "data" / "results" / "walk"

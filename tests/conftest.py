@@ -61,7 +61,7 @@ def folder_of_this_run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def seeded():
-    from diml_nb._internal.core import seed_everything
+    from diml_nb._internal.device import seed_everything
 
     seed_everything(0)
 

@@ -16,6 +16,11 @@ from diml_nb._internal.core import cache_dir, data_dir, sha256
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, load_image
 from diml_nb.features.grid import extract_feature_maps, get_backbone
+from diml_nb._internal.paths import cache_dir, data_dir, hash_file
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, get_backbone
+from diml_nb.features.cache import extract_feature_maps
+from diml_nb.features.images import load_image
 
 FOOLBOX = ("foolbox==3.3.4", "foolbox-3.3.4-py3-none-any.whl")
 
@@ -111,7 +116,7 @@ def test_unknown_backbone(name):
 
 
 def test_tampered_weights(monkeypatch):
-    monkeypatch.setattr("diml_nb.features.grid.EFFICIENTNET_LITE0_SHA256", "0" * 64)
+    monkeypatch.setattr("diml_nb.features.backbones.EFFICIENTNET_LITE0_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="SHA-256.*expected 000"):
         get_backbone()
 
@@ -157,6 +162,9 @@ EMBED = """
 import sys, torch
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.grid import extract_feature_maps, get_backbone
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.cache import extract_feature_maps
 print("started", flush=True)
 extract_feature_maps(get_dataset().paths[:40], get_backbone(), chunk=4, cache=sys.argv[1])
 """
@@ -179,7 +187,7 @@ def test_embedding_resumes_after_a_kill(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {p: sha256(p) for p in finished()}
+    kept = {p: hash_file(p) for p in finished()}
     assert 3 <= len(kept) < 10, f"killed too late to show anything: {len(kept)} chunks"
     backbone, passes = get_backbone(), []
     backbone.register_forward_hook(lambda net, given, out: passes.append(len(out)))
@@ -189,7 +197,7 @@ def test_embedding_resumes_after_a_kill(tmp_path):
     assert passes == [1] + [4] * (
         10 - len(kept)
     )  # the fixed picture that tells the computation, then what was missing
-    assert {p: sha256(p) for p in kept} == kept
+    assert {p: hash_file(p) for p in kept} == kept
     assert torch.allclose(
         resumed.float(),
         extract_feature_maps(

@@ -6,7 +6,7 @@ import sys
 import pytest
 from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, lab, run_in_lab
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 sys.path.append(str(REPO_ROOT / "docs"))
 from walk import ORDER, walk, walked  # noqa: E402

@@ -7,7 +7,8 @@ from PIL import Image
 
 from diml_nb.datasets.dataset import Sample
 from diml_nb.experiments.pooling import PooledRecords
-from diml_nb.features.grid import get_backbone, grid_features
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
 from diml_nb.records.record import decode_fixed_point
 from diml_nb.related.cosegmentation import (

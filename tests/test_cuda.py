@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from diml_nb._internal.core import data_dir
-from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features
+from diml_nb._internal.paths import data_dir
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.cache import extract_feature_maps
+from diml_nb.features.grid import grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
 from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs

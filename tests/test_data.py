@@ -15,6 +15,18 @@ from diml_nb.datasets.dataset import ImageDataset
 from diml_nb.datasets.folders import check_images, load_csv, load_folder
 from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset, verify_dataset
 from diml_nb.features.backbones import load_image
+from diml_nb._internal.paths import data_dir
+from diml_nb.datasets.dataset import (
+    DATASETS,
+    ImageDataset,
+    check_images,
+    contact_sheet,
+    get_dataset,
+    load_csv,
+    load_folder,
+    verify_dataset,
+)
+from diml_nb.features.images import load_image
 
 FOLDER = data_dir() / "emoji"
 
@@ -445,13 +457,13 @@ def test_table_names_missing_images(tmp_path):
 
 
 def test_a_table_with_checksums_of_ones_own(tmp_path):
-    from diml_nb._internal.core import sha256
+    from diml_nb._internal.paths import hash_file
 
     for n in (1, 2):
         save(tmp_path / f"{n}.png", colour=(n, n, n))
     (tmp_path / "t.csv").write_text(
         "path,label,sha256\n"
-        + "".join(f"{n}.png,{n},{sha256(tmp_path / f'{n}.png')}\n" for n in (1, 2))
+        + "".join(f"{n}.png,{n},{hash_file(tmp_path / f'{n}.png')}\n" for n in (1, 2))
     )
     assert verify_dataset(str(tmp_path / "t.csv")) == 2
     save(tmp_path / "2.png", colour=(9, 9, 9))

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 # the others are executed by test_notebooks.py
 EXECUTED = ["index", "16_sinkhorn", "45_steps"]

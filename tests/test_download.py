@@ -16,6 +16,9 @@ import pytest
 
 from diml_nb._internal.core import sha256
 from diml_nb.datasets.archives import (
+from diml_nb._internal.paths import hash_bytes, hash_text
+from diml_nb.datasets.dataset import RemoteFile
+from diml_nb.datasets.download import (
     atomic_directory,
     extract_archive,
     read_members,
@@ -25,7 +28,7 @@ from diml_nb.datasets.download import fetch_file, verify_checksum
 from diml_nb.datasets.registry import RemoteFile
 
 BODY = bytes(range(256)) * 8000  # 2 MB
-SUM = f"sha256:{sha256(BODY)}"
+SUM = f"sha256:{hash_bytes(BODY)}"
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def server():
 
 
 def partial(folder, place):
-    return folder / f"f.{sha256(place)[:8]}.partial"
+    return folder / f"f.{hash_text(place)[:8]}.partial"
 
 
 @pytest.mark.parametrize(

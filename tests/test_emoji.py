@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from diml_nb._internal.core import data_dir, sha256
+from diml_nb._internal.paths import data_dir, hash_file
 from diml_nb.datasets import emoji
 from diml_nb.datasets.emoji import (
     NAME_FIXES,
@@ -104,7 +104,9 @@ def small(tmp_path, monkeypatch):
                 tar.addfile(member, io.BytesIO(text))
         files.append(
             RemoteFile(
-                f"{name}.tgz", f"sha256:{sha256(archives / f'{name}.tgz')}", (f"npm:@x/{name}@1",)
+                f"{name}.tgz",
+                f"sha256:{hash_file(archives / f'{name}.tgz')}",
+                (f"npm:@x/{name}@1",),
             )
         )
     monkeypatch.setitem(

@@ -9,6 +9,8 @@ from test_fetch import pack, picture
 from test_training import few
 
 from diml_nb._internal.core import sha256
+from diml_nb._internal.paths import hash_file
+from diml_nb.datasets.dataset import DATASETS
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.grid import expand_grid, pooled_table

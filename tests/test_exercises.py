@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 CELLS = [
     c

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import torch
 
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets.scenes import Correspondences
 from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import (
@@ -27,6 +27,8 @@ from diml_nb.explain.faithfulness import (
 from diml_nb.explain.truth import flow_accuracy
 from diml_nb.features.grid import Features, get_backbone, grid_features
 from diml_nb.ot.exact import exact_match
+from diml_nb.features.backbones import get_backbone
+from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match
 

@@ -161,8 +161,8 @@ def test_retrieval(x):
 
 @pytest.mark.parametrize("rule", MARGINAL_RULES)
 @pytest.mark.parametrize("plan", PLAN_KINDS)
-@pytest.mark.parametrize("shared_stop", (False, True))
-def test_no_mass_is_uniform_and_said_so(x, rule, plan, shared_stop):
+@pytest.mark.parametrize("stopping", ("per_pair", "batch_mean"))
+def test_no_mass_is_uniform_and_said_so(x, rule, plan, stopping):
     "Fault 5: an image that has nothing in common with the other one was NaN and came first."
     nothing = replace(x[:2], local_bcn=-x.local_bcn[:2])
     found = match(nothing, x[2:4], marginals=rule, plan=plan, shared_stop=shared_stop)
@@ -196,7 +196,7 @@ def test_unequal_masses_stay_finite():
     factors still stay finite here."""
     arguments = plan_arguments()
     arguments["b_bm"] = arguments["b_bm"] * (1 - 1e-5)
-    assert torch.isfinite(sinkhorn(**arguments, shared_stop=True).plan_bnm).all()
+    assert torch.isfinite(sinkhorn(**arguments, stopping="batch_mean").plan_bnm).all()
 
 
 def test_each_top_k_starts_from_the_search(x):
@@ -267,11 +267,11 @@ def test_the_error_is_a_number_where_cells_have_no_mass():
 
 
 def test_the_official_stop_is_refused_where_it_means_nothing():
-    with pytest.raises(ValueError, match="shared_stop.*overflow at eps=0.01"):
+    with pytest.raises(ValueError, match="stopping.*overflow at eps=0.01"):
         sinkhorn(
             **plan_arguments() | dict(cost_bnm=2 * torch.eye(4).repeat(2, 1, 1)),
             eps=0.01,
-            shared_stop=True,
+            stopping="batch_mean",
         )
 
 
@@ -280,7 +280,7 @@ def test_opposite_cells_are_within_the_safe_span():
     included."""
     x = grid_features(torch.randn(40, 8, 7, 7))
     both = replace(x, local_bcn=torch.cat([x.local_bcn[:, :, :8], -x.local_bcn[:, :, :8]], 2))
-    assert torch.isfinite(match(both, both, shared_stop=True).similarity_b).all()
+    assert torch.isfinite(match(both, both, stopping="batch_mean").similarity_b).all()
 
 
 def test_threads_are_given_back(x):
@@ -297,7 +297,7 @@ def test_threads_are_given_back(x):
 
 
 def test_gradient_through_the_iterations():
-    """differentiable=True against finite differences, also for pairs that end at different
+    """grad="autodiff" against finite differences, also for pairs that end at different
     iterations and for cells without mass."""
     torch.manual_seed(0)
     cost = (
@@ -307,7 +307,7 @@ def test_gradient_through_the_iterations():
 
     def solve(c):
         return sinkhorn(
-            c, mass, mass.flip(1), eps=0.2, tol=1e-10, max_iter=2000, differentiable=True
+            c, mass, mass.flip(1), eps=0.2, tol=1e-10, max_iter=2000, grad="autodiff"
         ).plan_bnm
 
     assert torch.autograd.gradcheck(solve, cost, eps=1e-6, atol=1e-5)

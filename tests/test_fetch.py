@@ -19,6 +19,8 @@ from scipy.io import savemat
 
 from diml_nb._internal.core import data_dir, sha256
 from diml_nb.datasets.correspondences import true_correspondences
+from diml_nb._internal.paths import data_dir, hash_file
+from diml_nb.datasets.dataset import DATASETS, RemoteFile, get_dataset, verify_dataset
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
 from diml_nb.datasets.registry import DATASETS, RemoteFile, get_dataset, verify_dataset
 

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from diml_nb._internal.core import as_labels, data_dir
+from diml_nb._internal.checks import as_labels
+from diml_nb._internal.paths import data_dir
 from diml_nb.cli import app
 from diml_nb.datasets.archives import atomic_directory
 from diml_nb.datasets.dataset import ImageDataset, split_first_half

@@ -18,27 +18,25 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diml_nb._internal import core
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal import paths
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets import download
 from diml_nb.datasets.folders import check_images
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features import backbones as backbone_module, grid, store
+from diml_nb.datasets.dataset import check_images, get_dataset
+from diml_nb.features import backbones as backbone_module, cache, store
 from diml_nb.features.backbones import (
     Backbone,
     computation,
-    load_image,
+    get_backbone,
     same_computation,
     to_feature_map,
     weights_hash,
 )
-from diml_nb.features.grid import (
-    extract_feature_maps,
-    get_backbone,
-    grid_features,
-    memmap_feature_maps,
-    prune_cached_maps,
-)
+from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps, prune_cached_maps
+from diml_nb.features.grid import grid_features
+from diml_nb.features.images import load_image
 from diml_nb.learning import trainer
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.network import EmbeddingInputs
@@ -106,11 +104,11 @@ def changed():
 
 
 def test_each_ingredient_alone_gives_another_key(tmp_path):
-    shelves = {"plain": grid._cache_folder(tmp_path, wrapped())}
+    shelves = {"plain": cache._cache_folder(tmp_path, wrapped())}
     for name, net in changed().items():
-        shelves[name] = grid._cache_folder(tmp_path, net)
+        shelves[name] = cache._cache_folder(tmp_path, net)
     assert len(set(shelves.values())) == len(shelves), shelves
-    assert grid._cache_folder(tmp_path, wrapped()) == shelves["plain"]
+    assert cache._cache_folder(tmp_path, wrapped()) == shelves["plain"]
 
 
 @pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
@@ -128,7 +126,7 @@ def test_code_alone_gives_another_key(tmp_path):
         Backbone(Functional(f), image_size=32) for f in (torch.relu, torch.tanh, nn.functional.gelu)
     ]
     assert len({weights_hash(net) for net in nets}) == 1
-    assert len({grid._cache_folder(tmp_path, net) for net in nets}) == 3
+    assert len({cache._cache_folder(tmp_path, net) for net in nets}) == 3
 
 
 def test_output_stride_gives_other_maps(tmp_path):
@@ -163,7 +161,7 @@ def test_threads_share_what_they_keep(tmp_path):
         shelves = set()
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            shelves.add(grid._cache_folder(tmp_path, net))
+            shelves.add(cache._cache_folder(tmp_path, net))
     finally:
         torch.set_num_threads(kept)
     assert len(shelves) == 1
@@ -228,7 +226,7 @@ def test_a_bank_is_not_continued_with_other_features(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         store.write_store(tmp_path, stopped, 16, block=4)
-    with pytest.raises(ValueError, match="a bank of other features was begun here"):
+    with pytest.raises(ValueError, match="a feature store of other features was begun here"):
         store.write_store(tmp_path, made(2.0), 16, block=4)
     whole = store.open_store(
         store.write_store(tmp_path, made(0.2), 16, block=4, precision="float16")
@@ -869,6 +867,10 @@ from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import extract_feature_maps, get_backbone
 from diml_nb.features.grid import grid_features, memmap_feature_maps
+from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.backbones import Backbone, get_backbone
+from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps
+from diml_nb.features.grid import grid_features
 from diml_nb.learning.losses import make_loss
 from diml_nb.retrieval.search import rerank, search
 warnings.simplefilter("always")
@@ -922,7 +924,7 @@ def test_all_works_without_a_compiler(tmp_path):
 def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
     "As root nothing is read-only, so the system's answer is put on here."
     monkeypatch.setenv("DIML_CACHE", str(tmp_path))
-    monkeypatch.setattr(core, "_SAID", {})
+    monkeypatch.setattr(paths, "_WARNED", {})
     net, right = wrapped(), extract_feature_maps(PATHS, wrapped(), cache=tmp_path / "other")
 
     def read_only(*_):
@@ -936,12 +938,12 @@ def test_all_works_on_a_cache_that_is_read_only(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_no_crash(tmp_path, monkeypatch):
-    monkeypatch.setattr(core, "_SAID", {})
+    monkeypatch.setattr(paths, "_WARNED", {})
 
     def full(file, parts, images):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(grid, "_write_maps", full)
+    monkeypatch.setattr(cache, "_write_maps", full)
     with pytest.warns(UserWarning, match="No space left"):
         found = memmap_feature_maps(PATHS, wrapped(), cache=tmp_path)
     assert torch.equal(found, extract_feature_maps(PATHS, wrapped(), cache=tmp_path))
@@ -952,10 +954,10 @@ def test_the_installation_may_be_read_only(tmp_path, monkeypatch):
     "data/cache of the repository cannot be written: one's own cache is used."
     monkeypatch.delenv("DIML_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(core, "REPO_ROOT", tmp_path / "installed")
+    monkeypatch.setattr(paths, "REPO_ROOT", tmp_path / "installed")
     (tmp_path / "installed" / "data" / "cache").mkdir(parents=True)
     monkeypatch.setattr(os, "access", lambda path, mode: "installed" not in str(path))
-    assert core.cache_dir() == tmp_path / ".cache" / "diml_nb"
+    assert paths.cache_dir() == tmp_path / ".cache" / "diml_nb"
 
 
 def test_kernels_of_six_threads_that_start_at_once(tmp_path, monkeypatch):
@@ -1106,7 +1108,7 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     source.write_bytes(b"content" * 1000)
     monkeypatch.setattr(fcntl, "flock", no_locks)
     place = source.as_uri()
-    file = RemoteFile("there.bin", "sha256:" + core.sha256(source), (place,))
+    file = RemoteFile("there.bin", "sha256:" + paths.hash_file(source), (place,))
     start = threading.Barrier(4)
 
     def work(_):

@@ -14,6 +14,15 @@ from diml_nb._internal.core import HALF_PRECISION, seed_everything
 from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import cosine_decomposition
 from diml_nb.explain.faithfulness import effective_receptive_field, occlude
+from diml_nb._internal.checks import HALF_PRECISION
+from diml_nb._internal.device import seed_everything
+from diml_nb.explain.decomposition import (
+    cosine_decomposition,
+    effective_receptive_field,
+    match_reweighted,
+    occlude,
+    sinkhorn_trace,
+)
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning import losses as our_losses
@@ -127,11 +136,16 @@ CASES = {
     "ot.cost.cosine_cost": (cosine_cost, unit(2, 8, 9), unit(2, 8, 6)),
     "ot.cost.euclidean_cost": (euclidean_cost, unit(2, 8, 9), unit(2, 8, 6)),
     **{
-        f"marginals.marginals {rule}": (compute_marginals, some_features(), some_features(), rule)
+        f"ot.marginals.compute_marginals {rule}": (
+            compute_marginals,
+            some_features(),
+            some_features(),
+            rule,
+        )
         for rule in MARGINAL_RULES
     },
     **{
-        f"sinkhorn.sinkhorn {eps}": (
+        f"ot.sinkhorn.sinkhorn {eps}": (
             lambda c, a, b, eps=eps: sinkhorn(c, a, b, eps=eps),
             lot(4, 9, 9),
             masses(4, 9),
@@ -139,26 +153,26 @@ CASES = {
         )
         for eps in (0.05, 0.005)
     },
-    "sinkhorn.sinkhorn gradient": (
-        with_gradient(lambda c, a, b: (c * sinkhorn(c, a, b, differentiable=True).plan_bnm).sum()),
+    "ot.sinkhorn.sinkhorn gradient": (
+        with_gradient(lambda c, a, b: (c * sinkhorn(c, a, b, grad="autodiff").plan_bnm).sum()),
         lot(4, 9, 9),
         masses(4, 9),
         masses(4, 9),
     ),
     **{
-        f"matching.match {plan}": (
+        f"ot.matching.match {plan}": (
             lambda a, b, plan=plan: match(a, b, plan=plan),
             some_features(),
             some_features(),
         )
         for plan in PLAN_KINDS
     },
-    "matching.match shared_stop": (
-        lambda a, b: match(a, b, shared_stop=True),
+    "ot.matching.match stopping": (
+        lambda a, b: match(a, b, stopping="batch_mean"),
         some_features(),
         some_features(),
     ),
-    "matching.match gradient": (
+    "ot.matching.match gradient": (
         with_gradient(
             lambda maps: match(grid_features(maps), grid_features(maps.flip(0))).similarity_b
         ),
@@ -433,17 +447,27 @@ CASES = {
 
 # of these modules: public names that are not in `CASES`, and why
 OTHERS = {
-    "ot.cost": set(),
+    "ot.cost": {"cosine_unchecked"},  # as `pairwise_cosine`, which checks first
     "ot.marginals": {"MARGINAL_RULES", "Marginals"},
     "ot.sinkhorn": {
         "LOG_DOMAIN_RANGE",
         "MIN_MASS",
         "CHECK_EVERY",
-        "OFFICIAL_STOP",
+        "Stopping",
+        "Grad",
+        "Domain",
         "SinkhornResult",
+        "solve_unchecked",  # as `sinkhorn`, which checks first
         "check_solver_options",
     },
-    "ot.matching": {"PLAN_KINDS", "Match", "check_features"},
+    "ot.matching": {
+        "PLAN_KINDS",
+        "Match",
+        "MatchOptions",
+        "match_unchecked",  # as `match`, which checks first
+        "best_cell_plan",  # a part of `match`
+        "check_features",
+    },
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
     "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
     "retrieval.search": {"TOPK_SOURCE", "MemoryEstimate", "estimate_memory", "ShortlistScores"},

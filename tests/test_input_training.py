@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import diml_nb.learning.trained as tested
 import diml_nb.learning.trainer as training
-from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir
+from diml_nb._internal.paths import REPO_ROOT, check_writable, data_dir
 from diml_nb.cli import app
 from diml_nb.datasets.dataset import ImageDataset
 from diml_nb.datasets.registry import get_dataset
@@ -309,7 +309,7 @@ def test_an_end_to_end_run_is_explained_as_it_is_evaluated(tmp_path):
     assert torch.equal(picture.ready_chw, inputs[0])
     assert torch.equal(picture.map_bchw, trained.network(inputs[:1]))
     torch.manual_seed(7)
-    from diml_nb.features.backbones import load_image
+    from diml_nb.features.images import load_image
 
     assert torch.equal(own.augment(load_image(images.paths[0])), inputs[1])
 

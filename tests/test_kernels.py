@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning.losses import make_loss
 from diml_nb.ot import native, sinkhorn
@@ -333,6 +333,6 @@ def test_a_device_is_seldom_asked(monkeypatch):
     cost, a, b = torch.rand(20, 16, 16), *torch.full((2, 20, 16), 1 / 16)
     with Counting() as often:
         sinkhorn.solve_unchecked(
-            cost, a, b, eps=0.05, tol=0, max_iter=60, differentiable=False, shared_stop=False
+            cost, a, b, eps=0.05, tol=0, max_iter=60, grad="detach", stopping="per_pair"
         )
     assert 1 <= often.asked <= 2 + 2 * (60 // 16)

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from nbdev.test import test_nb as run_notebook
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 NOTEBOOKS = sorted(
     [*(REPO_ROOT / "nbs").glob("[!_]*.ipynb"), *(REPO_ROOT / "nbs" / "howto").glob("*.ipynb")]

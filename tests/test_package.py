@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 
 def closure(requirements):
@@ -159,11 +159,16 @@ def test_the_library_works_there(clean, tmp_path):
 
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (80, 60), color).save(tmp_path / f"{name}.png")
+    files = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     code = (
-        "from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
-        f" diml_nb.ot.matching import match\nx = pool(feature_maps([{str(tmp_path / 'a.png')!r},"
-        f" {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r}))\nm = match(x[0],"
-        " x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
+        "from diml_nb.features.backbones import get_backbone\n"
+        "from diml_nb.features.cache import extract_feature_maps\n"
+        "from diml_nb.features.grid import grid_features\n"
+        "from diml_nb.ot.matching import match\n"
+        f"maps = extract_feature_maps({files!r}, get_backbone(), cache={str(tmp_path)!r})\n"
+        "x = grid_features(maps)\n"
+        "m = match(x[0], x[1])\n"
+        "print(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )
     done = run(clean[0], "-c", code)
     assert done.stdout.strip() == "True", done.stderr[-2000:]

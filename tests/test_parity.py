@@ -6,7 +6,7 @@ import ot
 import pytest
 import torch
 
-from diml_nb._internal.core import data_dir
+from diml_nb._internal.paths import data_dir
 from diml_nb.features.grid import grid_features
 from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
 from diml_nb.learning.losses import make_loss
@@ -43,13 +43,15 @@ def test_similarity_with_the_official_stop(grid, rule):
         grid_features(MAPS, grid=grid),
         torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"]),
     )
-    ours = similarity_matrix(x, x, marginals=rule, shared_stop=True)
+    ours = similarity_matrix(x, x, marginals=rule, stopping="batch_mean")
     off = ((ours - official).abs().amax(1) >= 1e-5).nonzero().flatten().tolist()
     assert len(off) <= (6 if rule == "uniform" else 0), off
     for q in off:
         local = x.local_bcn[q].T @ x.local_bcn
         masses = compute_marginals(x[q], x, rule, leak=1e-5)
-        fired = sinkhorn(1 - local, masses.mass_a_bn, masses.mass_b_bm, shared_stop=True).iterations
+        fired = sinkhorn(
+            1 - local, masses.mass_a_bn, masses.mass_b_bm, stopping="batch_mean"
+        ).iterations
         plans = [
             sinkhorn(
                 1 - local, masses.mass_a_bn, masses.mass_b_bm, tol=0, max_iter=fired + step
@@ -68,7 +70,7 @@ def test_ranking(grid, top_k):
     x = grid_features(MAPS, grid=grid)
     ours = search(x, x, exclude_self=True)
     if top_k:
-        ours = rerank(ours, x, x, top_k=top_k, shared_stop=True)
+        ours = rerank(ours, x, x, top_k=top_k, stopping="batch_mean")
     theirs = torch.tensor(GOLDEN[f"ranking_grid{grid}_top{top_k}_qg"].astype("int64"))
     assert (theirs[:, -1] == torch.arange(120)).all()
     score_of = torch.empty(120, 120).scatter_(1, ours.index_qk, ours.score_qk)
@@ -84,7 +86,7 @@ def test_official_metrics(grid, top_k):
     x = grid_features(MAPS, grid=grid)
     ranking = search(x, x, exclude_self=True)
     if top_k:
-        ranking = rerank(ranking, x, x, top_k=top_k, shared_stop=True)
+        ranking = rerank(ranking, x, x, top_k=top_k, stopping="batch_mean")
     found = retrieval_metrics(ranking, LABELS, LABELS, count_query_in_r=True)
     ours = [
         100 * found[k] for k in ("precision_at_1", "r_precision", "mean_average_precision_at_r")
@@ -170,7 +172,7 @@ BATCH = torch.tensor(GOLDEN["grid4_nchw"])[torch.tensor(GOLDEN["batch_b"])]
 BATCH_LABELS = LABELS[torch.tensor(GOLDEN["batch_b"])]
 TRIPLETS = tuple(torch.tensor(GOLDEN["triplets_t3"]).long().T)
 RULES = ("cross_correlation", "uniform")
-OFFICIAL = dict(swap_marginals=True, shared_stop=True, max_iter=100)
+OFFICIAL = dict(swap_marginals=True, stopping="batch_max", max_iter=100)
 
 
 class TheirTriplets(torch.nn.Module):

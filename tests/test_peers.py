@@ -12,7 +12,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
-from diml_nb._internal.core import seed_everything
+from diml_nb._internal.device import seed_everything
 from diml_nb.features.grid import Features
 from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
 from diml_nb.learning.losses import (
@@ -363,7 +363,7 @@ def test_gradients_by_the_masses_are_those_of_pot(eps):
         (weight * solve(*leaves)).sum().backward()
         return [leaves[0].grad, *(x.grad - x.grad.mean() for x in leaves[1:])]
 
-    options = dict(tol=1e-13, max_iter=10_000, differentiable=True)
+    options = dict(tol=1e-13, max_iter=10_000, grad="autodiff")
     found = gradients(
         lambda c, a, b: sinkhorn(c[None], a[None], b[None], eps=eps, **options).plan_bnm[0]
     )

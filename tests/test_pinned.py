@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.grid import GRIDS, status
 from diml_nb.experiments.runner import declared_version, experiments
 from diml_nb.records.comparison import MISMATCH_ADVICE, compare_with_pinned, pinned_path

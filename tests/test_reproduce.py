@@ -15,6 +15,8 @@ import pytest
 
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.datasets.registry import DATASETS
+from diml_nb._internal.paths import REPO_ROOT
+from diml_nb.datasets.dataset import DATASETS
 from diml_nb.experiments.runner import (
     experiments,
     find_record,

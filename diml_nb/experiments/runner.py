@@ -18,8 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 from .._internal.core import REPO_ROOT, atomic_write, data_dir, sha256
 from ..records.comparison import describe_differences
+=======
+from .._internal.paths import REPO_ROOT, atomic_write, data_dir, hash_text
+from ..records.comparison import differences
+>>>>>>> i26-w1
 from ..records.provenance import describe_environment, digest, source_of, what_changed
 =======
 from .._internal.core import atomic_write, data_dir, sha256
@@ -134,6 +139,7 @@ class ExperimentRun:
         "Keep the answer to the question, and a figure, for the end of `diml reproduce`."
         return _save_answer(self, sentence, str(self.figures / figure) if figure else "")
 
+<<<<<<< HEAD
 # %% ../../nbs/60_reproduce.ipynb #7e260126
 def _resume(run: ExperimentRun) -> bool:
     """Take over the record of an earlier process; False if there is none, or none of this code."""
@@ -148,6 +154,22 @@ def _resume(run: ExperimentRun) -> bool:
     changed = ", ".join(what_changed(source_then, source_now)[:5])
     print(f"{len(earlier.rows)} rows of other code are not continued; changed: {changed}")
     return False
+=======
+# %% ../../nbs/60_reproduce.ipynb #c0bb9aed
+def _keep_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
+    name, config = run.record.experiment, run.record.config
+    about = {"preset": config.get("preset"), "dataset": config.get("dataset", "")}
+    answer = {
+        "experiment": name,
+        "question": lead_question(name),
+        "answer": sentence,
+        "figure": figure,
+    }
+    digits = hash_text(json.dumps(about))[:8]
+    with atomic_write(run.results / "answers" / f"{name}-{digits}.json") as partial:
+        partial.write_text(json.dumps(about | answer, indent=1), encoding="utf-8")
+    return sentence
+>>>>>>> i26-w1
 
 
 def _start_from_nothing(run: ExperimentRun) -> None:
@@ -320,14 +342,19 @@ def _file_name_part(value: object) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-][\w.+-]{0,39}", text, flags=re.ASCII):
         return text
     plain = re.sub(r"[^A-Za-z0-9]+", "-", text)[-20:].strip("-")
+<<<<<<< HEAD
     digits = sha256(text)[:8]
     return f"{plain}-{digits}" if plain else digits
+=======
+    return "-".join(filter(None, [plain, hash_text(text)[:8]]))
+>>>>>>> i26-w1
 
 
 def executed_path(
     name: str, preset: str, parameters: dict | None = None, out: str | Path | None = None
 ) -> Path:
     """Where the executed notebook of a run is: one file in the run's folder, whatever the values
+<<<<<<< HEAD
     of the parameters are."""
     parts = [name, preset]
     for key, value in (parameters or {}).items():
@@ -337,6 +364,18 @@ def executed_path(
     if len(stem) >= 150:
         stem = f"{stem[:100]}.{sha256(stem)[:16]}"
     return run_folder(preset, out) / f"{stem}.ipynb"
+=======
+    are."""
+    named = [
+        _word(value) if key in ("dataset", "seed") else f"{key}={_word(value)}"
+        for key, value in (params or {}).items()
+    ]
+    stem = ".".join([name, preset, *named])
+    return (
+        run_folder(preset, out)
+        / f"{stem if len(stem) < 150 else stem[:100] + '.' + hash_text(stem)[:16]}.ipynb"
+    )
+>>>>>>> i26-w1
 
 
 def folder_parameters(preset: str, out: str | Path | None) -> dict[str, str]:

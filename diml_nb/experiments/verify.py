@@ -13,8 +13,13 @@ import random
 import tempfile
 from pathlib import Path
 
+<<<<<<< HEAD
 from .._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments.notebook import (
+=======
+from .._internal.paths import REPO_ROOT, data_dir
+from diml_nb.experiments.runner import (
+>>>>>>> i26-w1
     declared_version,
     experiment_path,
     finishing_cell,

@@ -15,8 +15,14 @@ import torch
 from torch import Tensor
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 from .._internal.core import check_axes, full_precision
 from ..datasets.correspondences import Correspondences
+=======
+from .._internal.checks import check_axes
+from .._internal.device import full_precision
+from ..datasets.scenes import Correspondences
+>>>>>>> i26-w1
 from ..features.grid import Features, grid_features
 from ..ot.matching import Match, best_cell_plan, match
 from ..ot.sinkhorn import sinkhorn

@@ -18,12 +18,309 @@ from pytorch_metric_learning import distances, losses, miners, reducers, regular
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from .._internal.core import HALF_PRECISION, as_labels, check_axes, full_precision
 from diml_nb.learning.distances import (
     StructuralDistance,
     StructuralEuclideanDistance,
     StructuralSimilarity,
 )
+=======
+from .._internal.checks import HALF_PRECISION, as_labels, check_axes
+from .._internal.device import full_precision
+from ..features.grid import Features, grid_features
+from ..ot.marginals import MARGINAL_RULES
+from ..ot.matching import MatchOptions, check_features, match_unchecked
+from ..ot.native import plan_pairs, scatter_pair_gradients
+from ..ot.sinkhorn import check_solver_options
+
+# %% ../../nbs/30_losses.ipynb #03012096
+class _PlanWeightedValue(torch.autograd.Function):
+    """One value for each pair of images (i_p, j_p); `solve` gives the values of a block and their
+    derivatives by the local similarities."""
+
+    @staticmethod
+    def forward(
+        ctx, a_bcn: Tensor, b_dcm: Tensor, i_p: Tensor, j_p: Tensor, solve: Callable, block: int
+    ) -> Tensor:
+        value, slope = zip(*(solve(i, j) for i, j in zip(i_p.split(block), j_p.split(block))))
+        ctx.save_for_backward(a_bcn, b_dcm, i_p, j_p, torch.cat(slope))
+        return torch.cat(value)
+
+    @staticmethod
+    def backward(ctx, grad_p: Tensor):
+        return (
+            *scatter_pair_gradients(*ctx.saved_tensors[:4], grad_p, ctx.saved_tensors[4]),
+            None,
+            None,
+            None,
+            None,
+        )
+
+# %% ../../nbs/30_losses.ipynb #b709d3c8
+def _to_features(x: Tensor, grid: int, channels: int | None = None) -> Features:
+    """Maps (B, C, H, W) cut into cells; rows of a matrix (proxies) are one cell, or the cells of a
+    square map, of `channels` each."""
+    if x.ndim == 4:
+        return grid_features(x, grid=grid)
+    side = math.isqrt(x.shape[1] // channels)
+    if side**2 * channels != x.shape[1]:
+        raise ValueError(
+            f"proxies: expected {channels} numbers for each cell of a square, got {x.shape[1]}"
+        )
+    return grid_features(x.unflatten(1, (channels, side, side)), grid=side)
+
+
+def _pairs_to_match(
+    q: int, r: int, wanted: tuple[Tensor, ...] | None, mirror: bool
+) -> tuple[Tensor, Tensor]:
+    """The pairs to match: all, each unordered pair once if `mirror`, or those of the triplets or
+    pairs that a miner found."""
+    if wanted is None:
+        return (
+            tuple(torch.triu_indices(q, q))
+            if mirror
+            else tuple(torch.cartesian_prod(torch.arange(q), torch.arange(r)).T)
+        )
+    a, p, *more = wanted
+    i_p, j_p = torch.cat([a, more[0] if len(more) == 2 else a]), torch.cat([p, more[-1]])
+    if mirror:
+        i_p, j_p = torch.minimum(i_p, j_p), torch.maximum(i_p, j_p)
+    return tuple(torch.stack([i_p, j_p]).unique(dim=1))
+
+# %% ../../nbs/30_losses.ipynb #226569ee
+@torch.no_grad()
+def _solve(q: Features, r: Features, distance, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+    "Values of the pairs (i, j), and how they change when a local similarity changes."
+    options = distance.options
+    if options["stopping"] != "per_pair" or options["swap_marginals"]:
+        a, b = (
+            (r[j], q[i]) if options["stopping"] != "per_pair" else (q[i], r[j])
+        )  # the official solver starts with the rows, ours with the columns
+        found = match_unchecked(a, b, MatchOptions(**options))
+        cosine_pnm, plan_pnm = (
+            x.transpose(1, 2) if options["stopping"] != "per_pair" else x
+            for x in (found.cosine_bnm, found.plan_bnm)
+        )
+    else:
+        cosine_pnm, plan_pnm = plan_pairs(
+            q, r, i, j, **{name: options[name] for name in ("marginals", "eps", "tol", "max_iter")}
+        )
+    value_pnm = distance.of(cosine_pnm)
+    return (plan_pnm * value_pnm).sum((1, 2)), plan_pnm * distance.slope_of(value_pnm)
+
+
+def _matrix(q: Features, r: Features, distance) -> Tensor:
+    """The matched values of all wanted pairs as a matrix, NaN for the others: who reads those by
+    mistake will notice."""
+    if distance.options["swap_marginals"] and q.norm_bn.shape[1] != r.norm_bn.shape[1]:
+        raise ValueError(
+            f"swap_marginals: expected as many cells in both, got {q.norm_bn.shape[1]} and"
+            f" {r.norm_bn.shape[1]} (proxies: take maps)"
+        )
+    mirror = r is q and distance.stopping == "per_pair"
+    i_p, j_p = (
+        x.to(q.norm_bn.device)
+        for x in _pairs_to_match(len(q), len(r), distance.wanted if r is q else None, mirror)
+    )
+    block = (
+        (distance.official_call or len(i_p)) if distance.stopping != "per_pair" else distance.block
+    )
+    value_p = _PlanWeightedValue.apply(
+        q.local_bcn, r.local_bcn, i_p, j_p, partial(_solve, q, r, distance), block
+    )
+    value_qr = value_p.new_full((len(q), len(r)), torch.nan).index_put((i_p, j_p), value_p)
+    return value_qr.index_put((j_p, i_p), value_p) if mirror else value_qr
+
+# %% ../../nbs/30_losses.ipynb #2757c101
+class _OnMaps:
+    "What PML asks of a distance besides its matrix, answered for feature maps."
+
+    def check_shapes(self, query_emb: Tensor, ref_emb: Tensor | None) -> None:
+        if query_emb.ndim != 4:
+            raise ValueError(
+                "a structural distance compares feature maps (B, C, H, W), got shape"
+                f" {tuple(query_emb.shape)}"
+            )
+
+    def maybe_normalize(self, embeddings: Tensor, dim: int = 1, **kwargs) -> Tensor:
+        return embeddings  # `grid_features` makes unit vectors
+
+    def get_norm(self, embeddings: Tensor, dim: int = 1, **kwargs) -> Tensor:
+        return (
+            embeddings.norm(dim=dim) if embeddings.ndim == 2 else embeddings.flatten(1).norm(dim=1)
+        )
+
+    def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        """Of each map with its partner. PML normalises nothing here, and a matching knows unit
+        vectors only: `ValueError` for others."""
+        for name, x in (("query_emb", query_emb), ("ref_emb", ref_emb)):
+            self.check_shapes(x, None)
+            length_bhw = x.norm(dim=1)
+            if not (length_bhw - 1).abs().max() < 1e-3:
+                raise ValueError(
+                    f"{name}: expected maps of unit vectors, got lengths {length_bhw.min():.3g} to"
+                    f" {length_bhw.max():.3g}; a matching has no centres and no lengths. For the"
+                    " distance of maps as they are, call distance(query, reference)"
+                )
+        return torch.cat(
+            [self.compute_mat(q, r)[0] for q, r in zip(query_emb.split(1), ref_emb.split(1))]
+        )
+
+# %% ../../nbs/30_losses.ipynb #b8fc272a
+class _Structural(_OnMaps):
+    "Feature maps (B, C, H, W) in, a matrix of matchings out. Options as in `match`."
+
+    def __init__(
+        self,
+        *,
+        grid=4,
+        marginals="cross_correlation",
+        eps=0.05,
+        tol=1e-3,
+        max_iter=200,
+        swap_marginals=False,
+        stopping="per_pair",
+        block=1024,
+        **kwargs,
+    ):
+        self._check_options(grid, marginals, block, **kwargs)
+        super().__init__(**kwargs)
+        check_solver_options(eps, tol, max_iter, stopping)
+        self.grid, self.block, self.stopping = (
+            grid,
+            block,
+            stopping,
+        )  # cells a side, pairs at a time, the official solver
+        self.options = dict(
+            marginals=marginals,
+            plan="transport",
+            eps=eps,
+            tol=tol,
+            max_iter=max_iter,
+            grad="detach",
+            swap_marginals=swap_marginals,
+            stopping=stopping,
+        )
+        self.calls, self.known, self.wanted = (
+            0,
+            None,
+            None,
+        )  # matrices asked for; (maps, their matrix); the pairs that will be read
+
+    def _check_options(
+        self, grid, marginals, block, *, p=2, normalize_embeddings=True, **others
+    ) -> None:
+        "Raise an error for what PML's distances take and a matching cannot have."
+        kind = type(self).__name__
+        if p != 2:
+            raise ValueError(
+                f"{kind}: expected p=2, since cells are unit vectors of that norm, got p={p!r}"
+            )
+        if not normalize_embeddings:
+            raise ValueError(
+                f"{kind}: normalize_embeddings=False has no effect, since cells are made unit"
+                " vectors; leave it out"
+            )
+        if marginals not in MARGINAL_RULES:
+            raise ValueError(
+                f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
+            )
+        for name, value in (("grid", grid), ("block", block)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a whole number, at least 1, got {value!r}")
+
+    @full_precision()
+    def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        "(Q, R), a fresh matrix at every call: PML's miners write into it."
+        self.calls += 1
+        if self.known and ref_emb is query_emb is self.known[0]:
+            return self.known[1].clone()
+        q = _to_features(query_emb, self.grid)
+        r = q if ref_emb is query_emb else _to_features(ref_emb, self.grid, q.local_bcn.shape[1])
+        check_features(self.options["marginals"], "transport", query=q, reference=r)
+        return (_matrix(q, r, self) + self.of(q.global_bc @ r.global_bc.T)) / 2
+
+# %% ../../nbs/30_losses.ipynb #58c30f24
+class StructuralSimilarity(_Structural, distances.CosineSimilarity):
+    """(S + cosine of the wholes) / 2 in [-1, 1] as a distance of pytorch-metric-learning: for
+    losses on similarities (DIML, arXiv 2108.05889)."""
+
+    official_call = None  # pairs that share the official stop rule: the whole batch
+
+    def of(self, similarity: Tensor) -> Tensor:
+        return similarity
+
+    def slope_of(self, value: Tensor) -> Tensor:
+        return torch.ones_like(value)
+
+
+class StructuralEuclideanDistance(_Structural, distances.LpDistance):
+    """(sum of T * distance of cells + distance of the wholes) / 2 in [0, 2] as a distance of
+    pytorch-metric-learning: for losses on distances."""
+
+    official_call = 1  # the official margin loss solves each pair alone
+
+    def of(self, similarity: Tensor) -> Tensor:
+        return (
+            (2 - 2 * similarity).clamp_min(0).add(1e-6).sqrt()
+        )  # 1e-6: finite slope where cells are equal
+
+    def slope_of(self, value: Tensor) -> Tensor:
+        return -1 / value
+
+# %% ../../nbs/30_losses.ipynb #888b61a1
+def _structural(module: nn.Module | None) -> list[_Structural]:
+    "The structural distances in a loss or a miner, however deep."
+    return [x for x in module.modules() if isinstance(x, _Structural)] if module is not None else []
+
+
+def _check_parts(module: nn.Module | None) -> None:
+    """Raise a `ValueError` that names the part of a loss or miner that cannot be given maps, or
+    only them."""
+    for part in module.modules() if module is not None else ():
+        name = type(part).__name__
+        if isinstance(part, losses.SelfSupervisedLoss):
+            raise ValueError(
+                f"{name} takes two batches of maps and no class numbers: call it itself, without"
+                " MapLoss"
+            )
+        if not _structural(module):
+            continue
+        if isinstance(part, miners.AngularMiner):
+            raise ValueError(
+                f"{name} measures angles at the centre of two vectors, and a matching has no"
+                " centres: take another miner"
+            )
+        if isinstance(part, (losses.BaseMetricLossFunction, miners.BaseMiner)) and not _structural(
+            part.distance
+        ):
+            raise ValueError(
+                f"{name} compares vectors by {type(part.distance).__name__} beside parts of"
+                f" {type(module).__name__} that compare maps: give each part a structural distance,"
+                " or add the values of two MapLoss"
+            )
+
+
+def _remember_maps(module: nn.Module, map_bchw: Tensor) -> None:
+    "Let each `CrossBatchMemory` in a structural loss keep maps, not vectors."
+    for part in module.modules():
+        if not isinstance(part, losses.CrossBatchMemory):
+            continue
+        shape, kept = map_bchw.shape[1:], part.embedding_memory
+        if part.embedding_size != shape[0]:
+            raise ValueError(
+                f"CrossBatchMemory: expected embedding_size={shape[0]}, the channels of the maps,"
+                f" got {part.embedding_size}"
+            )
+        if kept.ndim == 2:
+            part.embedding_memory = map_bchw.new_zeros(part.memory_size, *shape)
+        elif kept.shape[1:] != shape:
+            raise ValueError(
+                f"CrossBatchMemory: it keeps maps {tuple(kept.shape[1:])}, got {tuple(shape)}; call"
+                " its reset_queue()"
+            )
+>>>>>>> i26-w1
 
 # %% ../../nbs/30_losses.ipynb #5c4ff87d
 class MapLoss(nn.Module):

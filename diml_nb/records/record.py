@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._internal.core import atomic_write, sha256
+from .._internal.paths import atomic_write, hash_text
 from .provenance import describe_environment
 
 # %% ../../nbs/04_record.ipynb #bbc66622
@@ -80,7 +80,7 @@ class Record:
     def hash(self) -> str:
         "The name: sixteen hexadecimal digits of experiment, version, configuration and inputs."
         named_by = [self.experiment, self.version, self.config, self.inputs]
-        return sha256(json.dumps(named_by, sort_keys=True))[:16]
+        return hash_text(json.dumps(named_by, sort_keys=True))[:16]
 
     def find(self, config: dict) -> dict | None:
         "The row of this configuration, or None."

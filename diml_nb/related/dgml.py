@@ -19,14 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from diml_nb._internal.core import (
-    as_labels,
-    check_axes,
-    default_device,
-    full_precision,
-    progress_bar,
-    seed_everything,
-)
+from .._internal.checks import as_labels, check_axes
+from .._internal.device import default_device, full_precision, progress_bar, seed_everything
 from ..features.grid import Features, grid_features
 <<<<<<< HEAD
 from ..learning.evaluation import evaluate_retrieval

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._internal.core import as_labels
+from .._internal.checks import as_labels
 from ..records.record import encode_fixed_point
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+<<<<<<< HEAD
 from diml_nb._internal.core import (
     HALF_PRECISION,
     REPO_ROOT,
@@ -28,6 +29,15 @@ from ..features.store import FeatureStore
 from ..ot.matching import check_features
 from ..ot.native import PairScores, compiled_library, parallel_map, score_pairs
 from ..ot.sinkhorn import check_solver_options
+=======
+from .._internal.checks import HALF_PRECISION, as_labels
+from .._internal.device import full_precision, progress_bar
+from ..features.grid import Features
+from ..features.store import FeatureStore
+from ..ot.matching import check_features
+from ..ot.native import NATIVE_SOURCE, PairScores, compiled_library, parallel_map, score_pairs
+from ..ot.sinkhorn import Stopping, check_solver_options
+>>>>>>> i26-w1
 from .metrics import Ranking
 
 TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
@@ -289,12 +299,12 @@ def score_shortlist(
     eps: float = 0.05,  # as in `match`
     tol: float = 1e-3,
     max_iter: int = 200,
-    shared_stop: bool = False,
+    stopping: Stopping = "per_pair",
     memory: int | None = None,  # bytes that may be taken beside the features
 ) -> ShortlistScores:  # (Q, K) with K = top_k or the length of the ranking
     "Structural similarity of each query with the first `top_k` of its list."
     _check(q, g, marginals, plan)
-    check_solver_options(eps, tol, max_iter)
+    check_solver_options(eps, tol, max_iter, stopping)
     if top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
     index_qk = ranking.index_qk[:, :top_k]
@@ -305,7 +315,7 @@ def score_shortlist(
             f" lists with positions {low} to {high}"
         )
     options = dict(
-        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop
+        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
     )
     bill = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
     if memory:
@@ -404,7 +414,7 @@ def rerank(
     eps: float = 0.05,
     tol: float = 1e-3,
     max_iter: int = 200,
-    shared_stop: bool = False,
+    stopping: Stopping = "per_pair",
     memory: int | None = None,
 ) -> Ranking:
     """Re-order the first `top_k` places by cosine + structural similarity, the tail untouched;
@@ -414,7 +424,7 @@ def rerank(
     nothing more; with finer features and a smaller `top_k` it is a cascade, which orders the head anew.
     """
     _check_scores(ranking)
-    solver = dict(eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop, memory=memory)
+    solver = dict(eps=eps, tol=tol, max_iter=max_iter, stopping=stopping, memory=memory)
     return rerank_by(
         ranking,
         score_shortlist(

@@ -27,9 +27,14 @@ from matplotlib.path import Path as Curve
 from PIL import Image, ImageOps
 from torch import Tensor
 
+<<<<<<< HEAD
 from .._internal.core import REPO_ROOT, atomic_write
 <<<<<<< HEAD
 from ..datasets.correspondences import Correspondences
+=======
+from .._internal.paths import REPO_ROOT, atomic_write
+from ..datasets.scenes import Correspondences
+>>>>>>> i26-w1
 from diml_nb.explain.decomposition import (
     Decomposition,
     DeletionCurves,

@@ -18,8 +18,9 @@ import traitlets
 # %% ../../../nbs/46_gallery.ipynb #995a22da
 from ...datasets.dataset import ImageDataset
 from ...explain.decomposition import score_difference
-from ...features.backbones import Backbone, load_image
-from ...features.grid import extract_feature_maps
+from ...features.backbones import Backbone
+from ...features.cache import extract_feature_maps
+from ...features.images import load_image
 from diml_nb.viz.widgets.pair import (
     MARGINAL_LABELS,
     Candidates,
