@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.experiments.notebook import MACHINERY
 from diml_nb.records.provenance import fingerprint, source_of, what_changed
 from diml_nb.records.record import Record

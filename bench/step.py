@@ -3,7 +3,7 @@ official algorithm?
 
 `python -m bench.step --grid 4` prints one line of JSON: medians of paired ratios, interleaved in
 one process, and how far loss and gradient of the two agree when ours runs with the official
-switches (swap_marginals, shared_stop). With `--peak` it prints the memory of one step.
+switches (swap_marginals, stopping). With `--peak` it prints the memory of one step.
 """
 
 import argparse

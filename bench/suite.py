@@ -21,7 +21,7 @@ from bench import bank, evaluation, provenance, step
 from bench.figure import figure
 from bench.measure import fresh, option_words, present_device, quietest, roofline, threads
 from bench.tables import markdown
-from diml_nb._internal.core import REPO_ROOT, check_writable, data_dir
+from diml_nb._internal.paths import REPO_ROOT, check_writable, data_dir
 from diml_nb.experiments.runner import ExperimentRun, find_records, run_folder
 from diml_nb.records.provenance import processor
 from diml_nb.records.record import save_record

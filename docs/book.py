@@ -25,7 +25,7 @@ from numpydoc.docscrape import NumpyDocString
 from sphinx.cmd.build import build_main
 from walk import minutes, walked
 
-from diml_nb._internal.paths import atomic_write, hash_file, hash_text
+from diml_nb._internal.paths import atomic_write, hash_file
 from diml_nb.records.provenance import digest, source_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -21,11 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from diml_nb._internal.core import REPO_ROOT, atomic_write, cache_dir, data_dir, progress_bar
-from diml_nb.experiments.notebook import experiments
 from diml_nb._internal.device import progress_bar
 from diml_nb._internal.paths import REPO_ROOT, atomic_write, cache_dir, data_dir
-from diml_nb.experiments.runner import experiments
+from diml_nb.experiments.notebook import experiments
 from diml_nb.records.comparison import pinned_path
 from diml_nb.records.provenance import current_commit
 from diml_nb.records.record import load_record

@@ -4,10 +4,8 @@ import shutil
 
 import pytest
 
-from diml_nb._internal.core import REPO_ROOT
-from diml_nb.datasets.registry import DATASETS
 from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.datasets.dataset import DATASETS
+from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.claims import CLAIMS, claims_by_dataset, evaluate_claims, pooled_records
 from diml_nb.experiments.grid import GRIDS
 from diml_nb.experiments.pooling import PooledRecords

@@ -12,12 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diml_nb._internal.core import cache_dir, data_dir, sha256
-from diml_nb.datasets.registry import get_dataset
-from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, load_image
-from diml_nb.features.grid import extract_feature_maps, get_backbone
 from diml_nb._internal.paths import cache_dir, data_dir, hash_file
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import PUBLISHED_RESIZE_RATIO, get_backbone
 from diml_nb.features.cache import extract_feature_maps
 from diml_nb.features.images import load_image
@@ -161,8 +157,8 @@ def test_a_broken_cache_file_is_made_again(tmp_path):
 EMBED = """
 import sys, torch
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.features.grid import extract_feature_maps, get_backbone
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.cache import extract_feature_maps; from diml_nb.features.backbones import get_backbone
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import get_backbone
 from diml_nb.features.cache import extract_feature_maps
 print("started", flush=True)

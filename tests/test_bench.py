@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bench import provenance, suite, tables
-from diml_nb._internal.core import REPO_ROOT
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.experiments.runner import find_record
 from diml_nb.records.provenance import fingerprint

@@ -4,8 +4,6 @@ import pytest
 import torch
 
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.experiments.grid import expand_grid, pooled_table
-from diml_nb.datasets.dataset import get_dataset
 from diml_nb.experiments.grid import expand_grid
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.report import pooled_table

@@ -10,22 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diml_nb._internal.core import data_dir
+from diml_nb._internal.paths import data_dir
 from diml_nb.datasets.dataset import ImageDataset
 from diml_nb.datasets.folders import check_images, load_csv, load_folder
 from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset, verify_dataset
-from diml_nb.features.backbones import load_image
-from diml_nb._internal.paths import data_dir
-from diml_nb.datasets.dataset import (
-    DATASETS,
-    ImageDataset,
-    check_images,
-    contact_sheet,
-    get_dataset,
-    load_csv,
-    load_folder,
-    verify_dataset,
-)
 from diml_nb.features.images import load_image
 
 FOLDER = data_dir() / "emoji"

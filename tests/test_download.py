@@ -16,9 +16,6 @@ import pytest
 
 from diml_nb._internal.core import sha256
 from diml_nb.datasets.archives import (
-from diml_nb._internal.paths import hash_bytes, hash_text
-from diml_nb.datasets.dataset import RemoteFile
-from diml_nb.datasets.download import (
     atomic_directory,
     extract_archive,
     read_members,

@@ -5,16 +5,15 @@ from dataclasses import replace
 
 import nbformat
 import pytest
+from diml_nb._internal.core import hash_file
 from test_fetch import pack, picture
 from test_training import few
 
-from diml_nb._internal.core import sha256
 from diml_nb._internal.paths import hash_file
 from diml_nb.datasets.dataset import DATASETS
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.grid import expand_grid, pooled_table
-from diml_nb.experiments.grid import expand_grid
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.runner import find_record, run_experiment
@@ -96,7 +95,7 @@ def small_cub(tmp_path, monkeypatch):
     "DIML_DATA with a small CUB, made by `fetch` from an archive of the published layout."
     (tmp_path / "data").mkdir(), (tmp_path / "archives").mkdir()
     archive = birds(tmp_path / "archives")
-    file = DATASETS["cub"].files[0]._replace(urls=(), checksum=f"sha256:{sha256(archive)}")
+    file = DATASETS["cub"].files[0]._replace(urls=(), checksum=f"sha256:{hash_file(archive)}")
     monkeypatch.setitem(
         DATASETS,
         "cub",

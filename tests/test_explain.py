@@ -25,10 +25,9 @@ from diml_nb.explain.faithfulness import (
     occlude,
 )
 from diml_nb.explain.truth import flow_accuracy
+from diml_nb.features.backbones import get_backbone
 from diml_nb.features.grid import Features, get_backbone, grid_features
 from diml_nb.ot.exact import exact_match
-from diml_nb.features.backbones import get_backbone
-from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match
 

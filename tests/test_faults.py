@@ -165,7 +165,7 @@ def test_retrieval(x):
 def test_no_mass_is_uniform_and_said_so(x, rule, plan, stopping):
     "Fault 5: an image that has nothing in common with the other one was NaN and came first."
     nothing = replace(x[:2], local_bcn=-x.local_bcn[:2])
-    found = match(nothing, x[2:4], marginals=rule, plan=plan, shared_stop=shared_stop)
+    found = match(nothing, x[2:4], marginals=rule, plan=plan, stopping=stopping)
     assert torch.isfinite(found.similarity_b).all()
     assert torch.isfinite(found.plan_bnm).all()
     assert found.used_uniform_b.all() == (rule != "uniform")

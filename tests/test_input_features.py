@@ -21,10 +21,9 @@ from torch import nn
 from diml_nb._internal import paths
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets import download
+from diml_nb.datasets.dataset import check_images, get_dataset
 from diml_nb.datasets.folders import check_images
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.features import backbones as backbone_module, grid, store
-from diml_nb.datasets.dataset import check_images, get_dataset
 from diml_nb.features import backbones as backbone_module, cache, store
 from diml_nb.features.backbones import (
     Backbone,

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import diml_nb.learning.trained as tested
 import diml_nb.learning.trainer as training
-from diml_nb._internal.paths import REPO_ROOT, check_writable, data_dir
+from diml_nb._internal.paths import check_writable, data_dir
 from diml_nb.cli import app
 from diml_nb.datasets.dataset import ImageDataset
 from diml_nb.datasets.registry import get_dataset

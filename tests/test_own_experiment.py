@@ -7,13 +7,11 @@ import shutil
 import subprocess
 
 import pytest
-
 from diml_nb._internal.core import REPO_ROOT, data_dir
+
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments import notebook, runner
 from diml_nb.experiments.claims import Claim, row_pair
-from diml_nb._internal.paths import REPO_ROOT, data_dir
-from diml_nb.experiments import runner
-from diml_nb.experiments.claims import Claim, _one
 from diml_nb.experiments.pooling import PooledRecords
 
 NAME = "16_thing"

@@ -9,12 +9,11 @@ import time
 
 import nbformat
 import pytest
-
 from diml_nb._internal.core import REPO_ROOT
+
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.experiments import grid, notebook, report
 from diml_nb.experiments.runner import find_records
-from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.experiments import grid, runner
 from diml_nb.records.record import load_record
 
 COMPUTE = """
@@ -155,7 +154,7 @@ def test_killed_it_goes_on(small, monkeypatch):
         f"grid.GRIDS = {THREE}\ngrid.run_grid('full', jobs=2)",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        command,
         cwd=small,
         start_new_session=True,
         stdout=subprocess.DEVNULL,

@@ -31,8 +31,8 @@ cache = typer.Typer(
 @friendly_errors()
 def list_datasets(root: RootOption = None) -> None:
     "Name the data sets, their size, and how to get one that is not here."
-    from diml_nb._internal.core import data_dir
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb._internal.paths import data_dir
+    from diml_nb.datasets.registry import DATASETS
 
     for name, spec in DATASETS.items():
         images = sum(count for count, _ in spec.counts.values())
@@ -42,11 +42,11 @@ def list_datasets(root: RootOption = None) -> None:
 
 def _how_to_get(name: str, is_here: bool) -> str:
     "The command that makes a data set, or that it is here."
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     if is_here:
         return "here"
-    by_hand = any(not file.places for file in DATASETS[name].files)
+    by_hand = any(not file.urls for file in DATASETS[name].files)
     return f"diml data fetch {name}{' (files by hand)' if by_hand else ''}"
 
 # %% ../../nbs/64_cli_data.ipynb #73890a14
@@ -76,8 +76,8 @@ def fetch_dataset(
 ) -> None:
     """Make a data set from its verified files, unless it is there and whole; an old one is replaced
     only on success."""
-    from diml_nb.datasets.dataset import DATASETS
     from diml_nb.datasets.prepare import prepare_dataset
+    from diml_nb.datasets.registry import DATASETS
 
     if name in DATASETS and not DATASETS[name].files:
         refuse_without_effect(context, f"{name} is made without any archive", "archives")
@@ -87,7 +87,7 @@ def fetch_dataset(
 # %% ../../nbs/64_cli_data.ipynb #94eb557f
 def _resolve_own(context: typer.Context, name: str) -> str:
     "A data set by name or absolute path; a path of one's own refuses `--root`."
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     name = dataset_name(name)
     if name not in DATASETS and Path(name).exists():
@@ -103,7 +103,7 @@ def verify_images(
 ) -> None:
     """Compare every image with its checksum; read images of your own to the last byte and list all
     that cannot be used."""
-    from diml_nb.datasets.dataset import verify_dataset
+    from diml_nb.datasets.registry import verify_dataset
 
     name = _resolve_own(context, name)
     typer.echo(f"{name}: {verify_dataset(name, root=root)} images verified")
@@ -157,8 +157,8 @@ def show_dataset(
     out: SheetOption = None,
 ) -> None:
     "Say what is known of a data set, and save a sheet of its pictures, one row a class."
-    from diml_nb._internal.core import atomic_write, cache_dir, check_writable
-    from diml_nb.datasets.dataset import DATASETS, contact_sheet, get_dataset
+    from diml_nb._internal.paths import atomic_write, cache_dir, check_writable
+    from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset
 
     name = _resolve_own(context, name)
     target = out or cache_dir() / f"{Path(name).stem}.png"
@@ -177,7 +177,7 @@ def show_dataset(
 # %% ../../nbs/64_cli_data.ipynb #ddf136ad
 def _describe_source(name: str) -> None:
     "Print title, licence, splits and files of a published data set."
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     spec = DATASETS[name]
     typer.echo(f"{spec.title}\nlicence: {spec.licence}\nsplit: {spec.split}")
@@ -185,7 +185,7 @@ def _describe_source(name: str) -> None:
         typer.echo(f"  {split}: {images} images, {classes} classes")
     for file in spec.files:
         checksum = file.checksum or "no checksum published"
-        typer.echo(f"  {file.name}  {checksum}  {' or '.join(file.places) or 'by hand'}")
+        typer.echo(f"  {file.name}  {checksum}  {' or '.join(file.urls) or 'by hand'}")
 
 # %% ../../nbs/64_cli_data.ipynb #1f76280c
 @cache.command("prune")
@@ -201,7 +201,7 @@ def prune_cache(
 ) -> None:
     """Show, and with --yes remove, feature maps that older versions kept under keys of their own.
     Nothing else is touched."""
-    from diml_nb.features.grid import prune_cached_maps
+    from diml_nb.features.cache import prune_cached_maps
 
     sizes = prune_cached_maps(folder)
     for kind, (files, size) in sizes.items():

@@ -159,12 +159,12 @@ def _pin(name: str) -> None:
 def _compare_pinned(name: str) -> bool:
     "Compare a smoke run with its pinned rows, and say what came out; did it agree?"
     from diml_nb.experiments.verify import check_pinned
-    from diml_nb.records.comparison import TWO_WAYS_OUT
+    from diml_nb.records.comparison import MISMATCH_ADVICE
 
     compared = check_pinned(name)
     for mismatch in compared.mismatches:
         typer.echo(f"  {mismatch}")
-    outcome = f". {TWO_WAYS_OUT}" if compared.mismatches else ", all within their tolerance"
+    outcome = f". {MISMATCH_ADVICE}" if compared.mismatches else ", all within their tolerance"
     equal = f"{compared.equal} of {compared.rows} pinned rows equal to the last digit"
     typer.echo(f"{name}: {equal}{outcome}")
     return not compared.mismatches

@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 def _check_figure_path(out: Path, *images: Path) -> str:
     """The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be
     written."""
-    from diml_nb._internal.core import check_writable
+    from diml_nb._internal.paths import check_writable
     from diml_nb.viz.figures import check_format
 
     suffix = check_format(out, ".html")
@@ -91,8 +91,8 @@ def explain_command(
 ) -> None:
     """Draw why two images are similar, part by part, and say what the drawing shows, and of which
     network."""
-    from diml_nb.features.backbones import load_image
-    from diml_nb.features.grid import get_backbone
+    from diml_nb.features.backbones import get_backbone
+    from diml_nb.features.images import load_image
     from diml_nb.learning.trained import TrainedBackbone
     from diml_nb.viz.widgets.pair import matching_rule
 
@@ -145,7 +145,7 @@ def explore_command(run: NetworkOption = None) -> None:
     import subprocess
     import sys
 
-    from diml_nb._internal.core import REPO_ROOT
+    from diml_nb._internal.paths import REPO_ROOT
     from diml_nb.learning.trainer import load_trained
 
     folder = REPO_ROOT / "nbs" / "explore"

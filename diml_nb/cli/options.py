@@ -63,7 +63,7 @@ def expand_home(path: Path | None) -> Path | None:
 def dataset_name(name: str) -> str:
     """The name of a published data set as it is, else the absolute path of one's own, which is
     found again from any folder."""
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     path = Path(name).expanduser()
     return str(path.resolve()) if name not in DATASETS and path.exists() else name

@@ -22,7 +22,7 @@ from diml_nb.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diml_nb.learning.trainer import TrainConfig
+    from diml_nb.learning.config import TrainConfig
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -44,7 +44,7 @@ def _config(options: dict, settings: list[str], base: dict) -> "TrainConfig":
 
     `ValueError` names the option. A setting is read as JSON where its field is no text.
     """
-    from diml_nb.learning.trainer import TrainConfig
+    from diml_nb.learning.config import TrainConfig
 
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in _settings(settings).items():
@@ -69,7 +69,7 @@ def _settings(words: list[str]) -> dict:
     "Values of `--set`, by field of `TrainConfig`, in the field's type where they can be read so."
     import json
 
-    from diml_nb.learning.trainer import TrainConfig
+    from diml_nb.learning.config import TrainConfig
 
     fields = TrainConfig.__dataclass_fields__
     values: dict = {}
@@ -229,7 +229,8 @@ def train_command(
 # %% ../../nbs/66_cli_training.ipynb #1611b2a4
 def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> dict:
     "The settings that options change: those of a run, the published ones, or those of a head."
-    from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, read_run
+    from diml_nb.learning.checkpoint import read_run
+    from diml_nb.learning.config import CACHED_MAPS_CONFIG
 
     if not resume:
         return {} if end_to_end else CACHED_MAPS_CONFIG
@@ -243,7 +244,7 @@ def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> di
 # %% ../../nbs/66_cli_training.ipynb #78c880c1
 def _train(config: "TrainConfig", out: Path | None, **options) -> None:
     "Train, and say what came out and what comes next; only the first of several processes speaks."
-    from diml_nb.learning.embedding import is_launched
+    from diml_nb.learning.evaluation import is_launched
     from diml_nb.learning.trainer import load_trained, train
 
     folder = out or _default_folder(config)
@@ -262,10 +263,10 @@ def _train(config: "TrainConfig", out: Path | None, **options) -> None:
 
 def _default_folder(config: "TrainConfig") -> Path:
     "One folder for each setting, under data/runs/train."
-    from diml_nb._internal.core import data_dir, sha256
+    from diml_nb._internal.paths import data_dir, hash_text
 
     kind = "diml" if config.structural else "plain"
-    digits = sha256(repr(config))[:6]
+    digits = hash_text(repr(config))[:6]
     name = f"{Path(config.dataset).stem}-{config.loss}-{kind}-seed{config.seed}-{digits}"
     return data_dir() / "runs" / "train" / name
 
@@ -318,9 +319,9 @@ def evaluate_command(
     with 95 % intervals over classes. Kept in FOLDER/test.json, of another set or split in
     FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone
     --nproc_per_node=2 -m diml_nb evaluate FOLDER"""
-    from diml_nb.datasets.dataset import get_dataset
+    from diml_nb.datasets.registry import get_dataset
     from diml_nb.experiments.tables import metrics_table
-    from diml_nb.learning.embedding import rank_and_world_size
+    from diml_nb.learning.evaluation import rank_and_world_size
     from diml_nb.learning.trained import evaluate_once
 
     images = get_dataset(dataset_name(dataset), check=False) if dataset else None

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from .._internal.core import progress_bar
+from .._internal.device import progress_bar
 
 # %% ../../nbs/25_unpack.ipynb #36e5df0e
 def safe_member_path(name: str, archive: str | Path) -> PurePosixPath:

@@ -22,14 +22,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
-<<<<<<< HEAD
-from .._internal.core import cache_dir, progress_bar, sha256
-from .registry import RemoteFile
-=======
 from .._internal.device import progress_bar
 from .._internal.paths import cache_dir, hash_text
-from .dataset import RemoteFile
->>>>>>> i26-w1
+from .registry import RemoteFile
 
 # %% ../../nbs/25_download.ipynb #44d02707
 def verify_checksum(path: str | Path, checksum: str) -> Path:
@@ -145,7 +140,6 @@ def _open_lock_file(name: str) -> IO[str] | None:
 
 
 @contextmanager
-<<<<<<< HEAD
 def file_lock(path: str | Path) -> Iterator[bool]:
     """Let only one thread or process of this machine at a time work on `path`; others wait.
 
@@ -153,13 +147,7 @@ def file_lock(path: str | Path) -> Iterator[bool]:
     systems), in which case nobody waits.
     """
     held = False
-    lock = _open_lock_file(sha256(str(Path(path).resolve()))[:16])
-=======
-def file_lock(path: Path) -> Iterator[bool]:
-    """Only one thread or process of this machine at a time works on `path`; another waits. False
-    where files cannot be locked (Windows, some file systems): then nobody waits."""
-    held, lock = False, _lock_file(hash_text(str(Path(path).resolve()))[:16])
->>>>>>> i26-w1
+    lock = _open_lock_file(hash_text(str(Path(path).resolve()))[:16])
     with lock or nullcontext():
         try:
             import fcntl
@@ -245,18 +233,8 @@ def fetch_file(file: RemoteFile, archives: str | Path | None = None, *, pause: f
         return _fetch_from_urls(file, target, pause, suffix)
 
 # %% ../../nbs/25_download.ipynb #e159763e
-<<<<<<< HEAD
 def _fetch_from_urls(file: RemoteFile, target: Path, pause: float, suffix: str = "") -> Path:
     "Verify `target` if it is there, else fetch it from the first URL that works."
-=======
-def _fetch_from_urls(file, target, pause, own=""):
-    # a name that the next call finds again, to go on with; one of its own where another may write
-    # at the same time
-    partial_of = {
-        place: target.with_name(f"{target.name}.{hash_text(place)[:8]}{own}.partial")
-        for place in file.places
-    }
->>>>>>> i26-w1
     if target.exists():
         try:
             return verify_checksum(target, file.checksum)
@@ -283,7 +261,7 @@ def _fetch_from_urls(file, target, pause, own=""):
 def _partial_files(file: RemoteFile, target: Path, suffix: str) -> dict[str, Path]:
     "URL -> file of what has arrived; without `suffix` the next call finds it and continues."
     return {
-        url: target.with_name(f"{target.name}.{sha256(url)[:8]}{suffix}.partial")
+        url: target.with_name(f"{target.name}.{hash_text(url)[:8]}{suffix}.partial")
         for url in file.urls
     }
 

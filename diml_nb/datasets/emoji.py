@@ -21,16 +21,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-<<<<<<< HEAD
-from .._internal.core import progress_bar, sha256
-from .archives import read_members
-from .registry import RemoteFile
-=======
 from .._internal.device import progress_bar
 from .._internal.paths import hash_text
-from .dataset import RemoteFile
-from .download import read_members
->>>>>>> i26-w1
+from .archives import read_members
+from .registry import RemoteFile
 
 # %% ../../nbs/26_emoji.ipynb #60eb05b6
 def vendor_of(file: RemoteFile) -> str:
@@ -360,15 +354,9 @@ def _image_row(row: dict, vendor: str, url: str, info: dict) -> dict[str, str]:
 def _split_by_hash(name: str, code_point: str) -> str:
     """The split of a class by a hash of its name; the woman and the man of a profession stay
     together."""
-<<<<<<< HEAD
     is_sequence = " " in code_point
     key = re.sub("^(wo)?man-", "", name) if is_sequence else name
-    return ("test", "train")[int(sha256(key), 16) % 2]
-=======
-    return ("test", "train")[
-        int(hash_text(re.sub("^(wo)?man-", "", name) if " " in code_point else name), 16) % 2
-    ]
->>>>>>> i26-w1
+    return ("test", "train")[int(hash_text(key), 16) % 2]
 
 # %% ../../nbs/26_emoji.ipynb #c744f5cb
 def build_emoji(

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .._internal.core import progress_bar
+from .._internal.device import progress_bar
 from .dataset import ImageDataset, split_first_half
 from diml_nb.datasets.files import (
     SPLIT_NAMES,
@@ -26,7 +26,7 @@ from diml_nb.datasets.files import (
     read_table,
     resembles_split,
 )
-from ..features.backbones import load_image
+from ..features.images import load_image
 
 # %% ../../nbs/21_folders.ipynb #c711a69a
 def check_images(paths: Sequence[Path]) -> None:
@@ -145,7 +145,7 @@ def load_csv(file: str | Path, *, name: str | None = None, check: bool = True) -
 
     Examples
     --------
-    >>> from diml_nb._internal.core import data_dir
+    >>> from diml_nb._internal.paths import data_dir
     >>> load_csv(data_dir() / "emoji" / "images.csv", name="emoji", check=False)
     ImageDataset('emoji': 592 images, 296 test, 296 train, 100 classes)
     """
@@ -271,7 +271,7 @@ def load_folder(
 
     Examples
     --------
-    >>> from diml_nb._internal.core import data_dir
+    >>> from diml_nb._internal.paths import data_dir
     >>> load_folder(data_dir() / "emoji", check=False).classes[:3]
     ('airplane', 'alarm-clock', 'alien')
     """

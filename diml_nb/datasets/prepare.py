@@ -14,31 +14,28 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-<<<<<<< HEAD
-from .._internal.core import data_dir, progress_bar, sha256
+from diml_nb._internal.core import data_dir, hash_file, hash_text, progress_bar
 from diml_nb.datasets.archives import (
     atomic_directory,
     extract_archive,
     remove_stale,
     safe_member_path,
 )
-from .dataset import split_first_half
-from .download import fetch_file, file_lock
-from .emoji import build_emoji
-from .folders import load_csv
+from diml_nb.datasets.dataset import split_first_half
+from diml_nb.datasets.download import fetch_file, file_lock
+from diml_nb.datasets.emoji import build_emoji
+from diml_nb.datasets.folders import load_csv
 from diml_nb.datasets.registry import (
-=======
-from .._internal.device import progress_bar
-from .._internal.paths import data_dir, hash_file
+from diml_nb._internal.device import progress_bar
+from diml_nb._internal.paths import data_dir, hash_file
 from diml_nb.datasets.dataset import (
->>>>>>> i26-w1
     DATASETS,
     RemoteFile,
     check_counts,
     check_hash,
     verify_dataset,
 )
-from .scenes import build_emoji_scenes, build_stamp_scenes
+from diml_nb.datasets.scenes import build_emoji_scenes, build_stamp_scenes
 
 # %% ../../nbs/28_fetch.ipynb #6b1579bc
 Files = dict[RemoteFile, Path]  # the files of a source, and where they are
@@ -263,14 +260,9 @@ def _build(name: str, root: Path, archives: Path | None) -> None:
     files = _fetch_all(spec.files, archives)
     with atomic_directory(root / name) as new:
         rows = BUILDERS[name](files, new, root)
-<<<<<<< HEAD
         _check_rows(name, rows, new)
-        checksums = [sha256(new / path) for path in progress_bar(rows.path, "checksums")]
+        checksums = [hash_file(new / path) for path in progress_bar(rows.path, "checksums")]
         rows.insert(3, "sha256", checksums)
-=======
-        _check(name, rows, new)
-        rows.insert(3, "sha256", [hash_file(new / p) for p in progress_bar(rows.path, "checksums")])
->>>>>>> i26-w1
         rows.to_csv(new / "images.csv", index=False, lineterminator="\n")
         # images of an archive without a checksum are decoded before they take the place
         has_checksums = all(file.checksum for file in spec.files)

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from .._internal.core import data_dir, progress_bar, sha256
+from .._internal.device import progress_bar
+from .._internal.paths import data_dir, hash_file, hash_text
 from .dataset import ImageDataset, image_grid
 from .files import PHOTO_SUFFIXES, READABLE_SUFFIXES, read_table
 from .folders import load_csv, load_folder
@@ -433,7 +434,7 @@ def _check_sums(table: Path, title: str) -> None:
     if "sha256" not in rows:
         return
     pairs = progress_bar(zip(rows.path, rows.sha256, strict=True), title, total=len(rows))
-    changed = [path for path, expected in pairs if sha256(table.parent / path) != expected]
+    changed = [path for path, expected in pairs if hash_file(table.parent / path) != expected]
     if changed:
         raise ValueError(
             f"{len(changed)} of {len(rows)} images in {table.parent} differ from their checksum:"

@@ -19,17 +19,12 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-<<<<<<< HEAD
-from .._internal.core import progress_bar, sha256
+from .._internal.device import progress_bar
+from .._internal.paths import hash_bytes, hash_text
 from .archives import read_members
 from .correspondences import invert_affine
+from .dataset import Sample
 from .registry import RemoteFile
-=======
-from .._internal.device import progress_bar
-from .._internal.paths import hash_bytes
-from .dataset import RemoteFile, Sample
-from .download import read_members
->>>>>>> i26-w1
 
 # %% ../../nbs/27_scenes.ipynb #60555ad1
 SCENE_SIZE = 224  # pixels a side, the input of the usual networks

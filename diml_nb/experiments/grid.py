@@ -20,15 +20,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-<<<<<<< HEAD
-from .._internal.core import atomic_write, data_dir, default_device, progress_bar
+from diml_nb._internal.core import atomic_write, data_dir, default_device, progress_bar
 from diml_nb.experiments.notebook import (
-=======
-from .._internal.device import default_device, progress_bar
-from .._internal.paths import REPO_ROOT, atomic_write, data_dir
-from .pooling import PooledRecords
+from diml_nb._internal.device import default_device, progress_bar
+from diml_nb._internal.paths import REPO_ROOT, atomic_write, data_dir
+from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.runner import (
->>>>>>> i26-w1
     PRESETS,
     checked_parameters,
     declared_version,
@@ -38,16 +35,13 @@ from diml_nb.experiments.runner import (
     source_now,
     without_machinery,
 )
-<<<<<<< HEAD
-from .tables import format_ci, result_tables
-from ..records.comparison import VERIFIED, compare_rows, describe_differences
-from ..records.ledger import grade_record
-=======
-from .runner import executed_path, find_records, run_experiment, run_folder
-from ..records.comparison import grade
->>>>>>> i26-w5
-from ..records.provenance import digest, what_changed
-from ..records.record import Record, load_record
+from diml_nb.experiments.tables import format_ci, result_tables
+from diml_nb.records.comparison import VERIFIED, compare_rows, describe_differences
+from diml_nb.records.ledger import grade_record
+from diml_nb.experiments.runner import executed_path, find_records, run_experiment, run_folder
+from diml_nb.records.comparison import grade
+from diml_nb.records.provenance import digest, what_changed
+from diml_nb.records.record import Record, load_record
 
 # %% ../../nbs/61_sweep.ipynb #28415360
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
@@ -320,39 +314,6 @@ def _process_exists(process: int) -> bool:
         return True
     return True
 
-<<<<<<< HEAD
-# %% ../../nbs/61_sweep.ipynb #85401e53
-def status(
-    preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None, **given
-) -> pd.DataFrame:
-    """One line for each run of the grid: its state, how many of its rows were checked last, rows,
-    minutes of measuring, and its record. The state of a committed record is what is known of it
-    (06_evidence)."""
-    results = run_folder(preset, out) / "results" if out else data_dir() / "results"
-    unfinished = run_folder(preset, out) / "results" / "runs"
-    lines = []
-    todo = expand_grid(preset, names, **given)
-    present = {
-        name: (declared_version(name), source_now(name)) for name in {name for name, _ in todo}
-    }
-    for name, params in todo:
-        record = _finished(results, name, preset, params)
-        line = dict(experiment=name, dataset=params.get("dataset", ""), seed=params.get("seed", ""))
-        line["state"] = state = _state(_note(preset, out, name, params))
-        if record and state in ("done", "waiting"):
-            known = grade_record(record, *present[name], _inputs_now(record))
-            line |= dict(state=str(known), checked=known.rows)
-        elif state == "done":
-            line["state"] = "measured, not published"
-        line["rows"] = (
-            len(record.rows) if record else _rows_so_far(unfinished / name, preset, params)
-        )
-        if record:
-            line |= dict(minutes=round(record.seconds / 60, 1), record=record.hash)
-        lines.append(line)
-    columns = ["experiment", "dataset", "seed", "state", "checked", "rows", "minutes", "record"]
-    return pd.DataFrame(lines, columns=columns, dtype=object).fillna("")
-=======
 # %% ../../nbs/61_sweep.ipynb #4299704f
 def _rows_so_far(folder: Path, preset: str, parameters: dict) -> int:
     "Rows of the unfinished record of a run."
@@ -367,16 +328,10 @@ def _rows_so_far(folder: Path, preset: str, parameters: dict) -> int:
             counts.append(len(record.rows))
     return max(counts)
 
->>>>>>> i26-w5
 
 def _inputs_now(record: Record) -> dict:
-<<<<<<< HEAD
-    "Fingerprint of the data set that a record names, as it is published."
-    from diml_nb.datasets.registry import DATASETS
-=======
     "Fingerprints of the data sets that a record names, as they are published."
-    from diml_nb.datasets.dataset import DATASETS
->>>>>>> i26-w5
+    from diml_nb.datasets.registry import DATASETS
 
     data, name = record.inputs.get("data"), record.config.get("dataset")
     if isinstance(data, dict):  # of several sets
@@ -453,174 +408,3 @@ def changed_since(
             what = ", ".join(changed) or "nothing has changed"
             lines.append(f"{name}, {count} of {len(records)} records: {what}")
     return "\n".join(lines)
-<<<<<<< HEAD
-
-# %% ../../nbs/61_sweep.ipynb #2eacd956
-def pooled_table(pooled: PooledRecords, rows: list[dict] | None = None) -> pd.DataFrame:
-    """One line a row: its configuration, its metrics in percent with intervals, and the gain in
-    the last of them over the row from which its record counts it."""
-    lines = []
-    for config in pooled.rows if rows is None else rows:
-        names, over = pooled.metrics(config), pooled.over(config)
-        numbers = {
-            METRIC_NAMES.get(name, name): format_ci(pooled.interval(config, name)) for name in names
-        }
-        gain = (
-            format_ci(pooled.interval(config, names[-1], minus=over), signed=True)
-            if over not in (None, config)
-            else ""
-        )
-        lines.append(config | numbers | {f"{METRIC_NAMES.get(names[-1], names[-1])} gained": gain})
-    return pd.DataFrame(lines, dtype=object).fillna("").loc[:, lambda found: (found != "").any()]
-
-# %% ../../nbs/61_sweep.ipynb #c5e25b62
-def show_pooled_tables(records: list[Record]) -> list[pd.DataFrame]:
-    """The tables of records that differ in their seed alone: pooled where classes are kept, else
-    those of each record."""
-    pooled = PooledRecords(records)
-    kinds = {}
-    for row in pooled.rows:
-        kinds.setdefault(tuple(pooled.metrics(row)), []).append(row)
-    return [pooled_table(pooled, rows) for rows in kinds.values()] or [
-        lines for record in records for lines in result_tables(record)
-    ]
-
-# %% ../../nbs/61_sweep.ipynb #026cc2cc
-def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:
-    """Run the report on the records that are there (default: the committed ones), and return the
-    executed notebook."""
-    values = (
-        folder_params(preset, out) | dict(preset=preset) | ({} if out else dict(results=""))
-    )  # "": the committed ones
-    return run_notebook(
-        REPO_ROOT / "nbs" / "reproduce" / "report.ipynb",
-        executed_path("report", preset, out=out),
-        values,
-    )
-
-# %% ../../nbs/61_sweep.ipynb #e5acf9bc
-def compare_with_committed(fresh: Record) -> str:
-    "In one sentence: is a finished record the committed one of its preset, data set and seed?"
-    try:
-        committed = find_records(fresh.experiment, fresh.config.get("preset"))
-    except FileNotFoundError:
-        committed = []
-    kept = next((r for r in committed if same_run(r.config, fresh.config)), None)
-    if kept is None:
-        return "no committed record to compare with"
-    if kept.hash != fresh.hash:
-        return f"not comparable with the committed record {kept.hash}: {describe_differences(kept, fresh)}"
-    compared = compare_rows(fresh.experiment, kept.rows, fresh.rows, VERIFIED, new_fields=True)
-    beside = f" (times of {compared.timed} rows aside)" if compared.timed else ""
-    if compared.equal == compared.rows and not compared.mismatches:
-        return f"equal to the last digit to the committed record {kept.hash}{beside}"
-    largest = [f"{value:.2g} in {kind} rows" for kind, value in compared.largest.items() if value]
-    said = (
-        f"{compared.equal} of {compared.rows} rows equal the committed record {kept.hash} to the "
-        f"last digit; largest difference {', '.join(largest) or 0}{beside}"
-    )
-    if not compared.mismatches:
-        return f"{said}, all within their tolerance"
-    first = compared.mismatches[0]
-    return f"{said}; {len(compared.mismatches)} fields DIFFER by more than allowed, first: {first}"
-
-# %% ../../nbs/61_sweep.ipynb #f36507c3
-def closing_words(
-    preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None
-) -> str:
-    """For each experiment that was run: its question, its answer, how its records compare with the
-    committed ones, the picture and the notebook to open."""
-    results, paragraphs = run_folder(preset, out) / "results", []
-    for name in dict.fromkeys(name for name, _ in done):
-        mine = [params for other, params in done if other == name]
-        records = _just_finished(results, name, mine)
-        lines = [f"{name}: {lead_question(name)}", *_answers(results, name, records)]
-        for record in records:
-            seed = f"seed {record.config['seed']}, " if "seed" in record.config else ""
-            measured = f"{seed}{record.seconds:.0f} s of measuring"
-            lines.append(f"  record: {measured}, {compare_with_committed(record)}")
-        lines.append(f"  notebook: {_short_path(executed_path(name, preset, mine[0], out))}")
-        paragraphs.append("\n".join(lines))
-    return "\n\n".join(paragraphs)
-
-
-def _answers(results: Path, name: str, records: list[Record]) -> list[str]:
-    "The answers to the question of these records, one for each data set, and their pictures."
-    about = [(r.config.get("preset"), r.config.get("dataset", "")) for r in records]
-    lines = []
-    for path in sorted((results / "answers").glob(f"{name}-*.json")):
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if (kept["preset"], kept["dataset"]) in about:
-            where = f" [{kept['dataset']}]" if kept["dataset"] else ""
-            lines.append(f"  answer{where}: {kept['answer']}")
-            lines += [f"  picture: {_short_path(kept['figure'])}"] if kept["figure"] else []
-    return lines
-
-# %% ../../nbs/61_sweep.ipynb #6d7b2a05
-def all_tables(preset: str, done: list[tuple[str, dict]], *, out: str | Path | None = None) -> str:
-    "The tables of the records of these runs, seeds pooled."
-    results, shown = run_folder(preset, out) / "results", {}
-    for name, params in done:
-        for record in _just_finished(results, name, [params]):
-            title = f"{name} {record.config.get('dataset', '')}"
-            if title not in shown:
-                tables_of = show_pooled_tables(seeds_of(record, results))
-                shown[title] = [title, *(f"{t.to_string(index=False)}\n" for t in tables_of)]
-    return "\n".join(line for lines in shown.values() for line in lines)
-
-# %% ../../nbs/61_sweep.ipynb #e8b3f4ba
-def _just_finished(results: Path, name: str, runs_of_it: list[dict]) -> list[Record]:
-    "For each run of an experiment, the youngest record of its data set and seed."
-    paths = sorted((results / name).glob("*.json"), key=lambda path: -path.stat().st_mtime)
-    records = []
-    for path in paths:
-        try:
-            records.append(load_record(path))
-        except ValueError:
-            continue  # not ours
-    found = []
-    for params in runs_of_it:
-        wanted = {key: value for key, value in params.items() if key in ("dataset", "seed")}
-        fitting = (r for r in records if wanted.items() <= r.config.items())
-        found += itertools.islice(fitting, 1)
-    return found
-
-# %% ../../nbs/61_sweep.ipynb #cc96497f
-def _short_path(path: str | Path) -> str:
-    "Relative to where the reader is, if it lies below."
-    path = Path(path)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-# %% ../../nbs/61_sweep.ipynb #cd44248a
-def publish(
-    names: Iterable[str], preset: str, *, out: str | Path | None = None, dirty: bool = False
-) -> list[Path]:
-    """Copy the finished records of a preset, and their figures (of 'report' only these), to the
-    folders that git keeps; `dirty` allows records of code that differs from its commit."""
-    folder, published = run_folder(preset, out), []
-    for name in names:
-        for record in (
-            []
-            if name == "report"
-            else find_records(experiment_path(name).stem, preset, results=folder / "results")
-        ):
-            commit = record.environment["commit"]
-            if not dirty and (not commit or "with changes" in commit):
-                raise ValueError(
-                    f"{name}, record {record.hash}: it was made by code that no commit holds "
-                    f"({commit or 'no git'}); commit, and run it again"
-                )
-            published.append(_publish_record(record))
-        for figure in sorted((folder / "figures").glob(f"{name}-*.png")):
-            published.append(REPO_ROOT / "figures" / figure.name)
-            shutil.copyfile(figure, published[-1])
-    return published
-
-
-def _publish_record(record: Record) -> Path:
-    target = data_dir() / "results" / record.experiment / f"{record.hash}.json"
-    save_record(record, target)
-    remove_older(target, record)
-    return target
-=======
->>>>>>> i26-w5

@@ -15,7 +15,7 @@ import math
 import sys
 from pathlib import Path
 
-from .._internal.core import REPO_ROOT
+from .._internal.paths import REPO_ROOT
 from ..records.provenance import source_of
 
 # %% ../../nbs/59_notebook.ipynb #b44a7807
@@ -286,7 +286,7 @@ def _as_parameter(name: str, value: object, default: object) -> object:
 
 def _dataset_name(text: str) -> str:
     "A published data set by its name, one's own by its absolute path; else `ValueError`."
-    from diml_nb.datasets.dataset import DATASETS
+    from diml_nb.datasets.registry import DATASETS
 
     if text in DATASETS:
         return text

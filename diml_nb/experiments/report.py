@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .._internal.core import REPO_ROOT, data_dir
+from .._internal.paths import REPO_ROOT, data_dir
 from .notebook import experiment_path, lead_question
 from .pooling import PooledRecords
 from diml_nb.experiments.runner import (
@@ -28,7 +28,7 @@ from diml_nb.experiments.runner import (
     seed_records,
 )
 from .tables import format_ci, result_tables
-from ..records.comparison import VERIFIED, compare_rows, differences
+from ..records.comparison import VERIFIED, compare_rows, describe_differences
 from ..records.record import Record, load_record, save_record
 from ..retrieval.metrics import METRIC_NAMES
 
@@ -104,7 +104,7 @@ def compare_with_committed(fresh: Record) -> str:
         return "no committed record to compare with"
     name = f"the committed record {committed.hash}"
     if committed.hash != fresh.hash:
-        return f"not comparable with {name}: {differences(committed, fresh)}"
+        return f"not comparable with {name}: {describe_differences(committed, fresh)}"
     compared = compare_rows(fresh.experiment, committed.rows, fresh.rows, VERIFIED, new_fields=True)
     timed = f" (times of {compared.timed} rows aside)" if compared.timed else ""
     if compared.equal == compared.rows and not compared.mismatches:

@@ -17,17 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-from .._internal.core import REPO_ROOT, atomic_write, data_dir, sha256
-from ..records.comparison import describe_differences
-=======
-from .._internal.paths import REPO_ROOT, atomic_write, data_dir, hash_text
-from ..records.comparison import differences
->>>>>>> i26-w1
-from ..records.provenance import describe_environment, digest, source_of, what_changed
-=======
-from .._internal.core import atomic_write, data_dir, sha256
+from .._internal.paths import atomic_write, data_dir, hash_text
 from diml_nb.experiments.notebook import (
     PRESETS,
     checked_parameters,
@@ -35,9 +25,8 @@ from diml_nb.experiments.notebook import (
     lead_question,
     source_now,
 )
-from ..records.comparison import differences
+from ..records.comparison import describe_differences
 from ..records.provenance import describe_environment, digest, what_changed
->>>>>>> i26-w5
 from ..records.record import Record, load_record, row_key, save_record
 
 # %% ../../nbs/60_reproduce.ipynb #b67b4300
@@ -139,7 +128,6 @@ class ExperimentRun:
         "Keep the answer to the question, and a figure, for the end of `diml reproduce`."
         return _save_answer(self, sentence, str(self.figures / figure) if figure else "")
 
-<<<<<<< HEAD
 # %% ../../nbs/60_reproduce.ipynb #7e260126
 def _resume(run: ExperimentRun) -> bool:
     """Take over the record of an earlier process; False if there is none, or none of this code."""
@@ -154,22 +142,6 @@ def _resume(run: ExperimentRun) -> bool:
     changed = ", ".join(what_changed(source_then, source_now)[:5])
     print(f"{len(earlier.rows)} rows of other code are not continued; changed: {changed}")
     return False
-=======
-# %% ../../nbs/60_reproduce.ipynb #c0bb9aed
-def _keep_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
-    name, config = run.record.experiment, run.record.config
-    about = {"preset": config.get("preset"), "dataset": config.get("dataset", "")}
-    answer = {
-        "experiment": name,
-        "question": lead_question(name),
-        "answer": sentence,
-        "figure": figure,
-    }
-    digits = hash_text(json.dumps(about))[:8]
-    with atomic_write(run.results / "answers" / f"{name}-{digits}.json") as partial:
-        partial.write_text(json.dumps(about | answer, indent=1), encoding="utf-8")
-    return sentence
->>>>>>> i26-w1
 
 
 def _start_from_nothing(run: ExperimentRun) -> None:
@@ -218,13 +190,8 @@ class _Verification:
         self.drawn = {row_key(config) for config in task["rows"]}
         self.path = Path(task["out"])
         run.folder = self.path.with_suffix("")
-<<<<<<< HEAD
-        if run.record.hash != self.kept.hash:
-            raise ValueError(f"{task['record']}: {describe_differences(self.kept, run.record)}")
-=======
         if run.record.hash != self.saved.hash:
-            raise ValueError(f"{task['record']}: {differences(self.saved, run.record)}")
->>>>>>> i26-w5
+            raise ValueError(f"{task['record']}: {describe_differences(self.saved, run.record)}")
 
     @classmethod
     def requested(cls, run: ExperimentRun) -> "_Verification | None":
@@ -318,7 +285,7 @@ def _save_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
         "answer": sentence,
         "figure": figure,
     }
-    name = f"{experiment}-{sha256(json.dumps(about))[:8]}.json"
+    name = f"{experiment}-{hash_text(json.dumps(about))[:8]}.json"
     with atomic_write(run.results / "answers" / name) as partial:
         partial.write_text(json.dumps(answer, indent=1), encoding="utf-8")
     return sentence
@@ -342,19 +309,14 @@ def _file_name_part(value: object) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-][\w.+-]{0,39}", text, flags=re.ASCII):
         return text
     plain = re.sub(r"[^A-Za-z0-9]+", "-", text)[-20:].strip("-")
-<<<<<<< HEAD
-    digits = sha256(text)[:8]
+    digits = hash_text(text)[:8]
     return f"{plain}-{digits}" if plain else digits
-=======
-    return "-".join(filter(None, [plain, hash_text(text)[:8]]))
->>>>>>> i26-w1
 
 
 def executed_path(
     name: str, preset: str, parameters: dict | None = None, out: str | Path | None = None
 ) -> Path:
     """Where the executed notebook of a run is: one file in the run's folder, whatever the values
-<<<<<<< HEAD
     of the parameters are."""
     parts = [name, preset]
     for key, value in (parameters or {}).items():
@@ -362,20 +324,8 @@ def executed_path(
         parts.append(part if key in ("dataset", "seed") else f"{key}={part}")
     stem = ".".join(parts)
     if len(stem) >= 150:
-        stem = f"{stem[:100]}.{sha256(stem)[:16]}"
+        stem = f"{stem[:100]}.{hash_text(stem)[:16]}"
     return run_folder(preset, out) / f"{stem}.ipynb"
-=======
-    are."""
-    named = [
-        _word(value) if key in ("dataset", "seed") else f"{key}={_word(value)}"
-        for key, value in (params or {}).items()
-    ]
-    stem = ".".join([name, preset, *named])
-    return (
-        run_folder(preset, out)
-        / f"{stem if len(stem) < 150 else stem[:100] + '.' + hash_text(stem)[:16]}.ipynb"
-    )
->>>>>>> i26-w1
 
 
 def folder_parameters(preset: str, out: str | Path | None) -> dict[str, str]:
@@ -473,40 +423,8 @@ def _what_failed(executed: Path, log: Path | None) -> str:
     where = "it did not start"
     if executed.exists():
         where = f"the notebook as far as it came, with the error: {executed}"
-<<<<<<< HEAD
-    return f"{executed.stem} failed; {where}" + (f", what it printed: {log}" if log else "")
-
-# %% ../../nbs/60_reproduce.ipynb #5ce26de4
-def _as_parameter(experiment: str, name: str, value: object) -> object:
-    """A value for a parameter in the type of its default; a path that exists becomes absolute,
-    since the notebook runs in another folder."""
-    default = notebook_parameters(experiment)[name]
-    if not isinstance(default, str):
-        return _as_setting(name, value, default)
-    text = str(value)
-    if name == "dataset":
-        from diml_nb.datasets.registry import DATASETS
-
-        if text not in DATASETS and not Path(text).expanduser().exists():
-            raise ValueError(
-                f"unknown data set {text!r}: no folder or file of that name is here, and `diml "
-                f"data list` has {', '.join(DATASETS)}"
-            )
-        return text if text in DATASETS else str(Path(text).expanduser().resolve())
-    return (
-        str(Path(text).expanduser().resolve()) if name in ("results", "figures") and text else text
-    )
-
-# %% ../../nbs/60_reproduce.ipynb #e7fc08ea
-def checked_params(experiment: str, params: dict) -> dict:
-    """Values for parameters, each in the type of its default; `ValueError` for an unknown
-    parameter, a wrong type or an unknown data set."""
-    _refuse_unknown(experiment, list(params))
-    return {name: _as_parameter(experiment, name, value) for name, value in params.items()}
-=======
     printed = f", what it printed: {log}" if log else ""
     return f"{executed.stem} failed; {where}{printed}"
->>>>>>> i26-w5
 
 # %% ../../nbs/60_reproduce.ipynb #01f95671
 def run_experiment(

@@ -13,13 +13,10 @@ import random
 import tempfile
 from pathlib import Path
 
-<<<<<<< HEAD
-from .._internal.core import REPO_ROOT, data_dir
+from diml_nb._internal.core import REPO_ROOT, data_dir
 from diml_nb.experiments.notebook import (
-=======
-from .._internal.paths import REPO_ROOT, data_dir
+from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.runner import (
->>>>>>> i26-w1
     declared_version,
     experiment_path,
     finishing_cell,
@@ -38,8 +35,8 @@ from diml_nb.records.comparison import (
     compare_with_pinned,
     pinned_path,
 )
-from ..records.ledger import append_to_ledger, ledger_entry, note_agreement
-from ..records.record import Record, load_record, row_key, save_record
+from diml_nb.records.ledger import append_to_ledger, ledger_entry, note_agreement
+from diml_nb.records.record import Record, load_record, row_key, save_record
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
 def smoke_run(

@@ -9,7 +9,7 @@ __all__ = ['match_reweighted']
 import torch
 from torch import Tensor
 
-from .._internal.core import full_precision
+from .._internal.device import full_precision
 from ..features.grid import Features
 from ..ot.matching import Match, best_cell_plan, match
 from ..ot.sinkhorn import sinkhorn

@@ -14,23 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-from .._internal.core import check_axes, full_precision
-from ..datasets.correspondences import Correspondences
-=======
-from .._internal.checks import check_axes
 from .._internal.device import full_precision
-from ..datasets.scenes import Correspondences
->>>>>>> i26-w1
 from ..features.grid import Features, grid_features
-from ..ot.matching import Match, best_cell_plan, match
-from ..ot.sinkhorn import sinkhorn
-=======
-from .._internal.core import full_precision
-from ..features.grid import Features
 from ..ot.matching import Match, match
->>>>>>> i26-w4
 
 # %% ../../nbs/40_explain.ipynb #d3aacde7
 def cell_name(n: int, side: int) -> str:

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._internal.core import check_axes, full_precision
+from .._internal.checks import check_axes
+from .._internal.device import full_precision
 from .decomposition import grid_side
 from ..features.grid import grid_features
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..datasets.scenes import Correspondences
+from ..datasets.correspondences import Correspondences
 from .decomposition import grid_side
 
 # %% ../../nbs/41_truth.ipynb #ce8642e9
@@ -64,7 +64,7 @@ def flow_accuracy(
     Examples
     --------
     >>> import torch
-    >>> from diml_nb.datasets.scenes import Correspondences
+    >>> from diml_nb.datasets.correspondences import Correspondences
     >>> xy_n2 = torch.tensor([[0.5, 0.5], [1.5, 0.5], [0.5, 1.5], [1.5, 1.5]])
     >>> truth = Correspondences(torch.eye(4), xy_n2, torch.ones(4), torch.ones(4).bool())
     >>> flow_accuracy(torch.eye(4), truth, torch.ones(4), tolerance=0)

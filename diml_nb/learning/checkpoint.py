@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._internal.core import atomic_write
+from .._internal.paths import atomic_write
 from ..datasets.dataset import ImageDataset
 from ..features.backbones import Backbone, computation, same_computation, weights_hash
 from .config import TrainConfig

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from ..features.backbones import Backbone
-from ..features.grid import get_backbone
+from ..features.backbones import Backbone, get_backbone
 from .losses import LOSSES
 from ..ot.marginals import MARGINAL_RULES
 

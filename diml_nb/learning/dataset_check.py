@@ -20,22 +20,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image
 
-<<<<<<< HEAD
-from .._internal.core import first_few, progress_bar, sha256
-from ..datasets.dataset import ImageDataset
-from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
-from ..datasets.registry import DATASETS, get_dataset
-from ..features.backbones import load_image
-from .sampling import check_splits
-=======
 from .._internal.checks import first_few
 from .._internal.device import progress_bar
 from .._internal.paths import hash_file
-from ..datasets.dataset import DATASETS, ImageDataset, get_dataset
+from ..datasets.dataset import ImageDataset
 from ..datasets.files import PHOTO_SUFFIXES, READABLE_SUFFIXES, image_files
+from ..datasets.registry import DATASETS, get_dataset
 from ..features.images import load_image
-from .embedding import check_splits
->>>>>>> i26-w1
+from .sampling import check_splits
 
 # %% ../../nbs/34_check.ipynb #87e37c0c
 class ImageFacts(NamedTuple):
@@ -55,11 +47,7 @@ def read_image_facts(path: Path) -> ImageFacts:
     fault is part of the answer."""
     facts: dict[str, Any] = {}
     try:
-<<<<<<< HEAD
-        facts["digest"] = sha256(path)
-=======
-        found["digest"] = hash_file(path)
->>>>>>> i26-w1
+        facts["digest"] = hash_file(path)
         with Image.open(path) as image:
             facts["format"] = image.format or "?"
             facts["mode"] = image.mode

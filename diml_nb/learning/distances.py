@@ -15,12 +15,12 @@ import torch
 from pytorch_metric_learning import distances
 from torch import Tensor
 
-from .._internal.core import full_precision
+from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
 from ..ot.marginals import MARGINAL_RULES
-from ..ot.matching import check_features, match_unchecked
+from ..ot.matching import MatchOptions, check_features, match_unchecked
 from ..ot.native import plan_pairs, scatter_pair_gradients
-from ..ot.sinkhorn import check_solver_options
+from ..ot.sinkhorn import Stopping, check_solver_options
 
 # %% ../../nbs/30_distances.ipynb #03012096
 class _PlanWeightedValue(torch.autograd.Function):
@@ -95,13 +95,13 @@ def _solve(
     """Values (P,) of the pairs (i, j), and plan * derivative of the value by the local similarity
     (P, N, M)."""
     options = distance.options
-    if options["shared_stop"]:
+    if options["stopping"] != "per_pair":
         # the official solver starts with the rows, ours with the columns
-        result = match_unchecked(r[j], q[i], **options)
+        result = match_unchecked(r[j], q[i], MatchOptions(**options))
         cosine_pnm = result.cosine_bnm.transpose(1, 2)
         plan_pnm = result.plan_bnm.transpose(1, 2)
     elif options["swap_marginals"]:
-        result = match_unchecked(q[i], r[j], **options)
+        result = match_unchecked(q[i], r[j], MatchOptions(**options))
         cosine_pnm, plan_pnm = result.cosine_bnm, result.plan_bnm
     else:
         solver = {name: options[name] for name in ("marginals", "eps", "tol", "max_iter")}
@@ -121,11 +121,11 @@ def _matched_values(q: Features, r: Features, distance: "StructuralDistance") ->
         )
     same = r is q
     # the plan of (j, i) is that of (i, j) transposed, unless the stop rule depends on the order
-    mirror = same and not distance.shared_stop
+    mirror = same and distance.stopping == "per_pair"
     pairs = _pairs_to_match(len(q), len(r), distance.requested if same else None, mirror)
     i_p, j_p = (index_p.to(q.norm_bn.device) for index_p in pairs)
     block = distance.block
-    if distance.shared_stop:
+    if distance.stopping != "per_pair":
         block = distance.official_block or len(i_p)
     solve = partial(_solve, q, r, distance)
     value_p = _PlanWeightedValue.apply(q.local_bcn, r.local_bcn, i_p, j_p, solve, block)
@@ -190,25 +190,25 @@ class StructuralDistance:
         tol: float = 1e-3,
         max_iter: int = 200,
         swap_marginals: bool = False,
-        shared_stop: bool = False,
+        stopping: Stopping = "per_pair",
         block: int = 1024,
         **kwargs: Any,
     ):
         _check_distance_options(type(self).__name__, grid, block, marginals, **kwargs)
         super().__init__(**kwargs)
-        check_solver_options(eps, tol, max_iter)
+        check_solver_options(eps, tol, max_iter, stopping)
         self.grid = grid
         self.block = block
-        self.shared_stop = shared_stop
+        self.stopping = stopping
         self.options: dict[str, Any] = dict(
             marginals=marginals,
             plan="transport",
             eps=eps,
             tol=tol,
             max_iter=max_iter,
-            differentiable=False,
+            grad="detach",
             swap_marginals=swap_marginals,
-            shared_stop="worst" if shared_stop else False,
+            stopping=stopping,
         )
         self.calls = 0  # matrices that were asked for
         self.cached: tuple[Tensor, Tensor] | None = None  # maps, and their matrix
@@ -279,7 +279,7 @@ class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
     marginals : rule for the masses of the cells, one of `ot.marginals.MARGINAL_RULES`
     eps, tol, max_iter : options of `ot.sinkhorn.sinkhorn`
     swap_marginals : exchange the masses of the two images, as the official training code does
-    shared_stop : one stop rule for the pairs of a call, as the official solver has
+    stopping : one stop rule for the pairs of a call, as the official solver has
     block : pairs that are matched at a time; bounds the memory
     **kwargs : `power` and others of pytorch-metric-learning's distances
 

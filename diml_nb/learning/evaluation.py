@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._internal.core import as_labels
+from .._internal.checks import as_labels
 from ..features.grid import Features
 from ..features.store import FeatureStore, open_store, write_store
 from .network import EmbeddingInputs, concatenate_features, extract_features

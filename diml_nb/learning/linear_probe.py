@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..datasets.dataset import ImageDataset
 from ..datasets.registry import get_dataset
-from ..features.grid import Features, grid_features, memmap_feature_maps
+from ..features.cache import memmap_feature_maps
+from ..features.grid import Features, grid_features
 from diml_nb.learning.config import (
     CACHED_MAPS_CONFIG,
     SELECTION_METRIC,

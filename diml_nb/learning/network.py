@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.dataset import ImageDataset
-from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, load_image
-from ..features.grid import Features, grid_features, memmap_feature_maps
+from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
+from ..features.cache import memmap_feature_maps
+from ..features.grid import Features, grid_features
+from ..features.images import load_image
 
 # %% ../../nbs/31_embedding.ipynb #d70265ab
 class EmbeddingNet(nn.Module):

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._internal.core import as_labels, first_few, sha256
+from .._internal.checks import as_labels, first_few
+from .._internal.paths import hash_text
 from ..datasets.dataset import ImageDataset
 from ..datasets.registry import shared_classes
 
@@ -61,7 +62,7 @@ def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor,
 # %% ../../nbs/31_batches.ipynb #cfbae03f
 def derive_seed(*parts: object) -> int:
     "A seed below 2**32 from anything that has a `repr`: the same parts give the same seed."
-    return int(sha256(repr(parts))[:8], 16)
+    return int(hash_text(repr(parts))[:8], 16)
 
 
 def sample_balanced_batch(

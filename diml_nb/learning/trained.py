@@ -17,23 +17,15 @@ import torch
 from torch import Tensor, nn
 
 # %% ../../nbs/35_trained.ipynb #6870b6f4
-<<<<<<< HEAD
-from .._internal.core import check_writable, default_device, sha256
-from ..datasets.dataset import ImageDataset
-=======
 from .._internal.device import default_device
 from .._internal.paths import check_writable, hash_file
-from diml_nb.datasets.dataset import (
-    DATASETS,
-    ImageDataset,
-    check_images,
-    get_dataset,
-    shared_classes,
-)
->>>>>>> i26-w1
+from ..datasets.dataset import ImageDataset
 from ..datasets.files import canonical_split
-from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone, ImageLike
+from ..datasets.folders import check_images
+from ..datasets.registry import DATASETS, get_dataset, shared_classes
+from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
 from ..features.grid import Features
+from ..features.images import ImageLike
 from ..features.store import FeatureStore
 from .checkpoint import RUN_FILES, kept_test, read_run
 from .config import TrainConfig
@@ -243,11 +235,10 @@ def _test_record(
     options: dict[str, int],
 ) -> tuple[Record, Path]:
     "The empty record of a test, and where it is kept."
-<<<<<<< HEAD
     dataset = Path(config.dataset)
     own_dataset = split is None and asked.queries.name in (dataset.name, dataset.stem)
     record_config: dict[str, Any] = dict(trained=asdict(config)) | options
-    inputs = dict(model=sha256(folder / RUN_FILES.model), data=asked.gallery.hash)
+    inputs = dict(model=hash_file(folder / RUN_FILES.model), data=asked.gallery.hash)
     # the usual test, of its own data set and each image among all others, is not named
     if not (own_dataset and asked.among_themselves):
         record_config["protocol"] = asked.name
@@ -255,20 +246,6 @@ def _test_record(
     record = Record("test", record_config, inputs)
     name = RUN_FILES.test if own_dataset else f"test-{record.hash}.json"
     return record, folder / name
-=======
-    own = split is None and asked.queries.name in (
-        Path(config.dataset).name,
-        Path(config.dataset).stem,
-    )
-    usual = own and asked.among_themselves
-    inputs = dict(model=hash_file(folder / RUN_FILES[1]), data=asked.gallery.hash)
-    record = Record(
-        "test",
-        dict(trained=asdict(config)) | options | ({} if usual else dict(protocol=asked.name)),
-        inputs | ({} if usual else dict(queries=asked.queries.hash)),
-    )
-    return record, folder / ("test.json" if own else f"test-{record.hash}.json")
->>>>>>> i26-w1
 
 
 def _add_rows(record: Record, metrics: dict[str, Metrics], label_q: Tensor) -> None:

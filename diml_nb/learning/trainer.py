@@ -19,15 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from diml_nb._internal.core import (
-    atomic_write,
-    check_writable,
-    default_device,
-    first_few,
-    progress_bar,
-    seed_everything,
-)
+from .._internal.checks import first_few
+from .._internal.device import default_device, progress_bar, seed_everything
+from .._internal.paths import atomic_write, check_writable
 from ..datasets.dataset import ImageDataset
 from ..datasets.folders import check_images
 from ..datasets.registry import DATASETS, get_dataset
@@ -50,21 +44,6 @@ from .config import SELECTION_METRIC, TrainConfig, build_backbone
 from .evaluation import evaluate_retrieval, is_launched, isolated_environment
 from .losses import LOSSES, MapLoss, make_loss
 from diml_nb.learning.network import (
-=======
-from .._internal.checks import first_few
-from .._internal.device import default_device, progress_bar, seed_everything
-from .._internal.paths import atomic_write, check_writable
-from ..datasets.dataset import DATASETS, ImageDataset, check_images, get_dataset
-from diml_nb.features.backbones import (
-    Backbone,
-    Computation,
-    computation,
-    get_backbone,
-    same_computation,
-    weights_hash,
-)
-from diml_nb.learning.embedding import (
->>>>>>> i26-w1
     EmbeddingInputs,
     EmbeddingNet,
     concatenate_features,

@@ -29,7 +29,6 @@ from diml_nb._internal.paths import (
     REPO_ROOT,
     atomic_write,
     cache_dir,
-    hash_text,
     warn_once,
     without_cache,
 )
@@ -88,7 +87,6 @@ def _on_torch(reason: str) -> None:
 
 
 @cache
-<<<<<<< HEAD
 def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
     """A C file as a library, built for this processor on first use, with `constants` as macros.
 
@@ -99,22 +97,6 @@ def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
         _on_torch(f"no C compiler {wanted!r} was found")
         return None
     flags = [*_FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
-=======
-def compiled_library(source: str, **constants: str) -> ctypes.CDLL | None:
-    """The C program as a library, built for this processor on first use. None, with one warning,
-    where that is impossible."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    flags = [
-        "-O3",
-        "-march=native",
-        "-fno-strict-aliasing",
-        "-shared",
-        "-fPIC",
-        *(f"-D{name}={value}" for name, value in constants.items()),
-    ]
-    made_by = compiler and (compiler, os.path.realpath(compiler), os.path.getsize(compiler))
-    name = hash_text(repr((source, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
->>>>>>> i26-w1
     try:
         file = _library_file(source, compiler, flags)
     except OSError as error:
@@ -222,22 +204,13 @@ def _self_test(program: ctypes.CDLL, n: int, m: int, c: int) -> bool:
     solver = dict(
         plan="transport", eps=0.05, tol=1e-3, max_iter=200, stopping="per_pair", grad="detach"
     )
-<<<<<<< HEAD
-    expected = match_unchecked(a, b, marginals="cross_correlation", **solver).similarity_b
+    expected = match_unchecked(a, b, MatchOptions(MatchOptions(**solver))).similarity_b
     if (value - expected).abs().max() < 1e-4:
         return True
     warnings.warn(
         "the compiled program misses the numbers of match here: matching runs on plain torch"
     )
     return False
-=======
-    right = match_unchecked(a, b, MatchOptions(**solver)).similarity_b
-    if not (good := bool((value - right).abs().max() < 1e-4)):
-        warnings.warn(
-            "the compiled program misses the numbers of match here: matching runs on plain torch"
-        )
-    return good
->>>>>>> i26-w1
 
 # %% ../../nbs/19_kernels.ipynb #b678f937
 @cache
@@ -300,13 +273,8 @@ def _native_library(
     a: Features, b: Features, marginals: str, plan: str, stopping: Stopping
 ) -> ctypes.CDLL | None:
     "The compiled program, if it can give what is asked for."
-<<<<<<< HEAD
     fits = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
-    if not fits or plan != "transport" or shared_stop or marginals not in _EXPONENTS:
-=======
-    there = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
-    if not there or plan != "transport" or stopping != "per_pair" or marginals not in _EXPONENTS:
->>>>>>> i26-w1
+    if not fits or plan != "transport" or stopping != "per_pair" or marginals not in _EXPONENTS:
         return None
     return _pair_program(a.local_bcn.shape[2], b.local_bcn.shape[2], a.local_bcn.shape[1])
 
@@ -328,7 +296,7 @@ def _match_some(
     "The first `count` fields of what `_score_block` writes, for the pairs (i, j), by `match`."
     # one image with many is the usual call: it needs no copy for each pair
     first = a[i_p[:1]] if (i_p == i_p[0]).all() else a[i_p]
-    found = match_unchecked(first, b[j_p], **options)
+    found = match_unchecked(first, b[j_p], MatchOptions(**options))
     values = (
         found.similarity_b,
         found.marginal_error_b,
@@ -350,15 +318,10 @@ def _score_block(
     done: Callable,
     options: dict,
 ) -> None:
-<<<<<<< HEAD
     """Write similarity, error, fallback (and cosines, plan) of the pairs (i, j) into `out`.
 
     `done` is called with the number of pairs after each block."""
-    program = _native_library(a, b, options["marginals"], options["plan"], options["shared_stop"])
-=======
-    "Write similarity, error, fallback (and cosines, plan) of the pairs (i, j)."
     program = _native_library(a, b, options["marginals"], options["plan"], options["stopping"])
->>>>>>> i26-w1
     power, factor = _EXPONENTS.get(options["marginals"], (0, 0))
     sides, i_p, j_p = _native_inputs(a, b, factor), i_p.contiguous(), j_p.contiguous()
     solver = _Options(power, options["max_iter"], options["eps"], options["tol"])
@@ -370,27 +333,9 @@ def _score_block(
             _forward(program, *sides, i, j, solver, fields)
             left = fields[1] < 0  # an error of -1: these need the logarithms of `match`
         if left.any():
-<<<<<<< HEAD
             values = _match_some(len(fields), a, b, i[left], j[left], options)
             for field, value in zip(fields, values):
                 field[left] = value
-=======
-            i, j = i[left], j[left]
-            found = match_unchecked(
-                a[i[:1]] if (i == i[0]).all() else a[i], b[j], MatchOptions(**options)
-            )
-            for field, x in zip(
-                fields,
-                (
-                    found.similarity_b,
-                    found.marginal_error_b,
-                    found.used_uniform_b,
-                    found.cosine_bnm,
-                    found.plan_bnm,
-                ),
-            ):
-                field[left] = x
->>>>>>> i26-w1
         done(len(left))
 
     size = 2048 if program else block
@@ -475,19 +420,10 @@ def score_pairs(
         grad="detach",
     )
     _check_pairs(a, b, i_p, j_p, options)
-<<<<<<< HEAD
     like = dict(dtype=a.norm_bn.dtype, device=i_p.device)
     fallback_p = torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)
     found = PairScores(torch.empty(len(i_p), **like), torch.empty(len(i_p), **like), fallback_p)
-    block = block if shared_stop else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
-=======
-
-    def empty(dtype):
-        return torch.empty(len(i_p), dtype=dtype, device=i_p.device)
-
-    found = PairScores(empty(a.norm_bn.dtype), empty(a.norm_bn.dtype), empty(torch.bool))
     block = block if stopping != "per_pair" else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
->>>>>>> i26-w1
     _score_block(found, a, b, i_p, j_p, block, done, options)
     return found
 

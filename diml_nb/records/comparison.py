@@ -14,12 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-<<<<<<< HEAD
-from .._internal.core import data_dir
-=======
-from .._internal.paths import atomic_write, data_dir
-from .provenance import digest
->>>>>>> i26-w1
+from .._internal.paths import data_dir
 from .record import Record, decode_fixed_point, load_record, row_key
 
 # %% ../../nbs/06_evidence.ipynb #afb9b7f4

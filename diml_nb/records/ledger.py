@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from .._internal.core import atomic_write, data_dir
+from .._internal.paths import atomic_write, data_dir
 from .comparison import Comparison, pinned_path
 from .provenance import digest
 from .record import Record, load_record

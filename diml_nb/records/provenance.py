@@ -59,11 +59,7 @@ def fingerprint(source: str | list[ast.stmt]) -> str:
     # Python 3.13 leaves empty fields out, and 3.12 has a field that older versions lack
     options = {"show_empty": True} if sys.version_info >= (3, 13) else {}
     text = ast.dump(tree, **options)
-<<<<<<< HEAD
-    return sha256(text.replace(", type_params=[]", ""))[:8]
-=======
-    return hash_text(text.replace(", type_params=[]", ""))[:8]  # the same in every Python version
->>>>>>> i26-w1
+    return hash_text(text.replace(", type_params=[]", ""))[:8]
 
 
 def _is_bare_constant(node: ast.AST) -> bool:
@@ -184,7 +180,7 @@ class Library:
         nodes = self.modules[name.module].definitions[name.name]
         words = {x.value for n in nodes for x in ast.walk(n) if isinstance(x, ast.Constant)}
         return {
-            path.relative_to(self._folder).as_posix(): sha256(path.read_text("utf-8"))[:8]
+            path.relative_to(self._folder).as_posix(): hash_text(path.read_text("utf-8"))[:8]
             for path in self._c_files
             if path.name in words
         }
@@ -203,14 +199,8 @@ class Library:
                 continue
             fingerprints[label], used = self.describe(name)
             todo += used
-<<<<<<< HEAD
             fingerprints |= self.named_c_files(name)
         return dict(sorted(fingerprints.items()))
-=======
-            if compiled := self.modules[place[0]].compiled:
-                found[f"{label.rpartition('.')[0]}.c"] = hash_text(compiled)[:8]
-        return dict(sorted(found.items()))
->>>>>>> i26-w1
 
 # %% ../../nbs/02_provenance.ipynb #c2d05f68
 def what_changed(then: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -276,13 +266,8 @@ def source_of(cells: list[str], root: str | Path = REPO_ROOT) -> dict[str, str]:
 
 
 def digest(source: dict[str, str]) -> str:
-<<<<<<< HEAD
     "One fingerprint, of sixteen hexadecimal digits, for all of `source_of`."
-    return sha256(json.dumps(source, sort_keys=True))[:16]
-=======
-    "One fingerprint for all of `source_of`."
     return hash_text(json.dumps(source, sort_keys=True))[:16]
->>>>>>> i26-w1
 
 # %% ../../nbs/02_provenance.ipynb #2f14592b
 def _normalize(package: str) -> str:

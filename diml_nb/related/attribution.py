@@ -16,12 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-<<<<<<< HEAD
-from .._internal.core import HALF_PRECISION, check_axes, full_precision
-=======
 from .._internal.checks import HALF_PRECISION, check_axes
-from .._internal.device import full_precision, progress_bar, seed_everything
->>>>>>> i26-w1
+from .._internal.device import full_precision, seed_everything
 
 # %% ../../nbs/58_journeys.ipynb #e1a53240
 @dataclass(frozen=True)

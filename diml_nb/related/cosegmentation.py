@@ -15,24 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from .._internal.core import check_axes, full_precision, progress_bar
-=======
 from .._internal.checks import check_axes
 from .._internal.device import full_precision, progress_bar, seed_everything
->>>>>>> i26-w1
 from ..datasets.dataset import ImageDataset, Sample
 from ..features.backbones import Backbone
 from ..features.grid import Features
-<<<<<<< HEAD
-<<<<<<< HEAD
-from ..learning.sampling import derive_seed, sample_balanced_batch
-=======
->>>>>>> i26-w4
-=======
 from ..features.images import load_image
-from ..learning.embedding import derive_seed, sample_balanced_batch
->>>>>>> i26-w1
 from ..ot.matching import match
 
 # %% ../../nbs/52_cosegmentation.ipynb #5fad9592

@@ -22,19 +22,9 @@ from torch import Tensor, nn
 from .._internal.checks import as_labels, check_axes
 from .._internal.device import default_device, full_precision, progress_bar, seed_everything
 from ..features.grid import Features, grid_features
-<<<<<<< HEAD
 from ..learning.evaluation import evaluate_retrieval
-from ..learning.losses import make_loss
-from ..learning.sampling import derive_seed, sample_balanced_batch, split_classes
-=======
-from diml_nb.learning.embedding import (
-    derive_seed,
-    evaluate_retrieval,
-    sample_balanced_batch,
-    split_classes,
-)
 from ..learning.losses import MapLoss, make_loss
->>>>>>> i26-w4
+from ..learning.sampling import derive_seed, sample_balanced_batch, split_classes
 from ..ot.matching import Match
 from ..viz.figures import OVERLAY_ALPHA, SEQUENTIAL_CMAP
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from .._internal.core import check_axes, full_precision, progress_bar, seed_everything
+from .._internal.checks import check_axes
+from .._internal.device import full_precision, progress_bar, seed_everything
 from .attribution import Journeys
 
 # %% ../../nbs/58_phased_lstm.ipynb #90c7b059

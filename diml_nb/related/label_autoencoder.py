@@ -21,17 +21,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from .._internal.core import as_labels, check_axes, full_precision, seed_everything
+from .._internal.checks import as_labels, check_axes
+from .._internal.device import full_precision, seed_everything
 from ..datasets.archives import read_members
 from ..datasets.dataset import ImageDataset
 from ..datasets.registry import RemoteFile
-=======
-from .._internal.checks import as_labels, check_axes
-from .._internal.device import full_precision, seed_everything
-from ..datasets.dataset import ImageDataset, RemoteFile
-from ..datasets.download import read_members
->>>>>>> i26-w1
 
 # %% ../../nbs/56_labels.ipynb #f62e7dd5
 KEYWORDS = RemoteFile(

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._internal.core import check_axes, full_precision, progress_bar
+from .._internal.checks import check_axes
+from .._internal.device import full_precision, progress_bar
 from diml_nb.related.two_sided import (
     Mechanism,
     largest_gain,

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._internal.core import check_axes, full_precision, progress_bar, seed_everything
-from ..learning.embedding import derive_seed, sample_balanced_batch
+from .._internal.checks import check_axes
+from .._internal.device import full_precision, progress_bar, seed_everything
+from ..learning.sampling import derive_seed, sample_balanced_batch
 from .cosegmentation import FINE_CHANNELS, split_scales
 
 # %% ../../nbs/53_pixels.ipynb #67364af8

@@ -19,12 +19,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-<<<<<<< HEAD
-from .._internal.core import check_axes, full_precision
-=======
 from .._internal.checks import check_axes
-from .._internal.device import full_precision, progress_bar
->>>>>>> i26-w1
+from .._internal.device import full_precision
 from ..ot.sinkhorn import sinkhorn
 
 Mechanism = Callable[[Tensor, Tensor], Tensor]  # (p_bnm, q_bnm) -> g_bnm

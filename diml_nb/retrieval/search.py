@@ -16,28 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-<<<<<<< HEAD
-from diml_nb._internal.core import (
-    HALF_PRECISION,
-    REPO_ROOT,
-    as_labels,
-    full_precision,
-    progress_bar,
-)
+from .._internal.checks import HALF_PRECISION, as_labels
+from .._internal.device import full_precision, progress_bar
+from .._internal.paths import REPO_ROOT
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features
 from ..ot.native import PairScores, compiled_library, parallel_map, score_pairs
 from ..ot.sinkhorn import check_solver_options
-=======
-from .._internal.checks import HALF_PRECISION, as_labels
-from .._internal.device import full_precision, progress_bar
-from ..features.grid import Features
-from ..features.store import FeatureStore
-from ..ot.matching import check_features
-from ..ot.native import NATIVE_SOURCE, PairScores, compiled_library, parallel_map, score_pairs
-from ..ot.sinkhorn import Stopping, check_solver_options
->>>>>>> i26-w1
 from .metrics import Ranking
 
 TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"

@@ -27,28 +27,11 @@ from matplotlib.path import Path as Curve
 from PIL import Image, ImageOps
 from torch import Tensor
 
-<<<<<<< HEAD
-from .._internal.core import REPO_ROOT, atomic_write
-<<<<<<< HEAD
-from ..datasets.correspondences import Correspondences
-=======
 from .._internal.paths import REPO_ROOT, atomic_write
-from ..datasets.scenes import Correspondences
->>>>>>> i26-w1
-from diml_nb.explain.decomposition import (
-    Decomposition,
-    DeletionCurves,
-    ScoreDifference,
-    SinkhornTrace,
-    cell_name,
-    match_warnings,
-)
-=======
-from ..datasets.scenes import Correspondences
+from ..datasets.correspondences import Correspondences
 from ..explain.decomposition import Decomposition, ScoreDifference, cell_name, match_warnings
 from ..explain.faithfulness import DeletionCurves
 from ..ot.exact import SinkhornTrace
->>>>>>> i26-w4
 from ..ot.matching import Match
 
 # %% ../../nbs/42_plots.ipynb #f2be9587

@@ -22,11 +22,7 @@ import torch
 from IPython.display import Code
 from PIL import Image
 
-<<<<<<< HEAD
-from .._internal.core import REPO_ROOT, atomic_write
-=======
-from .._internal.paths import atomic_write
->>>>>>> i26-w1
+from .._internal.paths import REPO_ROOT, atomic_write
 from ..ot.matching import Match
 from .figures import flow_caption, square_sides
 

@@ -30,24 +30,12 @@ from PIL import Image
 from torch import Tensor
 
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
-<<<<<<< HEAD
 from ...explain.counterfactual import match_reweighted
 from ...explain.faithfulness import DeletionCurves, faithfulness
-from ...features.backbones import Backbone, ImageLike, load_image
-from ...features.grid import Features, get_backbone, grid_features
-from ...ot.exact import exact_match, sinkhorn_trace
-=======
-from diml_nb.explain.decomposition import (
-    DeletionCurves,
-    exact_match,
-    faithfulness,
-    match_reweighted,
-    sinkhorn_trace,
-)
 from ...features.backbones import Backbone, get_backbone
 from ...features.grid import Features, grid_features
 from ...features.images import ImageLike, load_image
->>>>>>> i26-w1
+from ...ot.exact import exact_match, sinkhorn_trace
 from ...ot.marginals import MARGINAL_RULES
 from ...ot.matching import Match
 from ...ot.sinkhorn import check_solver_options

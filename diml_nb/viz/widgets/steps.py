@@ -17,13 +17,8 @@ import traitlets
 from PIL import Image
 
 # %% ../../../nbs/45_steps.ipynb #ebe007b5
-<<<<<<< HEAD
-from ..._internal.core import progress_bar
-from ...explain.decomposition import decompose, flow_table
-=======
 from ..._internal.device import progress_bar
-from ...explain.decomposition import decompose, flow_table, sinkhorn_trace
->>>>>>> i26-w1
+from ...explain.decomposition import decompose, flow_table
 from ...features.backbones import Backbone
 from ...features.grid import grid_features
 from ...ot.exact import sinkhorn_trace
