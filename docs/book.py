@@ -25,7 +25,7 @@ from numpydoc.docscrape import NumpyDocString
 from sphinx.cmd.build import build_main
 from walk import minutes, walked
 
-from diml_nb._internal.paths import atomic_write, hash_file
+from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -356,7 +356,7 @@ def title(path: Path) -> str:
 def made_of(code: list[str]) -> dict[str, str]:
     """What decides about the outputs of code cells: fingerprints of the code, of what it reaches,
     of versions, and of all that it may read."""
-    parts = source_of(code) | {"text": sha256(json.dumps(code))}
+    parts = source_of(code) | {"text": hash_text(json.dumps(code))}
     paths = [REPOSITORY / "requirements.txt", *(LIBRARY / "viz" / "static").iterdir()]
     if READS_THE_REPOSITORY.search("\n".join(code)):
         paths += [path for path in LIBRARY.rglob("*.*") if path.suffix in (".py", ".c", ".h")]

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from diml_nb._internal.core import sha256
+from diml_nb._internal.paths import hash_bytes, hash_text
 from diml_nb.datasets.archives import (
     atomic_directory,
     extract_archive,

@@ -386,4 +386,4 @@ def test_full_set_that_was_fetched():
     )
     for path, s in zip(embedded.paths, embedded.split_n):
         assert split[path.parent.name] == s
-        assert sha256(path) == sha256(full.paths[0].parents[1] / path.parent.name / path.name)
+        assert hash_file(path) == hash_file(full.paths[0].parents[1] / path.parent.name / path.name)

@@ -5,15 +5,13 @@ from dataclasses import replace
 
 import nbformat
 import pytest
-from diml_nb._internal.core import hash_file
 from test_fetch import pack, picture
 from test_training import few
 
 from diml_nb._internal.paths import hash_file
-from diml_nb.datasets.dataset import DATASETS
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.registry import DATASETS
-from diml_nb.experiments.grid import expand_grid, pooled_table
+from diml_nb.experiments.grid import expand_grid
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.experiments.report import pooled_table
 from diml_nb.experiments.runner import find_record, run_experiment

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diml_nb._internal.paths import REPO_ROOT, data_dir
-from diml_nb.datasets.scenes import Correspondences
+from diml_nb.datasets.correspondences import Correspondences
 from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import (
     DECOMPOSITION_KINDS,
@@ -26,7 +26,7 @@ from diml_nb.explain.faithfulness import (
 )
 from diml_nb.explain.truth import flow_accuracy
 from diml_nb.features.backbones import get_backbone
-from diml_nb.features.grid import Features, get_backbone, grid_features
+from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.exact import exact_match
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match

@@ -5,7 +5,6 @@ import re
 
 import pytest
 import torch
-from diml_nb._internal.core import data_dir
 from servers import (
     CHROMIUM,
     NO_CHROMIUM,
@@ -19,7 +18,7 @@ from servers import (
 
 from diml_nb._internal.paths import data_dir
 from diml_nb.explain.counterfactual import match_reweighted
-from diml_nb.explain.decomposition import flow_table, match_reweighted, sinkhorn_trace
+from diml_nb.explain.decomposition import flow_table
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.matching import match

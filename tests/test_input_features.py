@@ -21,7 +21,6 @@ from torch import nn
 from diml_nb._internal import paths
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets import download
-from diml_nb.datasets.dataset import check_images, get_dataset
 from diml_nb.datasets.folders import check_images
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features import backbones as backbone_module, cache, store
@@ -864,9 +863,9 @@ WORK = """
 import sys, warnings, torch
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import Backbone
-from diml_nb.features.grid import extract_feature_maps, get_backbone
-from diml_nb.features.grid import grid_features, memmap_feature_maps
-from diml_nb.datasets.dataset import get_dataset
+from diml_nb.features.cache import extract_feature_maps; from diml_nb.features.backbones import get_backbone
+from diml_nb.features.grid import grid_features; from diml_nb.features.cache import memmap_feature_maps
+from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import Backbone, get_backbone
 from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps
 from diml_nb.features.grid import grid_features

@@ -8,19 +8,12 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 import pytest
 import torch
-from diml_nb._internal.core import HALF_PRECISION, seed_everything
 from torch.nn.functional import normalize
 
 from diml_nb._internal.checks import HALF_PRECISION
 from diml_nb._internal.device import seed_everything
 from diml_nb.explain.counterfactual import match_reweighted
-from diml_nb.explain.decomposition import (
-    cosine_decomposition,
-    effective_receptive_field,
-    match_reweighted,
-    occlude,
-    sinkhorn_trace,
-)
+from diml_nb.explain.decomposition import cosine_decomposition
 from diml_nb.explain.faithfulness import effective_receptive_field, occlude
 from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import Features, grid_features

@@ -7,11 +7,9 @@ import tarfile
 
 import pytest
 import torch
-from diml_nb._internal.core import data_dir
 from test_emoji import NETWORK
 
 from diml_nb._internal.paths import data_dir
-from diml_nb.datasets.dataset import get_dataset
 from diml_nb.datasets.download import fetch_file, verify_checksum
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.experiments.pooling import PooledRecords

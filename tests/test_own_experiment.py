@@ -7,7 +7,6 @@ import shutil
 import subprocess
 
 import pytest
-from diml_nb._internal.core import REPO_ROOT, data_dir
 
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments import notebook, runner

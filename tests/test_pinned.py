@@ -8,13 +8,7 @@ import pytest
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.grid import GRIDS, status
 from diml_nb.experiments.notebook import declared_version, experiments
-from diml_nb.experiments.runner import declared_version, experiments
-from diml_nb.records.comparison import (
-    MISMATCH_ADVICE,
-    compare_with_pinned,
-    note_agreement,
-    pinned_path,
-)
+from diml_nb.records.comparison import MISMATCH_ADVICE, compare_with_pinned, pinned_path
 from diml_nb.records.ledger import note_agreement, read_ledger
 from diml_nb.records.record import load_record, row_key
 

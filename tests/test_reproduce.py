@@ -12,19 +12,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from diml_nb._internal.core import REPO_ROOT
 
 from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.datasets.dataset import DATASETS
 from diml_nb.datasets.registry import DATASETS
 from diml_nb.experiments.notebook import experiments, notebook_parameters, read_cells
-from diml_nb.experiments.runner import (
-    experiments,
-    find_record,
-    notebook_parameters,
-    read_cells,
-    run_experiment,
-)
+from diml_nb.experiments.runner import find_record, run_experiment
 from diml_nb.experiments.tables import readme_table, result_tables
 from diml_nb.records.record import load_record
 from diml_nb.retrieval.metrics import METRIC_NAMES

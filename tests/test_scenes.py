@@ -10,23 +10,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from diml_nb._internal.core import data_dir
 from PIL import Image
 
 from diml_nb._internal.paths import data_dir
 from diml_nb.datasets.correspondences import true_correspondences
-from diml_nb.datasets.dataset import DATASETS, STAMP_FILES, Sample, get_dataset, verify_dataset
+from diml_nb.datasets.dataset import Sample
 from diml_nb.datasets.prepare import prepare_dataset
 from diml_nb.datasets.registry import DATASETS, STAMP_FILES, get_dataset, verify_dataset
-from diml_nb.datasets.scenes import (
-    SCENE_SIZE,
-    cloud_background,
-    compose_scene,
-    crop_to_alpha,
-    true_correspondences,
-)
-from diml_nb.features.backbones import get_backbone, load_image
-from diml_nb.features.grid import get_backbone
+from diml_nb.datasets.scenes import SCENE_SIZE, cloud_background, compose_scene, crop_to_alpha
+from diml_nb.features.backbones import get_backbone
 from diml_nb.features.images import load_image
 
 STAMPS = data_dir() / "stamps"

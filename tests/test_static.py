@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 import torch
-from diml_nb._internal.core import REPO_ROOT
 
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match

@@ -9,7 +9,6 @@ import time
 
 import nbformat
 import pytest
-from diml_nb._internal.core import REPO_ROOT
 
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.experiments import grid, notebook, report

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from .._internal.checks import as_labels
-from .._internal.paths import data_dir, hash_file, hash_text
+from .._internal.paths import hash_file, hash_text
 from ..features.images import load_image
 
 # %% ../../nbs/20_data.ipynb #d4cdcd31

@@ -14,28 +14,26 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from diml_nb._internal.core import data_dir, hash_file, hash_text, progress_bar
+from .._internal.device import progress_bar
+from .._internal.paths import data_dir, hash_file
 from diml_nb.datasets.archives import (
     atomic_directory,
     extract_archive,
     remove_stale,
     safe_member_path,
 )
-from diml_nb.datasets.dataset import split_first_half
-from diml_nb.datasets.download import fetch_file, file_lock
-from diml_nb.datasets.emoji import build_emoji
-from diml_nb.datasets.folders import load_csv
+from .dataset import split_first_half
+from .download import fetch_file, file_lock
+from .emoji import build_emoji
+from .folders import load_csv
 from diml_nb.datasets.registry import (
-from diml_nb._internal.device import progress_bar
-from diml_nb._internal.paths import data_dir, hash_file
-from diml_nb.datasets.dataset import (
     DATASETS,
     RemoteFile,
     check_counts,
     check_hash,
     verify_dataset,
 )
-from diml_nb.datasets.scenes import build_emoji_scenes, build_stamp_scenes
+from .scenes import build_emoji_scenes, build_stamp_scenes
 
 # %% ../../nbs/28_fetch.ipynb #6b1579bc
 Files = dict[RemoteFile, Path]  # the files of a source, and where they are

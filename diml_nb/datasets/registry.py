@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from .._internal.device import progress_bar
-from .._internal.paths import data_dir, hash_file, hash_text
+from .._internal.paths import data_dir, hash_file
 from .dataset import ImageDataset, image_grid
 from .files import PHOTO_SUFFIXES, READABLE_SUFFIXES, read_table
 from .folders import load_csv, load_folder

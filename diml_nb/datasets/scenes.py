@@ -20,10 +20,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from .._internal.device import progress_bar
-from .._internal.paths import hash_bytes, hash_text
+from .._internal.paths import hash_bytes
 from .archives import read_members
 from .correspondences import invert_affine
-from .dataset import Sample
 from .registry import RemoteFile
 
 # %% ../../nbs/27_scenes.ipynb #60555ad1

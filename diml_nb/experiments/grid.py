@@ -20,12 +20,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from diml_nb._internal.core import atomic_write, data_dir, default_device, progress_bar
+from .._internal.device import default_device, progress_bar
+from .._internal.paths import atomic_write, data_dir
 from diml_nb.experiments.notebook import (
-from diml_nb._internal.device import default_device, progress_bar
-from diml_nb._internal.paths import REPO_ROOT, atomic_write, data_dir
-from diml_nb.experiments.pooling import PooledRecords
-from diml_nb.experiments.runner import (
     PRESETS,
     checked_parameters,
     declared_version,
@@ -35,13 +32,10 @@ from diml_nb.experiments.runner import (
     source_now,
     without_machinery,
 )
-from diml_nb.experiments.tables import format_ci, result_tables
-from diml_nb.records.comparison import VERIFIED, compare_rows, describe_differences
-from diml_nb.records.ledger import grade_record
-from diml_nb.experiments.runner import executed_path, find_records, run_experiment, run_folder
-from diml_nb.records.comparison import grade
-from diml_nb.records.provenance import digest, what_changed
-from diml_nb.records.record import Record, load_record
+from .runner import executed_path, find_records, run_experiment, run_folder
+from ..records.ledger import grade_record
+from ..records.provenance import digest, what_changed
+from ..records.record import Record, load_record
 
 # %% ../../nbs/61_sweep.ipynb #28415360
 _SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
@@ -381,7 +375,7 @@ def _record_columns(record: Record, state: str, version: int, source: dict[str, 
     "What `status` shows of a finished record; a run that is running or failed keeps its state."
     columns = dict(rows=len(record.rows), minutes=round(record.seconds / 60, 1), record=record.hash)
     if state in ("done", "waiting"):
-        known = grade(record, version, source, _inputs_now(record))
+        known = grade_record(record, version, source, _inputs_now(record))
         columns |= dict(state=str(known), checked=known.rows)
     return columns
 

@@ -13,21 +13,14 @@ import random
 import tempfile
 from pathlib import Path
 
-from diml_nb._internal.core import REPO_ROOT, data_dir
+from .._internal.paths import REPO_ROOT, data_dir
 from diml_nb.experiments.notebook import (
-from diml_nb._internal.paths import REPO_ROOT, data_dir
-from diml_nb.experiments.runner import (
     declared_version,
     experiment_path,
     finishing_cell,
     notebook_parameters,
 )
-from diml_nb.experiments.runner import (
-    find_record,
-    folder_parameters,
-    run_experiment,
-    run_notebook,
-)
+from .runner import find_record, folder_parameters, run_experiment, run_notebook
 from diml_nb.records.comparison import (
     VERIFIED,
     Comparison,
@@ -35,8 +28,8 @@ from diml_nb.records.comparison import (
     compare_with_pinned,
     pinned_path,
 )
-from diml_nb.records.ledger import append_to_ledger, ledger_entry, note_agreement
-from diml_nb.records.record import Record, load_record, row_key, save_record
+from ..records.ledger import append_to_ledger, ledger_entry, note_agreement
+from ..records.record import Record, load_record, row_key, save_record
 
 # %% ../../nbs/61_verify.ipynb #bb2aa5a6
 def smoke_run(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._internal.device import full_precision
-from ..features.grid import Features, grid_features
+from ..features.grid import Features
 from ..ot.matching import Match, match
 
 # %% ../../nbs/40_explain.ipynb #d3aacde7

@@ -29,6 +29,7 @@ from diml_nb._internal.paths import (
     REPO_ROOT,
     atomic_write,
     cache_dir,
+    hash_text,
     warn_once,
     without_cache,
 )
@@ -69,7 +70,7 @@ def _library_file(source: Path, compiler: str, flags: list[str]) -> Path:
     `OSError` if it is not there and the folder cannot be written."""
     texts = [path.read_text(encoding="utf-8") for path in (source, _VECTORS)]
     made_by = compiler, os.path.realpath(compiler), os.path.getsize(compiler)
-    name = sha256(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
+    name = hash_text(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
     folder = cache_dir() / "kernels"
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}.so"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._internal.checks import HALF_PRECISION, check_axes
-from .._internal.device import full_precision, seed_everything
+from .._internal.device import full_precision
 
 # %% ../../nbs/58_journeys.ipynb #e1a53240
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .._internal.checks import check_axes
-from .._internal.device import full_precision, progress_bar, seed_everything
+from .._internal.device import full_precision, progress_bar
 from ..datasets.dataset import ImageDataset, Sample
 from ..features.backbones import Backbone
 from ..features.grid import Features

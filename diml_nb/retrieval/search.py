@@ -23,7 +23,7 @@ from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features
 from ..ot.native import PairScores, compiled_library, parallel_map, score_pairs
-from ..ot.sinkhorn import check_solver_options
+from ..ot.sinkhorn import Stopping, check_solver_options
 from .metrics import Ranking
 
 TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
