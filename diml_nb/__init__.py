@@ -42,6 +42,7 @@ _PUBLIC = {
     "learning.trainer": "load_trained train",
     "learning.trained": "TrainedBackbone evaluate_once",
     "explain.decomposition": "decompose flow_table score_difference",
+    "explain.faithfulness": "faithfulness",
     "explain.truth": "flow_accuracy",
     "viz.figures": "plot_flows save_figure",
     "viz.html": "export_html",

@@ -862,10 +862,6 @@ def test_a_network_for_other_channels_is_refused_by_name(channels, tmp_path):
 WORK = """
 import sys, warnings, torch
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.features.backbones import Backbone
-from diml_nb.features.cache import extract_feature_maps; from diml_nb.features.backbones import get_backbone
-from diml_nb.features.grid import grid_features; from diml_nb.features.cache import memmap_feature_maps
-from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import Backbone, get_backbone
 from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps
 from diml_nb.features.grid import grid_features
@@ -1011,7 +1007,7 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 def test_two_processes_that_start_at_once(tmp_path):
     code = (
         "import sys, torch\nfrom diml_nb.datasets.registry import get_dataset\nfrom"
-        " diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
+        " diml_nb import extract_feature_maps, get_backbone, grid_features\nfrom"
         " diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\nx ="
         " pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(),"
         " grid=3)\nprint(match_pairs(x, x, torch.arange(4),"
