@@ -798,9 +798,9 @@ def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_pat
     ids=lambda x: " ".join(x[:4]) if isinstance(x, list) else "",
 )
 def test_one_sentence_status_two_and_no_file(tmp_path, monkeypatch, words, message):
-    import diml_nb.viz.widgets.pair as explorer
+    import diml_nb.viz.widgets.controls as controls
 
-    for module, name in ((training, "EmbeddingInputs"), (explorer, "compute_map")):
+    for module, name in ((training, "EmbeddingInputs"), (controls, "compute_map")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -149,9 +149,9 @@ def test_the_types_name_what_python_sends():
 
 def test_the_types_name_the_traits_of_the_widgets():
     images = get_dataset("emoji").subset("test").select(torch.arange(3))
-    trace = SinkhornExplorer(images.paths[0], images.paths[1]).shown.trace
+    trace = SinkhornExplorer(images.paths[0], images.paths[1]).view.trace
     assert properties("sinkhorn.js", "Trace") == set(trace)
-    shown = RetrievalExplorer(images, grid=2).lists
+    shown = RetrievalExplorer(images, grid=2).view
     assert properties("ranking.js", "Lists") == set(shown.lists)
     assert properties("ranking.js", "Candidate") == set(shown.lists["rows"][0]["items"][0])
     assert properties("ranking.js", "Choice") == set(shown.value)
