@@ -20,7 +20,7 @@ from diml_nb._internal.core import data_dir
 from diml_nb.explain.decomposition import flow_table, match_reweighted, sinkhorn_trace
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
-from diml_nb.viz.widgets.pair import prepare_image
+from diml_nb.viz.widgets.controls import prepare_image
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 RULE = "cross_correlation_norm2"  # the one the page begins with

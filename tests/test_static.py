@@ -18,7 +18,7 @@ from diml_nb.ot.matching import match
 from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text
 from diml_nb.viz.widgets.pair import DEFAULT_VIEW
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
-from diml_nb.viz.widgets.steps import SinkhornExplorer
+from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 
 JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
