@@ -831,7 +831,7 @@ def explain(
         from diml_nb.features.backbones import load_image
         from diml_nb.features.grid import get_backbone
         from diml_nb.learning.trained import TrainedBackbone
-        from diml_nb.viz.widgets.pair import matching_rule
+        from diml_nb.viz.widgets.controls import matching_rule
 
         if run:
             _without_effect(
@@ -872,7 +872,7 @@ def _draw_flows(network, a: Path, b: Path, rule: dict, top: int, out: Path, dark
     from diml_nb.ot.matching import match
     from diml_nb.viz.figures import flow_caption, plot_flows, save_figure, theme
     from diml_nb.viz.html import export_html
-    from diml_nb.viz.widgets.pair import prepare_image
+    from diml_nb.viz.widgets.controls import prepare_image
 
     x, y = (prepare_image(path, network) for path in (a, b))
     cells = [grid_features(image.map_bchw, grid=rule["grid"]) for image in (x, y)]
