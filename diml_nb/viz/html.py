@@ -29,31 +29,58 @@ from .figures import flow_caption, square_sides
 # %% ../../nbs/43_view.ipynb #5920cb18
 def encode_float32(x: torch.Tensor) -> str:
     "Base64 of the little-endian float32 bytes of a tensor, row by row."
-    return base64.b64encode(x.detach().cpu().contiguous().numpy().astype("<f4").tobytes()).decode()
+    array = x.detach().cpu().contiguous().numpy().astype("<f4")
+    return base64.b64encode(array.tobytes()).decode()
 
 # %% ../../nbs/43_view.ipynb #346b1670
 def pair_payload(
     match: Match,
     *,
     index: int = 0,
-    top: int = 12,  # which pair; how many flows, the largest contributions first
-    beside: Iterable[tuple[str, float]] = (),  # other scores of this pair, with their names
-    notes: Iterable[str] = (),  # further lines under the picture
-    error_k: Iterable[float] = (),  # mass in wrong columns after each iteration
-    live: bool = False,  # somebody computes again when a cell is dropped
+    top: int = 12,
+    beside: Iterable[tuple[str, float]] = (),
+    notes: Iterable[str] = (),
+    error_k: Iterable[float] = (),
+    live: bool = False,
 ) -> dict:
-    "All numbers of one pair, as JSON takes them. `ValueError` names a grid that is not square."
-    plan_nm, side = match.plan_bnm[index], square_sides(match.plan_bnm[index])
-    tensors = dict(
-        plan=plan_nm,
-        local=match.cosine_bnm[index],
-        mass_a=match.mass_a_bn[index],
-        mass_b=match.mass_b_bm[index],
-    )
+    """All numbers of one pair, as JSON takes them.
+
+    Parameters
+    ----------
+    match
+        The pair matched; the grids of cells must be square.
+    index
+        Which pair of the batch.
+    top
+        How many of the largest contributions are drawn as flows.
+    beside
+        Names and values of other scores of this pair.
+    notes
+        Further lines under the pictures.
+    error_k
+        Mass in wrong columns after each iteration of the solver.
+    live
+        True: the numbers are computed again when a cell is dropped.
+
+    Returns
+    -------
+    dict
+        Tensors in base64 of their float32 bytes, numbers and texts; the keys are the properties of
+        `PairPayload` in pair_data.js.
+
+    Raises
+    ------
+    ValueError
+        If a grid is not square.
+    """
+    side_a, side_b = square_sides(match.plan_bnm[index])
     return dict(
-        side_a=side[0],
-        side_b=side[1],
-        **{name: encode_float32(x) for name, x in tensors.items()},
+        side_a=side_a,
+        side_b=side_b,
+        plan=encode_float32(match.plan_bnm[index]),
+        local=encode_float32(match.cosine_bnm[index]),
+        mass_a=encode_float32(match.mass_a_bn[index]),
+        mass_b=encode_float32(match.mass_b_bm[index]),
         similarity=match.similarity_b[index].float().item(),
         cosine=match.global_cosine_b[index].float().item(),
         top=top,
@@ -66,15 +93,19 @@ def pair_payload(
 
 # %% ../../nbs/43_view.ipynb #856db4e7
 def png_data_uri(image: Image.Image) -> str:
-    "An image as a data address."
-    image.convert("RGB").save(file := io.BytesIO(), "PNG", optimize=True)
+    "An image as a data address of a PNG file."
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def images_payload(
     image_a: Image.Image, image_b: Image.Image, labels: tuple[str, str] = ("A", "B")
 ) -> dict:
-    "Two square images, as the network saw them, as data addresses with their labels."
+    """Two images, as the network saw them, as data addresses with their labels.
+
+    Raises ValueError for an image that is not square.
+    """
     pictures = {}
     for side, image, label in zip("ab", (image_a, image_b), labels, strict=True):
         if image.width != image.height:
@@ -134,9 +165,9 @@ VIEW_CSS = static_text("pair.css")
 # %% ../../nbs/43_view.ipynb #eb6679eb
 def export_html(
     image_a: Image.Image,
-    image_b: Image.Image,  # as the network saw them: square
+    image_b: Image.Image,
     match: Match,
-    path: str | Path | None = None,  # also written here
+    path: str | Path | None = None,
     *,
     index: int = 0,
     top: int = 12,
@@ -144,23 +175,64 @@ def export_html(
     title: str = "Matching flow",
     beside: Iterable[tuple[str, float]] = (),
     notes: Iterable[str] = (),
-    error_k: Iterable[float] = (),  # see `pair_payload`
+    error_k: Iterable[float] = (),
 ) -> str:
-    """A page of one file that needs no network: the flows between two images, to be asked cell by
-    cell."""
+    """A page of one file that needs no network: the flows between two images, cell by cell.
+
+    Parameters
+    ----------
+    image_a, image_b
+        The images as the network saw them: square.
+    match
+        The pair matched; the grids of cells must be square.
+    path
+        Where the page is also written; default: nowhere.
+    labels, title
+        Names of the images, and of the page. Markup in them is shown as text.
+    index, top, beside, notes, error_k
+        As for `pair_payload`.
+
+    Returns
+    -------
+    str
+        The page.
+
+    Raises
+    ------
+    ValueError
+        For an image or a grid that is not square, a number that is not finite, and a `path` with a
+        suffix other than .html and .htm.
+
+    Examples
+    --------
+    >>> from diml_nb.features.grid import grid_features
+    >>> from diml_nb.ot.matching import match
+    >>> x = grid_features(torch.rand(2, 8, 7, 7), grid=7)
+    >>> image = Image.new("RGB", (56, 56), "teal")
+    >>> page = export_html(image, image, match(x[0], x[1]), title="Two images")
+    >>> page.count("<script"), "<title>Two images</title>" in page
+    (2, True)
+    """
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
     data = pair_payload(match, index=index, top=top, beside=beside, notes=notes, error_k=error_k)
-    text = json.dumps(
-        dict(pictures=images_payload(image_a, image_b, labels), data=data), allow_nan=False
-    )
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    words = dict(title=html.escape(title), text=html.escape(data["text"]))
+    payload = dict(pictures=images_payload(image_a, image_b, labels), data=data)
     page = Template(static_text("page.html")).substitute(
-        words, style=VIEW_CSS, payload=text, script=script_text("pair_page.js")
+        title=html.escape(title),
+        text=html.escape(data["text"]),
+        style=VIEW_CSS,
+        payload=_json_in_html(payload),
+        script=script_text("pair_page.js"),
     )
     if path is not None:
         with atomic_write(path) as partial:
             partial.write_text(page, encoding="utf-8")
     return page
+
+
+def _json_in_html(payload: dict) -> str:
+    "JSON that cannot end the script element that holds it."
+    text = json.dumps(payload, allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text

@@ -20,20 +20,6 @@ import traitlets
 from torch import Tensor
 
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
-from diml_nb.viz.widgets.controls import (
-    Explorer,
-    compute_map,
-    dropdown,
-    figure_html,
-    matching_controls,
-    matching_rule,
-    prepare_image,
-    resolve_backbone,
-    single_thread,
-    slider,
-    wrapping_row,
-)
-
 from diml_nb.explain.decomposition import (
     DeletionCurves,
     exact_match,
@@ -52,6 +38,19 @@ from diml_nb.viz.figures import (
     plot_flows,
 )
 from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
+from diml_nb.viz.widgets.controls import (
+    Explorer,
+    compute_map,
+    dropdown,
+    figure_html,
+    matching_controls,
+    matching_rule,
+    prepare_image,
+    resolve_backbone,
+    single_thread,
+    slider,
+    wrapping_row,
+)
 
 # %% ../../../nbs/44_explorer.ipynb #6239154c
 DEFAULT_VIEW: dict[str, Any] = dict(

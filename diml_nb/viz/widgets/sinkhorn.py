@@ -11,6 +11,13 @@ from pathlib import Path
 import anywidget
 import ipywidgets as widgets
 import traitlets
+
+from ...explain.decomposition import sinkhorn_trace
+from ...features.backbones import Backbone, ImageLike
+from ...features.grid import grid_features
+from ...ot.matching import match
+from ..figures import Figure, plot_sinkhorn
+from ..html import STATIC, encode_float32, images_payload, script_text
 from diml_nb.viz.widgets.controls import (
     Explorer,
     matching_controls,
@@ -21,13 +28,6 @@ from diml_nb.viz.widgets.controls import (
     slider,
     wrapping_row,
 )
-
-from ...explain.decomposition import sinkhorn_trace
-from ...features.backbones import Backbone, ImageLike
-from ...features.grid import grid_features
-from ...ot.matching import match
-from ..figures import Figure, plot_sinkhorn
-from ..html import STATIC, encode_float32, images_payload, script_text
 
 # %% ../../../nbs/47_iterations.ipynb #a0586cdf
 class SinkhornView(anywidget.AnyWidget):
