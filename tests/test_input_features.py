@@ -42,8 +42,8 @@ from diml_nb.learning import trainer
 from diml_nb.learning.embedding import EmbeddingInputs
 from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
 from diml_nb.ot import native
-from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.viz.widgets.controls import prepare_image
+from diml_nb.viz.widgets.pair import PairExplorer
 
 PATHS = [data_dir() / "emoji" / name / "noto.png" for name in ("penguin", "airplane", "bus")]
 

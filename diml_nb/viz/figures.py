@@ -68,16 +68,18 @@ def theme(dark: bool = False) -> AbstractContextManager[None]:
     ground, ink, faint = "white", "black", "#b0b0b0"
     if dark:
         ground, ink, faint = "#15191e", "#e8e8e8", "#565d66"
-    inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    return plt.rc_context(
-        {
-            **dict.fromkeys(inks, ink),
-            "figure.facecolor": ground,
-            "axes.facecolor": ground,
-            "savefig.facecolor": "auto",
-            "grid.color": faint,
-        }
-    )
+    settings: dict[Any, str] = {
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "figure.facecolor": ground,
+        "axes.facecolor": ground,
+        "savefig.facecolor": "auto",
+        "grid.color": faint,
+    }
+    return plt.rc_context(settings)
 
 
 def _adapt_contrast(color) -> tuple[float, float, float]:
@@ -240,7 +242,15 @@ def _draw_flow(ax: Axes, start: Point, end: Point, bow: float, width: float, col
                 alpha=0.9,
             )
         )
-    ax.scatter(*zip(start, end), s=10, color="white", edgecolors="black", linewidths=0.6, zorder=5)
+    ax.scatter(
+        [start[0], end[0]],
+        [start[1], end[1]],
+        s=10,
+        color="white",
+        edgecolors="black",
+        linewidths=0.6,
+        zorder=5,
+    )
 
 
 def _draw_flows(
@@ -355,6 +365,7 @@ def plot_cells(
     """
     left_b = 1.12
     fig, ax = _axes(7.6, 3.7)
+    scale = None
     if value_n is None or value_m is None:
         _image_panel(ax, image_a, 0, 1, COLOR_A, labels[0])
         _image_panel(ax, image_b, left_b, 1, COLOR_B, labels[1])
@@ -366,7 +377,7 @@ def plot_cells(
         _draw_cells(ax, image_b, left_b, COLOR_B, labels[1], value_m, scale, name)
     _caption(ax, left_b / 2 + 0.5, 1.13, note)
     _set_extent(ax, left_b + 1.29, 1.22 if note else 1.12)
-    if value_n is not None:
+    if scale is not None:
         _colorbar(ax, scale, left_b + 1.24, f"{name} of a cell", marks)
     return fig
 
@@ -377,7 +388,7 @@ def _draw_cells(
     "A panel with the values of its cells, and below it the largest."
     side = math.isqrt(len(value_n))
     _value_panel(ax, image, left, side, color, label, value_n.view(side, side), scale)
-    cell = cell_name(value_n.argmax().item(), side)
+    cell = cell_name(int(value_n.argmax()), side)
     text = f"largest in cell {cell}: {name} {value_n.max().item():.3g}"
     _caption(ax, left + 0.5, 1.04, text)
 
@@ -425,7 +436,7 @@ def _draw_errors(ax: Axes, marginal_error_k: list[float], iteration: int, tol: f
     )
     label = f"iteration {iteration}: {error:.2g}"
     ax.plot(iteration, max(error, smallest), "o", ms=8, color=ink, label=label)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.set(
         xlabel="iteration",
         ylabel="mass in wrong columns",
@@ -515,7 +526,10 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     cosine_nm = match.cosine_bnm[index].detach().cpu()
     plan_nm = match.plan_bnm[index].detach().cpu()
     square_sides(plan_nm)
-    rows = [[".", ".", ".", "above", "."], ["cost", "cost_bar", "beside", "plan", "plan_bar"]]
+    rows: list[Any] = [
+        [".", ".", ".", "above", "."],
+        ["cost", "cost_bar", "beside", "plan", "plan_bar"],
+    ]
     fig, axes = plt.subplot_mosaic(
         rows, figsize=(9.2, 4.5), width_ratios=(8, 0.3, 1.2, 8, 0.3), height_ratios=(1.2, 8)
     )
@@ -571,7 +585,7 @@ def plot_sinkhorn(
         raise ValueError(f"iteration: expected 1 to {count}, got {iteration}")
     plan_nm = trace.plan_knm[iteration - 1].cpu()
     sum_m = plan_nm.sum(0)
-    rows = [["error", "above", "."], ["error", "plan", "plan_bar"]]
+    rows: list[Any] = [["error", "above", "."], ["error", "plan", "plan_bar"]]
     fig, axes = plt.subplot_mosaic(
         rows, figsize=(8.6, 3.9), width_ratios=(8, 8, 0.3), height_ratios=(1.6, 8)
     )

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
 import anywidget
@@ -187,11 +187,15 @@ class ControlBox(widgets.VBox):
 
     @property
     def state(self) -> dict:
-        "The values of all controls by name; setting it raises ValueError for what does not fit."
+        "The values of all controls by name; it can be set, see `restore`."
         return {name: control.value for name, control in self.controls.items()}
 
     @state.setter
     def state(self, values: dict) -> None:
+        self.restore(values)
+
+    def restore(self, values: dict) -> None:
+        "Set controls by name, with one update; ValueError if a value does not fit."
         with self.hold():
             restore_controls(self.controls, values)
 
@@ -323,8 +327,8 @@ def matching_rule(
     and an eps of 0.05. Raises ValueError for a rule that `match` would refuse.
     """
     default = MatchingRule(grid=7, marginals="cross_correlation", eps=0.05)
-    if hasattr(backbone, "config"):
-        trained = backbone.config
+    trained: Any = getattr(backbone, "config", None)
+    if trained is not None:
         default = MatchingRule(grid=trained.grid, marginals=trained.marginals, eps=trained.eps)
     rule = MatchingRule(
         grid=default["grid"] if grid is None else grid,

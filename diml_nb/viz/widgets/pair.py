@@ -17,6 +17,7 @@ import anywidget
 import ipywidgets as widgets
 import torch
 import traitlets
+from PIL import Image
 from torch import Tensor
 
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
@@ -262,7 +263,10 @@ def _within_grid(view: dict, grid: int) -> dict:
 
 
 def _live_payload(
-    state: dict, match: Match, maps: list[GridFeatureCache], gallery: Candidates | None
+    state: dict,
+    match: Match,
+    maps: tuple[GridFeatureCache, GridFeatureCache],
+    gallery: Candidates | None,
 ) -> dict:
     "All numbers that the page shows of a pair."
     scores = [("cosine of the images", match.global_cosine_b.item())]
@@ -372,16 +376,22 @@ class PairExplorer(Explorer):
         gallery: Candidates | None = None,
     ) -> None:
         "Show another pair in the same place; the controls stay. ValueError names a broken file."
-        self.prepared = [prepare_image(x, self.backbone) for x in (a, b)]
-        self.sources = [a, b]
-        self.labels = tuple(labels)
+        self.prepared = (prepare_image(a, self.backbone), prepare_image(b, self.backbone))
+        self.sources = (a, b)
+        self.labels = (labels[0], labels[1])
         self.gallery = gallery
         self._matched_inputs: dict | None = None
-        self.maps = [GridFeatureCache(x.map_bchw) for x in self.prepared]
-        self.view.pictures = images_payload(*(x.image for x in self.prepared), self.labels)
+        map_a_bchw, map_b_bchw = (prepared.map_bchw for prepared in self.prepared)
+        self.maps = (GridFeatureCache(map_a_bchw), GridFeatureCache(map_b_bchw))
+        self.view.pictures = images_payload(*self.images, labels=self.labels)
         self.answer.value = ""
         with self.hold():
             self.view.value = DEFAULT_VIEW
+
+    @property
+    def images(self) -> tuple[Image.Image, Image.Image]:
+        "The two images as the network saw them."
+        return self.prepared[0].image, self.prepared[1].image
 
     def alert(self, text: str) -> None:
         "Say in red, and to a screen reader, what could not be done."
@@ -415,7 +425,7 @@ class PairExplorer(Explorer):
     def figure(self) -> Figure:
         "The flows of the present state."
         return plot_flows(
-            *(x.image for x in self.prepared),
+            *self.images,
             self.match,
             top=self.state["top"],
             labels=self.labels,
@@ -498,18 +508,18 @@ def _use_uploaded_file(pair: PairExplorer, side: int, files: tuple) -> None:
         return
     finally:
         pair.uploads[side].value = ()
-    sources = list(pair.sources)
-    labels = list(pair.labels)
-    sources[side] = image
-    labels[side] = files[0].name
-    pair.show(*sources, labels=tuple(labels))
+    name = files[0].name
+    if side == 0:
+        pair.show(image, pair.sources[1], labels=(name, pair.labels[1]))
+    else:
+        pair.show(pair.sources[0], image, labels=(pair.labels[0], name))
 
 # %% ../../../nbs/44_explorer.ipynb #bc731219
 def _save_page(pair: PairExplorer, path: Path) -> Path:
     "Write the present state of an explorer as a page that still answers."
     data = pair.view.data
     export_html(
-        *(x.image for x in pair.prepared),
+        *pair.images,
         pair.match,
         path,
         top=pair.state["top"],

@@ -91,8 +91,8 @@ class SinkhornExplorer(Explorer):
         controls["iteration"] = slider(
             "iteration", iteration, 1, iterations, "how many have been done"
         )
-        self.prepared = [prepare_image(x, backbone) for x in (a, b)]
-        self.pictures = images_payload(*(x.image for x in self.prepared))
+        self.prepared = (prepare_image(a, backbone), prepare_image(b, backbone))
+        self.pictures = images_payload(self.prepared[0].image, self.prepared[1].image)
         self.iterations = iterations
         self.view = SinkhornView()
         self._matched_inputs: dict | None = None

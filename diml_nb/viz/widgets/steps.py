@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import ipywidgets as widgets
+from PIL import Image
 from torch import Tensor
 
 from ..._internal.core import progress_bar
@@ -56,7 +57,7 @@ class PairNumbers(NamedTuple):
     trace: SinkhornTrace
 
     @property
-    def images(self):
+    def images(self) -> tuple[Image.Image, Image.Image]:
         "The two pictures."
         return self.a.image, self.b.image
 
