@@ -142,12 +142,13 @@ def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
 def test_pages_and_widgets_find_their_scripts_there(clean):
     code = (
         "from diml_nb.viz.widgets.pair import PairView\nfrom diml_nb.viz.widgets.ranking import"
-        " RankingView\nfrom diml_nb.viz.widgets.sinkhorn import SinkhornView\nfor view in (PairView(),"
-        " RankingView(), SinkhornView()): assert 'createNode' in str(view._esm) and '.diml-' in"
+        " RankingView\nfrom diml_nb.viz.widgets.sinkhorn import SinkhornView\n"
+        "for view in (PairView(), RankingView(), SinkhornView()):"
+        " assert 'createNode' in str(view._esm) and '.diml-' in"
         " str(view._css)\nimport torch\nfrom PIL import Image\nfrom diml_nb.features.grid import"
         " grid_features\nfrom diml_nb.ot.matching import match\nfrom diml_nb.viz.html import"
-        " export_html\nimage, x = Image.new('RGB', (8, 8)), pool(torch.rand(1, 4, 7,"
-        " 7))\nprint('createPairView' in to_html(image, image, match(x, x)))"
+        " export_html\nimage, x = Image.new('RGB', (8, 8)), grid_features(torch.rand(1, 4,"
+        " 7, 7))\nprint('createPairView' in export_html(image, image, match(x, x)))"
     )
     done = run(clean[0], "-c", code)
     assert done.stdout.strip() == "True", done.stderr[-2000:]
@@ -161,8 +162,9 @@ def test_the_library_works_there(clean, tmp_path):
         Image.new("RGB", (80, 60), color).save(tmp_path / f"{name}.png")
     code = (
         "from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
-        f" diml_nb.ot.matching import match\nx = pool(feature_maps([{str(tmp_path / 'a.png')!r},"
-        f" {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r}))\nm = match(x[0],"
+        f" diml_nb.ot.matching import match\nmaps = extract_feature_maps([{str(tmp_path / 'a.png')!r},"
+        f" {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r})\n"
+        "x = grid_features(maps)\nm = match(x[0],"
         " x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )
     done = run(clean[0], "-c", code)

@@ -55,7 +55,7 @@ DIVERGING_CMAP = "BrBG"
 COLOR_FIRST = "#01665E"
 COLOR_SECOND = "#8C510A"
 
-
+# %% ../../nbs/42_plots.ipynb #d4e61edf
 def theme(dark: bool = False) -> AbstractContextManager[None]:
     """Settings of the figures on white ground or on dark, for a `with` statement.
 
@@ -109,7 +109,7 @@ def _extent(left: float) -> tuple[float, float, float, float]:
     "The unit square whose left side is at `left`; y grows downwards."
     return left, left + 1, 1, 0
 
-
+# %% ../../nbs/42_plots.ipynb #10820dab
 def _draw_grid(ax: Axes, left: float, side: int, color, label: str) -> None:
     "The lines of a grid over a panel, its frame and its label."
     color = _adapt_contrast(color)
@@ -225,7 +225,7 @@ def _ribbon(start: Point, end: Point, bow: float = 0.0) -> Curve:
     points = [start, (start[0] + reach, start[1] + bow), (end[0] - reach, end[1] + bow), end]
     return Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
 
-
+# %% ../../nbs/42_plots.ipynb #43af2808
 def _draw_flow(ax: Axes, start: Point, end: Point, bow: float, width: float, color) -> None:
     "A ribbon with a rim in the colour of the ground, and a dot at each end."
     curve = _ribbon(start, end, bow)
@@ -334,6 +334,17 @@ def plot_flows(
     return fig
 
 # %% ../../nbs/42_plots.ipynb #61e29955
+def _draw_cells(
+    ax: Axes, image: Image.Image, left: float, color, label: str, value_n: Tensor, scale, name: str
+) -> None:
+    "A panel with the values of its cells, and below it the largest."
+    side = math.isqrt(len(value_n))
+    _value_panel(ax, image, left, side, color, label, value_n.view(side, side), scale)
+    cell = cell_name(int(value_n.argmax()), side)
+    text = f"largest in cell {cell}: {name} {value_n.max().item():.3g}"
+    _caption(ax, left + 0.5, 1.04, text)
+
+# %% ../../nbs/42_plots.ipynb #076aaa76
 def plot_cells(
     image_a: Image.Image,
     image_b: Image.Image,
@@ -381,18 +392,7 @@ def plot_cells(
         _colorbar(ax, scale, left_b + 1.24, f"{name} of a cell", marks)
     return fig
 
-
-def _draw_cells(
-    ax: Axes, image: Image.Image, left: float, color, label: str, value_n: Tensor, scale, name: str
-) -> None:
-    "A panel with the values of its cells, and below it the largest."
-    side = math.isqrt(len(value_n))
-    _value_panel(ax, image, left, side, color, label, value_n.view(side, side), scale)
-    cell = cell_name(int(value_n.argmax()), side)
-    text = f"largest in cell {cell}: {name} {value_n.max().item():.3g}"
-    _caption(ax, left + 0.5, 1.04, text)
-
-
+# %% ../../nbs/42_plots.ipynb #d3c969bf
 def plot_marginals(
     image_a: Image.Image,
     image_b: Image.Image,
@@ -445,7 +445,7 @@ def _draw_errors(ax: Axes, marginal_error_k: list[float], iteration: int, tol: f
     ax.legend(frameon=False, fontsize=8, loc="upper right")
     sns.despine(ax=ax)
 
-
+# %% ../../nbs/42_plots.ipynb #e7dd1bce
 def _cell_ticks(axis: Axis, cells: int, side_name: str, color) -> None:
     "Names at the first cell of each row of the grid, of at most seven rows."
     side = math.isqrt(cells)
@@ -496,7 +496,7 @@ def _row_bars(ax: Axes, mass_n: Tensor, color) -> None:
     ax.tick_params(labelsize=8)
     sns.despine(ax=ax, right=False, left=True)
 
-
+# %% ../../nbs/42_plots.ipynb #995a6cee
 def plot_cost(match: Match, *, index: int = 0) -> Figure:
     """What moving costs and what is moved: 1 - cosine of each pair of cells, and the plan.
 
@@ -637,7 +637,7 @@ def _draw_waterfall(ax: Axes, value_k: list[float], ends: list[float], score: fl
     to_k = [k + 1.4 for k in range(count)]
     ax.vlines(ends[1:], from_k, to_k, color="0.5", lw=0.6, zorder=0)
 
-
+# %% ../../nbs/42_plots.ipynb #38293ffe
 def plot_contributions(decomposition: Decomposition) -> Figure:
     """A score as a waterfall of its parts.
 
@@ -805,6 +805,13 @@ def _draw_changes(
             ax.plot([x_before, x], [1.04 + foot, 1.45], color=color, lw=1.2, alpha=0.7)
 
 
+def _draw_query(ax: Axes, query: Image.Image) -> None:
+    "The query at the left of the two rows."
+    _thumbnail(ax, query, -1.75, 0.86, COLOR_A)
+    color = _adapt_contrast(COLOR_A)
+    ax.text(-1.25, 0.81, "query", color=color, ha="center", va="bottom", fontweight="bold")
+
+# %% ../../nbs/42_plots.ipynb #b1a78ce0
 def plot_ranking(
     query: Image.Image,
     images: Sequence[Image.Image],
@@ -855,13 +862,6 @@ def plot_ranking(
     ax.set(xlim=(-1.8, width - 0.08), ylim=(2.95 + foot, -0.05), aspect="equal")
     ax.axis("off")
     return fig
-
-
-def _draw_query(ax: Axes, query: Image.Image) -> None:
-    "The query at the left of the two rows."
-    _thumbnail(ax, query, -1.75, 0.86, COLOR_A)
-    color = _adapt_contrast(COLOR_A)
-    ax.text(-1.25, 0.81, "query", color=color, ha="center", va="bottom", fontweight="bold")
 
 # %% ../../nbs/42_plots.ipynb #ae2ed96b
 def _deletion_colors() -> dict[str, Any]:
@@ -930,7 +930,7 @@ def _neighbourhood(cell: int, grid: int, reach: int) -> tuple[slice, slice]:
         slice(max(column - reach, 0), min(column + reach + 1, grid)),
     )
 
-
+# %% ../../nbs/42_plots.ipynb #a56e609f
 def plot_receptive_field(
     image: Image.Image, field_hw: Tensor, cell: int, *, grid: int = 7
 ) -> Figure:
@@ -1062,7 +1062,7 @@ def check_format(name: str | Path, *more: str) -> str:
         )
     return suffix
 
-
+# %% ../../nbs/42_plots.ipynb #c1f6902b
 def save_figure(fig: Figure, name: str, folder: str | Path | None = None) -> Path:
     """Save a figure without date or random ids, so that the same figure is the same file; close it.
 
