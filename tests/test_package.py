@@ -162,8 +162,9 @@ def test_the_library_works_there(clean, tmp_path):
         Image.new("RGB", (80, 60), color).save(tmp_path / f"{name}.png")
     code = (
         "from diml_nb.features.grid import extract_feature_maps, get_backbone, grid_features\nfrom"
-        f" diml_nb.ot.matching import match\nmaps = extract_feature_maps([{str(tmp_path / 'a.png')!r},"
-        f" {str(tmp_path / 'b.png')!r}], get_backbone(), cache={str(tmp_path)!r})\n"
+        " diml_nb.ot.matching import match\n"
+        f"paths = [{str(tmp_path / 'a.png')!r}, {str(tmp_path / 'b.png')!r}]\n"
+        f"maps = extract_feature_maps(paths, get_backbone(), cache={str(tmp_path)!r})\n"
         "x = grid_features(maps)\nm = match(x[0],"
         " x[1])\nprint(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )

@@ -693,7 +693,7 @@ def plot_difference(
     *,
     labels: tuple[str, str] = ("first", "second"),
 ) -> Figure:
-    """Which cells of the query plead for one candidate and which for the other.
+    """Which cells of the query support one candidate and which the other.
 
     Parameters
     ----------

@@ -202,14 +202,14 @@ class Candidates(NamedTuple):
     "Candidates among which B stands."
 
     maps: GridFeatureCache
-    place: int  # which of them B is
+    position: int  # of B among them
 
 
 def _rank_of_b(state: dict, a: GridFeatureCache, candidates: Candidates, *, dropped: bool) -> int:
     "The place of B in the list of the candidates by score, counted from 1."
     result = match_state(state, a, candidates.maps, dropped=dropped)
     score_k = result.global_cosine_b + result.similarity_b
-    return 1 + int((score_k > score_k[candidates.place]).sum())
+    return 1 + int((score_k > score_k[candidates.position]).sum())
 
 
 def describe_changes(

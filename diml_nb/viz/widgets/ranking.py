@@ -437,8 +437,8 @@ class RetrievalExplorer(Explorer):
             f"{labels[0]} less {labels[1]}: score {difference.score:+.4f} = cosine"
             f" {difference.cosine:+.4f}, cells {difference.cell_n.sum():+.4f}"
         )
-        query, one, other = (self._picture(n) for n in (q, first, second))
-        fig = plot_difference(query, one, other, difference, labels=labels)
+        image_q, image_1, image_2 = (self._picture(n) for n in (q, first, second))
+        fig = plot_difference(image_q, image_1, image_2, difference, labels=labels)
         return f"{figure_html(fig, text)}<p>{html.escape(text)}</p>"
 
     def _picture(self, n: int) -> Image.Image:
