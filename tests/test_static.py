@@ -58,8 +58,8 @@ def properties(name, typedef):
 
 @needs_node
 def test_unit_tests():
-    said = run(NODE, "--test", "--test-reporter=tap")
-    counts = {word: int(n) for word, n in re.findall(r"^# (\w+) (\d+)$", said, flags=re.M)}
+    output = run(NODE, "--test", "--test-reporter=tap")
+    counts = {word: int(n) for word, n in re.findall(r"^# (\w+) (\d+)$", output, flags=re.M)}
     written = sum(path.read_text().count("\ntest(") for path in JS.glob("*.test.js"))
     assert counts["pass"] == counts["tests"] == written > 50
 

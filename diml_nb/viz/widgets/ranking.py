@@ -376,10 +376,15 @@ class RetrievalExplorer(Explorer):
 
     @state.setter
     def state(self, values: dict) -> None:
-        own = {name: value for name, value in values.items() if name != "pair"}
-        self.restore(own)
-        if "pair" in values:
-            self.pair.state = values["pair"]
+        before = self.state
+        self.restore({name: value for name, value in values.items() if name != "pair"})
+        try:
+            self.pair.state = values.get("pair", {})
+        except ValueError:
+            # what does not fit changes nothing: the controls and the pair are put back
+            self.restore({name: before[name] for name in self.controls})
+            self.pair.state = before["pair"]
+            raise
 
     def _filter_queries(self) -> None:
         "Only queries of the chosen kind can be chosen; all, where there is none."
@@ -409,8 +414,9 @@ class RetrievalExplorer(Explorer):
             self.view.value = dict(first=first, second=second)
         self.view.lists = _page_lists(self, q, index)
         self._open_pair(q, first, index)
-        self.why.value = HOW_TO_COMPARE
-        if second is not None and second != first:
+        if second is None or second == first:
+            self.why.value = HOW_TO_COMPARE
+        else:
             self.why.value = self._difference_html(q, first, second)
 
     def _open_pair(self, q: int, first: int, index: list[int]) -> None:
