@@ -153,7 +153,7 @@ def _kept_cells(dropped: Iterable[int], cells: int) -> Tensor:
             weight_n[n] = 0
     return weight_n
 
-
+# %% ../../../nbs/44_explorer.ipynb #659d59ef
 def match_state(
     state: dict,
     a: GridFeatureCache,
@@ -261,7 +261,7 @@ def _within_grid(view: dict, grid: int) -> dict:
         locked=locked,
     )
 
-
+# %% ../../../nbs/44_explorer.ipynb #b01603a0
 def _live_payload(
     state: dict,
     match: Match,
@@ -460,7 +460,7 @@ def pair_deletion_curves(pair: PairExplorer) -> DeletionCurves:
     contribution_n = pair.match.contribution_bnm[0].sum(1)
     return faithfulness(score, pair.prepared[0].ready_chw, contribution_n)
 
-
+# %% ../../../nbs/44_explorer.ipynb #7fd92f30
 def _pair_buttons(pair: PairExplorer) -> tuple[widgets.Button, list[widgets.FileUpload]]:
     "A button for each question that takes longer: is it faithful, and an image of one's own."
     ask = widgets.Button(
