@@ -774,7 +774,7 @@ def _draw_row(
         if score_i is not None:
             _caption(ax, STRIDE * k + 0.5, top + 1.03, f"{float(score_i[i]):.3f}")
 
-
+# %% ../../nbs/42_plots.ipynb #e9c3449d
 def _rank_change(before: int | None, after: int) -> str:
     "Places won or lost; `before` is None for a candidate that another list did not have."
     if before is None:
@@ -786,7 +786,7 @@ def _rank_change(before: int | None, after: int) -> str:
         return f"▼{-won}"
     return "="
 
-# %% ../../nbs/42_plots.ipynb #e9c3449d
+
 def _draw_changes(
     ax: Axes,
     shown: list[list[int]],

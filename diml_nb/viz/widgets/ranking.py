@@ -286,6 +286,37 @@ def _page_lists(explorer: "RetrievalExplorer", q: int, index: list[int]) -> dict
         says=_query_text(explorer, q),
     )
 
+# %% ../../../nbs/46_gallery.ipynb #c4804981
+def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
+    "Show the query and the chosen candidate, among the other candidates, as a pair."
+    images = explorer.ranked.images
+    index = explorer.before.index_qk[0].tolist()
+    if explorer.opened != (q, first):
+        maps = GridFeatureCache(explorer.ranked.maps.map_bchw[index])
+        explorer.pair.show(
+            images.paths[q],
+            images.paths[first],
+            labels=(image_label(images, q), image_label(images, first)),
+            gallery=Candidates(maps, index.index(first)),
+        )
+    explorer.opened = (q, first)
+    explorer.pair.state = dict(explorer.rule)
+
+
+def _difference_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) -> str:
+    "Why the first candidate stands above or below the second: a figure and its sum in words."
+    index = explorer.before.index_qk[0].tolist()
+    difference = score_difference(explorer.match, index.index(first), index.index(second))
+    images = explorer.ranked.images
+    labels = (image_label(images, first), image_label(images, second))
+    text = (
+        f"{labels[0]} less {labels[1]}: score {difference.score:+.4f} = cosine"
+        f" {difference.cosine:+.4f}, cells {difference.cell_n.sum():+.4f}"
+    )
+    image_q, image_1, image_2 = (explorer.picture(n) for n in (q, first, second))
+    fig = plot_difference(image_q, image_1, image_2, difference, labels=labels)
+    return f"{figure_html(fig, text)}<p>{html.escape(text)}</p>"
+
 # %% ../../../nbs/46_gallery.ipynb #fa90d158
 class RetrievalExplorer(Explorer):
     """A set of images to search: the lists of each query before and after re-ranking.
@@ -351,7 +382,7 @@ class RetrievalExplorer(Explorer):
         self.why.add_class("diml-why")
         self.pair = _embedded_pair(images.paths[0], self.backbone, rule)
         self._pictures: dict[int, Image.Image] = {}
-        self._opened: tuple[int, int] | None = None  # query and candidate in `pair`
+        self.opened: tuple[int, int] | None = None  # query and candidate in `pair`
         self.rank_button = _rank_button()
         self.rank_button.on_click(lambda _: self.rank_again())
         controls = _query_controls(images) | matching_controls(**rule)
@@ -413,41 +444,13 @@ class RetrievalExplorer(Explorer):
         with self.paused():
             self.view.value = dict(first=first, second=second)
         self.view.lists = _page_lists(self, q, index)
-        self._open_pair(q, first, index)
+        _open_pair(self, q, first)
         if second is None or second == first:
             self.why.value = HOW_TO_COMPARE
         else:
-            self.why.value = self._difference_html(q, first, second)
+            self.why.value = _difference_html(self, q, first, second)
 
-    def _open_pair(self, q: int, first: int, index: list[int]) -> None:
-        "Show the query and the chosen candidate, among the candidates at `index`, as a pair."
-        images = self.ranked.images
-        if self._opened != (q, first):
-            maps = GridFeatureCache(self.ranked.maps.map_bchw[index])
-            self.pair.show(
-                images.paths[q],
-                images.paths[first],
-                labels=(image_label(images, q), image_label(images, first)),
-                gallery=Candidates(maps, index.index(first)),
-            )
-        self._opened = (q, first)
-        self.pair.state = dict(self.rule)
-
-    def _difference_html(self, q: int, first: int, second: int) -> str:
-        "Why the first candidate stands above or below the second: a figure and its sum in words."
-        index = self.before.index_qk[0].tolist()
-        difference = score_difference(self.match, index.index(first), index.index(second))
-        images = self.ranked.images
-        labels = (image_label(images, first), image_label(images, second))
-        text = (
-            f"{labels[0]} less {labels[1]}: score {difference.score:+.4f} = cosine"
-            f" {difference.cosine:+.4f}, cells {difference.cell_n.sum():+.4f}"
-        )
-        image_q, image_1, image_2 = (self._picture(n) for n in (q, first, second))
-        fig = plot_difference(image_q, image_1, image_2, difference, labels=labels)
-        return f"{figure_html(fig, text)}<p>{html.escape(text)}</p>"
-
-    def _picture(self, n: int) -> Image.Image:
+    def picture(self, n: int) -> Image.Image:
         "An image of the set as the network saw it; it is made once."
         if n not in self._pictures:
             self._pictures[n] = prepare_image(self.ranked.images.paths[n], self.backbone).image
