@@ -48,7 +48,8 @@ _PUBLIC = {
     "viz.html": "export_html",
     "viz.widgets.pair": "PairExplorer",
     "viz.widgets.ranking": "RetrievalExplorer",
-    "viz.widgets.steps": "SinkhornExplorer StepByStep",
+    "viz.widgets.sinkhorn": "SinkhornExplorer",
+    "viz.widgets.steps": "StepByStep",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 

@@ -32,9 +32,9 @@ def test_a_notebook_runs_in_jupyterlab(tmp_path):
 @pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 def test_a_walk_tells_how_long_it_took_and_stops_where_a_cell_fails(tmp_path):
     with lab(tmp_path) as address, browser_page() as page:
-        found = walk(page, address, tmp_path / "nbs", "12_cost")
-        assert found["cells"] > 10
-        assert 0 < found["slowest"] <= found["seconds"] < 240
+        measured = walk(page, address, tmp_path / "nbs", "12_cost")
+        assert measured["cells"] > 10
+        assert 0 < measured["slowest"] <= measured["seconds"] < 240
         path = tmp_path / "nbs" / "00_core.ipynb"
         notebook = json.loads(path.read_text())
         notebook["cells"][3] |= dict(

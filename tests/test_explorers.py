@@ -22,7 +22,7 @@ from diml_nb.explain.decomposition import flow_table
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.matching import match
-from diml_nb.viz.widgets.pair import prepare_image
+from diml_nb.viz.widgets.controls import prepare_image
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 RULE = "cross_correlation_norm2"  # the one the page begins with
@@ -103,27 +103,27 @@ def check_pair(page, maps):
     "Slider, click, menu, drop: picture, score, sentence and table are those of `match`."
     pair = Pair(page)
     a, b = features(maps)
-    found = match(a, b, marginals=RULE)
-    assert abs(pair.score() - found.similarity_b.item()) < 1e-4
+    result = match(a, b, marginals=RULE)
+    assert abs(pair.score() - result.similarity_b.item()) < 1e-4
     before = pair.ribbons(), pair.table()
 
     eps = pair.move("eps", ["ArrowLeft"] * 3)
     assert eps < 0.05
-    found = match(a, b, marginals=RULE, eps=eps)
+    result = match(a, b, marginals=RULE, eps=eps)
     assert (
-        abs(pair.score() - found.similarity_b.item()) < 3e-4
+        abs(pair.score() - result.similarity_b.item()) < 3e-4
     )  # the page shows three digits of eps
     assert pair.ribbons() != before[0]
     assert pair.table() != before[1]
-    best = flow_table(found, top=12)
+    best = flow_table(result, top=12)
     for row, a_cell, b_cell, contribution in zip(pair.table(), best.a, best.b, best.contribution):
         assert row[0] == a_cell
         assert row[1] == b_cell
         assert abs(float(row[4]) - contribution) < 3e-4
 
-    n = found.contribution_bnm[0].sum(1).argmax().item()
+    n = result.contribution_bnm[0].sum(1).argmax().item()
     pair.cell("a", n).click()
-    assert f"mass {found.mass_a_bn[0, n]:.4f}" in pair.says()
+    assert f"mass {result.mass_a_bn[0, n]:.4f}" in pair.says()
     assert pair.view.locator(".diml-locked").count() == 1
     page.keyboard.press("Escape")
     page.mouse.move(2, 2)  # a cell under the pointer would show flows of its own
@@ -200,8 +200,8 @@ def check_iterations(page, maps):
     ).focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    found = match(*features(maps, grid=3), marginals=RULE)
-    error = sinkhorn_trace(found).marginal_error_k[3].item()
+    result = match(*features(maps, grid=3), marginals=RULE)
+    error = sinkhorn_trace(result).marginal_error_k[3].item()
     says = box.locator(".diml-says")
     page.wait_for_function(
         "e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=20_000
@@ -219,11 +219,11 @@ def check_steps(page, maps):
     box.locator(".noUi-handle").focus()
     page.keyboard.press("End")
     box.get_by_text("9. score").wait_for(timeout=20_000)
-    found = match(*features(maps), marginals=RULE)
+    result = match(*features(maps), marginals=RULE)
     box.locator("input[type=number]").fill("1.2")
     box.locator("input[type=number]").press("Enter")
     box.locator("input[type=checkbox]").check()
-    box.get_by_text(f"{(found.global_cosine_b + found.similarity_b).item():,.4g}.").wait_for(
+    box.get_by_text(f"{(result.global_cosine_b + result.similarity_b).item():,.4g}.").wait_for(
         timeout=20_000
     )
     box.screenshot(path=SCREENSHOTS / "lab-steps.png")
@@ -254,11 +254,11 @@ def check_gallery(page):
     box.locator('img[alt*=" less "]').wait_for(timeout=20_000)
     box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
     queries = box.locator("select").nth(1)
-    everybody = queries.locator("option").count()
+    all_queries = queries.locator("option").count()
     box.locator("select").nth(0).select_option("hurt")
     page.wait_for_function(
         "([e, n]) => e.options.length < n",
-        arg=[queries.element_handle(), everybody],
+        arg=[queries.element_handle(), all_queries],
         timeout=20_000,
     )
     assert f", {queries.locator('option').count()} hurt," in box.inner_text()

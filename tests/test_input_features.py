@@ -40,7 +40,8 @@ from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.network import EmbeddingInputs
 from diml_nb.learning.trainer import load_trained, train
 from diml_nb.ot import native
-from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
+from diml_nb.viz.widgets.controls import prepare_image
+from diml_nb.viz.widgets.pair import PairExplorer
 
 PATHS = [data_dir() / "emoji" / name / "noto.png" for name in ("penguin", "airplane", "bus")]
 
@@ -589,7 +590,7 @@ def test_a_picture_in_memory_takes_the_steps_of_its_file(tmp_path):
 def test_an_explorer_takes_pictures_in_memory(tmp_path):
     turned, net = exif(tmp_path / "turned.jpg"), wrapped()
     pair = PairExplorer(Image.open(turned), np.asarray(load_image(turned)), backbone=net, grid=2)
-    assert pair.looks[0].image.tobytes() == pair.looks[1].image.tobytes()
+    assert pair.prepared[0].image.tobytes() == pair.prepared[1].image.tobytes()
 
 
 def test_arrays():

@@ -31,9 +31,11 @@ from diml_nb.learning.trained import TrainedBackbone, evaluate_once
 from diml_nb.learning.trainer import load_trained, train
 from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
 from diml_nb.retrieval.search import rerank, search
-from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
+from diml_nb.viz.widgets.controls import prepare_image
+from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
-from diml_nb.viz.widgets.steps import SinkhornExplorer, StepByStep
+from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
+from diml_nb.viz.widgets.steps import StepByStep
 
 SMALL = CACHED_MAPS_CONFIG | dict(
     embedding_dim=16, epochs=2, evaluate_every=1, batch_size=8, lr=1e-3, validation=0.34
@@ -796,9 +798,9 @@ def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_pat
     ids=lambda x: " ".join(x[:4]) if isinstance(x, list) else "",
 )
 def test_one_sentence_status_two_and_no_file(tmp_path, monkeypatch, words, message):
-    import diml_nb.viz.widgets.pair as explorer
+    import diml_nb.viz.widgets.controls as controls
 
-    for module, name in ((training, "EmbeddingInputs"), (explorer, "compute_map")):
+    for module, name in ((training, "EmbeddingInputs"), (controls, "compute_map")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

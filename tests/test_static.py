@@ -18,7 +18,7 @@ from diml_nb.ot.matching import match
 from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text
 from diml_nb.viz.widgets.pair import DEFAULT_VIEW
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
-from diml_nb.viz.widgets.steps import SinkhornExplorer
+from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 
 JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
@@ -58,8 +58,8 @@ def properties(name, typedef):
 
 @needs_node
 def test_unit_tests():
-    said = run(NODE, "--test", "--test-reporter=tap")
-    counts = {word: int(n) for word, n in re.findall(r"^# (\w+) (\d+)$", said, flags=re.M)}
+    output = run(NODE, "--test", "--test-reporter=tap")
+    counts = {word: int(n) for word, n in re.findall(r"^# (\w+) (\d+)$", output, flags=re.M)}
     written = sum(path.read_text().count("\ntest(") for path in JS.glob("*.test.js"))
     assert counts["pass"] == counts["tests"] == written > 50
 
@@ -149,9 +149,9 @@ def test_the_types_name_what_python_sends():
 
 def test_the_types_name_the_traits_of_the_widgets():
     images = get_dataset("emoji").subset("test").select(torch.arange(3))
-    trace = SinkhornExplorer(images.paths[0], images.paths[1]).shown.trace
+    trace = SinkhornExplorer(images.paths[0], images.paths[1]).view.trace
     assert properties("sinkhorn.js", "Trace") == set(trace)
-    shown = RetrievalExplorer(images, grid=2).lists
+    shown = RetrievalExplorer(images, grid=2).view
     assert properties("ranking.js", "Lists") == set(shown.lists)
     assert properties("ranking.js", "Candidate") == set(shown.lists["rows"][0]["items"][0])
     assert properties("ranking.js", "Choice") == set(shown.value)

@@ -71,10 +71,10 @@ def visit(browser, tmp_path):
 
 TWO_VIEWS = """<!doctype html><style>%s</style>
 <div id="x"></div><div id="y"></div><script type="module">%s
-window.told = {x: [], y: []};
+window.changes = {x: [], y: []};
 window.views = {};
 for (const id of "xy") {
-  views[id] = createPairView(document.getElementById(id), view => told[id].push(view));
+  views[id] = createPairView(document.getElementById(id), view => changes[id].push(view));
 }
 </script>"""
 
@@ -124,11 +124,11 @@ def says(page):
     return page.locator(".diml-says").first.text_content()
 
 
-def drawn(page, kind=""):
+def drawn(page, selector=""):
     return {
         (int(n), int(k))
         for n, k in page.eval_on_selector_all(
-            f"{kind} .diml-flow", "all => all.map(x => [x.dataset.n, x.dataset.m])"
+            f"{selector} .diml-flow", "all => all.map(x => [x.dataset.n, x.dataset.m])"
         )
     }
 
@@ -325,11 +325,11 @@ def test_two_views_do_not_interfere(two, m):
     assert says(y) == sentence(m, "a", 9).replace("goes to B", "comes from A").replace(
         "cell A", "cell B"
     )
-    told = two.evaluate("told")
+    changes = two.evaluate("changes")
     rest = {"dropped_a": [], "dropped_b": []}
-    assert told["y"] == [{"locked": ["b", 9], "overlay": False, "sort": "contribution", **rest}]
-    assert told["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest}
-    assert len(told["x"]) == 3
+    assert changes["y"] == [{"locked": ["b", 9], "overlay": False, "sort": "contribution", **rest}]
+    assert changes["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest}
+    assert len(changes["x"]) == 3
     assert y.get_by_text("show masses").get_attribute("aria-pressed") == "false"
     veil_n = [
         float(c.get_attribute("fill-opacity")) for c in x.locator('.diml-cell[data-side="a"]').all()
@@ -349,8 +349,8 @@ def test_dropping_is_told_only_where_somebody_computes(two, visit, m):
         two.keyboard.press(key)
     cell(x, "b", 5).click(modifiers=["Shift"])
     cell(x, "a", 30).click(modifiers=["Shift"])
-    told = two.evaluate("told.x.map(view => [view.dropped_a, view.dropped_b])")
-    assert told == [[[30], []], [[29, 30], []], [[29, 30], [5]], [[29], [5]]]
+    changes = two.evaluate("changes.x.map(view => [view.dropped_a, view.dropped_b])")
+    assert changes == [[[30], []], [[29, 30], []], [[29, 30], [5]], [[29], [5]]]
     assert x.locator(".diml-cross").count() == 2
     assert cell(x, "a", 29).get_attribute("aria-label").endswith("dropped")
     page = visit(export_html(*IMAGES, m))
@@ -379,7 +379,7 @@ def test_an_update_keeps_focus_and_lock_and_is_quick(two, m):
     two.evaluate("views.x.update({view: {locked: ['b', 2]}})")
     assert says(x) == sentence(product, "b", 2)
     assert int(x.get_attribute("data-version")) > version
-    assert len(two.evaluate("told.x")) == 1
+    assert len(two.evaluate("changes.x")) == 1
     coarse = match(*(grid_features(torch.rand(1, 8, 4, 4), grid=2) for _ in "ab"))
     two.evaluate(
         "data => { views.x.update({view: {locked: ['b', 30]}}); views.x.update({data}); }",
