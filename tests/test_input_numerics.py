@@ -47,14 +47,9 @@ from diml_nb.related import (
     two_sided,
 )
 from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
-from diml_nb.retrieval.search import (
-    inner_products,
-    rerank,
-    rerank_by,
-    score_shortlist,
-    search,
-    streaming_topk,
-)
+from diml_nb.retrieval.rerank import rerank, rerank_by, score_shortlist
+from diml_nb.retrieval.search import search
+from diml_nb.retrieval.topk import inner_products, streaming_topk
 
 
 def lot(*shape) -> torch.Tensor:
@@ -182,17 +177,17 @@ CASES = {
         lot(3),
         lot(3, 9, 9),
     ),
-    "retrieval.search.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
-    "retrieval.search.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
+    "retrieval.topk.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
+    "retrieval.topk.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
     "retrieval.search.search": (lambda x: search(x, x, exclude_self=True), some_features()),
-    "retrieval.search.score_shortlist": (
+    "retrieval.rerank.score_shortlist": (
         score_shortlist,
         some_ranking(),
         some_features(),
         some_features(),
     ),
-    "retrieval.search.rerank": (rerank, some_ranking(), some_features(), some_features()),
-    "retrieval.search.rerank_by": (rerank_by, some_ranking(), lot(6, 3)),
+    "retrieval.rerank.rerank": (rerank, some_ranking(), some_features(), some_features()),
+    "retrieval.rerank.rerank_by": (rerank_by, some_ranking(), lot(6, 3)),
     "retrieval.metrics.retrieval_metrics": (
         lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
         some_ranking(),
@@ -440,7 +435,9 @@ OTHERS = {
     "ot.matching": {"PLAN_KINDS", "Match", "check_features"},
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
     "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
-    "retrieval.search": {"TOPK_SOURCE", "MemoryEstimate", "estimate_memory", "ShortlistScores"},
+    "retrieval.topk": {"TOPK_SOURCE"},
+    "retrieval.search": set(),
+    "retrieval.rerank": {"ShortlistScores"},
     "learning.losses": {
         "USES_MINED_PAIRS_ONLY",
         "LOSSES",

@@ -33,7 +33,8 @@ from diml_nb.learning.linear_probe import tune_probe
 from diml_nb.learning.trained import TrainedBackbone, evaluate_once
 from diml_nb.learning.trainer import CACHED_MAPS_CONFIG, TrainConfig, load_trained, train
 from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
-from diml_nb.retrieval.search import rerank, search
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.search import search
 from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.steps import SinkhornExplorer, StepByStep

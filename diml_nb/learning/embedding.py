@@ -27,7 +27,8 @@ from ..features.store import open_store, write_store
 from ..ot.matching import check_features
 from ..ot.sinkhorn import check_solver_options
 from ..retrieval.metrics import Metrics, retrieval_metrics
-from ..retrieval.search import rerank, search
+from ..retrieval.rerank import rerank
+from ..retrieval.search import search
 
 # %% ../../nbs/31_embedding.ipynb #8566d87e
 def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,8 @@ from diml_nb.learning.embedding import (
 )
 from .trainer import RUN_FILES, TrainConfig, kept_test, load_trained, read_run
 from ..records.record import Record, save_record
+from ..retrieval.memory import estimate_memory
 from ..retrieval.metrics import METRIC_NAMES, metric_cis
-from ..retrieval.search import estimate_memory
 
 # %% ../../nbs/35_trained.ipynb #2e0bb5c1
 class _HeadOnBackbone(nn.Module):

@@ -40,7 +40,8 @@ from diml_nb.viz.widgets.pair import (
 # %% ../../../nbs/46_gallery.ipynb #9f489f04
 from ...ot.matching import Match, match
 from ...retrieval.metrics import Ranking, retrieval_metrics
-from ...retrieval.search import rerank_by, score_shortlist, search
+from ...retrieval.rerank import rerank_by, score_shortlist
+from ...retrieval.search import search
 from ..figures import Figure, plot_difference, plot_ranking
 from ..html import STATIC, png_data_uri, script_text
 
