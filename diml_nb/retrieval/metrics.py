@@ -313,7 +313,7 @@ METRIC_NAMES = {
     "mean_average_precision_at_r": "MAP@R",
 }
 
-
+# %% ../../nbs/22_metrics.ipynb #9a1e057e
 def metric_cis(
     values_q: dict[str, Tensor],
     baseline_q: dict[str, Tensor],

@@ -183,7 +183,7 @@ def _head_cosines(ranking: Ranking, top_k: int) -> Tensor:
     cosine_qk[:, :n_known] = ranking.cosine_qk
     return cosine_qk
 
-
+# %% ../../nbs/24_retrieval.ipynb #797165d8
 @full_precision()
 def rerank_by(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
     """Re-order the first K places of each list by cosine + similarity.

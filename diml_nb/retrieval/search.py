@@ -47,6 +47,26 @@ def _self_index(
         " search the queries that are not in the gallery by themselves, without positions"
     )
 
+# %% ../../nbs/24_exact_search.ipynb #14c85596
+def _check_arguments(q: Features, g: Features, exclude_self: bool, top_k: int | None) -> None:
+    "Raise an error that names the argument unless `search` can run with these."
+    # the images of a store were checked when it was written: one is enough
+    check_features("uniform", "product", q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
+    if exclude_self and len(q) != len(g):
+        raise ValueError(
+            f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images"
+        )
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k: expected at least 1, got {top_k}")
+
+
+def _list_length(n_images: int, leaves_one_out: bool, top_k: int | None) -> int:
+    "Places of each list: `top_k`, or as many as there are; `ValueError` if there are none."
+    n_others = n_images - int(leaves_one_out)
+    if n_others < 1:
+        raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
+    return min(top_k or n_others, n_others)
+
 # %% ../../nbs/24_exact_search.ipynb #f54b8efa
 def _score_tiles(
     q_qc: Tensor, g: Features, self_index_q: Tensor | None, k: int
@@ -118,20 +138,10 @@ def search(
     >>> bool((ranking.score_qk.diff(dim=1) <= 0).all())
     True
     """
-    # the images of a store were checked when it was written: one is enough
-    check_features("uniform", "product", q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
-    if exclude_self and len(q) != len(g):
-        raise ValueError(
-            f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images"
-        )
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    _check_arguments(q, g, exclude_self, top_k)
     device = q.global_bc.device
     self_index_q = _self_index(positions, len(q), len(g), exclude_self, device)
-    n_others = len(g) if self_index_q is None else len(g) - 1
-    if n_others < 1:
-        raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
-    k = min(top_k or n_others, n_others)
+    k = _list_length(len(g), self_index_q is not None, top_k)
     estimate = estimate_memory(q, g, places=k, memory=memory)
     _LOGGER.info("search: %s", estimate)
     index_qk = torch.empty(len(q), k, dtype=torch.int64, device=device)
