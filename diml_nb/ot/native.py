@@ -118,10 +118,16 @@ def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
     options = _Options(power=1, max_iter=200, eps=0.05, tol=1e-3)
     a_tensors, b_tensors = _native_inputs(a, b, 0)
     _forward(library, a_tensors, b_tensors, i_p, i_p, options, results)
-    solver: dict[str, Any] = dict(
-        plan="transport", eps=0.05, tol=1e-3, max_iter=200, shared_stop=False, differentiable=False
+    settings: dict[str, Any] = dict(
+        marginals="cross_correlation",
+        plan="transport",
+        eps=0.05,
+        tol=1e-3,
+        max_iter=200,
+        shared_stop=False,
+        differentiable=False,
     )
-    expected = match_unchecked(a, b, marginals="cross_correlation", **solver).similarity_b
+    expected = match_unchecked(a, b, **settings).similarity_b
     if (similarity_p - expected).abs().max() < 1e-4:
         return True
     warnings.warn(
