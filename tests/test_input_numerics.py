@@ -853,6 +853,18 @@ def test_a_query_outside_the_gallery_has_no_place_in_it():
     assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
 
 
+def test_a_search_logs_its_memory_and_prints_nothing(caplog, capsys):
+    x = some_features()
+    with caplog.at_level("INFO", logger="diml_nb.retrieval"):
+        rerank(search(x, x, memory=10**8), x, x, top_k=2, memory=10**8)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "search",
+        "re-ranking",
+    ]
+    assert all("queries at a time" in record.getMessage() for record in caplog.records)
+    assert capsys.readouterr().out == ""
+
+
 def test_siblings_take_labels_of_numpy_too():
     labels = LABELS.numpy()
     assert torch.equal(coseg.pairs_within(labels), coseg.pairs_within(LABELS))

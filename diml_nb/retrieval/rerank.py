@@ -6,6 +6,7 @@
 __all__ = ['ShortlistScores', 'score_shortlist', 'rerank_by', 'rerank']
 
 # %% ../../nbs/24_retrieval.ipynb #e06fea9b
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from ..ot.native import PairScores, score_pairs
 from ..ot.sinkhorn import check_solver_options
 from .memory import estimate_memory
 from .metrics import Ranking
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class ShortlistScores(NamedTuple):
@@ -133,7 +136,9 @@ def score_shortlist(
     options = dict(
         marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop
     )
-    size = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory).query_block
+    estimate = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
+    _LOGGER.info("re-ranking: %s", estimate)
+    size = estimate.query_block
     title = f"{plan}, {marginals}, K = {top_k}"
     progress = progress_bar(None, title, total=index_qk.numel(), unit="pairs")
     results = []
