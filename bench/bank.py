@@ -22,6 +22,8 @@ from diml_nb.features.grid import Features, grid_features
 from diml_nb.features.store import FeatureStore, open_store, write_store
 from diml_nb.retrieval.metrics import Ranking
 from diml_nb.retrieval.search import rerank, search
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.search import search
 
 TOP_K, LIMIT_MB, BYTES, NOISE = 100, 2000, 2**28, 2.0
 PROBES, NEAREST = (8, 32, 128), 100

@@ -30,7 +30,8 @@ from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import match
 from diml_nb.ot.native import _native_library
 from diml_nb.retrieval.metrics import METRIC_NAMES, Ranking, retrieval_metrics
-from diml_nb.retrieval.search import rerank, rerank_by, score_shortlist, search
+from diml_nb.retrieval.rerank import rerank, rerank_by, score_shortlist
+from diml_nb.retrieval.search import search
 
 TOP_K, EPS, TOL = 100, 0.05, 1e-3
 

@@ -14,7 +14,8 @@ from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
 from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.retrieval.metrics import class_bootstrap_ci, retrieval_metrics
-from diml_nb.retrieval.search import rerank, search
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.search import search
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device on this machine"

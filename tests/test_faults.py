@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diml_nb._internal.parallel import parallel_map
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
-from diml_nb.ot.native import parallel_map
 from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.retrieval.metrics import class_bootstrap_ci, retrieval_metrics
-from diml_nb.retrieval.search import rerank, score_shortlist, search
+from diml_nb.retrieval.rerank import rerank, score_shortlist
+from diml_nb.retrieval.search import search
 
 
 @pytest.fixture

@@ -867,7 +867,7 @@ from diml_nb.features.backbones import Backbone, get_backbone
 from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps
 from diml_nb.features.grid import grid_features
 from diml_nb.learning.losses import make_loss
-from diml_nb.retrieval.search import rerank, search
+from diml_nb.retrieval.rerank import rerank; from diml_nb.retrieval.search import search
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")

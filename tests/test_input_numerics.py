@@ -41,14 +41,9 @@ from diml_nb.related import (
     two_sided,
 )
 from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
-from diml_nb.retrieval.search import (
-    inner_products,
-    rerank,
-    rerank_by,
-    score_shortlist,
-    search,
-    streaming_topk,
-)
+from diml_nb.retrieval.rerank import rerank, rerank_by, score_shortlist
+from diml_nb.retrieval.search import search
+from diml_nb.retrieval.topk import inner_products, streaming_topk
 
 
 def lot(*shape) -> torch.Tensor:
@@ -181,17 +176,17 @@ CASES = {
         lot(3),
         lot(3, 9, 9),
     ),
-    "retrieval.search.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
-    "retrieval.search.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
+    "retrieval.topk.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
+    "retrieval.topk.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
     "retrieval.search.search": (lambda x: search(x, x, exclude_self=True), some_features()),
-    "retrieval.search.score_shortlist": (
+    "retrieval.rerank.score_shortlist": (
         score_shortlist,
         some_ranking(),
         some_features(),
         some_features(),
     ),
-    "retrieval.search.rerank": (rerank, some_ranking(), some_features(), some_features()),
-    "retrieval.search.rerank_by": (rerank_by, some_ranking(), lot(6, 3)),
+    "retrieval.rerank.rerank": (rerank, some_ranking(), some_features(), some_features()),
+    "retrieval.rerank.rerank_by": (rerank_by, some_ranking(), lot(6, 3)),
     "retrieval.metrics.retrieval_metrics": (
         lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
         some_ranking(),
@@ -875,6 +870,18 @@ def test_a_query_outside_the_gallery_has_no_place_in_it():
     ):
         search(x[:2], x, positions=torch.tensor([0, -1]))
     assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
+
+
+def test_a_search_logs_its_memory_and_prints_nothing(caplog, capsys):
+    x = some_features()
+    with caplog.at_level("INFO", logger="diml_nb.retrieval"):
+        rerank(search(x, x, memory=10**8), x, x, top_k=2, memory=10**8)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "search",
+        "re-ranking",
+    ]
+    assert all("queries at a time" in record.getMessage() for record in caplog.records)
+    assert capsys.readouterr().out == ""
 
 
 def test_siblings_take_labels_of_numpy_too():

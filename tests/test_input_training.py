@@ -33,6 +33,9 @@ from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
 from diml_nb.retrieval.search import rerank, search
 from diml_nb.viz.widgets.controls import prepare_image
 from diml_nb.viz.widgets.pair import PairExplorer
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.search import search
+from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 from diml_nb.viz.widgets.steps import StepByStep

@@ -12,13 +12,17 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diml_nb._internal.paths import REPO_ROOT
+from diml_nb._internal.compiler import COMPILER_FLAGS
+from diml_nb._internal.core import REPO_ROOT
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning.losses import make_loss
 from diml_nb.ot import native, sinkhorn
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.ot.native import _pair_program, plan_pairs, scatter_pair_gradients, score_pairs
-from diml_nb.retrieval.search import TOPK_SOURCE, inner_products, rerank, search, streaming_topk
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.search import search
+from diml_nb.retrieval.topk import TOPK_SOURCE, inner_products, streaming_topk
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -27,7 +31,7 @@ def way(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
         monkeypatch.setattr(
-            "diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None
+            "diml_nb.retrieval.topk.compiled_library", lambda *source, **constants: None
         )
     elif _pair_program(16, 16, 128) is None:
         pytest.skip("no C compiler on this machine")
@@ -119,7 +123,7 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     fast = fast, rerank(fast, x[:50], x, top_k=50, tol=1e-6)
     monkeypatch.setattr(native, "_pair_program", lambda *shape: None)
     monkeypatch.setattr(
-        "diml_nb.retrieval.search.compiled_library", lambda *source, **constants: None
+        "diml_nb.retrieval.topk.compiled_library", lambda *source, **constants: None
     )
     slow = search(x[:50], x, top_k=60)
     slow = slow, rerank(slow, x[:50], x, top_k=50, tol=1e-6)
@@ -195,7 +199,8 @@ def test_without_a_compiler_it_says_so_once(tmp_path):
         import torch
         from diml_nb.features.grid import grid_features
         from diml_nb.ot.matching import match
-        from diml_nb.retrieval.search import rerank, search
+        from diml_nb.retrieval.rerank import rerank
+        from diml_nb.retrieval.search import search
         x = grid_features(torch.rand(30, 8, 4, 4))
         ranking = search(x, x, exclude_self=True)
         for _ in range(2): found = rerank(ranking, x, x, top_k=5)
@@ -285,7 +290,7 @@ def label(value):
 def test_c_compiles_without_a_warning(compiler, source, shape, tmp_path):
     sizes = dict(zip("NMC", shape), MIN_MASS="1e-30f", LOG_DOMAIN_RANGE="42.0f")
     macros = [f"-D{name}={value}" for name, value in sizes.items()]
-    command = [compiler, *native._FLAGS, *WARNINGS, *macros, f"-I{LIBRARY}"]
+    command = [compiler, *COMPILER_FLAGS, *WARNINGS, *macros, f"-I{LIBRARY}"]
     done = subprocess.run(
         [*command, "-o", tmp_path / "x.so", source], capture_output=True, text=True
     )
@@ -295,7 +300,7 @@ def test_c_compiles_without_a_warning(compiler, source, shape, tmp_path):
 def test_pair_asks_for_its_sizes(compiler, tmp_path):
     command = [
         compiler,
-        *native._FLAGS,
+        *COMPILER_FLAGS,
         f"-I{LIBRARY}",
         "-o",
         tmp_path / "x.so",

@@ -15,7 +15,8 @@ from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import match, similarity_matrix
 from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.retrieval.metrics import retrieval_metrics
-from diml_nb.retrieval.search import rerank, search
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.search import search
 
 GOLDEN = np.load(data_dir() / "golden" / "official_diml.npz")
 MAPS = torch.tensor(GOLDEN["maps_nchw"]).float()

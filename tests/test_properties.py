@@ -10,7 +10,9 @@ from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
 from diml_nb.ot.native import score_pairs
 from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.retrieval.metrics import Ranking, retrieval_metrics
-from diml_nb.retrieval.search import rerank, rerank_by, search, streaming_topk
+from diml_nb.retrieval.rerank import rerank, rerank_by
+from diml_nb.retrieval.search import search
+from diml_nb.retrieval.topk import streaming_topk
 
 # no example of an earlier run, no clock: a test that fails here fails everywhere
 some = settings(

@@ -26,7 +26,8 @@ from diml_nb.learning.config import (
 from .network import EmbeddingInputs, concatenate_features
 from .trainer import TrainedModel, load_trained, train
 from ..retrieval.metrics import METRIC_NAMES, Ranking, mean_by_class, retrieval_metrics
-from ..retrieval.search import rerank_by, score_shortlist, search
+from ..retrieval.rerank import rerank_by, score_shortlist
+from ..retrieval.search import search
 
 # %% ../../nbs/33_probe.ipynb #2d191a13
 def take_classes(dataset: str, split: str, classes: int | None = None) -> ImageDataset:

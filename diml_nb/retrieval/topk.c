@@ -1,6 +1,6 @@
 /* The k best of each row of a long matrix of scores that comes in tiles, some columns at a time.
  *
- * Explained in the chapter on retrieval (nbs/24_retrieval.ipynb), which compiles this file on first
+ * Explained in the chapter on the best k (nbs/21_topk.ipynb), which compiles this file on first
  * use. It must agree with a stable sort: best first, and of equal scores the earlier column first.
  *
  * Entry points: topk_update for each tile, then topk_finish. They allocate nothing; threads may

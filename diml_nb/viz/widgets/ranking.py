@@ -50,7 +50,8 @@ from ...features.grid import extract_feature_maps
 >>>>>>> i26-w6
 from ...ot.matching import Match, match
 from ...retrieval.metrics import Ranking, retrieval_metrics
-from ...retrieval.search import rerank_by, score_shortlist, search
+from ...retrieval.rerank import rerank_by, score_shortlist
+from ...retrieval.search import search
 from ..figures import Figure, plot_difference, plot_ranking
 from ..html import STATIC, png_data_uri, script_text
 from diml_nb.viz.widgets.controls import (
