@@ -21,7 +21,6 @@ from bench.synthetic import Synthetic
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.features.store import FeatureStore, open_store, write_store
 from diml_nb.retrieval.metrics import Ranking
-from diml_nb.retrieval.search import rerank, search
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.search import search
 

@@ -30,12 +30,10 @@ from diml_nb.learning.network import EmbeddingInputs, concatenate_features, extr
 from diml_nb.learning.trained import TrainedBackbone, evaluate_once
 from diml_nb.learning.trainer import load_trained, train
 from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
-from diml_nb.retrieval.search import rerank, search
-from diml_nb.viz.widgets.controls import prepare_image
-from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.search import search
-from diml_nb.viz.widgets.pair import PairExplorer, prepare_image
+from diml_nb.viz.widgets.controls import prepare_image
+from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 from diml_nb.viz.widgets.steps import StepByStep

@@ -11,9 +11,8 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diml_nb._internal.paths import REPO_ROOT
 from diml_nb._internal.compiler import COMPILER_FLAGS
-from diml_nb._internal.core import REPO_ROOT
+from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning.losses import make_loss
 from diml_nb.ot import native, sinkhorn

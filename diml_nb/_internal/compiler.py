@@ -14,11 +14,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from diml_nb._internal.core import (
+from diml_nb._internal.paths import (
     REPO_ROOT,
     atomic_write,
     cache_dir,
-    sha256,
+    hash_text,
     warn_once,
     without_cache,
 )
@@ -46,7 +46,7 @@ def _library_file(source: Path, compiler: str, flags: list[str]) -> Path:
     `OSError` if it is not there and the folder cannot be written."""
     texts = [path.read_text(encoding="utf-8") for path in (source, SIMD_HEADER)]
     made_by = compiler, os.path.realpath(compiler), os.path.getsize(compiler)
-    name = sha256(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
+    name = hash_text(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
     folder = cache_dir() / "kernels"
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}.so"

@@ -94,7 +94,7 @@ def explain_command(
     from diml_nb.features.backbones import get_backbone
     from diml_nb.features.images import load_image
     from diml_nb.learning.trained import TrainedBackbone
-    from diml_nb.viz.widgets.pair import matching_rule
+    from diml_nb.viz.widgets.controls import matching_rule
 
     if run:
         why = "the network is that of --run; give one of the two"
@@ -119,7 +119,7 @@ def _draw_flows(
     from diml_nb.ot.matching import match
     from diml_nb.viz.figures import flow_caption, plot_flows, save_figure, theme
     from diml_nb.viz.html import export_html
-    from diml_nb.viz.widgets.pair import prepare_image
+    from diml_nb.viz.widgets.controls import prepare_image
 
     image_a, image_b = prepare_image(a, network), prepare_image(b, network)
     features_a = grid_features(image_a.map_bchw, grid=rule["grid"])

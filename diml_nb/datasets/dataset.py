@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from .._internal.checks import as_labels
-from .._internal.paths import hash_file, hash_text
+from .._internal.paths import hash_file
 from ..features.images import load_image
 
 # %% ../../nbs/20_data.ipynb #d4cdcd31
@@ -239,7 +239,7 @@ def _hash_images(images: ImageDataset) -> str:
         if isinstance(values, Tensor):
             digest.update(name.encode() + values.double().numpy().tobytes())
         elif isinstance(values[0], Path):
-            digest.update(name.encode() + "".join(map(hash_text, values)).encode())
+            digest.update(name.encode() + "".join(map(hash_file, values)).encode())
     return digest.hexdigest()
 
 # %% ../../nbs/20_data.ipynb #210a4b12

@@ -26,7 +26,8 @@ from .sampling import count_positives
 from ..ot.matching import check_features
 from ..ot.sinkhorn import check_solver_options
 from ..retrieval.metrics import Metrics, retrieval_metrics
-from ..retrieval.search import rerank, search
+from ..retrieval.rerank import rerank
+from ..retrieval.search import search
 
 # %% ../../nbs/31_evaluation.ipynb #0a18aadd
 class Queries(NamedTuple):

@@ -39,13 +39,8 @@ from .network import EmbeddingInputs
 from .sampling import count_positives
 from .trainer import load_trained
 from ..records.record import Record, save_record
-<<<<<<< HEAD
-from ..retrieval.metrics import METRIC_NAMES, Metrics, metric_cis
-from ..retrieval.search import estimate_memory
-=======
 from ..retrieval.memory import estimate_memory
-from ..retrieval.metrics import METRIC_NAMES, metric_cis
->>>>>>> i26-w7
+from ..retrieval.metrics import METRIC_NAMES, Metrics, metric_cis
 
 # %% ../../nbs/35_trained.ipynb #2e0bb5c1
 class _HeadOnBackbone(nn.Module):

@@ -16,103 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-<<<<<<< HEAD
 from .._internal.checks import HALF_PRECISION
-from .._internal.device import full_precision
-from diml_nb._internal.paths import (
-    REPO_ROOT,
-    atomic_write,
-    cache_dir,
-    hash_text,
-    warn_once,
-    without_cache,
-)
-=======
 from .._internal.compiler import compiled_library
-from .._internal.core import HALF_PRECISION, REPO_ROOT, full_precision
+from .._internal.device import full_precision
 from .._internal.parallel import parallel_map
->>>>>>> i26-w7
+from .._internal.paths import REPO_ROOT
 from ..features.grid import Features
 from .matching import MatchOptions, check_features, match_unchecked
 from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, Stopping, check_solver_options
 
 NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "pair.c"
-<<<<<<< HEAD
-_VECTORS = REPO_ROOT / "diml_nb" / "_internal" / "simd.h"  # what the C sources include
-
-# %% ../../nbs/19_kernels.ipynb #8c83588b
-def _cpu_signature() -> list[str]:
-    "What `-march=native` looks at: a cache that is shared by machines must not mix their programs."
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().split("\n\n")[0].splitlines() if told.exists() else []
-    return [
-        platform.machine(),
-        *(x for x in lines if x.startswith(("model name", "flags", "Features", "CPU "))),
-    ]
-
-
-def _compile(command: list[str], source: Path, file: Path) -> None:
-    "Make the file. Another thread or process may be the first: then what it made is as good."
-    try:
-        with atomic_write(file) as partial:
-            subprocess.run(
-                [*command, "-o", partial, source], check=True, capture_output=True, text=True
-            )
-    except OSError:
-        if not file.exists():
-            raise
-
-
-def _library_file(source: Path, compiler: str, flags: list[str]) -> Path:
-    """Where the library is kept: its name depends on source, compiler, flags and processor.
-
-    `OSError` if it is not there and the folder cannot be written."""
-    texts = [path.read_text(encoding="utf-8") for path in (source, _VECTORS)]
-    made_by = compiler, os.path.realpath(compiler), os.path.getsize(compiler)
-    name = hash_text(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
-    folder = cache_dir() / "kernels"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{name}.so"
-    if not file.exists() and not os.access(folder, os.W_OK):
-        raise OSError(f"{folder} cannot be written")
-    return file
-
-# %% ../../nbs/19_kernels.ipynb #aae01e66
-_FLAGS = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC"]
-
-
-def _on_torch(reason: str) -> None:
-    "Warn, once, that there is no program."
-    warn_once(f"matching runs on plain torch, several times slower: {reason}", "no program")
-
-
-@cache
-def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
-    """A C file as a library, built for this processor on first use, with `constants` as macros.
-
-    None, with one warning, where that is impossible."""
-    wanted = os.environ.get("CC", "cc")
-    compiler = shutil.which(wanted)
-    if compiler is None:
-        _on_torch(f"no C compiler {wanted!r} was found")
-        return None
-    flags = [*_FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
-    try:
-        file = _library_file(source, compiler, flags)
-    except OSError as error:
-        without_cache(error)
-        return None
-    try:
-        if not file.exists():
-            include = f"-I{REPO_ROOT / 'diml_nb'}"
-            _compile([compiler, *flags, include], source, file)
-        return ctypes.CDLL(str(file))
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = str(getattr(error, "stderr", None) or error).strip().split("\n")[0]
-        _on_torch(reason)
-        return None
-=======
->>>>>>> i26-w7
 
 # %% ../../nbs/19_kernels.ipynb #e7c26949
 class _Images(ctypes.Structure):
@@ -205,14 +118,6 @@ def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
     similarity_p, err_p = torch.empty(3), torch.empty(3)
     results = similarity_p, err_p, torch.empty(3, dtype=torch.bool)
     options = _Options(power=1, max_iter=200, eps=0.05, tol=1e-3)
-<<<<<<< HEAD
-    _forward(program, *sides, p, p, options, [value, err, fallback])
-    solver = dict(
-        plan="transport", eps=0.05, tol=1e-3, max_iter=200, stopping="per_pair", grad="detach"
-    )
-    expected = match_unchecked(a, b, MatchOptions(MatchOptions(**solver))).similarity_b
-    if (value - expected).abs().max() < 1e-4:
-=======
     a_tensors, b_tensors = _native_inputs(a, b, 0)
     _forward(library, a_tensors, b_tensors, i_p, i_p, options, results)
     settings: dict[str, Any] = dict(
@@ -221,12 +126,11 @@ def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
         eps=0.05,
         tol=1e-3,
         max_iter=200,
-        shared_stop=False,
-        differentiable=False,
+        stopping="per_pair",
+        grad="detach",
     )
-    expected = match_unchecked(a, b, **settings).similarity_b
+    expected = match_unchecked(a, b, MatchOptions(**settings)).similarity_b
     if (similarity_p - expected).abs().max() < 1e-4:
->>>>>>> i26-w7
         return True
     warnings.warn(
         "the compiled program misses the numbers of match here: matching runs on plain torch",
@@ -306,14 +210,9 @@ def _native_library(
     a: Features, b: Features, marginals: str, plan: str, stopping: Stopping
 ) -> ctypes.CDLL | None:
     "The compiled program, if it can give what is asked for."
-<<<<<<< HEAD
-    fits = a.local_bcn.device.type == "cpu" and a.local_bcn.dtype == torch.float32
-    if not fits or plan != "transport" or stopping != "per_pair" or marginals not in _EXPONENTS:
-=======
     if a.local_bcn.device.type != "cpu" or a.local_bcn.dtype != torch.float32:
         return None
-    if plan != "transport" or marginals not in _EXPONENTS or shared_stop:
->>>>>>> i26-w7
+    if plan != "transport" or marginals not in _EXPONENTS or stopping != "per_pair":
         return None
     return _pair_program(a.local_bcn.shape[2], b.local_bcn.shape[2], a.local_bcn.shape[1])
 
@@ -323,22 +222,9 @@ def _match_block(
 ) -> list[Tensor]:
     "The first fields of what `_score_block` writes, for the pairs (i_p, j_p), by `match`."
     # one image with many is the usual call: it needs no copy for each pair
-<<<<<<< HEAD
-    first = a[i_p[:1]] if (i_p == i_p[0]).all() else a[i_p]
-    found = match_unchecked(first, b[j_p], MatchOptions(**options))
-    values = (
-        found.similarity_b,
-        found.marginal_error_b,
-        found.used_uniform_b,
-        found.cosine_bnm,
-        found.plan_bnm,
-    )
-    return list(values[:count])
-
-=======
     same_image = bool((i_p == i_p[0]).all())
     a_images = a[i_p[:1]] if same_image else a[i_p]
-    result = match_unchecked(a_images, b[j_p], **options)
+    result = match_unchecked(a_images, b[j_p], MatchOptions(**options))
     values = [
         result.similarity_b,
         result.marginal_error_b,
@@ -347,7 +233,6 @@ def _match_block(
         result.plan_bnm,
     ]
     return values[:n_fields]
->>>>>>> i26-w7
 
 # %% ../../nbs/19_kernels.ipynb #3724ff10
 @torch.no_grad()
@@ -364,11 +249,7 @@ def _score_block(
     """Write similarity, error, fallback (and cosines, plan) of the pairs (i_p, j_p) into `out`.
 
     `done` is called with the number of pairs after each block."""
-<<<<<<< HEAD
-    program = _native_library(a, b, options["marginals"], options["plan"], options["stopping"])
-=======
-    library = _native_library(a, b, options["marginals"], options["plan"], options["shared_stop"])
->>>>>>> i26-w7
+    library = _native_library(a, b, options["marginals"], options["plan"], options["stopping"])
     power, factor = _EXPONENTS.get(options["marginals"], (0, 0))
     a_tensors, b_tensors = _native_inputs(a, b, factor)
     i_p, j_p = i_p.contiguous(), j_p.contiguous()
@@ -426,16 +307,10 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: di
 
     What is asked for often must not read a gallery each time."""
     check_features(options["marginals"], options["plan"], a=a[:1], b=b[:1])
-<<<<<<< HEAD
     check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "stopping")))
-    fields = [(x.local_bcn, x.norm_bn, x.global_bc) for x in (a, b)]
-    dtypes = {x.dtype for side in fields for x in side}
-=======
-    check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "shared_stop")))
     a_fields = a.local_bcn, a.norm_bn, a.global_bc
     b_fields = b.local_bcn, b.norm_bn, b.global_bc
     dtypes = {x.dtype for x in (*a_fields, *b_fields)}
->>>>>>> i26-w7
     if len(dtypes) > 1:
         raise TypeError(
             f"a, b: expected one dtype, got {dtypes}; of a bank read the images: bank[index]"
@@ -462,15 +337,9 @@ def score_pairs(
     eps: float = 0.05,
     tol: float = 1e-3,
     max_iter: int = 200,
-<<<<<<< HEAD
-    stopping: Stopping = "per_pair",  # the official rule is shared by each `block` of pairs
-    block: int = 2048,  # pairs at a time
-    done: Callable = lambda pairs: None,  # called with how many were matched since the last call
-=======
-    shared_stop: bool | str = False,
+    stopping: Stopping = "per_pair",
     block: int = 2048,
     done: Callable[[int], object] = lambda pairs: None,
->>>>>>> i26-w7
 ) -> PairScores:
     """The similarities of `match` for many pairs of images, without their plans.
 
@@ -481,7 +350,7 @@ def score_pairs(
     i_p, j_p
         Positions (P,) in int64: pair p is image i_p of a with image j_p of b. Pairs that share
         their image of `a` should stand together.
-    marginals, plan, eps, tol, max_iter, shared_stop
+    marginals, plan, eps, tol, max_iter, stopping
         As in `match`. An official stopping rule is shared by each `block` of pairs.
     block
         Pairs at a time, where torch does the work on the CPU.
@@ -522,20 +391,11 @@ def score_pairs(
         grad="detach",
     )
     _check_pairs(a, b, i_p, j_p, options)
-<<<<<<< HEAD
-    like = dict(dtype=a.norm_bn.dtype, device=i_p.device)
-    fallback_p = torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)
-    found = PairScores(torch.empty(len(i_p), **like), torch.empty(len(i_p), **like), fallback_p)
-    block = block if stopping != "per_pair" else _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
-    _score_block(found, a, b, i_p, j_p, block, done, options)
-    return found
-=======
     scores = _empty_scores(i_p, a.norm_bn.dtype)
-    if not shared_stop:
+    if stopping == "per_pair":
         block = _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
     _score_block(scores, a, b, i_p, j_p, block, done, options)
     return scores
->>>>>>> i26-w7
 
 # %% ../../nbs/19_kernels.ipynb #71b77a66
 @full_precision()

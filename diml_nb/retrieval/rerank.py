@@ -13,12 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._internal.core import HALF_PRECISION, full_precision, progress_bar
+from .._internal.checks import HALF_PRECISION
+from .._internal.device import full_precision, progress_bar
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features
 from ..ot.native import PairScores, score_pairs
-from ..ot.sinkhorn import check_solver_options
+from ..ot.sinkhorn import Stopping, check_solver_options
 from .memory import estimate_memory
 from .metrics import Ranking
 
@@ -82,7 +83,7 @@ def score_shortlist(
     eps: float = 0.05,
     tol: float = 1e-3,
     max_iter: int = 200,
-    shared_stop: bool = False,
+    stopping: Stopping = "per_pair",
     memory: int | None = None,
 ) -> ShortlistScores:
     """Structural similarity of each query with the first `top_k` places of its list.
@@ -96,7 +97,7 @@ def score_shortlist(
         those that were searched.
     top_k
         Length of the shortlist. 100 is the paper's value.
-    marginals, plan, eps, tol, max_iter, shared_stop
+    marginals, plan, eps, tol, max_iter, stopping
         As in `match`. A shared rule is shared by the shortlist of a query.
     memory
         Limit in bytes for what is taken beside the features; see `estimate_memory`. The
@@ -128,13 +129,13 @@ def score_shortlist(
     """
     # the images of a store were checked when it was written: one is enough
     check_features(marginals, plan, q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
-    check_solver_options(eps, tol, max_iter)
+    check_solver_options(eps, tol, max_iter, stopping)
     if top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
     index_qk = ranking.index_qk[:, :top_k]
     _check_shortlist(index_qk, q, g)
     options = dict(
-        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, shared_stop=shared_stop
+        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
     )
     estimate = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
     _LOGGER.info("re-ranking: %s", estimate)
@@ -253,7 +254,7 @@ def rerank(
     eps: float = 0.05,
     tol: float = 1e-3,
     max_iter: int = 200,
-    shared_stop: bool = False,
+    stopping: Stopping = "per_pair",
     memory: int | None = None,
 ) -> Ranking:
     """Re-order the first `top_k` places of each list by cosine + structural similarity.
@@ -264,7 +265,7 @@ def rerank(
 
     Parameters
     ----------
-    ranking, q, g, top_k, marginals, plan, eps, tol, max_iter, shared_stop, memory
+    ranking, q, g, top_k, marginals, plan, eps, tol, max_iter, stopping, memory
         As in `score_shortlist`.
 
     Returns
@@ -301,7 +302,7 @@ def rerank(
         eps=eps,
         tol=tol,
         max_iter=max_iter,
-        shared_stop=shared_stop,
+        stopping=stopping,
         memory=memory,
     )
     return rerank_by(ranking, shortlist.similarity_qk)

@@ -12,23 +12,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from .._internal.checks import HALF_PRECISION, as_labels
-from .._internal.device import full_precision, progress_bar
-from .._internal.paths import REPO_ROOT
-from ..features.grid import Features
-from ..features.store import FeatureStore
-from ..ot.matching import check_features
-from ..ot.native import PairScores, compiled_library, parallel_map, score_pairs
-from ..ot.sinkhorn import Stopping, check_solver_options
-=======
-from .._internal.core import as_labels, full_precision
+from .._internal.checks import as_labels
+from .._internal.device import full_precision
 from .._internal.parallel import parallel_map
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features
 from .memory import estimate_memory, tile_width
->>>>>>> i26-w7
 from .metrics import Ranking
 from .topk import inner_products, streaming_topk
 
@@ -97,135 +87,6 @@ def _score_tiles(
 # %% ../../nbs/24_exact_search.ipynb #efee23f3
 @full_precision()
 @torch.no_grad()
-<<<<<<< HEAD
-def score_shortlist(
-    ranking: Ranking,
-    q: Features,
-    g: Features,  # the features may have another grid than those that were searched
-    *,
-    top_k: int = 100,  # length of the shortlist; the paper's value
-    marginals: str = "cross_correlation",
-    plan: str = "transport",
-    eps: float = 0.05,  # as in `match`
-    tol: float = 1e-3,
-    max_iter: int = 200,
-    stopping: Stopping = "per_pair",
-    memory: int | None = None,  # bytes that may be taken beside the features
-) -> ShortlistScores:  # (Q, K) with K = top_k or the length of the ranking
-    "Structural similarity of each query with the first `top_k` of its list."
-    _check(q, g, marginals, plan)
-    check_solver_options(eps, tol, max_iter, stopping)
-    if top_k < 1:
-        raise ValueError(f"top_k: expected at least 1, got {top_k}")
-    index_qk = ranking.index_qk[:, :top_k]
-    low, high = (int(x) for x in index_qk.aminmax())
-    if len(index_qk) != len(q) or low < 0 or high >= len(g):
-        raise ValueError(
-            f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)}"
-            f" lists with positions {low} to {high}"
-        )
-    options = dict(
-        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
-    )
-    bill = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
-    if memory:
-        print(bill)
-    bar, found = (
-        progress_bar(
-            None, f"{plan}, {marginals}, K = {top_k}", total=index_qk.numel(), unit="pairs"
-        ),
-        [],
-    )
-    for some in (slice(i, i + bill.queries) for i in range(0, len(q), bill.queries)):
-        found.append(_score_queries(q[some], g, index_qk[some], options, bar.update))
-    bar.close()
-    return ShortlistScores(*(torch.cat(x).view_as(index_qk) for x in zip(*found)))
-
-# %% ../../nbs/24_retrieval.ipynb #027ac1ee
-def _score_queries(
-    q: Features, g: Features, index_qk: Tensor, options: dict, done: Callable
-) -> PairScores:
-    "Every query with its list."
-    i_p, j_p = (
-        torch.arange(len(q), device=index_qk.device).repeat_interleave(index_qk.shape[1]),
-        index_qk.flatten(),
-    )
-    if isinstance(g, FeatureStore):
-        needed, j_p = j_p.unique(return_inverse=True)
-        bank, g = g, g[needed]
-        bank.release()
-    return score_pairs(q, g, i_p, j_p, block=index_qk.shape[1], done=done, **options)
-
-# %% ../../nbs/24_retrieval.ipynb #a009b509
-def _check_scores(ranking: Ranking) -> None:
-    "Raise an error unless the scores of lists that a search has made are numbers that fall."
-    if ranking.cosine_qk is not None:
-        return
-    score_qk = ranking.score_qk
-    if score_qk.dtype in HALF_PRECISION or not score_qk.is_floating_point():
-        raise TypeError(f"ranking.score_qk: expected float32 or float64, got {score_qk.dtype}")
-    if score_qk.shape != ranking.index_qk.shape:
-        raise ValueError(
-            f"ranking.score_qk: expected shape {tuple(ranking.index_qk.shape)} as index_qk, got"
-            f" {tuple(score_qk.shape)}"
-        )
-    if score_qk.isnan().any():
-        raise ValueError(
-            f"ranking.score_qk: {int(score_qk.isnan().sum())} scores are NaN, and a sort puts these"
-            " first"
-        )
-    place_k = torch.arange(score_qk.shape[1], device=score_qk.device) - (score_qk.shape[1] - 1) / 2
-    if (score_qk.double() @ place_k.double()).sum() > 0:
-        raise ValueError(
-            "ranking.score_qk: expected similarities, which fall from place to place, got scores"
-            " that rise (distances?); give 1 - distance or -distance"
-        )
-
-# %% ../../nbs/24_retrieval.ipynb #addbe0e5
-@full_precision()
-def rerank_by(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
-    """Re-order the first K places by cosine + similarity; the tail is untouched, equal sums stay in
-    their order.
-
-    The scores of a list that was re-ranked before are not added to: its cosines are. `ValueError` for
-    scores that rise from place to place, as distances do.
-    """
-    _check_scores(ranking)
-    top_k = similarity_qk.shape[1]
-    if (
-        similarity_qk.dtype in HALF_PRECISION
-        or similarity_qk.shape != ranking.index_qk[:, :top_k].shape
-    ):
-        raise ValueError(
-            "similarity_qk: expected float32 or float64 for the first places of"
-            f" {len(ranking.index_qk)} lists, got {similarity_qk.dtype} of shape"
-            f" {tuple(similarity_qk.shape)}"
-        )
-    before = 0 if ranking.cosine_qk is None else ranking.cosine_qk.shape[1]
-    cosine_qk = ranking.score_qk[:, : max(top_k, before)].clone()
-    if before:
-        cosine_qk[:, :before] = ranking.cosine_qk
-    score, order = (cosine_qk[:, :top_k] + similarity_qk).sort(dim=1, descending=True, stable=True)
-    index_qk, score_qk = ranking.index_qk.clone(), ranking.score_qk.clone()
-    index_qk[:, :top_k], score_qk[:, :top_k] = ranking.index_qk[:, :top_k].gather(1, order), score
-    cosine_qk[:, :top_k] = cosine_qk[:, :top_k].gather(1, order)
-    return Ranking(index_qk, score_qk, ranking.exclude_self, cosine_qk)
-
-# %% ../../nbs/24_retrieval.ipynb #568ed0e2
-@full_precision()
-def rerank(
-    ranking: Ranking,
-    q: Features,
-    g: Features,
-    *,
-    top_k: int = 100,
-    marginals: str = "cross_correlation",
-    plan: str = "transport",
-    eps: float = 0.05,
-    tol: float = 1e-3,
-    max_iter: int = 200,
-    stopping: Stopping = "per_pair",
-=======
 def search(
     q: Features,
     g: Features,
@@ -233,7 +94,6 @@ def search(
     exclude_self: bool = False,
     positions: Tensor | None = None,
     top_k: int | None = None,
->>>>>>> i26-w7
     memory: int | None = None,
 ) -> Ranking:
     """Rank the gallery for each query by the cosine of the global vectors, best first.
@@ -279,16 +139,6 @@ def search(
     >>> bool((ranking.score_qk.diff(dim=1) <= 0).all())
     True
     """
-<<<<<<< HEAD
-    _check_scores(ranking)
-    solver = dict(eps=eps, tol=tol, max_iter=max_iter, stopping=stopping, memory=memory)
-    return rerank_by(
-        ranking,
-        score_shortlist(
-            ranking, q, g, top_k=top_k, marginals=marginals, plan=plan, **solver
-        ).similarity_qk,
-    )
-=======
     _check_arguments(q, g, exclude_self, top_k)
     device = q.global_bc.device
     self_index_q = _self_index(positions, len(q), len(g), exclude_self, device)
@@ -306,4 +156,3 @@ def search(
     size = estimate.query_block
     parallel_map(search_block, [slice(i, i + size) for i in range(0, len(q), size)], device)
     return Ranking(index_qk, score_qk, self_index_q is not None)
->>>>>>> i26-w7

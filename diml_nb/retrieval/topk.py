@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from .._internal.checks import HALF_PRECISION
 from .._internal.compiler import compiled_library
-from .._internal.core import HALF_PRECISION, REPO_ROOT, full_precision
+from .._internal.device import full_precision
+from .._internal.paths import REPO_ROOT
 
 TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
 

@@ -28,8 +28,8 @@ from PIL import Image
 from torch import Tensor
 
 # %% ../../../nbs/44_controls.ipynb #5a62c0c3
-from ...features.backbones import Backbone, ImageLike, load_image
-from ...features.grid import get_backbone
+from ...features.backbones import Backbone, get_backbone
+from ...features.images import ImageLike, load_image
 from ...ot.marginals import MARGINAL_RULES
 from ...ot.sinkhorn import check_solver_options
 from ..figures import Figure, check_format, save_figure

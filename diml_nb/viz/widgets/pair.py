@@ -21,25 +21,12 @@ from PIL import Image
 from torch import Tensor
 
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
-<<<<<<< HEAD
 from ...explain.counterfactual import match_reweighted
 from ...explain.faithfulness import DeletionCurves, faithfulness
-from ...features.backbones import Backbone, get_backbone
+from ...features.backbones import Backbone
 from ...features.grid import Features, grid_features
 from ...features.images import ImageLike, load_image
 from ...ot.exact import exact_match, sinkhorn_trace
-from ...ot.marginals import MARGINAL_RULES
-=======
-from diml_nb.explain.decomposition import (
-    DeletionCurves,
-    exact_match,
-    faithfulness,
-    match_reweighted,
-    sinkhorn_trace,
-)
-from ...features.backbones import Backbone, ImageLike, load_image
-from ...features.grid import Features, grid_features
->>>>>>> i26-w6
 from ...ot.matching import Match
 from diml_nb.viz.figures import (
     Figure,

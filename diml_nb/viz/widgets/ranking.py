@@ -22,32 +22,9 @@ from torch import Tensor
 # %% ../../../nbs/46_gallery.ipynb #995a22da
 from ...datasets.dataset import ImageDataset
 from ...explain.decomposition import score_difference
-<<<<<<< HEAD
 from ...features.backbones import Backbone
 from ...features.cache import extract_feature_maps
 from ...features.images import load_image
-from diml_nb.viz.widgets.pair import (
-    MARGINAL_LABELS,
-    Candidates,
-    Explorer,
-    GridFeatureCache,
-    PairExplorer,
-    _choice,
-    _default_backbone,
-    _matching_controls,
-    _row,
-    figure_html,
-    matching_rule,
-    prepare_image,
-    resolve_backbone,
-    single_thread,
-)
-
-# %% ../../../nbs/46_gallery.ipynb #9f489f04
-=======
-from ...features.backbones import Backbone, load_image
-from ...features.grid import extract_feature_maps
->>>>>>> i26-w6
 from ...ot.matching import Match, match
 from ...retrieval.metrics import Ranking, retrieval_metrics
 from ...retrieval.rerank import rerank_by, score_shortlist
@@ -369,7 +346,7 @@ class RetrievalExplorer(Explorer):
 
     Examples
     --------
-    >>> from diml_nb.datasets.dataset import get_dataset
+    >>> from diml_nb.datasets.registry import get_dataset
     >>> images = get_dataset("emoji").subset("test").select(torch.arange(12))
     >>> gallery = RetrievalExplorer(images, grid=2, top_k=5)
     >>> gallery.state = dict(query=3)

@@ -12,9 +12,10 @@ import anywidget
 import ipywidgets as widgets
 import traitlets
 
-from ...explain.decomposition import sinkhorn_trace
-from ...features.backbones import Backbone, ImageLike
+from ...features.backbones import Backbone
 from ...features.grid import grid_features
+from ...features.images import ImageLike
+from ...ot.exact import sinkhorn_trace
 from ...ot.matching import match
 from ..figures import Figure, plot_sinkhorn
 from ..html import STATIC, encode_float32, images_payload, script_text

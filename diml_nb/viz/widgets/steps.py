@@ -16,35 +16,12 @@ import ipywidgets as widgets
 from PIL import Image
 from torch import Tensor
 
-<<<<<<< HEAD
-# %% ../../../nbs/45_steps.ipynb #ebe007b5
 from ..._internal.device import progress_bar
 from ...explain.decomposition import decompose, flow_table
 from ...features.backbones import Backbone
-from ...features.grid import grid_features
-from ...ot.exact import sinkhorn_trace
-from diml_nb.viz.widgets.pair import (
-    STYLE,
-    Explorer,
-    PreparedImage,
-    _matching_controls,
-    _row,
-    _slider,
-    figure_html,
-    matching_rule,
-    prepare_image,
-    resolve_backbone,
-    restore_controls,
-    single_thread,
-)
-
-# %% ../../../nbs/45_steps.ipynb #819abdc3
-=======
-from ..._internal.core import progress_bar
-from ...explain.decomposition import SinkhornTrace, decompose, flow_table, sinkhorn_trace
-from ...features.backbones import Backbone, ImageLike
 from ...features.grid import Features, grid_features
->>>>>>> i26-w6
+from ...features.images import ImageLike
+from ...ot.exact import SinkhornTrace, sinkhorn_trace
 from ...ot.matching import Match, match
 from diml_nb.viz.figures import (
     Figure,
