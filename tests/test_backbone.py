@@ -157,7 +157,7 @@ def test_a_broken_cache_file_is_made_again(tmp_path):
 EMBED = """
 import sys, torch
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.features.cache import extract_feature_maps; from diml_nb.features.backbones import get_backbone
+from diml_nb import extract_feature_maps, get_backbone
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import get_backbone
 from diml_nb.features.cache import extract_feature_maps

@@ -142,8 +142,8 @@ def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
 def test_pages_and_widgets_find_their_scripts_there(clean):
     code = (
         "from diml_nb.viz.widgets.pair import PairView\nfrom diml_nb.viz.widgets.ranking import"
-        " RankingView\nfrom diml_nb.viz.widgets.sinkhorn import SinkhornView\nfor view in (PairView(),"
-        " RankingView(), SinkhornView()): assert 'createNode' in str(view._esm) and '.diml-' in"
+        " RankingView\nfrom diml_nb.viz.widgets.sinkhorn import SinkhornView\nfor view in"
+        " (PairView(), RankingView(), SinkhornView()): assert 'createNode' in str(view._esm) and '.diml-' in"
         " str(view._css)\nimport torch\nfrom PIL import Image\nfrom diml_nb.features.grid import"
         " grid_features\nfrom diml_nb.ot.matching import match\nfrom diml_nb.viz.html import"
         " export_html\nimage, x = Image.new('RGB', (8, 8)), pool(torch.rand(1, 4, 7,"

@@ -18,7 +18,8 @@ from diml_nb.learning.trainer import load_trained, train
 
 SCRIPT = """
 import json, sys
-from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig; from diml_nb.learning.trainer import train
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+from diml_nb.learning.trainer import train
 from tests_training_images import few
 if __name__ == "__main__":
     train(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())

@@ -64,7 +64,7 @@ RowPairs = Callable[[PooledRecords], list[tuple[dict, dict]]]
 class Claim(NamedTuple):
     """A claim, the experiment that tests it, and the differences that should be above zero.
 
-    `describe_differences` lists pairs (better, worse) of configurations of the experiment's pooled rows.
+    `differences` lists pairs (better, worse) of configurations of the experiment's pooled rows.
     """
 
     text: str
