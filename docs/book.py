@@ -167,7 +167,9 @@ def docstring_markdown(text: str) -> str:
             body = doc[section] if section != "See Also" else see_also(doc[section])
             parts += [f"**{section}**", "\n".join(body)]
     if doc["Examples"]:
-        parts += ["**Examples**", fenced("\n".join(doc["Examples"]).strip("\n"))]
+        blocks = "\n".join(doc["Examples"]).strip("\n").split("\n\n")
+        sessions = (b if not b.startswith(">>>") else f"```pycon\n{b}\n```" for b in blocks)
+        parts += ["**Examples**", *sessions]
     return "\n\n".join(part for part in parts if part)
 
 

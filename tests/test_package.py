@@ -140,15 +140,18 @@ def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
 
 
 def test_pages_and_widgets_find_their_scripts_there(clean):
-    code = (
-        "from diml_nb.viz.widgets.pair import PairView\nfrom diml_nb.viz.widgets.ranking import"
-        " RankingView\nfrom diml_nb.viz.widgets.sinkhorn import SinkhornView\nfor view in"
-        " (PairView(), RankingView(), SinkhornView()): assert 'createNode' in str(view._esm) and '.diml-' in"
-        " str(view._css)\nimport torch\nfrom PIL import Image\nfrom diml_nb.features.grid import"
-        " grid_features\nfrom diml_nb.ot.matching import match\nfrom diml_nb.viz.html import"
-        " export_html\nimage, x = Image.new('RGB', (8, 8)), pool(torch.rand(1, 4, 7,"
-        " 7))\nprint('createPairView' in to_html(image, image, match(x, x)))"
-    )
+    code = """
+import torch
+from PIL import Image
+from diml_nb import export_html, grid_features, match
+from diml_nb.viz.widgets.pair import PairView
+from diml_nb.viz.widgets.ranking import RankingView
+from diml_nb.viz.widgets.sinkhorn import SinkhornView
+for view in (PairView(), RankingView(), SinkhornView()):
+    assert 'createNode' in str(view._esm) and '.diml-' in str(view._css)
+image, x = Image.new('RGB', (8, 8)), grid_features(torch.rand(1, 4, 7, 7))
+print('createPairView' in export_html(image, image, match(x, x)))
+"""
     done = run(clean[0], "-c", code)
     assert done.stdout.strip() == "True", done.stderr[-2000:]
 
