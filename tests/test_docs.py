@@ -148,18 +148,18 @@ def test_every_page_stands_in_one_part(book):
     }
     assert ("Record", "04_record") in numbers["Begin"]
     assert [name for _, name in numbers["Reproduction"]][:4] == [
+        "59_notebook",
         "59_tables",
         "60_reproduce",
         "61_sweep",
-        "61_verify",
     ]
 
 
 def test_modules_in_folders_have_pages_of_their_whole_name(book):
-    page = book.MODULES["experiments.record"].page()
+    page = book.MODULES["records.record"].page()
     assert page.startswith("# diml_nb.records.record\n")
     assert "(/04_record.ipynb)" in page
-    assert "(/api/experiments.record.md#save_record)" in book.linked("see `save_record`")
+    assert "(/api/records.record.md#save_record)" in book.linked("see `save_record`")
 
 
 def test_a_word_of_the_notebook_is_no_link_to_a_module(book):
@@ -173,7 +173,7 @@ def test_a_word_of_the_notebook_is_no_link_to_a_module(book):
     assert "differences" in own
     assert "match" not in own
     assert book.linked("`sinkhorn` and `match`", own).startswith(
-        "`sinkhorn` and [`match`](/api/matching.md"
+        "`sinkhorn` and [`match`](/api/ot.matching.md"
     )
 
 

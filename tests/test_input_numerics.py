@@ -456,7 +456,13 @@ OTHERS = {
         "check_features",
     },
     "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
-    "retrieval.metrics": {"METRIC_NAMES", "Ranking", "Metrics", "ConfidenceInterval"},
+    "retrieval.metrics": {
+        "METRIC_NAMES",
+        "mean_by_class",
+        "Ranking",
+        "Metrics",
+        "ConfidenceInterval",
+    },
     "retrieval.search": {"TOPK_SOURCE", "MemoryEstimate", "estimate_memory", "ShortlistScores"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
