@@ -463,7 +463,10 @@ OTHERS = {
         "Metrics",
         "ConfidenceInterval",
     },
-    "retrieval.search": {"TOPK_SOURCE", "MemoryEstimate", "estimate_memory", "ShortlistScores"},
+    "retrieval.topk": {"TOPK_SOURCE"},
+    "retrieval.memory": {"MemoryEstimate", "estimate_memory"},
+    "retrieval.search": set(),
+    "retrieval.rerank": {"ShortlistScores"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
         "USES_MINED_PAIRS_ONLY",
