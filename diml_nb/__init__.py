@@ -16,6 +16,7 @@ Everything else is found in the packages, lowest first: `features` (images, netw
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
 
@@ -55,6 +56,49 @@ _PUBLIC = {
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
 __all__ = ["__version__", *_MODULE_OF]
+
+if TYPE_CHECKING:  # what an editor is told; at run time, see `__getattr__`
+    from ._internal.paths import data_dir as data_dir
+    from .features.images import load_image as load_image
+    from .features.backbones import Backbone as Backbone, get_backbone as get_backbone
+    from .features.grid import Features as Features, grid_features as grid_features
+    from .features.cache import extract_feature_maps as extract_feature_maps
+    from .features.store import open_store as open_store, write_store as write_store
+    from .ot.marginals import (
+        MARGINAL_RULES as MARGINAL_RULES,
+        compute_marginals as compute_marginals,
+    )
+    from .ot.sinkhorn import sinkhorn as sinkhorn
+    from .ot.matching import Match as Match, match as match, similarity_matrix as similarity_matrix
+    from .retrieval.metrics import Ranking as Ranking, retrieval_metrics as retrieval_metrics
+    from .retrieval.search import search as search
+    from .retrieval.rerank import rerank as rerank
+    from .datasets.dataset import ImageDataset as ImageDataset
+    from .datasets.folders import load_csv as load_csv, load_folder as load_folder
+    from .datasets.registry import get_dataset as get_dataset
+    from .datasets.prepare import prepare_dataset as prepare_dataset
+    from .learning.distances import (
+        StructuralEuclideanDistance as StructuralEuclideanDistance,
+        StructuralSimilarity as StructuralSimilarity,
+    )
+    from .learning.losses import MapLoss as MapLoss, make_loss as make_loss
+    from .learning.evaluation import evaluate_retrieval as evaluate_retrieval
+    from .learning.config import TrainConfig as TrainConfig
+    from .learning.trainer import load_trained as load_trained, train as train
+    from .learning.trained import TrainedBackbone as TrainedBackbone, evaluate_once as evaluate_once
+    from .explain.decomposition import (
+        decompose as decompose,
+        flow_table as flow_table,
+        score_difference as score_difference,
+    )
+    from .explain.faithfulness import faithfulness as faithfulness
+    from .explain.truth import flow_accuracy as flow_accuracy
+    from .viz.figures import plot_flows as plot_flows, save_figure as save_figure
+    from .viz.html import export_html as export_html
+    from .viz.widgets.pair import PairExplorer as PairExplorer
+    from .viz.widgets.ranking import RetrievalExplorer as RetrievalExplorer
+    from .viz.widgets.sinkhorn import SinkhornExplorer as SinkhornExplorer
+    from .viz.widgets.steps import StepByStep as StepByStep
 
 
 def __getattr__(name: str):

@@ -464,7 +464,6 @@ OTHERS = {
         "ConfidenceInterval",
     },
     "retrieval.topk": {"TOPK_SOURCE"},
-    "retrieval.memory": {"MemoryEstimate", "estimate_memory"},
     "retrieval.search": set(),
     "retrieval.rerank": {"ShortlistScores"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
