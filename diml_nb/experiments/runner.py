@@ -465,8 +465,8 @@ def run_experiment(
 
     Examples
     --------
-    >>> run_experiment("01_test_time", "smoke", out="/tmp/x")  # doctest: +SKIP
-    >>> find_record("01_test_time", "smoke", results="/tmp/x/results")  # doctest: +SKIP
+    >>> run_experiment("01_test_time", "smoke", out="my_runs")  # doctest: +SKIP
+    >>> find_record("01_test_time", "smoke", results="my_runs/results")  # doctest: +SKIP
     """
     source = experiment_path(name)
     if preset not in PRESETS:
