@@ -251,7 +251,7 @@ def _refuse_foreign_folder(target: Path) -> None:
             " it away first"
         )
 
-
+# %% ../../nbs/28_fetch.ipynb #602538cf
 def _build(name: str, root: Path, archives: Path | None) -> None:
     spec = DATASETS[name]
     _refuse_foreign_folder(root / name)

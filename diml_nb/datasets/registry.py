@@ -43,7 +43,7 @@ class RemoteFile(NamedTuple):
     checksum: str = ""
     urls: tuple[str, ...] = ()
 
-
+# %% ../../nbs/24_registry.ipynb #d7dc780b
 @dataclass(frozen=True)
 class DatasetSpec:
     """Where a data set comes from, and what must come out of it.

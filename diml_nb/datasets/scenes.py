@@ -161,7 +161,7 @@ class _Background(NamedTuple):
     split: str
     image: Image.Image  # RGB
 
-
+# %% ../../nbs/27_scenes.ipynb #cb1cd239
 def _build_scenes(
     objects: list[_Object],
     backgrounds: Iterable[_Background],

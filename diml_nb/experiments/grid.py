@@ -71,7 +71,7 @@ class PlannedRun(NamedTuple):
     experiment: str
     parameters: dict
 
-
+# %% ../../nbs/61_sweep.ipynb #190b1363
 def expand_grid(preset: str, names: Iterable[str] | None = None, **given) -> list[PlannedRun]:
     """Every run of a preset, in the order in which they are started.
 

@@ -273,7 +273,7 @@ def cosine_decomposition(a: Features, b: Features) -> Match:
         mass_b_bm=_length_shares(b).expand_as(result.mass_b_bm),
     )
 
-
+# %% ../../nbs/40_explain.ipynb #c3ab35dd
 def _length_of_sum(x: Features) -> Tensor:
     "|sum of z| of each image (B,); an empty map gets a tiny one, so that it contributes 0."
     sum_bc = torch.einsum("bcn,bn->bc", x.local_bcn, x.norm_bn)

@@ -21,7 +21,7 @@ from ..features.grid import grid_features
 # %% ../../nbs/41_faithfulness.ipynb #f25b4aaa
 OCCLUSION_FILLS = ("blur", "mean")
 
-
+# %% ../../nbs/41_faithfulness.ipynb #a81c242d
 @full_precision()
 def occlude(image_chw: Tensor, cells_bn: Tensor, fill: str = "blur") -> Tensor:
     """Copies of an image in which some cells are hidden.

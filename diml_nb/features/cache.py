@@ -100,7 +100,7 @@ def _concatenate(parts: Iterable[Tensor]) -> Tensor:
     "All parts in one; by numpy, since autocast on a CPU does not take float16."
     return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
 
-
+# %% ../../nbs/11_cache.ipynb #05acc8ec
 def extract_feature_maps(
     paths: ImageLike | Sequence[ImageLike],
     backbone: Backbone,
@@ -169,7 +169,7 @@ def _write_maps(file: Path, parts: Iterator[Tensor], images: int) -> None:
                 np.lib.format.write_array_header_1_0(out, header)
             out.write(part.numpy().tobytes())
 
-
+# %% ../../nbs/11_cache.ipynb #59652053
 def memmap_feature_maps(
     paths: ImageLike | Sequence[ImageLike],
     backbone: Backbone,

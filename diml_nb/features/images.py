@@ -86,7 +86,7 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 # %% ../../nbs/08_images.ipynb #681eb459
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray  # what `load_image` takes
 
-
+# %% ../../nbs/08_images.ipynb #abd8bbab
 def load_image(source: ImageLike) -> Image.Image:
     """Read an image, from a file or from memory, as RGB.
 

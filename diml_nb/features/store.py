@@ -97,7 +97,7 @@ def _claim(partial: Path, path: Path) -> None:
         " store and write it again"
     )
 
-
+# %% ../../nbs/23_bank.ipynb #8cee83e6
 def _create_once(path: Path, write: Callable[[Path], object]) -> None:
     """Make a file unless it is there.
 

@@ -287,7 +287,7 @@ def check_run(folder: Path, identity: dict[str, Any], mode: StartMode = "continu
     else:
         _check_identity(checkpoint, header["identity"], identity)
 
-
+# %% ../../nbs/37_checkpoint.ipynb #9fd79693
 def _check_longer(header: dict[str, Any], config: dict[str, Any]) -> None:
     "Raise a `ValueError` unless a run with this header can become the longer run of `config`."
     done, every = header["identity"]["config"]["epochs"], config["evaluate_every"]
@@ -327,7 +327,7 @@ def _clear(folder: Path, fresh: bool) -> None:
     for path in left:
         path.unlink(missing_ok=True)
 
-
+# %% ../../nbs/37_checkpoint.ipynb #8219ee7a
 def resume(state: TrainState, mode: StartMode = "continue") -> None:
     """Put a run back to its checkpoint, if there is one. `check_run` has allowed it.
 

@@ -109,7 +109,7 @@ def _solve(
     value_pnm = distance.value(cosine_pnm)
     return (plan_pnm * value_pnm).sum((1, 2)), plan_pnm * distance.slope(value_pnm)
 
-
+# %% ../../nbs/30_distances.ipynb #f6b1eb64
 def _matched_values(q: Features, r: Features, distance: "StructuralDistance") -> Tensor:
     """Sum of plan * value of all requested pairs as a matrix (Q, R), NaN for the others, so that
     reading one of those by mistake shows."""
@@ -266,7 +266,7 @@ def _structural_matrix(query: Tensor, reference: Tensor, distance: StructuralDis
     global_qr = distance.value(q.global_bc @ r.global_bc.T)
     return (_matched_values(q, r, distance) + global_qr) / 2
 
-
+# %% ../../nbs/30_distances.ipynb #7b398d99
 class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
     """Structural similarity of feature maps, for losses on similarities.
 
@@ -309,7 +309,7 @@ class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
         "f'(s), given f(s)."
         return torch.ones_like(value)
 
-
+# %% ../../nbs/30_distances.ipynb #4e43e18b
 class StructuralEuclideanDistance(StructuralDistance, distances.LpDistance):
     """Structural Euclidean distance of feature maps, for losses on distances.
 

@@ -191,7 +191,7 @@ def is_launched() -> tuple[int, int]:
         )
     return int(ranks["RANK"]), int(ranks["WORLD_SIZE"])
 
-
+# %% ../../nbs/31_evaluation.ipynb #f256a601
 def rank_and_world_size() -> tuple[int, int]:
     "(rank, processes), joined to each other, under `torch.distributed.run`; (0, 1) otherwise."
     if torch.distributed.is_available() and torch.distributed.is_initialized():

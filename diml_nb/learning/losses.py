@@ -301,7 +301,7 @@ def _snr() -> dict[str, Any]:
         embedding_reg_weight=0.005,
     )
 
-
+# %% ../../nbs/30_losses.ipynb #adccb6bf
 _dot_product = partial(_unnormalized_l2, distances.DotProductSimilarity)
 _lp_distance = partial(_unnormalized_l2, distances.LpDistance)
 
@@ -330,7 +330,7 @@ def _angular(alpha: float = 45, weight: float = 2, **plain: Any) -> nn.Module:
     parts = [losses.NPairsLoss(**plain), losses.AngularLoss(alpha)]
     return losses.MultipleLosses(parts, weights=[1, weight])
 
-
+# %% ../../nbs/30_losses.ipynb #55a760f7
 def _soft_triple(
     num_classes: int,
     embedding_size: int,

@@ -64,7 +64,7 @@ def derive_seed(*parts: object) -> int:
     "A seed below 2**32 from anything that has a `repr`: the same parts give the same seed."
     return int(hash_text(repr(parts))[:8], 16)
 
-
+# %% ../../nbs/31_batches.ipynb #02469a17
 def sample_balanced_batch(
     images_of: list[Tensor], batch_size: int, per_class: int, seed: int
 ) -> Tensor:
@@ -136,7 +136,7 @@ def _split_for_training(
         return learn, held, [str(error)]
     return learn, held, []
 
-
+# %% ../../nbs/31_batches.ipynb #77a7a280
 def _batch_problems(
     names: list[str], count: list[int], batch_size: int, per_class: int
 ) -> tuple[list[str], list[str]]:
@@ -201,7 +201,7 @@ def count_positives(label_q: Tensor, label_g: Tensor, own_q: Tensor) -> Tensor:
     in_gallery_q = label_c[class_q] == label_q
     return count_c[class_q] * in_gallery_q - (own_q >= 0).long()
 
-
+# %% ../../nbs/31_batches.ipynb #cb6735b3
 def _test_prospect(
     images: ImageDataset, split: str | tuple[str, str]
 ) -> tuple[dict[str, int], list[str]]:

@@ -83,7 +83,7 @@ def _embedding_net(config: TrainConfig, backbone: Backbone) -> EmbeddingNet:
     channels = backbone(torch.zeros(1, 3, side, side, device=device)).shape[1]
     return EmbeddingNet(None if config.cached else backbone, channels, config.embedding_dim)
 
-
+# %% ../../nbs/32_training.ipynb #7aa374f3
 def _metric(config: TrainConfig, num_classes: int) -> MapLoss:
     "The loss of a run, with new betas or proxies."
     matching = dict(
@@ -279,7 +279,7 @@ def _summary_writer(state: TrainState) -> Any:
         raise ImportError("logging for TensorBoard needs it: pip install tensorboard") from error
     return SummaryWriter(state.folder / "tensorboard", purge_step=state.step)
 
-
+# %% ../../nbs/32_training.ipynb #dc0939a7
 class _Log:
     "A line of JSON for each event and a progress bar, in the main process; TensorBoard if wanted."
 
@@ -399,7 +399,7 @@ def _check(
     check_writable(folder)
     check_run(folder, run_identity(config), mode)
 
-
+# %% ../../nbs/32_training.ipynb #69871880
 def _start_mode(fresh: bool, extend: bool) -> StartMode:
     "The two switches of `train` as one value."
     if fresh and extend:
@@ -508,7 +508,7 @@ class TrainedModel(NamedTuple):
     config: TrainConfig
     best: dict[str, Any]  # step and validation metrics of these weights
 
-
+# %% ../../nbs/32_training.ipynb #bde2b881
 def load_trained(folder: str | Path) -> TrainedModel:
     """Load the network of a run from its model.safetensors.
 

@@ -17,7 +17,7 @@ def cosine_unchecked(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
     "`pairwise_cosine` without its checks, for loops that have checked once."
     return torch.matmul(a_bcn.transpose(1, 2), b_bcm)
 
-
+# %% ../../nbs/12_cost.ipynb #ff0f58a3
 @full_precision()
 def pairwise_cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
     """Cosine of each cell of A with each cell of B: (B, N, M), in [-1, 1].

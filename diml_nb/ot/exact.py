@@ -88,7 +88,7 @@ class SinkhornTrace(NamedTuple):
     plan_knm: Tensor  # (K, N, M): the plan after 1, 2, ..., K iterations
     marginal_error_k: Tensor  # (K,): L1 error of the column sums; the rows are always exact
 
-
+# %% ../../nbs/39_exact.ipynb #296a38a4
 def sinkhorn_trace(
     match: Match, *, index: int = 0, eps: float = 0.05, iterations: int = 20
 ) -> SinkhornTrace:

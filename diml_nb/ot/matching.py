@@ -67,7 +67,7 @@ def _check_rules(marginals: str, plan: str) -> None:
     if plan not in PLAN_KINDS:
         raise ValueError(f"plan: expected one of {', '.join(PLAN_KINDS)}, got {plan!r}")
 
-
+# %% ../../nbs/18_matching.ipynb #0a985dc1
 @dataclass(frozen=True)
 class MatchOptions:
     """How pairs of images are matched.

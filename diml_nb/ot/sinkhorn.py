@@ -58,7 +58,7 @@ class _ScalingUpdates:
     def plan(score_bnm: Tensor, u_bn: Tensor, v_bm: Tensor) -> Tensor:
         return u_bn.unsqueeze(2) * score_bnm.exp() * v_bm.unsqueeze(1)
 
-
+# %% ../../nbs/17_solver.ipynb #32e1456a
 class _LogUpdates:
     """The same half steps on the logarithms f = log u, g = log v; stable for any eps.
 

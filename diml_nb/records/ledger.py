@@ -115,7 +115,7 @@ class Grade(NamedTuple):
             return f"unverified since {self.since}"
         return self.grade
 
-
+# %% ../../nbs/07_ledger.ipynb #bfddd330
 def grade_record(record: Record, version: int, source: dict[str, str], inputs: dict) -> Grade:
     """Grade a record.
 

@@ -95,7 +95,7 @@ class MultiScaleEncoder(nn.Module):
 # the name of the class is part of `weights_hash`, by which records and cached maps are found
 MultiScaleEncoder.__name__ = "TwoScales"
 
-
+# %% ../../nbs/52_cosegmentation.ipynb #8e749609
 def multiscale_backbone(backbone: Backbone) -> Backbone:
     """A backbone that returns two scales in one map; `split_scales` separates them. `ValueError`
     for another network than EfficientNet-Lite0."""
@@ -150,7 +150,7 @@ def pairs_within(label_n: Tensor, *, partners: int = 9) -> Tensor:
         pairs += [torch.stack([n, n.roll(-step)]) for step in steps]
     return torch.cat(pairs, 1)
 
-
+# %% ../../nbs/52_cosegmentation.ipynb #87050f5f
 def pairs_across(label_n: Tensor, *, partners: int = 9, seed: int = 0) -> Tensor:
     """Each picture with `partners` random pictures of other groups, as `pairs_within`. `ValueError`
     where there is only one group."""

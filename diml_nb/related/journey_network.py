@@ -142,7 +142,7 @@ def log_loss(model: Callable[[Journeys], Tensor], journeys: Journeys, converted_
     with torch.no_grad():
         return F.binary_cross_entropy(model(journeys).double(), converted_b.double()).item()
 
-
+# %% ../../nbs/58_phased_lstm.ipynb #78ab6817
 @full_precision()
 def fit_network(
     train: tuple[Journeys, Tensor],

@@ -79,7 +79,7 @@ def _rank_one_hot(p_bnm: Tensor) -> Tensor:
     rank_bnm = (p_bnm[:, :, None] > p_bnm[..., None]).sum(3)
     return F.one_hot(rank_bnm, 6).float() * (p_bnm > 0)[..., None]
 
-
+# %% ../../nbs/55_learned_mechanism.ipynb #f0741acd
 class MatchingNetwork(nn.Module):
     """A `Mechanism` for up to six workers and firms, with weights that all pairs share (after
     arXiv 2107.03427).

@@ -340,7 +340,7 @@ def random_serial_dictatorship(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
             _take_turn(chance_sb, g_bnm, s, left, i, _wishes_of(p_bnm, q_bnm, i))
     return g_bnm
 
-
+# %% ../../nbs/54_two_sided.ipynb #dfd6a760
 def _take_turn(
     chance_sb: Tensor, g_bnm: Tensor, s: int, left: list[int], i: int, wish_bj: Tensor
 ) -> None:

@@ -13,7 +13,7 @@ import torch
 from ..features.grid import Features
 from ..features.store import FeatureStore
 
-
+# %% ../../nbs/23_memory.ipynb #d76ee5b6
 class MemoryEstimate(NamedTuple):
     """Bytes of memory that a search or a re-ranking takes beside the features.
 

@@ -313,7 +313,7 @@ class MatchingRule(TypedDict):
     marginals: str  # a key of `MARGINAL_RULES`
     eps: float  # weight of the entropy
 
-
+# %% ../../../nbs/44_controls.ipynb #d1107e69
 def matching_rule(
     backbone: Backbone | None,
     *,

@@ -69,7 +69,7 @@ def _is_locked_cell(locked: Any) -> bool:
     side, cell = locked
     return side in ("a", "b") and _is_cell(cell)
 
-
+# %% ../../../nbs/44_explorer.ipynb #7bd36e3c
 def validate_view(value: dict) -> dict:
     """What a reader did, completed by `DEFAULT_VIEW`.
 
@@ -208,7 +208,7 @@ def _rank_of_b(state: dict, a: GridFeatureCache, candidates: Candidates, *, drop
     score_k = result.global_cosine_b + result.similarity_b
     return 1 + int((score_k > score_k[candidates.position]).sum())
 
-
+# %% ../../../nbs/44_explorer.ipynb #2999a4f1
 def describe_changes(
     state: dict, a: GridFeatureCache, b: GridFeatureCache, gallery: Candidates | None
 ) -> list[str]:
@@ -493,7 +493,7 @@ def _show_faithfulness(pair: PairExplorer) -> None:
     image = figure_html(plot_faithfulness(curves, average=average, dashed=label), text)
     pair.answer.value = f"{image}<p>{text}</p>"
 
-
+# %% ../../../nbs/44_explorer.ipynb #5bf3a12e
 def _use_uploaded_file(pair: PairExplorer, side: int, files: tuple) -> None:
     "Show an uploaded file as A (side 0) or B (side 1); say so if it cannot be read."
     if not files:

@@ -78,7 +78,7 @@ class PairNumbers(NamedTuple):
         "How many flows are drawn."
         return min(12, self.cost_nm.numel())
 
-
+# %% ../../../nbs/45_steps.ipynb #377f6a5f
 class Step(NamedTuple):
     "One step from two images to their score, with the numbers of a pair."
 
@@ -131,7 +131,7 @@ class StepRow(NamedTuple):
     answer: Callable[[PairNumbers], float]
     figure: Callable[[PairNumbers], Figure]
 
-
+# %% ../../../nbs/45_steps.ipynb #610ff997
 _IMAGE_TO_COST = (
     StepRow(
         "image",
@@ -210,6 +210,8 @@ _MASS_TO_SCORE = (
         figure=lambda p: plot_contributions(decompose(p.match)),
     ),
 )
+
+# %% ../../../nbs/45_steps.ipynb #28691737
 STEP_TABLE = _IMAGE_TO_COST + _MASS_TO_SCORE
 
 # %% ../../../nbs/45_steps.ipynb #405d60f7
