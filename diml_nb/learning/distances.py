@@ -95,16 +95,17 @@ def _solve(
     """Values (P,) of the pairs (i, j), and plan * derivative of the value by the local similarity
     (P, N, M)."""
     options = distance.options
-    if options["stopping"] != "per_pair":
+    if options.stopping != "per_pair":
         # the official solver starts with the rows, ours with the columns
-        result = match_unchecked(r[j], q[i], MatchOptions(**options))
+        result = match_unchecked(r[j], q[i], options)
         cosine_pnm = result.cosine_bnm.transpose(1, 2)
         plan_pnm = result.plan_bnm.transpose(1, 2)
-    elif options["swap_marginals"]:
-        result = match_unchecked(q[i], r[j], MatchOptions(**options))
+    elif options.swap_marginals:
+        result = match_unchecked(q[i], r[j], options)
         cosine_pnm, plan_pnm = result.cosine_bnm, result.plan_bnm
     else:
-        solver = {name: options[name] for name in ("marginals", "eps", "tol", "max_iter")}
+        names = "marginals", "eps", "tol", "max_iter"
+        solver = {name: getattr(options, name) for name in names}
         cosine_pnm, plan_pnm = plan_pairs(q, r, i, j, **solver)
     value_pnm = distance.value(cosine_pnm)
     return (plan_pnm * value_pnm).sum((1, 2)), plan_pnm * distance.slope(value_pnm)
@@ -114,7 +115,7 @@ def _matched_values(q: Features, r: Features, distance: "StructuralDistance") ->
     """Sum of plan * value of all requested pairs as a matrix (Q, R), NaN for the others, so that
     reading one of those by mistake shows."""
     q_cells, r_cells = q.norm_bn.shape[1], r.norm_bn.shape[1]
-    if distance.options["swap_marginals"] and q_cells != r_cells:
+    if distance.options.swap_marginals and q_cells != r_cells:
         raise ValueError(
             f"swap_marginals: expected as many cells in both, got {q_cells} and {r_cells}"
             " (proxies: take maps)"
@@ -200,9 +201,8 @@ class StructuralDistance:
         self.grid = grid
         self.block = block
         self.stopping = stopping
-        self.options: dict[str, Any] = dict(
+        self.options = MatchOptions(
             marginals=marginals,
-            plan="transport",
             eps=eps,
             tol=tol,
             max_iter=max_iter,
@@ -262,7 +262,7 @@ def _structural_matrix(query: Tensor, reference: Tensor, distance: StructuralDis
         r = q
     else:
         r = _to_features(reference, distance.grid, q.local_bcn.shape[1])
-    check_features(distance.options["marginals"], "transport", query=q, reference=r)
+    check_features(distance.options.marginals, "transport", query=q, reference=r)
     global_qr = distance.value(q.global_bc @ r.global_bc.T)
     return (_matched_values(q, r, distance) + global_qr) / 2
 

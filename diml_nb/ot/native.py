@@ -23,7 +23,7 @@ from .._internal.parallel import parallel_map
 from .._internal.paths import REPO_ROOT
 from ..features.grid import Features
 from .matching import MatchOptions, check_features, match_unchecked
-from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, Stopping, check_solver_options
+from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, Stopping
 
 NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "pair.c"
 
@@ -218,13 +218,13 @@ def _native_library(
 
 
 def _match_block(
-    n_fields: int, a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: dict
+    n_fields: int, a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: MatchOptions
 ) -> list[Tensor]:
     "The first fields of what `_score_block` writes, for the pairs (i_p, j_p), by `match`."
     # one image with many is the usual call: it needs no copy for each pair
     same_image = bool((i_p == i_p[0]).all())
     a_images = a[i_p[:1]] if same_image else a[i_p]
-    result = match_unchecked(a_images, b[j_p], MatchOptions(**options))
+    result = match_unchecked(a_images, b[j_p], options)
     values = [
         result.similarity_b,
         result.marginal_error_b,
@@ -244,16 +244,16 @@ def _score_block(
     j_p: Tensor,
     block: int,
     done: Callable[[int], object],
-    options: dict,
+    options: MatchOptions,
 ) -> None:
     """Write similarity, error, fallback (and cosines, plan) of the pairs (i_p, j_p) into `out`.
 
     `done` is called with the number of pairs after each block."""
-    library = _native_library(a, b, options["marginals"], options["plan"], options["stopping"])
-    power, factor = _EXPONENTS.get(options["marginals"], (0, 0))
+    library = _native_library(a, b, options.marginals, options.plan, options.stopping)
+    power, factor = _EXPONENTS.get(options.marginals, (0, 0))
     a_tensors, b_tensors = _native_inputs(a, b, factor)
     i_p, j_p = i_p.contiguous(), j_p.contiguous()
-    solver = _Options(power, options["max_iter"], options["eps"], options["tol"])
+    solver = _Options(power, options.max_iter, options.eps, options.tol)
 
     def score(pairs: slice) -> None:
         i, j = i_p[pairs], j_p[pairs]
@@ -302,12 +302,12 @@ def _check_positions(a: Tensor, b: Tensor, i_p: Tensor, j_p: Tensor) -> None:
             )
 
 # %% ../../nbs/19_kernels.ipynb #368c7e46
-def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: dict) -> None:
+def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: MatchOptions) -> None:
     """All that `match` checks, but of each batch only the first image.
 
     What is asked for often must not read a gallery each time."""
-    check_features(options["marginals"], options["plan"], a=a[:1], b=b[:1])
-    check_solver_options(*(options[name] for name in ("eps", "tol", "max_iter", "stopping")))
+    check_features(options.marginals, options.plan, a=a[:1], b=b[:1])
+    options.check()
     a_fields = a.local_bcn, a.norm_bn, a.global_bc
     b_fields = b.local_bcn, b.norm_bn, b.global_bc
     dtypes = {x.dtype for x in (*a_fields, *b_fields)}
@@ -381,14 +381,13 @@ def score_pairs(
     >>> scores.similarity_p.shape
     torch.Size([3])
     """
-    options = dict(
+    options = MatchOptions(
         marginals=marginals,
         plan=plan,
         eps=eps,
         tol=tol,
         max_iter=max_iter,
         stopping=stopping,
-        grad="detach",
     )
     _check_pairs(a, b, i_p, j_p, options)
     scores = _empty_scores(i_p, a.norm_bn.dtype)
@@ -438,14 +437,13 @@ def plan_pairs(
     >>> plans.plan_pnm.shape
     torch.Size([2, 16, 16])
     """
-    options = dict(
+    options = MatchOptions(
         marginals=marginals,
         plan="transport",
         eps=eps,
         tol=tol,
         max_iter=max_iter,
         stopping="per_pair",
-        grad="detach",
     )
     _check_pairs(a, b, i_p, j_p, options)
     shape = len(i_p), a.norm_bn.shape[1], b.norm_bn.shape[1]
