@@ -85,10 +85,11 @@ readme: .venv/ready ## nbs/index.ipynb -> README.md and its flow figure
 	  --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
 	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*|explore/[^)]*|howto/[^)]*|glossary)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
 
-check: export readme ## is everything committed that is generated, and does ruff agree?
+check: export readme ## is everything committed that is generated, and do ruff and mypy agree?
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet nbs tests bench docs setup.py || \
 	  { echo "ruff format nbs tests bench docs setup.py would change something: run it and commit"; exit 1; }
+	@$(BIN)/mypy --no-error-summary
 	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
 	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
 

@@ -16,6 +16,7 @@ from .options import expand_home, friendly_errors, refuse_without_effect
 
 if TYPE_CHECKING:
     from diml_nb.features.backbones import Backbone
+    from diml_nb.viz.widgets.controls import MatchingRule
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -112,7 +113,7 @@ def explain_command(
 
 # %% ../../nbs/67_cli_explain.ipynb #96e5c282
 def _draw_flows(
-    network: "Backbone", a: Path, b: Path, rule: dict, *, top: int, out: Path, dark: bool
+    network: "Backbone", a: Path, b: Path, rule: "MatchingRule", *, top: int, out: Path, dark: bool
 ) -> str:
     "Write the figure or the page of a pair; returns what it shows, in words."
     from diml_nb.features.grid import grid_features

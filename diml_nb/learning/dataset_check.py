@@ -80,6 +80,15 @@ def _unusual_images(facts: dict[str, ImageFacts]) -> list[str]:
     return remarks
 
 # %% ../../nbs/34_check.ipynb #f7aaf012
+def _counted(what: str, remarks: dict[str, list[str]], how: str = "") -> list[str]:
+    "Of each remark that concerns something: how many, and the first names."
+    return [
+        f"{len(names)} {what} {text}{how}: {first_few(names)}"
+        for text, names in remarks.items()
+        if names
+    ]
+
+
 def _copies(images: ImageDataset, names: Sequence[str], facts: dict[str, ImageFacts]) -> list[str]:
     "Remarks on images that are copies of each other."
     by_digest = defaultdict(list)
@@ -99,11 +108,7 @@ def _copies(images: ImageDataset, names: Sequence[str], facts: dict[str, ImageFa
         "are in more than one class": crossing,
         "are there twice in one class, where they find each other": within,
     }
-    return [
-        f"{len(groups)} images {text}, as equal files: {first_few(groups)}"
-        for text, groups in remarks.items()
-        if groups
-    ]
+    return _counted("images", remarks, ", as equal files")
 
 
 def _simplified(name: str) -> str:
@@ -124,11 +129,7 @@ def _unusual_classes(images: ImageDataset) -> list[str]:
         "have one image, which nothing can find": single,
         "differ only in capitals, blanks or how they are written": twice,
     }
-    return [
-        f"{len(names)} classes {text}: {first_few(names)}"
-        for text, names in remarks.items()
-        if names
-    ]
+    return _counted("classes", remarks)
 
 # %% ../../nbs/34_check.ipynb #1d216a25
 MAP_BYTES = 1280 * 7 * 7 * 2  # of an image in `diml train`, on the disk
