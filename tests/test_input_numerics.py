@@ -435,7 +435,7 @@ CASES = {
 # of these modules: public names that are not in `CASES`, and why
 OTHERS = {
     "ot.cost": {"cosine_unchecked"},  # as `pairwise_cosine`, which checks first
-    "ot.marginals": {"MARGINAL_RULES", "Marginals"},
+    "ot.marginals": {"MARGINAL_RULES", "Marginals", "check_marginal_rule", "check_batch_sizes"},
     "ot.sinkhorn": {
         "LOG_DOMAIN_RANGE",
         "MIN_MASS",
@@ -455,7 +455,7 @@ OTHERS = {
         "best_cell_plan",  # a part of `match`
         "check_features",
     },
-    "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans"},
+    "ot.native": {"NATIVE_SOURCE", "PairScores", "PairPlans", "native_library"},
     "retrieval.metrics": {
         "METRIC_NAMES",
         "mean_by_class",

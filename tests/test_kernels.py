@@ -69,7 +69,7 @@ def test_every_shape_and_rule(way, n, m, c, rule):
             right.marginal_error_b - 1e-3
         ).abs() < 1e-5  # a pair that stops one iteration later for a rounding error
         assert (close | near_tol).all()
-        assert torch.equal(found.fallback_p, right.used_uniform_b)
+        assert torch.equal(found.used_uniform_p, right.used_uniform_b)
         flows = plan_pairs(a, b, i_p, j_p, marginals=rule, eps=eps)
         assert (flows.cosine_pnm - right.cosine_bnm).abs().max() < 1e-6
         assert (flows.plan_pnm - right.plan_bnm)[~near_tol].abs().max() < 1e-6
@@ -90,7 +90,7 @@ def test_extreme_images(way):
         )
         assert torch.isfinite(found.similarity_p).all()
         assert (found.similarity_p - right.similarity_b).abs().max() < 2e-6
-        assert torch.equal(found.fallback_p, right.used_uniform_b)
+        assert torch.equal(found.used_uniform_p, right.used_uniform_b)
     assert score_pairs(x, x, i_p[:0], j_p[:0]).similarity_p.shape == (0,)
 
 

@@ -215,7 +215,7 @@ def test_pairs_in_any_order_are_those_of_match(seed, grid, rule, pairs):
     found = score_pairs(x, x, i, j, marginals=rule)
     right = match(x[i], x[j], marginals=rule)
     assert torch.allclose(found.similarity_p, right.similarity_b, atol=1e-4)
-    assert (found.err_p < 1e-3 + 1e-5).all()
+    assert (found.marginal_error_p < 1e-3 + 1e-5).all()
 
 
 @some

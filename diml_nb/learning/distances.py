@@ -262,7 +262,7 @@ def _structural_matrix(query: Tensor, reference: Tensor, distance: StructuralDis
         r = q
     else:
         r = _to_features(reference, distance.grid, q.local_bcn.shape[1])
-    check_features(distance.options.marginals, "transport", query=q, reference=r)
+    check_features(query=q, reference=r)
     global_qr = distance.value(q.global_bc @ r.global_bc.T)
     return (_matched_values(q, r, distance) + global_qr) / 2
 

@@ -23,8 +23,7 @@ from ..features.grid import Features
 from ..features.store import FeatureStore, open_store, write_store
 from .network import EmbeddingInputs, concatenate_features, extract_features
 from .sampling import count_positives
-from ..ot.matching import check_features
-from ..ot.sinkhorn import check_solver_options
+from ..ot.matching import MatchOptions, check_features
 from ..retrieval.metrics import Metrics, retrieval_metrics
 from ..retrieval.rerank import rerank
 from ..retrieval.search import search
@@ -66,8 +65,8 @@ def _check_evaluation(
             f"label_n: each of the {len(queries.label_q)} images is the only one of its class, so"
             " nobody has anything to find; take a split with two images of a class or more"
         )
-    check_features(marginals, "transport", features=features[:1])
-    check_solver_options(eps, 1e-3, 200)
+    check_features(features=features[:1])
+    MatchOptions(marginals, eps=eps).check()
     if top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
 

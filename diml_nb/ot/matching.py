@@ -17,7 +17,7 @@ from .._internal.checks import check_axes
 from .._internal.device import full_precision
 from ..features.grid import Features
 from .cost import cosine_unchecked
-from .marginals import MARGINAL_RULES, compute_marginals
+from .marginals import check_batch_sizes, check_marginal_rule, compute_marginals
 from .sinkhorn import Grad, Stopping, check_solver_options, solve_unchecked
 
 # %% ../../nbs/18_matching.ipynb #bf75cc7e
@@ -57,16 +57,6 @@ def best_cell_plan(cosine_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor) -> 
     from_b_bnm.scatter_(1, best_in_a, mass_b_bm.unsqueeze(1))
     return (from_a_bnm + from_b_bnm) / 2
 
-# %% ../../nbs/18_matching.ipynb #b8bd4640
-def _check_rules(marginals: str, plan: str) -> None:
-    "Raise `ValueError` unless both rules exist."
-    if marginals not in MARGINAL_RULES:
-        raise ValueError(
-            f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
-        )
-    if plan not in PLAN_KINDS:
-        raise ValueError(f"plan: expected one of {', '.join(PLAN_KINDS)}, got {plan!r}")
-
 # %% ../../nbs/18_matching.ipynb #0a985dc1
 @dataclass(frozen=True)
 class MatchOptions:
@@ -103,7 +93,9 @@ class MatchOptions:
 
     def check(self) -> "MatchOptions":
         "These options; `ValueError`, which names the argument, unless they can be used."
-        _check_rules(self.marginals, self.plan)
+        check_marginal_rule(self.marginals)
+        if self.plan not in PLAN_KINDS:
+            raise ValueError(f"plan: expected one of {', '.join(PLAN_KINDS)}, got {self.plan!r}")
         check_solver_options(self.eps, self.tol, self.max_iter, self.stopping, self.grad)
         return self
 
@@ -151,13 +143,11 @@ def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
     )
 
 # %% ../../nbs/18_matching.ipynb #f944f2d5
-def check_features(marginals: str, plan: str, **features: Features) -> None:
-    """Raise an error unless these are `Features` that can be compared, and the rules exist.
+def check_features(**features: Features) -> None:
+    """Raise an error unless these are `Features` that can be compared.
 
     Parameters
     ----------
-    marginals, plan
-        As in `match`.
     **features
         Finite, of one type, on one device, with the same number of channels. The keyword is the
         name that the error gives.
@@ -181,7 +171,6 @@ def check_features(marginals: str, plan: str, **features: Features) -> None:
         channels.add(check_axes("bcn bn bc", **fields)["c"])
     if len(channels) > 1:
         raise ValueError(f"{names}: expected the same number of channels, got {sorted(channels)}")
-    _check_rules(marginals, plan)
 
 # %% ../../nbs/18_matching.ipynb #ce210123
 @full_precision()
@@ -245,9 +234,8 @@ def match(
     >>> bool(torch.allclose(total_b, result.similarity_b))
     True
     """
-    check_features(marginals, plan, a=a, b=b)
-    if len(a) != len(b) and 1 not in (len(a), len(b)):
-        raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
+    check_features(a=a, b=b)
+    check_batch_sizes(a, b)
     if swap_marginals and a.norm_bn.shape[1] != b.norm_bn.shape[1]:
         raise ValueError(
             f"swap_marginals: expected as many cells in both images, got {a.norm_bn.shape[1]} and"
@@ -291,7 +279,7 @@ def similarity_matrix(
     >>> similarity_matrix(features[:2], features).shape
     torch.Size([2, 3])
     """
-    check_features(marginals, plan, q=q, g=g)
+    check_features(q=q, g=g)
     options = MatchOptions(marginals, plan, eps, tol, max_iter, stopping=stopping).check()
     pair_bytes = q.local_bcn.shape[2] * g.local_bcn.shape[2] * q.local_bcn.element_size()
     block = max(1, max_block_bytes // pair_bytes)

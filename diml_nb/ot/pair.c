@@ -43,11 +43,11 @@ typedef struct {
 
 // What is written for each pair.
 typedef struct {
-    float *similarity_p; // (pairs,): sum of plan * cosine
-    float *err_p;        // (pairs,): L1 error of the column marginal; -1 where not solved
-    uint8_t *fallback_p; // (pairs,): 1 where an image had no mass and got the uniform marginal
-    float *local_pnm;    // (pairs, N, M): the cosines; NULL together with plan_pnm if not wanted
-    float *plan_pnm;     // (pairs, N, M): the transport plan
+    float *similarity_p;     // (pairs,): sum of plan * cosine
+    float *marginal_error_p; // (pairs,): mass in wrong columns; -1 where not solved
+    uint8_t *used_uniform_p; // (pairs,): 1 where an image had no mass and got the uniform marginal
+    float *cosine_pnm;       // (pairs, N, M): NULL together with plan_pnm if not wanted
+    float *plan_pnm;         // (pairs, N, M): the transport plan
 } Results;
 
 enum Status { SUCCESS = 0, OUT_OF_MEMORY = 1 };
@@ -375,7 +375,7 @@ INLINE float similarity(const Workspace *workspace,
                 int64_t at = (p * N + n) * M + w * LANES;
                 size_t bytes = 4 * (size_t)(w == B_VECTORS - 1 ? M - w * LANES : LANES);
                 memcpy(results->plan_pnm + at, &plan, bytes);
-                memcpy(results->local_pnm + at, &workspace->local[n][w], bytes);
+                memcpy(results->cosine_pnm + at, &workspace->local[n][w], bytes);
             }
         }
     }
@@ -391,8 +391,8 @@ INLINE float similarity(const Workspace *workspace,
 //   options   masses and solver
 //   results   where to write
 //
-// A pair whose kernel would underflow is not solved: its err_p is -1, its similarity_p 0, and its
-// plan_pnm is not written. Returns SUCCESS, or OUT_OF_MEMORY before anything is written.
+// A pair whose kernel would underflow is not solved: its marginal_error_p is -1, its similarity_p
+// 0, and its plan_pnm is not written. Returns SUCCESS, or OUT_OF_MEMORY before anything is written.
 int pairs_forward(const Images *a,
                   const Images *b,
                   const int64_t *i_p,
@@ -423,17 +423,17 @@ int pairs_forward(const Images *a,
         int power = options->power;
         int empty_a = marginal((float *)mass_a, N, A_VECTORS * LANES, power, factor_a);
         int empty_b = marginal((float *)mass_b, M, B_VECTORS * LANES, power, factor_b);
-        results->fallback_p[p] = (uint8_t)(empty_a | empty_b);
+        results->used_uniform_p[p] = (uint8_t)(empty_a | empty_b);
 
         // plan and similarity
         if (gibbs_kernel(workspace, options->eps)) {
             Vector u[A_VECTORS] = {0};
             Vector v[B_VECTORS] = {0};
-            results->err_p[p] =
+            results->marginal_error_p[p] =
                 sinkhorn(workspace, mass_a, mass_b, options->tol, options->max_iter, u, v);
             results->similarity_p[p] = similarity(workspace, u, v, results, p);
         } else {
-            results->err_p[p] = -1;
+            results->marginal_error_p[p] = -1;
             results->similarity_p[p] = 0;
         }
     }

@@ -17,9 +17,9 @@ from .._internal.checks import HALF_PRECISION
 from .._internal.device import full_precision, progress_bar
 from ..features.grid import Features
 from ..features.store import FeatureStore
-from ..ot.matching import check_features
+from ..ot.matching import MatchOptions, check_features
 from ..ot.native import PairScores, score_pairs
-from ..ot.sinkhorn import Stopping, check_solver_options
+from ..ot.sinkhorn import Stopping
 from .memory import estimate_memory
 from .metrics import Ranking
 
@@ -33,15 +33,15 @@ class ShortlistScores(NamedTuple):
     ----------
     similarity_qk
         Structural similarities (Q, K), in the order of the ranking.
-    err_qk
-        L1 error of the column marginal when the solver stopped, (Q, K).
-    fallback_qk
+    marginal_error_qk
+        Mass in wrong columns when the solver stopped, (Q, K).
+    used_uniform_qk
         bool (Q, K): an image had no mass and got the uniform marginal.
     """
 
     similarity_qk: Tensor
-    err_qk: Tensor
-    fallback_qk: Tensor
+    marginal_error_qk: Tensor
+    used_uniform_qk: Tensor
 
 # %% ../../nbs/24_retrieval.ipynb #027ac1ee
 def _check_shortlist(index_qk: Tensor, q: Features, g: Features) -> None:
@@ -55,7 +55,11 @@ def _check_shortlist(index_qk: Tensor, q: Features, g: Features) -> None:
 
 
 def _score_queries(
-    q: Features, g: Features, index_qk: Tensor, options: dict, on_progress: Callable[[int], object]
+    q: Features,
+    g: Features,
+    index_qk: Tensor,
+    options: MatchOptions,
+    on_progress: Callable[[int], object],
 ) -> PairScores:
     "Similarity of every query with each image of its list, (Q * K,)."
     top_k = index_qk.shape[1]
@@ -67,7 +71,20 @@ def _score_queries(
         images = g[needed]
         g.release()
         g = images
-    return score_pairs(q, g, i_p, j_p, block=top_k, done=on_progress, **options)
+    return score_pairs(
+        q,
+        g,
+        i_p,
+        j_p,
+        marginals=options.marginals,
+        plan=options.plan,
+        eps=options.eps,
+        tol=options.tol,
+        max_iter=options.max_iter,
+        stopping=options.stopping,
+        block=top_k,
+        done=on_progress,
+    )
 
 # %% ../../nbs/24_retrieval.ipynb #879bb0cf
 @full_precision()
@@ -128,15 +145,12 @@ def score_shortlist(
     torch.Size([6, 3])
     """
     # the images of a store were checked when it was written: one is enough
-    check_features(marginals, plan, q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
-    check_solver_options(eps, tol, max_iter, stopping)
+    check_features(q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
+    options = MatchOptions(marginals, plan, eps, tol, max_iter, stopping=stopping).check()
     if top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
     index_qk = ranking.index_qk[:, :top_k]
     _check_shortlist(index_qk, q, g)
-    options = dict(
-        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
-    )
     estimate = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
     _LOGGER.info("re-ranking: %s", estimate)
     size = estimate.query_block

@@ -52,7 +52,7 @@ def _self_index(
 def _check_arguments(q: Features, g: Features, exclude_self: bool, top_k: int | None) -> None:
     "Raise an error that names the argument unless `search` can run with these."
     # the images of a store were checked when it was written: one is enough
-    check_features("uniform", "product", q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
+    check_features(q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
     if exclude_self and len(q) != len(g):
         raise ValueError(
             f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images"
