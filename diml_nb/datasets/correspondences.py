@@ -68,8 +68,8 @@ def _image_size(path: Path) -> tuple[int, int]:
 
 
 def _in_view(xy_p2: Tensor, size: tuple[int, int], margin: float) -> Tensor:
-    """Pixels (P, 2) of an image as fractions of the square that `Backbone.prepare` with this margin
-    shows."""
+    """Pixels (P, 2) of an image as fractions of the square that `Backbone.preprocess` shows with
+    this margin."""
     side = min(size) / margin
     left_top = torch.tensor([(size[0] - side) / 2, (size[1] - side) / 2], dtype=xy_p2.dtype)
     return (xy_p2 - left_top) / side
@@ -141,7 +141,7 @@ def true_correspondences(
     grid : int
         Cells a side, as in `grid_features`.
     margin : float
-        As given to `Backbone.prepare`: which square of the image the network saw.
+        As given to `Backbone.preprocess`: which square of the image the network saw.
 
     Returns
     -------

@@ -1,3 +1,3 @@
-def cell_contributions(found):
+def cell_contributions(pairs):
     "What each cell of A adds to S, (B, N), of a `Match`."
-    return (found.plan_bnm * found.cosine_bnm).sum(2)
+    return (pairs.plan_bnm * pairs.cosine_bnm).sum(2)
