@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['STYLE', 'MARGINAL_LABELS', 'default_backbone', 'resolve_backbone', 'PreparedImage', 'compute_map', 'prepare_image',
            'restore_controls', 'ControlBox', 'LiveMarker', 'figure_html', 'Explorer', 'slider', 'log_slider',
-           'dropdown', 'wrapping_row', 'MatchingRule', 'matching_rule', 'matching_controls', 'single_thread']
+           'dropdown', 'wrapping_row', 'MatchingRule', 'chosen_rule', 'matching_rule', 'matching_controls',
+           'single_thread']
 
 # %% ../../../nbs/44_controls.ipynb #507a3792
 import base64
@@ -312,6 +313,11 @@ class MatchingRule(TypedDict):
     grid: int  # cells a side
     marginals: str  # a key of `MARGINAL_RULES`
     eps: float  # weight of the entropy
+
+
+def chosen_rule(state: dict) -> MatchingRule:
+    "The rule in the state of an explorer that has `matching_controls`."
+    return MatchingRule(grid=state["grid"], marginals=state["marginals"], eps=state["eps"])
 
 # %% ../../../nbs/44_controls.ipynb #d1107e69
 def matching_rule(

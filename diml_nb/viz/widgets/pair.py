@@ -258,6 +258,24 @@ def _within_grid(view: dict, grid: int) -> dict:
         locked=locked,
     )
 
+
+def _matching_inputs(state: dict) -> dict:
+    "What the numbers depend on; a locked cell, the overlay and the order do not count."
+    view = state["view"]
+    return state | dict(view=(view["dropped_a"], view["dropped_b"]))
+
+
+_NO_CELL_LEFT = (
+    "No cell of one image is left. The numbers are still those of before; x on a cell takes it"
+    " back."
+)
+
+
+def _has_cells(state: dict) -> bool:
+    "Whether at least one cell of each image is left."
+    view = state["view"]
+    return max(len(view["dropped_a"]), len(view["dropped_b"])) < state["grid"] ** 2
+
 # %% ../../../nbs/44_explorer.ipynb #b01603a0
 def _live_payload(
     state: dict,
@@ -280,6 +298,11 @@ def _live_payload(
     return pair_payload(
         match, top=state["top"], beside=scores, notes=notes, error_k=error_k, live=True
     )
+
+
+def _alert_html(text: str) -> str:
+    "In red, and read out by a screen reader: what could not be done."
+    return f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
 
 # %% ../../../nbs/44_explorer.ipynb #4ff6b184
 class PairExplorer(Explorer):
@@ -347,16 +370,9 @@ class PairExplorer(Explorer):
         controls = matching_controls(**rule) | _flow_controls(plan, top)
         controls["grid"].observe(self._reset_view, "value")
         self.ask, self.uploads = _pair_buttons(self)
-        super().__init__(
-            controls | dict(view=self.view),
-            [
-                wrapping_row(*controls.values()),
-                wrapping_row(*self.uploads, self.ask),
-                self.answer,
-                self.view,
-            ],
-            self.backbone,
-        )
+        rows = [wrapping_row(*controls.values()), wrapping_row(*self.uploads, self.ask)]
+        rows += [self.answer, self.view]
+        super().__init__(controls | dict(view=self.view), rows, self.backbone)
         self.show(a, b, labels=labels, gallery=gallery)
 
     def _reset_view(self, _change) -> None:
@@ -390,12 +406,6 @@ class PairExplorer(Explorer):
         "The two images as the network saw them."
         return self.prepared[0].image, self.prepared[1].image
 
-    def alert(self, text: str) -> None:
-        "Say in red, and to a screen reader, what could not be done."
-        self.answer.value = (
-            f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
-        )
-
     @single_thread()
     def update(self) -> None:
         "Match the pair anew if a number depends on what has changed."
@@ -403,16 +413,12 @@ class PairExplorer(Explorer):
         if view != self.view.value:
             self.view.set_trait("value", view)
         state = self.state
-        dropped = [state["view"]["dropped_a"], state["view"]["dropped_b"]]
-        inputs = state | dict(view=dropped)  # a locked cell, the overlay and the order do not count
+        inputs = _matching_inputs(state)
         if inputs == self._matched_inputs:
             return
-        if any(len(cells) == state["grid"] ** 2 for cells in dropped):
+        if not _has_cells(state):
             self._matched_inputs = None
-            self.alert(
-                "No cell of one image is left. The numbers are still those of before; x on a cell"
-                " takes it back."
-            )
+            self.answer.value = _alert_html(_NO_CELL_LEFT)
             return
         self.match = match_state(state, *self.maps)
         self._matched_inputs = inputs
@@ -421,12 +427,9 @@ class PairExplorer(Explorer):
 
     def figure(self) -> Figure:
         "The flows of the present state."
+        note = "; ".join(self.view.data["notes"])
         return plot_flows(
-            *self.images,
-            self.match,
-            top=self.state["top"],
-            labels=self.labels,
-            note="; ".join(self.view.data["notes"]),
+            *self.images, self.match, top=self.state["top"], labels=self.labels, note=note
         )
 
     def describe(self) -> str:
@@ -484,7 +487,7 @@ def _show_faithfulness(pair: PairExplorer) -> None:
     try:
         curves = pair_deletion_curves(pair)
     except ValueError as error:
-        pair.alert(str(error))
+        pair.answer.value = _alert_html(str(error))
         return
     text = (
         f"S that is left: most important first {curves.deletion:.3f}, in random order"
@@ -501,7 +504,8 @@ def _use_uploaded_file(pair: PairExplorer, side: int, files: tuple) -> None:
     try:
         image = load_image(io.BytesIO(bytes(files[0].content)))
     except ValueError:
-        pair.alert(f"{files[0].name} is not an image that can be read; nothing has changed")
+        text = f"{files[0].name} is not an image that can be read; nothing has changed"
+        pair.answer.value = _alert_html(text)
         return
     finally:
         pair.uploads[side].value = ()

@@ -9,6 +9,8 @@ __all__ = ['NOTHING_CHOSEN', 'GAIN_RELATIONS', 'HOW_TO_COMPARE', 'RankingView', 
 # %% ../../../nbs/46_gallery.ipynb #33c0ce28
 import html
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from diml_nb.viz.widgets.controls import (
     MARGINAL_LABELS,
     Explorer,
     MatchingRule,
+    chosen_rule,
     default_backbone,
     dropdown,
     figure_html,
@@ -100,16 +103,23 @@ class RerankedDataset:
 
     def __init__(self, images: ImageDataset, backbone: Backbone | None = None, *, top_k: int = 50):
         self.images = images
+        self.backbone = backbone or default_backbone()
         self.top_k = min(top_k, len(images) - 1)
-        map_bchw = extract_feature_maps(images.paths, backbone or default_backbone())
-        self.maps = GridFeatureCache(map_bchw)
+        self.maps = GridFeatureCache(extract_feature_maps(images.paths, self.backbone))
         self._thumbnails: dict[int, str] = {}
+        self._pictures: dict[int, Image.Image] = {}
 
     def thumbnail(self, n: int) -> str:
         "A small picture of an image as a data address; it is made once."
         if n not in self._thumbnails:
             self._thumbnails[n] = thumbnail_uri(self.images.paths[n])
         return self._thumbnails[n]
+
+    def picture(self, n: int) -> Image.Image:
+        "An image of the set as the network saw it; it is made once."
+        if n not in self._pictures:
+            self._pictures[n] = prepare_image(self.images.paths[n], self.backbone).image
+        return self._pictures[n]
 
     def rank_all(self, *, grid: int, marginals: str, eps: float) -> None:
         """Rank and re-rank every image; the lists of one query refer to this.
@@ -222,27 +232,36 @@ def _list_items(
 # %% ../../../nbs/46_gallery.ipynb #86d42084
 def _query_controls(images: ImageDataset) -> dict[str, widgets.Widget]:
     "Menus named `show` and `query`."
+    kinds = ["all", *GAIN_RELATIONS]
     return dict(
-        show=dropdown(
-            "show queries",
-            ["all", *GAIN_RELATIONS],
-            "all",
-            "by the change of their average precision",
-        ),
-        query=dropdown(
-            "query",
-            [(image_label(images, n), n) for n in range(len(images))],
-            0,
-            "the image that is searched for",
-        ),
+        show=dropdown("show queries", kinds, "all", "by the change of their average precision"),
+        query=dropdown("query", _menu_entries(images), 0, "the image that is searched for"),
     )
 
 
-def _rank_button() -> widgets.Button:
-    return widgets.Button(
+def _menu_entries(images: ImageDataset, queries: list[int] | None = None) -> list[tuple[str, int]]:
+    "What the menu of the queries offers: some images, or all where there are none."
+    return [(image_label(images, n), n) for n in queries or range(len(images))]
+
+
+def _rank_button(explorer: "RetrievalExplorer") -> widgets.Button:
+    button = widgets.Button(
         description="rank all again",
         tooltip="decide anew who is helped and hurt; takes seconds",
     )
+    button.on_click(lambda _: explorer.rank_again())
+    return button
+
+
+@contextmanager
+def _busy(button: widgets.Button, text: str) -> Iterator[None]:
+    "A button that says what is being done, and cannot be pressed meanwhile."
+    description = button.description
+    button.disabled, button.description = True, text
+    try:
+        yield
+    finally:
+        button.disabled, button.description = False, description
 
 
 def _embedded_pair(path: Path, backbone: Backbone, rule: MatchingRule) -> PairExplorer:
@@ -251,6 +270,20 @@ def _embedded_pair(path: Path, backbone: Backbone, rule: MatchingRule) -> PairEx
     for widget in (*(pair.controls[name] for name in rule), *pair.uploads):
         widget.layout.display = "none"
     return pair
+
+# %% ../../../nbs/46_gallery.ipynb #9d7766b8
+def _restore_with_pair(explorer: "RetrievalExplorer", values: dict) -> None:
+    "Set the controls of an explorer, and after them those of the pair that they open."
+    explorer.restore({name: value for name, value in values.items() if name != "pair"})
+    explorer.pair.state = values.get("pair", {})
+
+
+def _check_sizes(images: ImageDataset, top_k: int, places: int) -> None:
+    if len(images) < 2 or min(top_k, places) < 1:
+        raise ValueError(
+            "expected two images at least, and top_k and places of at least 1, got"
+            f" {len(images)} images, top_k={top_k}, places={places}"
+        )
 
 # %% ../../../nbs/46_gallery.ipynb #1f4c97ff
 HOW_TO_COMPARE = (
@@ -272,8 +305,9 @@ def _query_text(explorer: "RetrievalExplorer", q: int) -> str:
     ]
     if _rule_text(explorer.rule) != ranked_rule:
         sentences.append("To count under the present settings, press 'rank all again'.")
-    if not explorer.filter_matched:
-        sentences.append(f"No query is {explorer.controls['show'].value}; all are shown.")
+    show = explorer.controls["show"].value
+    if not queries_by_gain(ranked.gain_q, show):
+        sentences.append(f"No query is {show}; all are shown.")
     return " ".join(sentences)
 
 
@@ -289,6 +323,20 @@ def _page_lists(explorer: "RetrievalExplorer", q: int, index: list[int]) -> dict
     )
 
 # %% ../../../nbs/46_gallery.ipynb #c4804981
+def _lists_figure(explorer: "RetrievalExplorer", q: int) -> Figure:
+    "The two lists of a query, as `plot_ranking` draws them."
+    images = explorer.ranked.images
+    index = explorer.before.index_qk[0].tolist()
+    return plot_ranking(
+        load_image(images.paths[q]),
+        [load_image(images.paths[n]) for n in index],
+        range(len(index)),
+        [index.index(n) for n in explorer.after.index_qk[0].tolist()],
+        (images.label_n[index] == images.label_n[q]).tolist(),
+        top=explorer.places,
+    )
+
+# %% ../../../nbs/46_gallery.ipynb #a131a93a
 def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
     "Show the query and the chosen candidate, among the other candidates, as a pair."
     images = explorer.ranked.images
@@ -305,8 +353,13 @@ def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
     explorer.pair.state = dict(explorer.rule)
 
 
-def _difference_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) -> str:
-    "Why the first candidate stands above or below the second: a figure and its sum in words."
+def _difference_html(explorer: "RetrievalExplorer", q: int, first: int, second: int | None) -> str:
+    """Why the first candidate stands above or below the second: a figure and its sum in words.
+
+    Without a second one, how to choose it.
+    """
+    if second is None or second == first:
+        return HOW_TO_COMPARE
     index = explorer.before.index_qk[0].tolist()
     difference = score_difference(explorer.match, index.index(first), index.index(second))
     images = explorer.ranked.images
@@ -315,7 +368,7 @@ def _difference_html(explorer: "RetrievalExplorer", q: int, first: int, second: 
         f"{labels[0]} less {labels[1]}: score {difference.score:+.4f} = cosine"
         f" {difference.cosine:+.4f}, cells {difference.cell_n.sum():+.4f}"
     )
-    image_q, image_1, image_2 = (explorer.picture(n) for n in (q, first, second))
+    image_q, image_1, image_2 = (explorer.ranked.picture(n) for n in (q, first, second))
     fig = plot_difference(image_q, image_1, image_2, difference, labels=labels)
     return f"{figure_html(fig, text)}<p>{html.escape(text)}</p>"
 
@@ -368,39 +421,29 @@ class RetrievalExplorer(Explorer):
         top_k: int = 50,
         places: int = 8,
     ):
-        if len(images) < 2 or min(top_k, places) < 1:
-            raise ValueError(
-                "expected two images at least, and top_k and places of at least 1, got"
-                f" {len(images)} images, top_k={top_k}, places={places}"
-            )
+        _check_sizes(images, top_k, places)
         self.backbone = resolve_backbone(backbone, run)
         rule = matching_rule(self.backbone, grid=grid, marginals=marginals, eps=eps)
         self.ranked = RerankedDataset(images, self.backbone, top_k=top_k)
         self.ranked.rank_all(**rule)
         self.places = places
-        self.filter_matched = True  # there are queries of the kind that is chosen
         self.view = RankingView()
         self.why = widgets.HTML()
         self.why.add_class("diml-why")
         self.pair = _embedded_pair(images.paths[0], self.backbone, rule)
-        self._pictures: dict[int, Image.Image] = {}
         self.opened: tuple[int, int] | None = None  # query and candidate in `pair`
-        self.rank_button = _rank_button()
-        self.rank_button.on_click(lambda _: self.rank_again())
+        self.rank_button = _rank_button(self)
         controls = _query_controls(images) | matching_controls(**rule)
         controls["show"].observe(lambda _: self._filter_queries(), "value")
-        super().__init__(
-            controls | dict(view=self.view),
-            [wrapping_row(*controls.values(), self.rank_button), self.view, self.why, self.pair],
-            self.backbone,
-        )
+        top_row = wrapping_row(*controls.values(), self.rank_button)
+        rows = [top_row, self.view, self.why, self.pair]
+        super().__init__(controls | dict(view=self.view), rows, self.backbone)
         self.update()
 
     @property
     def rule(self) -> MatchingRule:
         "How pairs are matched at present; the counts of all queries are of `ranked.rule`."
-        state = self.state
-        return MatchingRule(grid=state["grid"], marginals=state["marginals"], eps=state["eps"])
+        return chosen_rule(self.state)
 
     @property
     def state(self) -> dict:
@@ -410,26 +453,20 @@ class RetrievalExplorer(Explorer):
     @state.setter
     def state(self, values: dict) -> None:
         before = self.state
-        self.restore({name: value for name, value in values.items() if name != "pair"})
         try:
-            self.pair.state = values.get("pair", {})
+            _restore_with_pair(self, values)
         except ValueError:
-            # what does not fit changes nothing: the controls and the pair are put back
-            self.restore({name: before[name] for name in self.controls})
-            self.pair.state = before["pair"]
+            _restore_with_pair(self, before)  # what does not fit changes nothing
             raise
 
     def _filter_queries(self) -> None:
         "Only queries of the chosen kind can be chosen; all, where there is none."
-        images = self.ranked.images
         queries = queries_by_gain(self.ranked.gain_q, self.controls["show"].value)
-        self.filter_matched = bool(queries)
-        queries = queries or list(range(len(images)))
         menu = self.controls["query"]
         chosen = menu.value
         with self.paused():
-            menu.options = [(image_label(images, n), n) for n in queries]
-            if chosen in queries:
+            menu.options = _menu_entries(self.ranked.images, queries)
+            if chosen in dict(menu.options).values():
                 menu.value = chosen
 
     @single_thread()
@@ -440,48 +477,25 @@ class RetrievalExplorer(Explorer):
         index = self.before.index_qk[0].tolist()
         first, second = self.view.value["first"], self.view.value["second"]
         if first not in index:
-            first = self.after.index_qk[0, 0].item()
+            first = int(self.after.index_qk[0, 0])
         if second not in index:
             second = None
         with self.paused():
             self.view.value = dict(first=first, second=second)
         self.view.lists = _page_lists(self, q, index)
         _open_pair(self, q, first)
-        if second is None or second == first:
-            self.why.value = HOW_TO_COMPARE
-        else:
-            self.why.value = _difference_html(self, q, first, second)
-
-    def picture(self, n: int) -> Image.Image:
-        "An image of the set as the network saw it; it is made once."
-        if n not in self._pictures:
-            self._pictures[n] = prepare_image(self.ranked.images.paths[n], self.backbone).image
-        return self._pictures[n]
+        self.why.value = _difference_html(self, q, first, second)
 
     def rank_again(self) -> None:
         "Rank all queries under the present rule, so that the counts are of it."
-        self.rank_button.disabled = True
-        self.rank_button.description = f"ranking {len(self.ranked.images)} ..."
-        try:
+        with _busy(self.rank_button, f"ranking {len(self.ranked.images)} ..."):
             self.ranked.rank_all(**self.rule)
-        finally:
-            self.rank_button.disabled = False
-            self.rank_button.description = "rank all again"
         self._filter_queries()
         self.update()
 
     def figure(self) -> Figure:
         "The two lists of the query."
-        images, q = self.ranked.images, self.controls["query"].value
-        index = self.before.index_qk[0].tolist()
-        return plot_ranking(
-            load_image(images.paths[q]),
-            [load_image(images.paths[n]) for n in index],
-            range(len(index)),
-            [index.index(n) for n in self.after.index_qk[0].tolist()],
-            (images.label_n[index] == images.label_n[q]).tolist(),
-            top=self.places,
-        )
+        return _lists_figure(self, self.controls["query"].value)
 
     def describe(self) -> str:
         "The query, what re-ranking did to it and to all."

@@ -21,6 +21,8 @@ from ..figures import Figure, plot_sinkhorn
 from ..html import STATIC, encode_float32, images_payload, script_text
 from diml_nb.viz.widgets.controls import (
     Explorer,
+    MatchingRule,
+    chosen_rule,
     matching_controls,
     matching_rule,
     prepare_image,
@@ -96,7 +98,7 @@ class SinkhornExplorer(Explorer):
         self.pictures = images_payload(self.prepared[0].image, self.prepared[1].image)
         self.iterations = iterations
         self.view = SinkhornView()
-        self._matched_inputs: dict | None = None
+        self._matched_rule: MatchingRule | None = None
         # the browser links the three, so that they move together without Python
         play = widgets.Play(min=1, max=iterations, value=iteration, interval=600)
         widgets.jslink((controls["iteration"], "value"), (play, "value"))
@@ -106,24 +108,24 @@ class SinkhornExplorer(Explorer):
 
     def update(self) -> None:
         "Compute the iterations anew if grid, marginals or eps have changed."
-        state = self.state
-        inputs = {name: state[name] for name in ("grid", "marginals", "eps")}
-        if inputs == self._matched_inputs:
+        rule = chosen_rule(self.state)
+        if rule == self._matched_rule:
             return
+        eps = rule["eps"]
         with single_thread():
-            x, y = (grid_features(image.map_bchw, grid=state["grid"]) for image in self.prepared)
-            self.match = match(x, y, marginals=state["marginals"], eps=state["eps"])
-            self.trace = sinkhorn_trace(self.match, eps=state["eps"], iterations=self.iterations)
-        self._matched_inputs = inputs
+            x, y = (grid_features(image.map_bchw, grid=rule["grid"]) for image in self.prepared)
+            self.match = match(x, y, marginals=rule["marginals"], eps=eps)
+            self.trace = sinkhorn_trace(self.match, eps=eps, iterations=self.iterations)
+        self._matched_rule = rule
         self.view.trace = dict(
             pictures=self.pictures,
             plan=encode_float32(self.trace.plan_knm),
             error_k=self.trace.marginal_error_k.tolist(),
             mass_a=self.match.mass_a_bn[0].tolist(),
             mass_b=self.match.mass_b_bm[0].tolist(),
-            eps=f"{state['eps']:.3g}",
+            eps=f"{eps:.3g}",
         )
-        self.view.iteration = state["iteration"]
+        self.view.iteration = self.state["iteration"]
 
     def figure(self) -> Figure:
         "Errors of all iterations, and the plan after the chosen one."
