@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diml_nb._internal import paths
+from diml_nb._internal import compiler, paths
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.datasets import download
 from diml_nb.datasets.folders import check_images
@@ -35,7 +35,7 @@ from diml_nb.features.backbones import (
 from diml_nb.features.cache import extract_feature_maps, memmap_feature_maps, prune_cached_maps
 from diml_nb.features.grid import grid_features
 from diml_nb.features.images import load_image
-from diml_nb.learning import trainer
+from diml_nb.learning import config as training_config
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.network import EmbeddingInputs
 from diml_nb.learning.trainer import load_trained, train
@@ -182,7 +182,7 @@ def test_a_run_is_not_continued_by_another_network(tmp_path, monkeypatch):
     )
 
     def named(last):
-        monkeypatch.setattr(trainer, "get_backbone", lambda name, pretrained: wrapped(last))
+        monkeypatch.setattr(training_config, "get_backbone", lambda name, pretrained: wrapped(last))
 
     named(nn.ReLU())
     train(config, tmp_path, images=images)
@@ -986,9 +986,9 @@ def test_what_another_has_made_is_used(tmp_path, monkeypatch):
     source.write_text("int two(void) { return 2; }")
     made.write_bytes(b"by another")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
-    native._compile(["cc", "-shared", "-fPIC"], source, made)
+    compiler._compile(["cc", "-shared", "-fPIC"], source, made)
     with pytest.raises(PermissionError):
-        native._compile(["cc", "-shared", "-fPIC"], source, tmp_path / "not.so")
+        compiler._compile(["cc", "-shared", "-fPIC"], source, tmp_path / "not.so")
 
 
 @pytest.mark.parametrize("make", [extract_feature_maps, memmap_feature_maps])
@@ -1006,14 +1006,15 @@ def test_maps_of_six_threads_that_start_at_once(tmp_path, make):
 
 
 def test_two_processes_that_start_at_once(tmp_path):
-    code = (
-        "import sys, torch\nfrom diml_nb.datasets.registry import get_dataset\nfrom"
-        " diml_nb import extract_feature_maps, get_backbone, grid_features\nfrom"
-        " diml_nb.ot.native import score_pairs\ntorch.manual_seed(0)\nx ="
-        " pool(feature_maps(get_dataset().paths[:4], get_backbone()).float(),"
-        " grid=3)\nprint(match_pairs(x, x, torch.arange(4),"
-        " torch.arange(4)).similarity_p.sum().item())"
-    )
+    code = """
+import torch
+from diml_nb import extract_feature_maps, get_backbone, get_dataset, grid_features
+from diml_nb.ot.native import score_pairs
+torch.manual_seed(0)
+maps_bchw = extract_feature_maps(get_dataset().paths[:4], get_backbone())
+x, i = grid_features(maps_bchw.float(), grid=3), torch.arange(4)
+print(score_pairs(x, x, i, i).similarity_p.sum().item())
+"""
     environment = os.environ | {"DIML_CACHE": str(tmp_path)}
     both = [
         subprocess.Popen(
