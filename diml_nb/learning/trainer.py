@@ -115,6 +115,27 @@ def _param_groups(config: TrainConfig, network: nn.Module, metric: MapLoss) -> l
     return groups
 
 # %% ../../nbs/32_training.ipynb #84d71fbe
+def _inputs_of(
+    config: TrainConfig,
+    images: ImageDataset,
+    backbone: Backbone,
+    inputs: EmbeddingInputs | None,
+    accelerator: Any,
+) -> EmbeddingInputs:
+    """What the network sees of the images, unless it is given.
+
+    `ValueError` if what is given has another number of images."""
+    if inputs is not None:
+        if len(inputs) != len(images):
+            raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
+        return inputs
+    # the first process writes the maps, the others read them
+    with accelerator.main_process_first():
+        # a linear head of the mean is the mean of the head: a loss on vectors needs no cells
+        pooled = not config.structural
+        return EmbeddingInputs(images, backbone, config.cached, pooled=pooled)
+
+# %% ../../nbs/32_training.ipynb #02e78f6b
 def _setup(
     config: TrainConfig,
     images: ImageDataset,
@@ -135,14 +156,7 @@ def _setup(
     network: nn.Module = _embedding_net(config, backbone)
     metric = _metric(config, len(images.label_n[learn].unique())).to(accelerator.device)
     optimizer = torch.optim.Adam(_param_groups(config, network, metric))
-    if inputs is not None and len(inputs) != len(images):
-        raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
-    # the first process writes the maps, the others read them
-    with accelerator.main_process_first():
-        if inputs is None:
-            # a linear head of the mean is the mean of the head: a loss on vectors needs no cells
-            pooled = not config.structural
-            inputs = EmbeddingInputs(images, backbone, config.cached, pooled=pooled)
+    inputs = _inputs_of(config, images, backbone, inputs, accelerator)
     network, optimizer = accelerator.prepare(network, optimizer)
     return TrainState(
         config=config,

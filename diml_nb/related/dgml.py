@@ -8,7 +8,7 @@ __all__ = ['GroupEmbeddings', 'AttentiveGrouping', 'embed_groups', 'as_features'
 
 # %% ../../nbs/51_grouping.ipynb #2d2fc39e
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -186,6 +186,22 @@ def _new_learner(
     return _Learner(grouping, metric, optimizer)
 
 # %% ../../nbs/51_grouping.ipynb #3b365de3
+@dataclass
+class _BestEpoch:
+    "The weights of the epoch that finds best among the held-out classes."
+
+    grouping: AttentiveGrouping
+    epoch: int = 0
+    held_out: float = -1
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def keep(self, epoch: int, held_out: float) -> None:
+        "Keep the present weights if they are better than those before."
+        if held_out > self.held_out:
+            self.epoch, self.held_out = epoch, held_out
+            self.weights = {name: x.clone() for name, x in self.grouping.state_dict().items()}
+
+# %% ../../nbs/51_grouping.ipynb #720834d0
 @full_precision()
 def train_grouping(
     map_nchw: Tensor,
@@ -224,19 +240,16 @@ def train_grouping(
     grouping = AttentiveGrouping(map_nchw.shape[1], embedding_dim, groups).to(device)
     metric = make_loss(loss, num_classes=classes, embedding_dim=embedding_dim).to(device)
     learner = _new_learner(grouping, metric, lr=lr, weight_decay=weight_decay)
-    best, best_state = dict(epoch=0, held_out=-1.0), {}
+    best = _BestEpoch(grouping)
     for epoch in progress_bar(range(1, epochs + 1), f"training {groups} groups"):
         for step in range(max(1, len(learn_n) // batch_size)):
             batch_seed = derive_seed(seed, epoch, step)
             n_b = sample_balanced_batch(images_of, batch_size, per_class, batch_seed)
             learner.step(map_nchw[n_b].to(device), class_n[n_b].to(device), extra_loss)
         if epoch % evaluate_every == 0 or epoch == epochs:
-            score = _held_out_score(grouping, map_nchw[held_n], label_n[held_n])
-            if score > best["held_out"]:
-                best = dict(epoch=epoch, held_out=score)
-                best_state = {key: x.clone() for key, x in grouping.state_dict().items()}
-    grouping.load_state_dict(best_state)
-    return grouping.cpu(), best
+            best.keep(epoch, _held_out_score(grouping, map_nchw[held_n], label_n[held_n]))
+    grouping.load_state_dict(best.weights)
+    return grouping.cpu(), dict(epoch=best.epoch, held_out=best.held_out)
 
 # %% ../../nbs/51_grouping.ipynb #580b1c4f
 def _pairs_of(count: int) -> Tensor:

@@ -738,17 +738,8 @@ def _mark(ax: Axes, left: float, top: float, color, mark: str) -> None:
     "A sign in the corner of a thumbnail, on a disc."
     x = left + 0.87
     ax.scatter(x, top + 0.13, s=120, color=color, edgecolors="white", linewidths=0.8, zorder=3)
-    ax.text(
-        x,
-        top + 0.135,
-        mark,
-        color="white",
-        fontsize=8,
-        family="DejaVu Sans",
-        ha="center",
-        va="center",
-        zorder=4,
-    )
+    font: dict[str, Any] = dict(color="white", fontsize=8, family="DejaVu Sans", zorder=4)
+    ax.text(x, top + 0.135, mark, ha="center", va="center", **font)
 
 
 def _draw_row(
@@ -889,23 +880,12 @@ def plot_faithfulness(
             left_k = getattr(average, f"{name}_k")
             ax.plot(average.hidden_k, left_k, color=color, lw=1, ls="--")
     gap = curves.area("least_first") - curves.area("most_first")
-    ax.fill_between(
-        curves.hidden_k,
-        curves.most_first_k,
-        curves.least_first_k,
-        color="0.5",
-        alpha=0.25,
-        lw=0,
-        label=f"gap: {gap:.3f}",
-    )
+    edges = curves.most_first_k, curves.least_first_k
+    ax.fill_between(curves.hidden_k, *edges, color="0.5", alpha=0.25, lw=0, label=f"gap: {gap:.3f}")
     if average is not None:
         ax.plot([], [], color="0.55", lw=1, ls="--", label=f"dashed: {dashed}")
-    ax.set(
-        xlabel="share of the cells hidden",
-        ylabel="share of the similarity left",
-        xlim=(0, 1),
-        ylim=(min(0, ax.get_ylim()[0]), None),
-    )
+    ax.set(xlabel="share of the cells hidden", ylabel="share of the similarity left")
+    ax.set(xlim=(0, 1), ylim=(min(0, ax.get_ylim()[0]), None))
     ax.set_title(title, fontsize=10)
     fig.legend(loc="outside right center", frameon=False, fontsize=9)
     sns.despine(ax=ax)
@@ -999,8 +979,7 @@ def plot_correspondences(
     The images are square, as the network saw them; `truth` is made by `true_correspondences`. A
     cross is a cell whose piece B does not show.
     """
-    side = math.isqrt(len(truth.coverage_n))
-    left_b = 1.2
+    side, left_b = math.isqrt(len(truth.coverage_n)), 1.2
     fig, ax = _axes(8, 4)
     _image_panel(ax, image_a, 0, side, COLOR_A, labels[0])
     _image_panel(ax, image_b, left_b, side, COLOR_B, labels[1])
@@ -1010,17 +989,14 @@ def plot_correspondences(
         if not truth.visible_n[n]:
             _draw_cross(ax, start)
             continue
-        x, y = (coordinate / side for coordinate in truth.target_xy_n2[n].tolist())
+        x, y = (truth.target_xy_n2[n] / side).tolist()
         # the end of the map is too pale on white
         color = plt.get_cmap("plasma")(0.95 * k / max(len(filled_n) - 1, 1))
         _draw_correspondence(ax, start, (left_b + x, y), _adapt_contrast(color))
     visible = int(truth.visible_n.sum())
-    text = (
-        f"{visible} of the {len(filled_n)} cells that the object fills at least by half are shown"
-        f" in {labels[1]}"
-    )
-    if visible < len(filled_n):
-        text += "; crosses: not shown"
+    cells = f"{len(filled_n)} cells that the object fills at least by half"
+    crosses = "; crosses: not shown" if visible < len(filled_n) else ""
+    text = f"{visible} of the {cells} are shown in {labels[1]}{crosses}"
     _caption(ax, left_b / 2 + 0.5, 1.05, text, 9)
     _set_extent(ax, left_b + 1.03, 1.12)
     return fig

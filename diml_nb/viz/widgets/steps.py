@@ -168,7 +168,7 @@ _IMAGE_TO_COST = (
 )
 
 # %% ../../../nbs/45_steps.ipynb #19ee7295
-_MASS_TO_SCORE = (
+_MASS_TO_PLAN = (
     StepRow(
         "marginals",
         "mass_a_bn, mass_b_bm, _ = compute_marginals(x, y)",
@@ -193,6 +193,10 @@ _MASS_TO_SCORE = (
         answer=_large_masses,
         figure=lambda p: plot_cost(p.match),
     ),
+)
+
+# %% ../../../nbs/45_steps.ipynb #cbd01d21
+_PLAN_TO_SCORE = (
     StepRow(
         "contributions",
         "contribution_bnm = plan_bnm * (1 - cost_bnm)",
@@ -212,7 +216,7 @@ _MASS_TO_SCORE = (
 )
 
 # %% ../../../nbs/45_steps.ipynb #28691737
-STEP_TABLE = _IMAGE_TO_COST + _MASS_TO_SCORE
+STEP_TABLE = _IMAGE_TO_COST + _MASS_TO_PLAN + _PLAN_TO_SCORE
 
 # %% ../../../nbs/45_steps.ipynb #405d60f7
 def build_steps(
