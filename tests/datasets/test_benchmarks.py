@@ -1,7 +1,6 @@
 """The classic benchmarks on small archives of their published layout, with the published counts
 scaled down; a data set never half exists."""
 
-import io
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from image_files import encoded_image, pack
 from PIL import Image
 from scipy.io import savemat
 
@@ -21,30 +21,6 @@ from diml_nb._internal.paths import data_dir, hash_file
 from diml_nb.datasets.correspondences import true_correspondences
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
 from diml_nb.datasets.registry import DATASETS, RemoteFile, get_dataset, verify_dataset
-
-
-def picture(n, suffix="JPEG", size=(60, 40)):
-    out = io.BytesIO()
-    Image.new("RGB", size, (n * 37 % 256, n * 91 % 256, n * 53 % 256)).save(out, suffix)
-    return out.getvalue()
-
-
-def pack(path, members):
-    "A tar or zip of name -> content."
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as z:
-            for name, content in members.items():
-                z.writestr(name, content)
-    else:
-        with tarfile.open(path, "w:gz") as tar:
-            for name, content in members.items():
-                info, content = (
-                    tarfile.TarInfo(name),
-                    content.encode() if isinstance(content, str) else content,
-                )
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def cub(folder):
@@ -76,7 +52,7 @@ def cub(folder):
             top + "parts/part_locs.txt": parts,
             "attributes.txt": "1 has\n",
             top + "README": "birds",
-            **{f"{top}images/{p}": picture(i) for i, _, p in ids},
+            **{f"{top}images/{p}": encoded_image(i) for i, _, p in ids},
         },
     )
     return {"train": (6, 2), "test": (6, 2)}
@@ -111,7 +87,7 @@ def cars(folder):
             ),
         },
     )
-    pack(folder / "car_ims.tgz", {f"car_ims/{n + 1:06}.jpg": picture(n) for n in range(12)})
+    pack(folder / "car_ims.tgz", {f"car_ims/{n + 1:06}.jpg": encoded_image(n) for n in range(12)})
     return {"train": (6, 2), "test": (6, 2)}
 
 
@@ -139,7 +115,7 @@ def sop(folder):
             top + "Ebay_test.txt": table(rows[4:]),
             top + "Ebay_info.txt": table(rows),
             top + "bicycle_final.txt": "x",
-            **{top + path: picture(i) for i, _, _, path in rows},
+            **{top + path: encoded_image(i) for i, _, _, path in rows},
         },
     )
     return {"train": (4, 2), "test": (4, 2)}
@@ -166,7 +142,7 @@ def inshop(folder):
     )
     pack(
         folder / "img.zip",
-        {"img/": b"", **{p: picture(n, size=(64, 64)) for n, (p, *_) in enumerate(rows)}},
+        {"img/": b"", **{p: encoded_image(n, size=(64, 64)) for n, (p, *_) in enumerate(rows)}},
     )
     return {"train": (5, 2), "query": (3, 2), "gallery": (2, 2)}
 
@@ -431,7 +407,7 @@ def test_not_whole_is_made_again(ready, harm):
     if harm == "gone":
         victim.unlink()
     elif harm == "changed":
-        victim.write_bytes(picture(200))
+        victim.write_bytes(encoded_image(200))
     else:
         (root / "sop" / "images.csv").write_text(
             "".join((root / "sop" / "images.csv").read_text().splitlines(keepends=True)[:5])

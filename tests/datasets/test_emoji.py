@@ -25,10 +25,6 @@ from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dat
 
 FOLDER = data_dir() / "emoji"
 VENDORS = [vendor_of(f) for f in EMOJI_FILES]
-NETWORK = (
-    "ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|npm error"
-    " network"
-)
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*differs from the set of the records"
 )  # the sets made here are their own
@@ -44,7 +40,7 @@ def copy(tmp_path):
 @pytest.fixture(scope="session")
 def archives(obtained):
     "The eight archives, fetched with npm."
-    return obtained(EMOJI_FILES, "npm", NETWORK)
+    return obtained(EMOJI_FILES, "npm")
 
 
 def contents(folder):

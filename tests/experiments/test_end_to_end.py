@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import nbformat
 import pytest
-from test_fetch import pack, picture
-from test_training import few
+from image_files import encoded_image, pack
+from small_runs import few_images
 
 from diml_nb._internal.paths import hash_file
 from diml_nb.datasets.prepare import prepare_dataset
@@ -83,7 +83,7 @@ def birds(folder, classes=16, each=3):
             top + "classes.txt": "".join(f"{c} {c:03}.Auk\n" for c in range(1, classes + 1)),
             top + "bounding_boxes.txt": lines(lambda i, c, p: f"{i} 2.0 2.0 30.0 25.0"),
             top + "parts/part_locs.txt": parts,
-            **{f"{top}images/{p}": picture(i) for i, _, p in ids},
+            **{f"{top}images/{p}": encoded_image(i) for i, _, p in ids},
         },
     )
 
@@ -185,7 +185,7 @@ def test_the_size_of_images_belongs_to_a_run(tmp_path):
         batch_size=4,
         validation=0.0,
     )
-    images = few().select(range(8))
+    images = few_images().select(range(8))
     model = train(TrainConfig(**kind), tmp_path, images=images)
     before = model.read_bytes()
     train(TrainConfig(**kind), tmp_path, images=images)

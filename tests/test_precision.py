@@ -1,14 +1,12 @@
-"""Autocast and half precision around every public function that computes; labels, options and
-scores that are refused by name."""
+"""Autocast and half precision around every public function that computes."""
 
 import importlib
 import inspect
 from dataclasses import fields, is_dataclass
 
-import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
+from random_features import LABELS, masses, normal, some_features, some_ranking, unit
 
 from diml_nb._internal.checks import HALF_PRECISION
 from diml_nb._internal.device import seed_everything
@@ -16,14 +14,13 @@ from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import cosine_decomposition
 from diml_nb.explain.faithfulness import effective_receptive_field, occlude
 from diml_nb.features.backbones import Backbone
-from diml_nb.features.grid import Features, grid_features
+from diml_nb.features.grid import grid_features
 from diml_nb.learning import losses as our_losses
 from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
 from diml_nb.learning.evaluation import evaluate_retrieval
 from diml_nb.learning.linear_probe import grid_features_batched
 from diml_nb.learning.losses import LOSSES, make_loss
 from diml_nb.learning.network import EmbeddingNet
-from diml_nb.learning.sampling import sample_balanced_batch, split_classes
 from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
 from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
@@ -40,46 +37,34 @@ from diml_nb.related import (
     pixel_decoder,
     two_sided,
 )
-from diml_nb.retrieval.metrics import Ranking, class_bootstrap_ci, metric_cis, retrieval_metrics
+from diml_nb.retrieval.metrics import class_bootstrap_ci, metric_cis, retrieval_metrics
 from diml_nb.retrieval.rerank import rerank, rerank_by, score_shortlist
 from diml_nb.retrieval.search import search
 from diml_nb.retrieval.topk import inner_products, streaming_topk
 
 
-def lot(*shape) -> torch.Tensor:
-    "Numbers that are the same at each call with a shape."
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def unit(*shape) -> torch.Tensor:
-    return normalize(lot(*shape) - 0.3, dim=1)
-
-
-def some_features(images: int = 6, cells: int = 9) -> Features:
-    return Features(unit(images, 8, cells), lot(images, cells), unit(images, 8), 3)
-
-
 def some_groups() -> dgml.GroupEmbeddings:
     return dgml.GroupEmbeddings(
-        unit(4, 3, 5).transpose(1, 2).contiguous(), lot(4, 5), lot(4, 5, 9).softmax(2), lot(4, 3, 9)
+        unit(4, 3, 5).transpose(1, 2).contiguous(),
+        normal(4, 5),
+        normal(4, 5, 9).softmax(2),
+        normal(4, 3, 9),
     )
 
 
-def some_ranking() -> Ranking:
-    x = some_features()
-    return search(x, x, exclude_self=True)
-
-
-def masses(*shape) -> torch.Tensor:
-    return lot(*shape) / lot(*shape).sum(-1, keepdim=True)
-
-
-LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 PLACES = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
+
+
 PROFILES = two_sided.sample_profiles(5, 3, 3, rng=torch.Generator().manual_seed(0))
+
+
 JOURNEYS, CONVERTED = attribution.simulate(attribution.ConversionModel(), 20)
-MASKS = lot(4, 6, 6) > 0.5
-SCALES = lot(6, 4 * coseg.FINE_CHANNELS + 8, 4, 4)
+
+
+MASKS = normal(4, 6, 6) > 0.5
+
+
+SCALES = normal(6, 4 * coseg.FINE_CHANNELS + 8, 4, 4)
 
 
 def autoencoder() -> keywords.LabelAutoencoder:
@@ -117,8 +102,8 @@ def with_gradient(function):
 
 # name in its module: what is called, and with what. Every floating tensor inside is cast in turn.
 CASES = {
-    "features.grid.grid_features": (grid_features, lot(3, 8, 7, 7)),
-    "learning.linear_probe.grid_features_batched": (grid_features_batched, lot(3, 8, 7, 7)),
+    "features.grid.grid_features": (grid_features, normal(3, 8, 7, 7)),
+    "learning.linear_probe.grid_features_batched": (grid_features_batched, normal(3, 8, 7, 7)),
     "ot.cost.pairwise_cosine": (pairwise_cosine, unit(2, 8, 9), unit(2, 8, 6)),
     "ot.cost.cosine_cost": (cosine_cost, unit(2, 8, 9), unit(2, 8, 6)),
     "ot.cost.euclidean_cost": (euclidean_cost, unit(2, 8, 9), unit(2, 8, 6)),
@@ -134,7 +119,7 @@ CASES = {
     **{
         f"ot.sinkhorn.sinkhorn {eps}": (
             lambda c, a, b, eps=eps: sinkhorn(c, a, b, eps=eps),
-            lot(4, 9, 9),
+            normal(4, 9, 9),
             masses(4, 9),
             masses(4, 9),
         )
@@ -142,7 +127,7 @@ CASES = {
     },
     "ot.sinkhorn.sinkhorn gradient": (
         with_gradient(lambda c, a, b: (c * sinkhorn(c, a, b, grad="autodiff").plan_bnm).sum()),
-        lot(4, 9, 9),
+        normal(4, 9, 9),
         masses(4, 9),
         masses(4, 9),
     ),
@@ -163,7 +148,7 @@ CASES = {
         with_gradient(
             lambda maps: match(grid_features(maps), grid_features(maps.flip(0))).similarity_b
         ),
-        lot(4, 8, 4, 4),
+        normal(4, 8, 4, 4),
     ),
     "ot.matching.similarity_matrix": (similarity_matrix, some_features(), some_features()),
     "ot.native.score_pairs": (score_pairs, some_features(), some_features(), *PLACES),
@@ -173,11 +158,14 @@ CASES = {
         unit(6, 8, 9),
         unit(6, 8, 9),
         *PLACES,
-        lot(3),
-        lot(3, 9, 9),
+        normal(3),
+        normal(3, 9, 9),
     ),
     "retrieval.topk.inner_products": (inner_products, unit(5, 8), unit(7, 8)),
-    "retrieval.topk.streaming_topk": (lambda x: streaming_topk(x.split(300, 1), 4), lot(5, 1000)),
+    "retrieval.topk.streaming_topk": (
+        lambda x: streaming_topk(x.split(300, 1), 4),
+        normal(5, 1000),
+    ),
     "retrieval.search.search": (lambda x: search(x, x, exclude_self=True), some_features()),
     "retrieval.rerank.score_shortlist": (
         score_shortlist,
@@ -186,20 +174,20 @@ CASES = {
         some_features(),
     ),
     "retrieval.rerank.rerank": (rerank, some_ranking(), some_features(), some_features()),
-    "retrieval.rerank.rerank_by": (rerank_by, some_ranking(), lot(6, 3)),
+    "retrieval.rerank.rerank_by": (rerank_by, some_ranking(), normal(6, 3)),
     "retrieval.metrics.retrieval_metrics": (
         lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
         some_ranking(),
     ),
     "retrieval.metrics.class_bootstrap_ci": (
         lambda x: torch.tensor(class_bootstrap_ci(x, LABELS)),
-        lot(6),
+        normal(6),
     ),
     "retrieval.metrics.metric_cis": (
         lambda x: torch.tensor(
             list(metric_cis(*[dict.fromkeys(our_metrics(), x)] * 2, LABELS).values())
         ),
-        lot(6),
+        normal(6),
     ),
     "learning.evaluation.evaluate_retrieval": (
         lambda x: evaluate_retrieval(x, LABELS).per_query,
@@ -208,7 +196,7 @@ CASES = {
     **{
         f"learning.losses.make_loss {name} {structural}": (
             lambda maps, n=name, s=structural: metric_loss(n, s, maps),
-            lot(6, 8, 3, 3),
+            normal(6, 8, 3, 3),
         )
         for name, recipe in LOSSES.items()
         for structural in (False, True)
@@ -216,23 +204,26 @@ CASES = {
     },
     "learning.distances.StructuralSimilarity": (
         lambda x: StructuralSimilarity(grid=3)(x),
-        lot(6, 8, 3, 3),
+        normal(6, 8, 3, 3),
     ),
     "learning.distances.StructuralEuclideanDistance": (
         lambda x, y: StructuralEuclideanDistance(grid=3)(x, y),
-        lot(6, 8, 3, 3),
-        lot(4, 8, 3, 3),
+        normal(6, 8, 3, 3),
+        normal(4, 8, 3, 3),
     ),
-    "learning.losses.QuadrupletLoss": (lambda x: our_losses.QuadrupletLoss()(x, LABELS), lot(6, 8)),
+    "learning.losses.QuadrupletLoss": (
+        lambda x: our_losses.QuadrupletLoss()(x, LABELS),
+        normal(6, 8),
+    ),
     **{
-        f"learning.losses.OneTripletPerAnchorMiner {kind}": (mined, kind, lot(6, 8))
+        f"learning.losses.OneTripletPerAnchorMiner {kind}": (mined, kind, normal(6, 8))
         for kind in ("random", "softhard")
     },
     "explain.counterfactual.match_reweighted": (
         lambda a, b, w: match_reweighted(a, b, weight_n=w),
         some_features(),
         some_features(),
-        lot(9),
+        normal(9),
     ),
     "explain.decomposition.cosine_decomposition": (
         cosine_decomposition,
@@ -243,18 +234,18 @@ CASES = {
         sinkhorn_trace,
         match(some_features(), some_features()),
     ),
-    "explain.faithfulness.occlude": (lambda x: occlude(x, lot(3, 9) > 0.5), lot(3, 32, 32)),
+    "explain.faithfulness.occlude": (lambda x: occlude(x, normal(3, 9) > 0.5), normal(3, 32, 32)),
     "explain.faithfulness.effective_receptive_field": (
         lambda x: effective_receptive_field(Backbone(convolution(), image_size=32), x, 2, grid=4),
-        lot(2, 3, 32, 32),
+        normal(2, 3, 32, 32),
     ),
     "related.dgml.AttentiveGrouping": (
         lambda x: vars(seeded(dgml.AttentiveGrouping, 8, 6, 3)(x)),
-        lot(3, 8, 5, 5),
+        normal(3, 8, 5, 5),
     ),
     "related.dgml.embed_groups": (
         lambda x: vars(dgml.embed_groups(seeded(dgml.AttentiveGrouping, 8, 6, 3), x)),
-        lot(3, 8, 5, 5),
+        normal(3, 8, 5, 5),
     ),
     "related.dgml.train_grouping": (
         lambda x: dgml.train_grouping(
@@ -266,10 +257,10 @@ CASES = {
             batch_size=2,
             validation=0.7,
         )[0].query_kc.detach(),
-        lot(12, 8, 3, 3),
+        normal(12, 8, 3, 3),
     ),
     "related.dgml.as_features": (dgml.as_features, some_groups()),
-    "related.dgml.attention_overlap": (dgml.attention_overlap, lot(4, 3, 9)),
+    "related.dgml.attention_overlap": (dgml.attention_overlap, normal(4, 3, 9)),
     "related.dgml.diversity_loss": (dgml.diversity_loss, unit(4, 3, 5)),
     "related.dgml.group_matching": (dgml.group_matching, some_groups(), some_groups()),
     "related.dgml.cell_matching": (dgml.cell_matching, some_groups(), some_groups()),
@@ -279,7 +270,7 @@ CASES = {
         some_features(),
         torch.stack(PLACES),
     ),
-    "related.cosegmentation.mask_metrics": (coseg.mask_metrics, lot(4, 3, 3) - 0.5, MASKS),
+    "related.cosegmentation.mask_metrics": (coseg.mask_metrics, normal(4, 3, 3) - 0.5, MASKS),
     "related.pixel_decoder.PixelDecoder": (
         lambda x: seeded(pixel_decoder.PixelDecoder, 4 * coseg.FINE_CHANNELS + 8)(x),
         SCALES,
@@ -291,7 +282,7 @@ CASES = {
         SCALES,
     ),
     **{
-        f"related.pixel_decoder.{f.__name__}": (f, 4 * lot(4, 6, 6) - 2, MASKS)
+        f"related.pixel_decoder.{f.__name__}": (f, 4 * normal(4, 6, 6) - 2, MASKS)
         for f in (pixel_decoder.cross_entropy, pixel_decoder.jaccard_loss, pixel_decoder.dice_loss)
     },
     "related.pixel_decoder.is_triplet_loss": (
@@ -302,14 +293,14 @@ CASES = {
     ),
     "related.pixel_decoder.train_decoder": (
         lambda x: pixel_decoder.train_decoder(
-            x, lot(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, triplet_weight=1.0
+            x, normal(6, 8, 8) > 0.5, LABELS, epochs=1, groups=2, per_group=2, triplet_weight=1.0
         ).logit.weight.detach(),
         SCALES,
     ),
     "related.pixel_decoder.append_channel": (
         pixel_decoder.append_channel,
-        lot(3, 8, 4, 4),
-        lot(3, 2, 2),
+        normal(3, 8, 4, 4),
+        normal(3, 2, 2),
     ),
     "related.pixel_decoder.pca_colors": (pixel_decoder.pca_colors, unit(4, 5, 6, 6)),
     "related.two_sided.deferred_acceptance": (two_sided.deferred_acceptance, *PROFILES),
@@ -328,7 +319,7 @@ CASES = {
     ),
     "related.two_sided.stability_violation": (
         two_sided.stability_violation,
-        lot(5, 3, 3) / 3,
+        normal(5, 3, 3) / 3,
         *PROFILES,
     ),
     "related.two_sided.evaluate_deviations": (
@@ -370,30 +361,33 @@ CASES = {
         two_sided.birkhoff_decomposition,
         masses(3, 3) / 3,
     ),
-    "related.label_autoencoder.class_means": (lambda x: keywords.class_means(x, LABELS), lot(6, 5)),
-    "related.label_autoencoder.propensity": (lambda x: keywords.propensity(x, 9), lot(4)),
+    "related.label_autoencoder.class_means": (
+        lambda x: keywords.class_means(x, LABELS),
+        normal(6, 5),
+    ),
+    "related.label_autoencoder.propensity": (lambda x: keywords.propensity(x, 9), normal(4)),
     "related.label_autoencoder.label_metrics": (
         lambda x: keywords.label_metrics(x, torch.ones(4, 6), torch.ones(6)),
-        lot(4, 6),
+        normal(4, 6),
     ),
     "related.label_autoencoder.LabelAutoencoder": (
         lambda x: (autoencoder()(x).detach(), autoencoder().weight_lu.detach()),
-        lot(4, 7),
+        normal(4, 7),
     ),
     "related.label_autoencoder.fit_autoencoder": (
-        lambda: keywords.fit_autoencoder((lot(9, 7) > 0.5).float(), epochs=2).weight_lu,
+        lambda: keywords.fit_autoencoder((normal(9, 7) > 0.5).float(), epochs=2).weight_lu,
     ),
     "related.label_autoencoder.label_hierarchy": (
         lambda x: torch.tensor(
             [b.share for b in keywords.label_hierarchy(autoencoder(), x, list("abcdefg"))]
         ),
-        lot(5, 4),
+        normal(5, 4),
     ),
-    "related.label_autoencoder.label_similarity": (keywords.label_similarity, lot(7, 4)),
+    "related.label_autoencoder.label_similarity": (keywords.label_similarity, normal(7, 4)),
     "related.attribution.ConversionModel": (lambda: attribution.ConversionModel()(JOURNEYS),),
     "related.attribution.shapley_values": (
         lambda w: attribution.shapley_values(lambda mask: mask.to(w) @ w, 4),
-        lot(4),
+        normal(4),
     ),
     "related.attribution.attribute": (
         lambda: attribution.attribute(
@@ -409,7 +403,7 @@ CASES = {
         ),
     ),
     "related.journey_network.phased_gate": (
-        lambda: journey_network.phased_gate(lot(4), lot(3), lot(3), open_ratio=0.5),
+        lambda: journey_network.phased_gate(normal(4), normal(3), normal(3), open_ratio=0.5),
     ),
     "related.journey_network.JourneyLSTM": (
         lambda: seeded(journey_network.JourneyLSTM, 6)(JOURNEYS).detach(),
@@ -428,9 +422,10 @@ CASES = {
     ),
     "related.journey_network.calibration": (
         lambda p: journey_network.calibration(p, CONVERTED),
-        lot(20),
+        normal(20),
     ),
 }
+
 
 # of these modules: public names that are not in `CASES`, and why
 OTHERS = {
@@ -654,13 +649,13 @@ def test_embed_pools_in_full_precision():
 
     class Pictures:
         def __getitems__(self, keys):
-            return lot(len(keys), 3, 8, 8)
+            return normal(len(keys), 3, 8, 8)
 
     network = EmbeddingNet(None, 3, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (found,) = extract_features(network, Pictures(), torch.arange(4), grid=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        maps = network(lot(4, 3, 8, 8)).detach()
+        maps = network(normal(4, 3, 8, 8)).detach()
     assert maps.dtype == torch.bfloat16
     assert torch.equal(found.local_bcn, grid_features(maps.float()).local_bcn)
 
@@ -677,235 +672,3 @@ def test_public_signatures_are_those_of_the_functions():
     "The decorator hides nothing from help and documentation."
     assert list(inspect.signature(match).parameters)[:3] == ["a", "b", "marginals"]
     assert "arXiv" in match.__doc__
-
-
-def test_labels_of_numpy_and_lists():
-    "AttributeError before."
-    x, ranking = some_features(), some_ranking()
-    right = retrieval_metrics(ranking, LABELS, LABELS, recall_at=(1,)).means
-    for labels in (LABELS.numpy(), LABELS.numpy().astype("uint8"), LABELS.tolist(), LABELS.int()):
-        assert retrieval_metrics(ranking, labels, labels, recall_at=(1,)).means == right
-        assert evaluate_retrieval(x, labels).means == evaluate_retrieval(x, LABELS).means
-        assert (
-            class_bootstrap_ci(lot(6), labels)
-            == class_bootstrap_ci(lot(6), LABELS)
-            == class_bootstrap_ci(lot(6).numpy(), labels)
-        )
-        assert make_loss("triplet_semihard")(lot(6, 8, 3, 3), labels) == make_loss(
-            "triplet_semihard"
-        )(lot(6, 8, 3, 3), LABELS)
-    for wrong in (["cat"] * 6, LABELS.numpy() / 2, None):
-        with pytest.raises(
-            ValueError, match="labels_q: expected one whole number for each image, .* got"
-        ):
-            retrieval_metrics(ranking, wrong, LABELS)
-    with pytest.raises(ValueError, match="np.unique"):
-        make_loss("triplet_semihard")(lot(6, 8, 3, 3), ["cat"] * 6)
-
-
-def test_a_query_of_an_unknown_class_is_left_out_and_counted():
-    ranking = Ranking(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.zeros(3, 2), True)
-    for count_query_in_r in (False, True):
-        found = retrieval_metrics(
-            ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query_in_r=count_query_in_r
-        )
-        assert found.excluded == 1
-        assert found["precision_at_1"] == 1
-        assert all(x.isnan().tolist() == [False, False, True] for x in found.per_query.values())
-    assert retrieval_metrics(ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,))["r_precision"] == 1
-
-
-def test_recall_at_names_the_k():
-    ranking = some_ranking()
-    for wrong, said in (
-        ((0,), "k = 0"),
-        ((-1,), "k = -1"),
-        ((1, 1.5), "k = 1.5"),
-        ((True,), "k = True"),
-        (3, "several"),
-        ("12", "several"),
-    ):
-        with pytest.raises(ValueError, match=f"recall_at: .*{said}"):
-            retrieval_metrics(ranking, LABELS, LABELS, recall_at=wrong)
-    none = retrieval_metrics(ranking, LABELS, LABELS, recall_at=())
-    assert set(none.per_query) == {"precision_at_1", "r_precision", "mean_average_precision_at_r"}
-    some = retrieval_metrics(ranking, LABELS, LABELS, recall_at=np.array([1, 2]))
-    assert "recall_at_2" in some.per_query
-    assert some["precision_at_1"] == none["precision_at_1"]
-
-
-def test_an_interval_without_values_says_why():
-    with pytest.raises(
-        ValueError,
-        match="expected at least two classes with a value, got none: each of the 6 values is NaN",
-    ):
-        class_bootstrap_ci(torch.full((6,), torch.nan), LABELS)
-    with pytest.raises(ValueError, match="expected at least two classes with a value, got 1"):
-        class_bootstrap_ci(lot(6), [0] * 6)
-    with pytest.raises(ValueError, match="labels_q: expected 6, one for each value, got 5"):
-        class_bootstrap_ci(lot(6), LABELS[:5])
-
-
-def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
-    x = some_features()
-    monkeypatch.setattr(
-        "diml_nb.learning.evaluation.search", lambda *given, **options: pytest.fail("searched")
-    )
-    for labels, options, said in (
-        (torch.arange(6), {}, "each of the 6 images is the only one of its class"),
-        (LABELS[:5], {}, "label_n: expected 6 class numbers"),
-        (LABELS, dict(eps=0), "eps > 0"),
-        (LABELS, dict(marginals="attention"), "marginals: expected one of"),
-        (LABELS, dict(top_k=0), "top_k: expected at least 1"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            evaluate_retrieval(x, labels, **options)
-
-
-def test_totals_are_compared_relatively():
-    cost = lot(2, 4, 4)
-    a, b = masses(2, 4), masses(2, 4).flip(1)
-    with pytest.raises(
-        ValueError,
-        match=r"a_bn, b_bm: .*same total, they differ by 8e-05 \(1e-05 and 9e-05 in pair 0\)",
-    ):
-        sinkhorn(cost, 1e-5 * a, 9e-5 * b, tol=1e-8)
-    right = sinkhorn(cost, a, b)
-    for factor in (100, 1e-5):  # tol is an amount of mass
-        found = sinkhorn(cost, factor * a, factor * b * 1.00005, tol=1e-3 * factor)
-        assert torch.allclose(
-            found.plan_bnm, factor * right.plan_bnm, rtol=1e-2, atol=1e-4 * factor
-        )
-
-
-def test_tol_that_is_all_of_the_mass_is_refused():
-    with pytest.raises(
-        ValueError,
-        match=(
-            "tol: expected a part of the mass, got 0.001 where a pair has 0.0001 in all; normalise"
-        ),
-    ):
-        sinkhorn(lot(2, 4, 4), 1e-4 * masses(2, 4), 1e-4 * masses(2, 4))
-
-
-# scores the wrong way round, lists that were re-ranked
-
-
-def test_lists_of_distances_are_refused():
-    x, ranking = some_features(), some_ranking()
-    distances = ranking._replace(score_qk=(2 - 2 * ranking.score_qk).sqrt())
-    for call in (lambda: rerank(distances, x, x), lambda: rerank_by(distances, torch.zeros(6, 5))):
-        with pytest.raises(
-            ValueError,
-            match=(
-                r"ranking.score_qk: expected similarities, .* got scores that rise \(distances\?\)"
-            ),
-        ):
-            call()
-    turned = ranking._replace(score_qk=-distances.score_qk)
-    assert rerank(turned, x, x).index_qk.shape == ranking.index_qk.shape
-    with pytest.raises(ValueError, match="scores are NaN"):
-        rerank_by(ranking._replace(score_qk=ranking.score_qk * torch.nan), torch.zeros(6, 5))
-    with pytest.raises(ValueError, match="similarity_qk: expected .* 6 lists"):
-        rerank_by(ranking, torch.zeros(4, 5))
-
-
-def test_a_list_in_another_order_than_its_scores_is_taken():
-    "As an approximate index gives it: mostly, not always, falling."
-    x, ranking = some_features(40), None
-    ranking = search(x, x, exclude_self=True)
-    order = torch.arange(39).view(13, 3).flip(1).flatten()
-    mixed = Ranking(ranking.index_qk[:, order], ranking.score_qk[:, order], True)
-    assert torch.equal(
-        rerank(mixed, x, x, top_k=39).score_qk, rerank(ranking, x, x, top_k=39).score_qk
-    )
-
-
-def test_scores_behind_the_head_are_told_apart():
-    "The head is cosine + S; its cosines are kept, so that one list can be sorted by one scale."
-    x = some_features(40)
-    ranking = search(x, x, exclude_self=True)
-    found = rerank(ranking, x, x, top_k=10)
-    similarity_qk = score_shortlist(found, x, x, top_k=10).similarity_qk
-    assert torch.allclose(found.score_qk[:, :10], found.cosine_qk + similarity_qk, atol=1e-6)
-    cosine_qk = torch.cat([found.cosine_qk, found.score_qk[:, 10:]], 1)
-    assert torch.equal(cosine_qk.sort(1, descending=True).values, ranking.score_qk)
-    assert ranking.cosine_qk is None
-    assert found.exclude_self
-
-
-def test_reranking_twice_is_reranking_once():
-    x = some_features(40)
-    once = rerank(search(x, x, exclude_self=True), x, x, top_k=10)
-    twice = rerank(once, x, x, top_k=10)
-    assert torch.equal(once.index_qk, twice.index_qk)
-    assert torch.equal(once.score_qk, twice.score_qk)
-    assert torch.equal(once.cosine_qk, twice.cosine_qk)
-
-
-@pytest.mark.parametrize("first,then", [(20, 5), (5, 20), (10, 10)])
-def test_a_cascade_orders_the_head_by_its_last_step(first, then):
-    """3 x 3 cells, then one: each step adds its own S to the cosine, never to the sum of the step
-    before."""
-    maps = lot(40, 8, 3, 3)
-    coarse, fine = grid_features(maps, grid=1), grid_features(maps, grid=3)
-    ranking = search(coarse, coarse, exclude_self=True)
-    step = rerank(ranking, coarse, coarse, top_k=first)
-    both = rerank(step, fine, fine, top_k=then)
-    cosine_of = torch.full((40, 40), torch.nan).scatter(1, ranking.index_qk, ranking.score_qk)
-    for q in (0, 17, 39):
-        head = step.index_qk[q, :then]
-        score = cosine_of[q, head] + match(fine[q], fine[head]).similarity_b
-        assert torch.equal(
-            both.index_qk[q, :then], head[score.argsort(descending=True, stable=True)]
-        )
-        assert torch.allclose(both.cosine_qk[q], cosine_of[q, both.index_qk[q, : max(first, then)]])
-    assert torch.equal(
-        both.index_qk[:, max(first, then) :], ranking.index_qk[:, max(first, then) :]
-    )
-    if then < first:
-        assert torch.equal(both.score_qk[:, then:], step.score_qk[:, then:])
-
-
-def test_a_query_outside_the_gallery_has_no_place_in_it():
-    x = some_features()
-    with pytest.raises(
-        ValueError,
-        match=(
-            "positions: expected one of 6 places for each of 2 queries, .*by themselves, without"
-            " positions"
-        ),
-    ):
-        search(x[:2], x, positions=torch.tensor([0, -1]))
-    assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
-
-
-def test_a_search_logs_its_memory_and_prints_nothing(caplog, capsys):
-    x = some_features()
-    with caplog.at_level("INFO", logger="diml_nb.retrieval"):
-        rerank(search(x, x, memory=10**8), x, x, top_k=2, memory=10**8)
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "search",
-        "re-ranking",
-    ]
-    assert all("queries at a time" in record.getMessage() for record in caplog.records)
-    assert capsys.readouterr().out == ""
-
-
-def test_siblings_take_labels_of_numpy_too():
-    labels = LABELS.numpy()
-    assert torch.equal(coseg.pairs_within(labels), coseg.pairs_within(LABELS))
-    assert torch.equal(coseg.pairs_across(labels), coseg.pairs_across(LABELS))
-    assert torch.equal(
-        keywords.class_means(lot(6, 5), labels), keywords.class_means(lot(6, 5), LABELS)
-    )
-    assert torch.equal(split_classes(labels, 0.7)[0], split_classes(LABELS, 0.7)[0])
-
-
-def test_a_class_that_is_too_small_is_named():
-    said = (
-        "per_class: expected at most 1, the size of the smallest class, got 2; of the classes"
-        " number 1 has 1"
-    )
-    with pytest.raises(ValueError, match=said):
-        sample_balanced_batch([torch.tensor([0, 1]), torch.tensor([7])], 4, 2, seed=0)

@@ -28,6 +28,8 @@ FILES = {
     "tests/test_experiment.py": "run('20_first')",
     "tests/helper.py": "from lib import alone",
     "tests/test_helped.py": "from helper import x",
+    "tests/deep/conftest.py": "from helper import x",
+    "tests/deep/test_fixture.py": "def test_it(x): pass",
 }
 
 
@@ -88,6 +90,8 @@ def repository(tmp_path):
                 "tests/test_program.py": 1,
                 "tests/test_experiment.py": 2,
                 "tests/test_helped.py": 2,
+                "tests/deep/conftest.py": 2,
+                "tests/deep/test_fixture.py": 3,
             },
         ),
         ("tests/test_b.py", {}),

@@ -7,7 +7,6 @@ import tarfile
 
 import pytest
 import torch
-from test_emoji import NETWORK
 
 from diml_nb._internal.paths import data_dir
 from diml_nb.datasets.download import fetch_file, verify_checksum
@@ -35,7 +34,7 @@ EMBEDDED = data_dir() / "keywords" / "emoji.json"
 @pytest.fixture(scope="module")
 def archive(obtained):
     "The package, fetched with npm."
-    return obtained((KEYWORDS,), "npm", NETWORK) / KEYWORDS.name
+    return obtained((KEYWORDS,), "npm") / KEYWORDS.name
 
 
 @pytest.fixture(scope="module")

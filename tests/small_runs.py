@@ -1,0 +1,45 @@
+"""A short training on embedded images, and tables of them."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from diml_nb._internal.paths import data_dir
+from diml_nb.datasets.registry import get_dataset
+from diml_nb.learning.config import CACHED_MAPS_CONFIG
+
+SMALL = CACHED_MAPS_CONFIG | dict(
+    embedding_dim=16, epochs=2, evaluate_every=1, batch_size=8, lr=1e-3, validation=0.34
+)
+
+
+PAIR = [
+    str(data_dir() / "emoji" / "pineapple" / f"{design}.png") for design in ("emojione", "noto")
+]
+
+
+def few_images(split="train", classes=6):
+    images = get_dataset("emoji").subset(split)
+    return images.select(torch.isin(images.label_n, images.label_n.unique()[:classes]))
+
+
+def write_table(folder, *splits, marks=None, separator=","):
+    """A CSV file of some emoji: training classes, and the others that are given, as (split,
+    images); `marks` gives the columns is_query and is_gallery of image n."""
+    rows = [["path", "label", "split", *(["is_query", "is_gallery"] if marks else [])]]
+    for split, images in (("train", few_images()), *splits):
+        for n, path in enumerate(images.paths):
+            row = [str(path), path.parent.name, split]
+            rows.append(row + (list(marks(n)) if marks else []))
+    (folder / "own.csv").write_text("\n".join(separator.join(row) for row in rows))
+    return folder / "own.csv"
+
+
+def copy_of(run, folder):
+    return Path(shutil.copytree(run, folder / "copy"))
+
+
+def bits(folder, name):
+    return load_file(folder / f"{name}.safetensors")
