@@ -23,7 +23,8 @@ from scheduling import HOME, cost_of_units, durations, unit
 
 REACHED, DEADLINE = "QUICK_REACHED", "QUICK_DEADLINE"  # variables that the workers read
 LAWS = "99_checks"  # asked whatever has changed
-BY_NOTEBOOK = ("test_notebooks.py", "test_pinned.py")  # they have a test for each notebook
+# they have a test for each notebook, or for each module
+BY_PARAMETER = ("test_notebooks.py", "test_pinned.py", "test_examples.py")
 
 
 def git(*words: str, home: Path = HOME) -> list[str]:
@@ -209,13 +210,16 @@ def notebooks() -> dict[str, str]:
 
 
 def steps_to(nodeid: str, reached: dict[str, int]) -> int | None:
-    "Steps from the change to a test; those of a notebook where a test has its name in brackets."
+    """Steps from the change to a test; those of a notebook or a module where a test has its name in
+    brackets."""
     file, _, parameter = nodeid.partition("[")
-    notebook = parameter.removesuffix("]")
-    if notebook == LAWS:
+    name = parameter.removesuffix("]")
+    if name == LAWS:
         return 0
-    if notebook in notebooks():
-        return reached.get(notebooks()[notebook])
+    if name in notebooks():
+        return reached.get(notebooks()[name])
+    if name.endswith(".py"):
+        return reached.get(name)
     return reached.get(file.partition("::")[0])
 
 
@@ -308,7 +312,7 @@ def main() -> int:
     taken = nearest(tests, (os.cpu_count() or 1) * given.seconds)
     if far := sorted(set(tests) - set(taken)):
         print("left out, as nearer ones fill the time:", *far)
-    taken += [x.as_posix() for x in files.paths if x.name in BY_NOTEBOOK]
+    taken += [x.as_posix() for x in files.paths if x.name in BY_PARAMETER]
     workers = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadscope"]
     command = [
         sys.executable,

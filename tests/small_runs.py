@@ -4,11 +4,14 @@ import shutil
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
+from scheduling import folder_of_this_run
 
 from diml_nb._internal.paths import data_dir
 from diml_nb.datasets.registry import get_dataset
-from diml_nb.learning.config import CACHED_MAPS_CONFIG
+from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+from diml_nb.learning.trainer import train
 
 SMALL = CACHED_MAPS_CONFIG | dict(
     embedding_dim=16, epochs=2, evaluate_every=1, batch_size=8, lr=1e-3, validation=0.34
@@ -23,6 +26,14 @@ PAIR = [
 def few_images(split="train", classes=6):
     images = get_dataset("emoji").subset(split)
     return images.select(torch.isin(images.label_n, images.label_n.unique()[:classes]))
+
+
+def short_run(tmp_path_factory) -> Path:
+    "The folder of a short run on cached maps, trained once for all workers: do not write into it."
+    folder = folder_of_this_run(tmp_path_factory) / "short-run"
+    with FileLock(f"{folder}.lock"):
+        train(TrainConfig(**SMALL), folder, images=few_images())
+    return folder
 
 
 def write_table(folder, *splits, marks=None, separator=","):

@@ -68,8 +68,10 @@ class TrainedBackbone(Backbone):
 
     Examples
     --------
-    >>> backbone = TrainedBackbone("data/runs/margin")  # doctest: +SKIP
-    >>> maps = extract_feature_maps(paths, backbone)  # doctest: +SKIP
+    >>> from diml_nb import extract_feature_maps, get_dataset
+    >>> backbone = TrainedBackbone("runs/heads")
+    >>> len(extract_feature_maps(get_dataset().paths[:2], backbone))
+    2
     """
 
     def __init__(self, folder: str | Path):
@@ -337,7 +339,9 @@ def evaluate_once(
 
     Examples
     --------
-    >>> evaluate_once("data/runs/heads").rows[0]["result"]["precision_at_1"]  # doctest: +SKIP
+    >>> record = evaluate_once("runs/heads", resamples=100)
+    >>> [row["config"]["method"] for row in record.rows]
+    ['cosine', 'DIML']
     """
     folder = Path(folder).expanduser()
     for name, value in dict(top_k=top_k, resamples=resamples, memory=memory).items():

@@ -462,8 +462,10 @@ def train(
 
     Examples
     --------
-    >>> config = TrainConfig(**CACHED_MAPS_CONFIG)  # doctest: +SKIP
-    >>> train(config, "data/runs/heads")  # doctest: +SKIP
+    >>> from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+    >>> config = TrainConfig(**CACHED_MAPS_CONFIG | dict(epochs=1))
+    >>> train(config, "runs/one_epoch").name
+    'model.safetensors'
     """
     folder = Path(folder).expanduser()
     mode = _start_mode(fresh, extend)
@@ -538,7 +540,9 @@ def load_trained(folder: str | Path) -> TrainedModel:
 
     Examples
     --------
-    >>> network, backbone, config, best = load_trained("data/runs/heads")  # doctest: +SKIP
+    >>> network, backbone, config, best = load_trained("runs/heads")
+    >>> config.loss
+    'multi_similarity'
     """
     path = Path(folder).expanduser() / RUN_FILES.model
     if not path.exists():

@@ -114,6 +114,13 @@ def test_what_has_changed(repository):
     assert quick.changed_files(quick.branch_point(repository), repository) == expected
 
 
+def test_a_test_of_a_module_is_as_near_as_the_module():
+    reached = {"diml_nb/ot/cost.py": 1}
+    test = "tests/book/test_examples.py::test_examples"
+    assert quick.steps_to(f"{test}[diml_nb/ot/cost.py]", reached) == 1
+    assert quick.steps_to(f"{test}[diml_nb/ot/pair.py]", reached) is None
+
+
 def test_a_test_of_a_notebook_is_as_near_as_the_notebook():
     reached = {"nbs/12_cost.ipynb": 3, "tests/test_notebooks.py": 1, "tests/test_cost.py": 2}
     assert quick.steps_to("tests/test_notebooks.py::test_notebook[12_cost]", reached) == 3

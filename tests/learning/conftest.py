@@ -1,14 +1,10 @@
 from functools import partial
 
 import pytest
-from filelock import FileLock
-from scheduling import folder_of_this_run
-from small_runs import SMALL, few_images, write_table
+from small_runs import short_run, write_table
 
 import diml_nb.learning.trained as trained
 import diml_nb.learning.trainer as trainer
-from diml_nb.learning.config import TrainConfig
-from diml_nb.learning.trainer import train
 
 
 @pytest.fixture
@@ -27,10 +23,7 @@ def nothing_computed(monkeypatch):
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     "A short run on cached maps; tests do not write into it."
-    folder = folder_of_this_run(tmp_path_factory) / "short-run"
-    with FileLock(f"{folder}.lock"):
-        train(TrainConfig(**SMALL), folder, images=few_images())
-    return folder
+    return short_run(tmp_path_factory)
 
 
 @pytest.fixture
