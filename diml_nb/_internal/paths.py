@@ -72,6 +72,7 @@ def cache_dir() -> Path:
         candidates = [REPO_ROOT / "data" / "cache", "~/.cache/diml_nb"]
     else:
         candidates = ["~/.cache/diml_nb"]
+    # the first that can be made and written
     for candidate in candidates:
         path = Path(os.path.expanduser(candidate))
         try:

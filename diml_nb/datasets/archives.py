@@ -326,6 +326,7 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
         old = staging / "old"
         new.mkdir()
         yield new
+        # the old folder moves aside, and back if the new one cannot take its place
         if target.exists():
             _move(target, old)
         try:

@@ -233,6 +233,7 @@ def align_vendors(packages: dict[str, dict], min_vendors: int = 5) -> pd.DataFra
         package lists, else by name.
     """
     by_name = codepoint_by_name(packages)
+    # code point -> vendor -> icon
     icons_by_code: dict[str, dict[str, str]] = {}
     for vendor, package in packages.items():
         listed = _listed_codes(package)
@@ -240,6 +241,7 @@ def align_vendors(packages: dict[str, dict], min_vendors: int = 5) -> pd.DataFra
             code = _code_of(vendor, icon, names, listed, by_name)
             if code:
                 icons_by_code.setdefault(code, {}).setdefault(vendor, icon)
+    # a class is an emoji that enough vendors draw
     rows = []
     for code, icons in icons_by_code.items():
         if len(icons) >= min_vendors:

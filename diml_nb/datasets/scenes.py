@@ -171,6 +171,7 @@ def _build_scenes(
     seed: int,
 ) -> pd.DataFrame:
     "Compose scenes of every object before backgrounds of its split; the rows for images.csv."
+    # training and test share no background
     by_split: dict[str, list[_Background]] = {}
     for background in backgrounds:
         by_split.setdefault(background.split, []).append(background)
@@ -179,6 +180,7 @@ def _build_scenes(
         (folder / label).mkdir(parents=True)
         (folder / "masks" / label).mkdir(parents=True)
         for n in range(scenes_per_object):
+            # random numbers of its own: a scene does not depend on those before it
             rng = random.Random(f"{seed} {label} {n}")
             background = rng.choice(by_split[split])
             scene = compose_scene(cutout, background.image, rng)

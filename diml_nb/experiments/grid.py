@@ -110,6 +110,7 @@ def expand_grid(preset: str, names: Iterable[str] | None = None, **given) -> lis
         for combination in itertools.product(*values.values()):
             parameters = dict(zip(values, combination, strict=True))
             runs.append(PlannedRun(name, checked_parameters(name, parameters)))
+    # one seed of everything first: tables are whole early
     return sorted(runs, key=lambda run: run.parameters.get("seed", 0))
 
 # %% ../../nbs/61_sweep.ipynb #911788ca

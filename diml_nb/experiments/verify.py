@@ -168,6 +168,7 @@ def recompute(
             f"{declared_version(name)}: the record is stale"
         )
     _require_data(saved)
+    # the notebook reads from a task which rows to compute, and where to write
     out = folder / f"{name}.json"
     task = folder / "task.json"
     task.write_text(json.dumps(dict(experiment=name, record=str(path), rows=rows, out=str(out))))

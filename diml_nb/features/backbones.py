@@ -85,6 +85,7 @@ def to_feature_map(
     if x.ndim == 4:
         return x.permute(0, 3, 1, 2) if channels_last else x
     tokens = x.shape[1]
+    # class tokens and registers stand before the patches: what leaves a whole grid?
     prefixes = PREFIXES if prefix is None else (prefix,)
     for dropped in prefixes:
         side = math.isqrt(max(tokens - dropped, 0))

@@ -38,6 +38,7 @@ def _cache_folder(cache: str | Path | None, backbone: Backbone) -> Path | None:
     name, sketches = computation(backbone)
     try:
         parent = Path(os.path.expanduser(cache)) if cache else cache_dir() / "feature_maps"
+        # machines round differently: what a network computes is compared, not hashed
         for file in sorted(parent.glob(f"{name[:32]}-*/computation.json")):
             if same_computation(json.loads(file.read_text())["sketches"], sketches):
                 return file.parent
@@ -195,6 +196,7 @@ def memmap_feature_maps(
             return torch.from_numpy(np.load(file, mmap_mode="c"))
     except OSError as error:
         without_cache(error)
+    # no disk to keep them on: in memory
     return _concatenate(_iter_maps(images, backbone, chunk, folder))
 
 # %% ../../nbs/11_cache.ipynb #85c08d4a

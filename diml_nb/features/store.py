@@ -78,6 +78,7 @@ def _claim(partial: Path, path: Path) -> None:
     Making a folder is one step for the system, so the process that makes it may move the file.
     """
     claim = path.with_name(f".{path.name}.claim")
+    # only one process can make a folder: a lock for disks that cannot link files
     for _ in range(500):
         if path.exists():
             return
@@ -294,6 +295,7 @@ def open_store(folder: str | Path) -> FeatureStore:
         raise ValueError(
             f"{folder}: not a complete feature store ({error}); delete it and write it again"
         ) from error
+    # an interrupted write leaves its blocks
     if not done.all():
         raise ValueError(
             f"{folder}: {int(done.sum())} of {len(done)} blocks are written; run the same"

@@ -334,17 +334,20 @@ def resume(state: TrainState, mode: StartMode = "continue") -> None:
     `mode` "fresh" removes the files first; "extend" needs nothing more than "continue".
     """
     main = state.accelerator.is_main_process
+    # one process removes what earlier runs left
     if main:
         _clear(state.folder, fresh=mode == "fresh")
     state.accelerator.wait_for_everyone()
     path = state.folder / RUN_FILES.checkpoint
     if not path.exists():
         return
+    # each process goes on from the same state
     header, tensors = read_run(path)
     state.load_tensors(tensors)
     state.step = header["step"]
     state.best = header["best"]
     if main:
+        # the files of a longer run have its settings; the log ends at the checkpoint
         _rename_files(state, header["identity"])
         _trim_log(state)
 

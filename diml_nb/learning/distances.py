@@ -71,11 +71,13 @@ def _pairs_to_match(
     """Indices (P,) and (P,) of the pairs to match: all of them (each unordered pair once if
     `mirror`), or those of the `requested` pairs (a1, p, a2, n) or triplets (a, p, n) of a miner."""
     if requested is None:
+        # a symmetric matrix: its upper half is enough
         if mirror:
             i_p, j_p = torch.triu_indices(queries, queries)
         else:
             i_p, j_p = torch.cartesian_prod(torch.arange(queries), torch.arange(references)).T
         return i_p, j_p
+    # what a miner asks for: anchors with positives, anchors with negatives, or triplets
     if len(requested) == 4:
         a_p, p_p, a_n, n_p = requested
     else:

@@ -248,11 +248,13 @@ class OneTripletPerAnchorMiner(miners.BaseMiner):
         same_batch = ref_emb is embeddings
         pairs = lmu.get_matches_and_diffs(labels, None if same_batch else ref_labels)
         positive, negative = (mask.bool() for mask in pairs)
+        # positives beyond the nearest negative, negatives before the farthest positive
         if self.strategy == "softhard":
             nearest = mat.masked_fill(~negative, torch.inf).amin(1, True)
             farthest = mat.masked_fill(~positive, -torch.inf).amax(1, True)
             positive = positive & (mat > nearest)
             negative = negative & (mat < farthest)
+        # anchors that have both, with one positive and one negative each
         a = (positive.any(1) & negative.any(1)).nonzero().squeeze(1)
         if not len(a):
             return a, a, a
@@ -467,6 +469,7 @@ def make_loss(
     """
     _check_request(name, structural, proxies, distance)
     spec = LOSSES[name]
+    # numbers of a proxy: a vector for each cell, or one
     size = embedding_dim * grid**2 if structural and proxies == "map" else embedding_dim
     own = _parameter_settings(spec.loss, name, num_classes, size)
     on_maps = None

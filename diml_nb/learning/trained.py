@@ -352,6 +352,7 @@ def evaluate_once(
     if memory:
         _check_memory(asked, config, top_k, memory)
     options = dict(top_k=top_k, resamples=resamples, seed=seed)
+    # the same question is answered once
     record, path = _test_record(folder, config, asked, split, options)
     kept = kept_test(path)
     if kept and kept.hash == record.hash:

@@ -402,6 +402,7 @@ def _check(
         raise ValueError(
             f"loss: {config.loss} cannot be structural ({reason}); train it with --plain"
         )
+    # what the labels allow, whether the folder can be written and is no other run's
     check_splits(
         images,
         split=split,

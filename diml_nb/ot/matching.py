@@ -111,6 +111,7 @@ def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
     mass_a_bn, mass_b_bm, used_uniform_b = compute_marginals(
         a, b, options.marginals, leak=options.leak
     )
+    # as in the official training code
     if options.swap_marginals:
         mass_a_bn, mass_b_bm = mass_b_bm, mass_a_bn
     marginal_error_b = torch.zeros_like(cosine_bnm[:, 0, 0])
@@ -128,7 +129,9 @@ def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
     elif options.plan == "best_cell":
         plan_bnm = best_cell_plan(cosine_bnm, mass_a_bn, mass_b_bm)
     else:
+        # no matching: mass goes everywhere in proportion
         plan_bnm = mass_a_bn.unsqueeze(2) * mass_b_bm.unsqueeze(1)
+    # the plan is a constant for the gradient
     if options.grad == "detach":
         plan_bnm = plan_bnm.detach()
     return Match(

@@ -215,6 +215,7 @@ def compare_rows(
     new_rows = {row_key(row["config"]): row for row in found}
     mismatches = _missing_rows(experiment, kept_rows, new_rows)
     common = [key for key in new_rows if key in kept_rows]
+    # times differ from run to run
     compared = [key for key in common if new_rows[key].get("kind") != "timed"]
     largest: dict[str, float] = {}
     equal = 0
@@ -222,6 +223,7 @@ def compare_rows(
         kind = new_rows[key].get("kind", "computed")
         differing = _differing_fields(kept_rows[key], new_rows[key], tolerances, new_fields)
         equal += not differing
+        # fields that are no numbers have an infinite difference
         finite = [field.difference for field in differing if field.difference < math.inf]
         largest[kind] = max([largest.get(kind, 0.0), *finite])
         for name, before, after, difference, limit in differing:

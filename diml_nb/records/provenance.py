@@ -190,6 +190,7 @@ class Library:
         files that these name."""
         todo = list(_used_names(ast.parse(code).body, {}, self.package))
         fingerprints: dict[str, str] = {}
+        # from what the code uses to what that uses, until nothing is new
         while todo:
             name = self.resolve(*todo.pop())
             if name is None:

@@ -234,6 +234,7 @@ def train_grouping(
     seed_everything(seed)
     label_n = as_labels(label_n, "label_n")
     learn_n, held_n = split_classes(label_n, validation, seed)
+    # batches are drawn from these classes; the held-out ones choose the epoch
     images_of = [learn_n[label_n[learn_n] == label] for label in label_n[learn_n].unique()]
     class_n = label_n.unique(return_inverse=True)[1]
     classes, device = int(class_n.max()) + 1, default_device()

@@ -181,6 +181,7 @@ def fit_network(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        # the epoch that predicts best what it was not trained on
         held_out_loss = log_loss(network.eval(), *held_out)
         if held_out_loss < best_loss:
             best_loss, best_network = held_out_loss, deepcopy(network)

@@ -106,6 +106,7 @@ def keyword_matrix(
     count = Counter(word for words in keywords.values() for word in words)
     names = sorted(word for word, times in count.items() if times >= min_count)
     column = {word: l for l, word in enumerate(names)}
+    # class -> its emoji
     code_point = dict(zip(images.label_n.tolist(), images.metadata["code_point"], strict=True))
     label_nl = torch.zeros(len(code_point), len(column))
     for n, (_, points) in enumerate(sorted(code_point.items())):
@@ -195,6 +196,7 @@ def label_metrics(
     """
     _check_scores(score_nl, label_nl, ks)
     most = max(ks)
+    # the head of each list, and the best head there could be
     first_nk = score_nl.topk(most).indices
     label_nl, value_nl = label_nl.double(), label_nl.double() / propensity_l
     right_nk, value_nk = label_nl.gather(1, first_nk), value_nl.gather(1, first_nk)
@@ -383,11 +385,13 @@ def fit_autoencoder(
     optimizer = _adam(network, lr, weight_decay)
     for _ in range(epochs):
         for n_b in torch.randperm(len(label_nl)).split(batch_size):
+            # some labels are hidden, and all are asked for
             logit_bl = network(F.dropout(label_nl[n_b], dropout))
             loss = F.binary_cross_entropy_with_logits(logit_bl, label_nl[n_b], reduction="sum")
             optimizer.zero_grad()
             (loss / len(n_b)).backward()
             optimizer.step()
+            # projected gradient: after each step back to weights of at least 0
             network.clamp_nonnegative()
             if on_step_end is not None:
                 on_step_end(network)

@@ -347,11 +347,13 @@ def _take_turn(
     "Agent i is next, of those left in set s: add to the chances of pairs and of smaller sets."
     batch, n = torch.arange(len(g_bnm)), g_bnm.shape[1]
     share_b = chance_sb[s] / len(left)
+    # a set of agents is a number: bit i says that agent i is left
     rest, start = s & ~(1 << i), n if i < n else 0
     partners = torch.tensor([j - start for j in left if (j < n) != (i < n)])
     if not len(partners):
         chance_sb[rest] += share_b
         return
+    # the partner that i likes best, if it likes one more than nobody
     value_b, best_b = wish_bj[:, partners].max(1)
     j_b = partners[best_b]
     wanted_b = value_b > 0

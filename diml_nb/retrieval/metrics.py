@@ -200,11 +200,14 @@ def retrieval_metrics(
         raise ValueError(
             "count_query_in_r=True needs a ranking that excludes each query from its own list"
         )
+    # R of each query
     positives_q = _count_positives(labels_q, labels_g, ranking.exclude_self)
     r_q = positives_q + int(count_query_in_r)
+    # no metric looks further into the list than this
     needed = _needed_places(ranking, r_q, len(labels_g), recall_at)
     relevant_qk = (labels_g[ranking.index_qk[:, :needed]] == labels_q[:, None]).double()
     values = _metrics_per_query(relevant_qk, r_q, recall_at)
+    # a query that has nothing to find has no value
     for name, values_q in values.items():
         values[name] = values_q.masked_fill(positives_q == 0, torch.nan)
     return Metrics(values, count_query_in_r)

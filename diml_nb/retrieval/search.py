@@ -143,6 +143,7 @@ def search(
     device = q.global_bc.device
     self_index_q = _self_index(positions, len(q), len(g), exclude_self, device)
     k = _list_length(len(g), self_index_q is not None, top_k)
+    # how many queries at a time fit into the memory
     estimate = estimate_memory(q, g, places=k, memory=memory)
     _LOGGER.info("search: %s", estimate)
     index_qk = torch.empty(len(q), k, dtype=torch.int64, device=device)
@@ -150,6 +151,7 @@ def search(
 
     def search_block(block: slice) -> None:
         block_self_q = None if self_index_q is None else self_index_q[block]
+        # the gallery passes in tiles, and only the best k of each query are kept
         tiles = _score_tiles(q.global_bc[block], g, block_self_q, k)
         index_qk[block], score_qk[block] = streaming_topk(tiles, k)
 
