@@ -189,7 +189,8 @@ class SinkhornResult(NamedTuple):
     "A transport plan and the evidence that it is one."
 
     plan_bnm: Tensor  # T: what moves from cell n of A to cell m of B
-    marginal_error_b: Tensor  # sum over m of |column sum of T - mass of m|; the rows are exact
+    # sum over m of |column sum of T - mass of m|, cells without mass aside; the rows are exact
+    marginal_error_b: Tensor
     iterations: int  # of the slowest pair
 
 
