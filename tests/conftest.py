@@ -119,10 +119,21 @@ def obtained(tmp_path_factory):
     return get
 
 
+@pytest.fixture
+def shared_kernel():
+    "Experiments that the test runs share a kernel with those of other tests."
+    from one_kernel import in_one_kernel
+
+    with in_one_kernel():
+        yield
+
+
 @pytest.fixture(scope="session")
 def smoke_of(tmp_path_factory):
     """Run the smoke preset of an experiment, once for all tests: the folder it wrote, and its
     record."""
+    from one_kernel import in_one_kernel
+
     from diml_nb.experiments.runner import find_record
     from diml_nb.experiments.verify import smoke_run
 
@@ -133,7 +144,8 @@ def smoke_of(tmp_path_factory):
         finished = out / "finished"
         with FileLock(f"{out}.lock"):
             if not finished.exists():
-                smoke_run(experiment, out)
+                with in_one_kernel():
+                    smoke_run(experiment, out)
                 finished.touch()
         return out, find_record(experiment, "smoke", results=out / "results")
 
@@ -147,14 +159,17 @@ def two_seeds(tmp_path_factory, smoke_of):
     Returns the two folders, the two records, and the rows of seed 0 by their configuration. The
     rows of both seeds have the same names, and some of them other values.
     """
+    from one_kernel import in_one_kernel
+
     from diml_nb.experiments.runner import find_record, run_experiment
 
     def run(experiment):
         folder, first = smoke_of(experiment)
         other_folder = tmp_path_factory.mktemp("seed1")
-        run_experiment(
-            experiment, "smoke", out=other_folder, parameters=dict(seed=1), quiet=True, threads=1
-        )
+        with in_one_kernel():
+            run_experiment(
+                experiment, "smoke", out=other_folder, parameters=dict(seed=1), threads=1
+            )
         records = [first, find_record(experiment, "smoke", results=other_folder / "results")]
         rows, others = (
             {str(row["config"]): row["result"] for row in record.rows} for record in records

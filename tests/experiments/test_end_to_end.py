@@ -56,7 +56,7 @@ def test_smoke(smoke):
     assert len(pooled_table(PooledRecords([record]))) == 6
 
 
-def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path):
+def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path, shared_kernel):
     "Also when another process loads the images."
     run_experiment(NAME, "smoke", out=tmp_path, parameters=dict(workers=1), threads=1)
     record, again = (
@@ -106,7 +106,7 @@ def small_cub(tmp_path, monkeypatch):
     )
 
 
-def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
+def test_the_published_setting_runs_to_its_end(small_cub, tmp_path, shared_kernel):
     """ResNet-50 and both losses of the paper on small archives; only size and duration are other,
     and random weights, as the published ones must be downloaded."""
     parameters = dict(dataset="cub", epochs=1, batch_size=12, image_size=64, pretrained=False)
@@ -141,7 +141,7 @@ def test_the_published_setting_runs_to_its_end(small_cub, tmp_path):
         )
 
 
-def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch):
+def test_what_is_missing_is_said_before_it_stops(tmp_path, monkeypatch, shared_kernel):
     """Without the images the bill is printed nevertheless, for the published numbers of images;
     then it stops and names the command."""
     (tmp_path / "data").mkdir()

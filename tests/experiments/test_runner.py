@@ -339,7 +339,7 @@ def test_plain_papermill_leaves_the_repository_as_it_is(tmp_path):
     assert len(list((data / "runs" / "smoke" / "results" / "01_test_time").glob("*.json"))) == 1
 
 
-def test_a_value_is_no_file_name(tmp_path):
+def test_a_value_is_no_file_name(tmp_path, shared_kernel):
     "A notebook of one's own that a value leads to stays where it is."
     out = tmp_path / "a" / "b" / "c"
     mine = tmp_path / "birds.ipynb"
@@ -353,7 +353,7 @@ def test_a_value_is_no_file_name(tmp_path):
     assert mine.read_text() == "mine" and [path.parent for path in out.glob("*.ipynb")] == [out]
 
 
-def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch):
+def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch, shared_kernel):
     "A folder called 2024, named relatively, is found from the notebook's own folder."
     from PIL import Image
 

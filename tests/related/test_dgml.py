@@ -50,7 +50,7 @@ def test_laws_of_flows_and_groups(smoke):
     )
 
 
-def test_a_network_is_read_again_and_not_trained_again(smoke, tmp_path):
+def test_a_network_is_read_again_and_not_trained_again(smoke, tmp_path, shared_kernel):
     folder, record = shutil.copytree(smoke[0][0], tmp_path / "again"), smoke[1][0]
     files = sorted(
         (folder / "results" / "runs" / "11_grouping" / record.hash).glob("*.safetensors")
