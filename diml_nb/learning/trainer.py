@@ -6,11 +6,13 @@
 __all__ = ['train', 'TrainedModel', 'load_trained']
 
 # %% ../../nbs/32_training.ipynb #762f516b
+import atexit
 import json
 import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import cache
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -70,11 +72,20 @@ def _accelerator(config: TrainConfig) -> Any:
         AcceleratorState._reset_state(reset_partial_state=False)
         # end to end, no map passes the backbone's classifier
         unused = DistributedDataParallelKwargs(find_unused_parameters=not config.cached)
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=default_device().type == "cpu",
             mixed_precision=config.precision,
             kwargs_handlers=[unused],
         )
+    if accelerator.num_processes > 1:
+        _leave_group_at_exit()
+    return accelerator
+
+
+@cache
+def _leave_group_at_exit() -> None:
+    "The processes stay joined for a further training or evaluation."
+    atexit.register(torch.distributed.destroy_process_group)
 
 
 def _embedding_net(config: TrainConfig, backbone: Backbone) -> EmbeddingNet:
@@ -476,7 +487,6 @@ def train(
     with closing(_Log(state, tensorboard)) as log:
         _run(state, log, workers)
     state.accelerator.wait_for_everyone()
-    state.accelerator.end_training()
     return folder / RUN_FILES.model
 
 # %% ../../nbs/32_training.ipynb #eb8e3190

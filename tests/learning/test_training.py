@@ -6,55 +6,66 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_runs import few_images
 
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.losses import LOSSES, make_loss
 from diml_nb.learning.trained import evaluate_once
 from diml_nb.learning.trainer import load_trained, train
 
+# trains each folder of a JSON text with its configuration
 SCRIPT = """
 import json, sys
-from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
+from diml_nb.learning.config import TrainConfig
 from diml_nb.learning.trainer import train
-from tests_training_images import few
+from small_runs import few_images
 if __name__ == "__main__":
-    train(TrainConfig(**json.loads(sys.argv[2])), sys.argv[1], images=few())
+    for folder, config in json.loads(sys.argv[1]).items():
+        train(TrainConfig(**config), folder, images=few_images(classes=10))
 """
-IMAGES = """
-import torch
-from diml_nb.datasets.registry import get_dataset
-def few(split="train", classes=10):
-    images = get_dataset("emoji").subset(split)
-    n = torch.isin(images.label_n, images.label_n.unique()[:classes]).nonzero().flatten().tolist()
-    return images.select(n)
-"""
+TESTS = Path(__file__).parents[1]
 SMALL = CACHED_MAPS_CONFIG | dict(
     embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3
 )
-namespace = {}
-exec(IMAGES, namespace)
-few = namespace["few"]
+CHANGES = (
+    dict(loss="margin"),
+    dict(loss="multi_similarity", structural=False),
+    dict(loss="proxy_anchor"),
+    dict(loss="multi_similarity", cached=False, epochs=1, evaluate_every=1, lr=1e-5),
+)
+# one step an epoch
+ONE_STEP = SMALL | dict(
+    loss="margin",
+    epochs=1,
+    evaluate_every=1,
+    batch_size=16,
+    per_class=4,
+    validation=0.6,
+    weight_decay=0.0,
+)
 
 
-@pytest.fixture
-def script(tmp_path):
-    (tmp_path / "tests_training_images.py").write_text(IMAGES)
-    (tmp_path / "train_few.py").write_text(SCRIPT)
-    return tmp_path / "train_few.py"
+def few(split="train", classes=10):
+    return few_images(split, classes)
 
 
-def start(script, folder, config, processes=1):
+def start(configs, processes=1):
+    "A process, or several that share each batch, that train folder after folder."
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         if processes > 1
         else []
     )
-    command = [sys.executable, *launcher, str(script), str(folder), json.dumps(config)]
-    path = os.pathsep.join(filter(None, [str(script.parent), os.environ.get("PYTHONPATH")]))
+    script = Path(next(iter(configs))).parent / "train_few.py"
+    script.write_text(SCRIPT)
+    configs = {str(folder): config for folder, config in configs.items()}
+    command = [sys.executable, *launcher, str(script), json.dumps(configs)]
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
         command,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
@@ -63,17 +74,23 @@ def start(script, folder, config, processes=1):
     )
 
 
-def finish(*words, **options):
-    process = start(*words, **options)
+def finish(configs, processes=1):
+    process = start(configs, processes)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
 
 
-def by_one_and_by_two(script, folder, config):
-    "The folders of a run in this process and of one by two processes that share each batch."
-    train(TrainConfig(**config), folder / "one", images=few())
-    finish(script, folder / "two", config, processes=2)
-    return folder / "one", folder / "two"
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory):
+    """Runs of this process, and the same by two processes that share each batch, one after the
+    other: (one, two) of each of `CHANGES`, and of `ONE_STEP`."""
+    folder = tmp_path_factory.mktemp("processes")
+    configs = [SMALL | dict(epochs=2, evaluate_every=1) | changes for changes in CHANGES]
+    configs.append(ONE_STEP)
+    finish({folder / f"two{i}": config for i, config in enumerate(configs)}, processes=2)
+    for i, config in enumerate(configs):
+        train(TrainConfig(**config), folder / f"one{i}", images=few())
+    return [(folder / f"one{i}", folder / f"two{i}") for i in range(len(configs))]
 
 
 def log_of(folder):
@@ -83,14 +100,14 @@ def log_of(folder):
     ]
 
 
-def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
+def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path):
     """SIGKILL, five times at arbitrary moments; weights, betas, moments, log and chosen epoch are
     those of a run left in peace."""
     config = SMALL | dict(loss="margin")
-    finish(script, tmp_path / "whole", config)
+    finish({tmp_path / "whole": config})
     killed, log = tmp_path / "killed", tmp_path / "killed" / "log.jsonl"
     for kills, wanted in enumerate([1, 9, 17, 26, 40]):  # lines of the log
-        process = start(script, killed, config)
+        process = start({killed: config})
         while process.poll() is None and not (
             log.exists() and log.read_text().count("\n") >= wanted
         ):
@@ -101,7 +118,7 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
         time.sleep(0.013 * kills)  # not always right after a line
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    finish(script, killed, config)
+    finish({killed: config})
     for name in ("checkpoint", "model"):
         whole, again = (
             load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed)
@@ -114,30 +131,18 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(script, tmp_path):
     assert not list(killed.glob(".*.partial"))  # what the killed runs left half written is gone
 
 
-@pytest.mark.parametrize(
-    "changes",
-    (
-        dict(loss="margin"),
-        dict(loss="multi_similarity", structural=False),
-        dict(loss="proxy_anchor"),
-        dict(loss="multi_similarity", cached=False, epochs=1, evaluate_every=1, lr=1e-5),
-    ),
-    ids=str,
-)
-def test_two_processes_are_one(script, tmp_path, changes):
+@pytest.mark.parametrize("i", range(len(CHANGES)), ids=lambda i: str(CHANGES[i]))
+def test_two_processes_are_one(one_and_two, i):
     """Two gloo processes share each batch: the loss and gradient of every early step, and the
     metrics at the end, are those of one process."""
-    config = SMALL | dict(epochs=2, evaluate_every=1) | changes
-    one, two = map(log_of, by_one_and_by_two(script, tmp_path, config))
+    changes = CHANGES[i]
+    one, two = map(log_of, one_and_two[i])
     assert len(one) == len(two)
     assert [x["step"] for x in one] == [x["step"] for x in two]
     steps = [(a, b) for a, b in zip(one, two) if "loss" in a]
-    cached = changes.get(
-        "cached",
-        True,
-        # Adam turns the rounding of a gradient near zero into a step of lr: of a whole network the
-        # third step differs by 1e-5 to 2e-4, compiled or plain
-    )
+    # Adam turns the rounding of a gradient near zero into a step of lr: of a whole network the
+    # third step differs by 1e-5 to 2e-4, compiled or plain
+    cached = changes.get("cached", True)
     for i, (a, b) in enumerate(steps[: 3 if cached else 2]):
         assert abs(a["loss"] - b["loss"]) < 1e-5
         assert abs(a["gradient"] / b["gradient"] - 1) < (1e-4 if i and not cached else 1e-5)
@@ -145,21 +150,9 @@ def test_two_processes_are_one(script, tmp_path, changes):
     assert all(abs(last[0][k] - last[1][k]) < 1e-6 for k in last[0])
 
 
-def test_two_processes_have_the_gradient_of_one(script, tmp_path):
+def test_two_processes_have_the_gradient_of_one(one_and_two):
     "Adam's first moment after one step is a tenth of the gradient, entry by entry."
-    config = SMALL | dict(
-        loss="margin",
-        epochs=1,
-        evaluate_every=1,
-        batch_size=16,
-        per_class=4,
-        validation=0.6,
-        weight_decay=0.0,
-    )  # one step an epoch
-    one, two = (
-        load_file(folder / "checkpoint.safetensors")
-        for folder in by_one_and_by_two(script, tmp_path, config)
-    )
+    one, two = (load_file(folder / "checkpoint.safetensors") for folder in one_and_two[-1])
     moments = [k for k in one if k.endswith("exp_avg")]
     assert len(moments) == 3
     assert one["optimizer.0.step"] == 1
