@@ -16,7 +16,7 @@ from jupyter_client import KernelManager
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
-from diml_nb.experiments import runner, verify
+from diml_nb.experiments import report, runner, verify
 
 # forget what the last notebook defined, its figures and their style; the variables of this test
 BEGIN = """
@@ -95,6 +95,6 @@ def run_notebook(
 def in_one_kernel():
     "Experiments that are run meanwhile share a kernel."
     with pytest.MonkeyPatch.context() as patch:
-        for module in (runner, verify):
+        for module in (report, runner, verify):
             patch.setattr(module, "run_notebook", run_notebook)
         yield

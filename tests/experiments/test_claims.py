@@ -105,7 +105,7 @@ def test_readme_shows_the_answers():
     )
 
 
-def test_the_report_runs_on_what_there_is(smoke_of, tmp_path):
+def test_the_report_runs_on_what_there_is(smoke_of, tmp_path, shared_kernel):
     "With no record at all, and with the records of one smoke run."
     assert make_report("smoke", out=tmp_path).exists()
     folder, _ = smoke_of("05_losses")

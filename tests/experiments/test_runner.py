@@ -250,12 +250,12 @@ def test_explanations_smoke_run(smoke_of):
     }
 
 
-def test_training_smoke_run(smoke_of, tmp_path):
+def test_training_smoke_run(smoke_of, tmp_path, diml, shared_kernel):
     """02_training: small networks are trained and tested; from the command line a second call
     measures nothing, --fresh everything."""
     folder, first = smoke_of("02_training")
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    command = [DIML, "reproduce", "02_training", "--preset", "smoke", "--out", str(tmp_path)]
+    command = ["reproduce", "02_training", "--preset", "smoke", "--out", tmp_path]
     tested = [tuple(row["config"].values()) for row in first.rows if "by_class" in row["result"]]
     losses = ("margin", "multi_similarity", "proxy_anchor", "contrastive", "supcon")
     networks = [
@@ -267,12 +267,12 @@ def test_training_smoke_run(smoke_of, tmp_path):
         (*network, method) for network in networks for method in ("cosine", "DIML")
     )
     assert len(list((tmp_path / "figures").glob("02_training-*.png"))) == 2
-    subprocess.run(command, check=True, capture_output=True)
+    assert diml(*command).returncode == 0
     again = find_record("02_training", "smoke", results=tmp_path / "results")
     assert again.rows == first.rows
     model = next((tmp_path / "results" / "runs" / "02_training").rglob("model.safetensors"))
     before = model.stat().st_mtime_ns
-    subprocess.run([*command, "--fresh"], check=True, capture_output=True)
+    assert diml(*command, "--fresh").returncode == 0
     assert model.stat().st_mtime_ns > before
 
 
@@ -364,35 +364,20 @@ def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch, shared_kernel):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (12 * label, 60 * i, 255 - 12 * label)).save(path)
     run_experiment(
-        "05_losses", "smoke", out="out", parameters=dict(dataset="2024"), quiet=True, threads=1
+        "06_ablations", "smoke", out="out", parameters=dict(dataset="2024"), quiet=True, threads=1
     )
-    record = find_record("05_losses", "smoke", results="out/results")
+    record = find_record("06_ablations", "smoke", results="out/results")
     assert record.config["dataset"] == str(tmp_path / "2024")
 
 
-def test_changed_settings_take_no_record_s_place(smoke_of, tmp_path):
-    folder, before = smoke_of("05_losses")
+def test_changed_settings_take_no_record_s_place(smoke_of, tmp_path, diml, shared_kernel):
+    folder, before = smoke_of("06_ablations")
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    done = subprocess.run(
-        [
-            DIML,
-            "reproduce",
-            "05_losses",
-            "--preset",
-            "smoke",
-            "--param",
-            "evaluate_every=1",
-            "--param",
-            "top_k=5",
-            "--out",
-            str(tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-    )
+    parameters = ["--param", "evaluate_every=2", "--param", "K=5"]
+    done = diml("reproduce", "06_ablations", "--preset", "smoke", *parameters, "--out", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    changed = find_record("05_losses", "smoke, changed", results=tmp_path / "results")
-    assert find_record("05_losses", "smoke", results=tmp_path / "results") == before
-    assert (changed.config["top_k"], changed.config["train"]["evaluate_every"]) == (5, 1)
-    assert (before.config["top_k"], before.config["train"]["evaluate_every"]) == (10, 3)
+    changed = find_record("06_ablations", "smoke, changed", results=tmp_path / "results")
+    assert find_record("06_ablations", "smoke", results=tmp_path / "results") == before
+    assert (changed.config["K"], changed.config["train"]["evaluate_every"]) == (5, 2)
+    assert (before.config["K"], before.config["train"]["evaluate_every"]) == (10, 1)
     assert "no committed record to compare with" in done.stdout
