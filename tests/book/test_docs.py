@@ -265,8 +265,14 @@ def page(address):
                 else None
             ),
         )
+        # a page that is left cancels what it still waits for
         page.on(
-            "requestfailed", lambda request: page.faults.append(f"{page.url}: {request.url} failed")
+            "requestfailed",
+            lambda request: (
+                page.faults.append(f"{page.url}: {request.url} failed: {request.failure}")
+                if request.failure != "net::ERR_ABORTED"
+                else None
+            ),
         )
         page.on(
             "response",

@@ -30,7 +30,7 @@ def test_a_run_is_a_backbone(run):
     ).maps.float()
     assert torch.allclose(seen.map_bchw, trained.network(maps), atol=0.02)
     assert "efficientnet_lite0, trained on emoji by multi_similarity + DIML" in own.name
-    assert "run mine" in own.name
+    assert "run short-run" in own.name
 
 
 def test_an_end_to_end_run_is_explained_as_it_is_evaluated(tmp_path):
@@ -67,12 +67,12 @@ def test_explorers_take_a_run_and_say_so(run, tmp_path):
         SinkhornExplorer(*PAIR, run=run),
         StepByStep(*PAIR, run=run),
     ):
-        assert "run mine" in explorer.network
-        assert "run mine" in explorer.save("picture.svg", tmp_path).read_text()
+        assert "run short-run" in explorer.network
+        assert "run short-run" in explorer.save("picture.svg", tmp_path).read_text()
     gallery = RetrievalExplorer(few_images("test", 2), run=run, top_k=5)
     assert gallery.state["grid"] == 4
     assert gallery.ranked.maps.map_bchw.shape[1] == 16
-    assert "run mine" in gallery.pair.network
+    assert "run short-run" in gallery.pair.network
     with pytest.raises(ValueError, match="give no backbone beside it"):
         PairExplorer(*PAIR, run=run, backbone=TrainedBackbone(run))
 
@@ -92,4 +92,4 @@ def test_diml_explain_takes_a_run(run, tmp_path):
     assert status == 0
     assert f"network: {own.name}" in said
     assert f"{found.similarity_b.item():.4f}" in said
-    assert "run mine" in (tmp_path / "pair.Html").read_text()
+    assert "run short-run" in (tmp_path / "pair.Html").read_text()
