@@ -217,9 +217,11 @@ class StructuralDistance:
         self.requested: tuple[Tensor, ...] | None = None  # the only pairs that will be read
 
     def value(self, cosine: Tensor) -> Tensor:
+        "f(s): what a subclass makes of the cosine s of two unit vectors."
         raise NotImplementedError
 
     def slope(self, value: Tensor) -> Tensor:
+        "f'(s), given f(s)."
         raise NotImplementedError
 
     def check_shapes(self, query_emb: Tensor, ref_emb: Tensor | None) -> None:
@@ -235,6 +237,7 @@ class StructuralDistance:
         return embeddings
 
     def get_norm(self, embeddings: Tensor, dim: int = 1, **kwargs: Any) -> Tensor:
+        "Length (B,) of each vector, or of each map as one vector."
         if embeddings.ndim == 2:
             return embeddings.norm(dim=dim)
         return embeddings.flatten(1).norm(dim=1)
