@@ -21,9 +21,6 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from .._internal.device import default_device
 from .._internal.paths import REPO_ROOT, hash_text
 
 # %% ../../nbs/02_provenance.ipynb #84c54056
@@ -307,6 +304,8 @@ def imported_packages() -> dict[str, str]:
 def processor(device: str | None = None) -> str:
     "The model of the GPU (`device` is 'cuda'), or of the processor as far as Linux tells."
     if (device or "").startswith("cuda"):
+        import torch  # slow to import, and reports need only the rest
+
         return torch.cuda.get_device_name()
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -349,6 +348,10 @@ def describe_environment(where: str | None = None) -> dict:
         ``commit``, ``device``, ``processor``, ``packages``, ``python``, and ``system`` with the
         number of cores and threads.
     """
+    import torch
+
+    from diml_nb._internal.device import default_device
+
     device = str(default_device(where))
     cores, threads = os.cpu_count(), torch.get_num_threads()
     return {

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .._internal.paths import atomic_write, hash_text
 from .provenance import describe_environment
+
+if TYPE_CHECKING:  # torch is slow to import, and whoever reads records may do without it
+    from torch import Tensor
 
 # %% ../../nbs/04_record.ipynb #bbc66622
 KINDS = {
@@ -213,7 +215,7 @@ def load_record(path: str | Path) -> Record:
     return record
 
 # %% ../../nbs/04_record.ipynb #d648d255
-def encode_fixed_point(x_c: Tensor) -> str:
+def encode_fixed_point(x_c: "Tensor") -> str:
     """Encode numbers in steps of 1/10,000 as a short text.
 
     Parameters
@@ -233,6 +235,7 @@ def encode_fixed_point(x_c: Tensor) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> decode_fixed_point(encode_fixed_point(torch.tensor([0.25, -1.0]))).tolist()
     [0.25, -1.0]
     """
@@ -243,7 +246,9 @@ def encode_fixed_point(x_c: Tensor) -> str:
     return base64.b64encode(step_c.numpy().astype("<i2").tobytes()).decode()
 
 
-def decode_fixed_point(text: str) -> Tensor:
+def decode_fixed_point(text: str) -> "Tensor":
     "The (C,) float64 numbers that `encode_fixed_point` was given, to 1/20,000."
+    import torch
+
     steps = np.frombuffer(base64.b64decode(text), "<i2").astype(float)
     return torch.from_numpy(steps) / 10_000

@@ -1,13 +1,7 @@
 """The classic benchmarks on small archives of their published layout, with the published counts
 scaled down; a data set never half exists."""
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 import zipfile
 from dataclasses import replace
 
@@ -17,7 +11,7 @@ from image_files import encoded_image, pack
 from PIL import Image
 from scipy.io import savemat
 
-from diml_nb._internal.paths import data_dir, hash_file
+from diml_nb._internal.paths import hash_file
 from diml_nb.datasets.correspondences import true_correspondences
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
 from diml_nb.datasets.registry import DATASETS, RemoteFile, get_dataset, verify_dataset
@@ -414,42 +408,6 @@ def test_not_whole_is_made_again(ready, harm):
         )
     prepare_dataset("sop", root=root, archives=archives)
     assert get_dataset("sop", root=root).hash == before
-
-
-def test_killed_while_it_is_made(tmp_path):
-    """SIGKILL in the middle of six hundred scenes: no set, and the next call makes it; what the
-    dead one left is removed after a day."""
-    shutil.copytree(data_dir() / "emoji", tmp_path / "emoji")
-    command = [
-        sys.executable,
-        "-m",
-        "diml_nb",
-        "data",
-        "fetch",
-        "emoji_scenes",
-        "--root",
-        str(tmp_path),
-    ]
-    process, deadline = (
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
-        time.monotonic() + 60,
-    )
-
-    def made():
-        return len(list(tmp_path.glob(".emoji_scenes-*/new/*/*.png")))
-
-    while made() < 20 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL), process.wait()
-    assert made() >= 20
-    assert not (tmp_path / "emoji_scenes").exists()
-    with pytest.raises(FileNotFoundError, match="diml data fetch emoji_scenes"):
-        get_dataset("emoji_scenes", root=tmp_path)
-    for left in tmp_path.glob(".emoji_scenes-*"):
-        os.utime(left, (0, 0))
-    subprocess.run(command, check=True, capture_output=True)
-    assert get_dataset("emoji_scenes", root=tmp_path).hash == DATASETS["emoji_scenes"].hash
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["emoji", "emoji_scenes"]
 
 
 def test_from_the_command_line(ready, tmp_path, diml):

@@ -1,10 +1,13 @@
 """Composed scenes: the same bytes each time, disjoint halves, and true correspondences, also of
 real photographs."""
 
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -25,12 +28,44 @@ STAMPS = data_dir() / "stamps"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    "A folder with the embedded set and its scenes, made by `fetch`; a network is not needed."
+def killed(tmp_path_factory):
+    """A folder with the embedded set and its scenes, and what stood there (`files`, `error`) when
+    the first process that made them was killed in the middle of six hundred."""
     root = tmp_path_factory.mktemp("root")
     shutil.copytree(data_dir() / "emoji", root / "emoji")
-    prepare_dataset("emoji_scenes", root=root)
-    return root
+    command = [sys.executable, "-m", "diml_nb", "data", "fetch", "emoji_scenes", "--root", root]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def scenes():
+        return len(list(root.glob(".emoji_scenes-*/new/*/*.png")))
+
+    deadline = time.monotonic() + 60
+    while scenes() < 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert scenes() >= 20
+    files = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+    with pytest.raises(FileNotFoundError) as error:
+        get_dataset("emoji_scenes", root=root)
+    for left in root.glob(".emoji_scenes-*"):
+        os.utime(left, (0, 0))  # what a dead process left is removed after a day
+    subprocess.run(command, check=True, capture_output=True)
+    return root, files, str(error.value)
+
+
+@pytest.fixture
+def root(killed):
+    "A folder with the embedded set and its scenes; a network is not needed."
+    return killed[0]
+
+
+def test_killed_while_they_are_made(killed):
+    "SIGKILL: no set, and the next call makes it and leaves nothing else."
+    root, files, error = killed
+    assert files == ["emoji"]
+    assert "diml data fetch emoji_scenes" in error
+    assert sorted(p.name for p in root.iterdir()) == ["emoji", "emoji_scenes"]
 
 
 def test_emoji_scenes_are_those_of_the_records(root):
