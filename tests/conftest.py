@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ from scheduling import (
 )
 
 os.environ["DIML_QUIET"] = "1"
-# processes that the tests start leave out a package that is slow to import and that none of them
-# needs
+# tests, and processes that they start, leave out a package that is slow to import and that none of
+# them needs
 LIGHT = str(Path(__file__).with_name("light"))
+sys.path.insert(0, LIGHT)
 os.environ["PYTHONPATH"] = os.pathsep.join([LIGHT, *filter(None, [os.environ.get("PYTHONPATH")])])
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores, one thread each
