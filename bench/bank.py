@@ -105,9 +105,9 @@ def _search_and_rerank(folder: Path) -> dict:
     "Seconds of both, and how often the image that a query was made from comes first."
     q, original_q, bank = opened(folder)
     start = time.perf_counter()
-    ranking = search(q, bank, top_k=TOP_K, memory=BYTES)
+    ranking = search(q, bank, top_k=TOP_K, max_bytes=BYTES)
     searched = time.perf_counter()
-    reranked = rerank(ranking, q, bank, top_k=TOP_K, memory=BYTES)
+    reranked = rerank(ranking, q, bank, top_k=TOP_K, max_bytes=BYTES)
     ended = time.perf_counter()
     return dict(
         seconds_search=searched - start,
@@ -132,7 +132,7 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
         return dict(unable=f"not measured: {error}")
     q, _, bank = opened(folder)
     faiss.omp_set_num_threads(torch.get_num_threads())
-    exact_qk = search(q, bank, top_k=NEAREST, memory=BYTES).index_qk
+    exact_qk = search(q, bank, top_k=NEAREST, max_bytes=BYTES).index_qk
     lists = min(round(4 * len(bank) ** 0.5), len(bank) // 40)
     quantizer = faiss.IndexFlatIP(q.global_bc.shape[1])
     index, blocks = (
@@ -152,7 +152,7 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
         dict(faiss=faiss.__version__, lists=lists, seconds_train=trained, seconds_add=added),
     )
     took_exact = [
-        seconds(lambda: search(q, bank, top_k=NEAREST, memory=BYTES)) for _ in range(rounds)
+        seconds(lambda: search(q, bank, top_k=NEAREST, max_bytes=BYTES)) for _ in range(rounds)
     ]
     found["exact_ms"] = 1e3 * statistics.median(took_exact) / len(q)
     for index.nprobe in PROBES:

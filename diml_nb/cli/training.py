@@ -326,7 +326,7 @@ def evaluate_command(
 
     images = get_dataset(dataset_name(dataset), check=False) if dataset else None
     max_bytes = memory and memory * 10**6
-    record = evaluate_once(folder, images=images, split=split, top_k=top_k, memory=max_bytes)
+    record = evaluate_once(folder, images=images, split=split, top_k=top_k, max_bytes=max_bytes)
     rank, _ = rank_and_world_size()
     if rank:
         return

@@ -80,7 +80,7 @@ def evaluate_retrieval(
     top_k: int = 100,
     marginals: str = "cross_correlation",
     eps: float = 0.05,
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> Metrics:
     """Metrics of each query, ranked by the global cosine, and if `structural` re-ranked by it + S.
 
@@ -89,7 +89,7 @@ def evaluate_retrieval(
     features, label_n : of the gallery (N images), and its class numbers (N,), in NumPy too
     queries : what is searched for; default: each image of the gallery among all others
     structural : re-rank the first `top_k` by matching, with `marginals` and `eps` of `match`
-    memory : bytes that may be used, as in `rerank`
+    max_bytes : bytes that may be used, as in `rerank`
 
     Returns
     -------
@@ -115,8 +115,8 @@ def evaluate_retrieval(
     matching = dict(top_k=top_k, marginals=marginals, eps=eps) if structural else None
     results = []
     index_q = torch.arange(len(asked.label_q))[rank::processes]
-    for block_q in _query_blocks(index_q, asked.own_q, 512 if memory else 8192):
-        values = _evaluate_block(features, label_n, asked, block_q, top_k, matching, memory)
+    for block_q in _query_blocks(index_q, asked.own_q, 512 if max_bytes else 8192):
+        values = _evaluate_block(features, label_n, asked, block_q, top_k, matching, max_bytes)
         results.append((block_q, values))
     return Metrics(_gather_metrics(results), count_query_in_r=False)
 
@@ -128,7 +128,7 @@ def _evaluate_block(
     block_q: Tensor,
     top_k: int,
     matching: dict | None,
-    memory: int | None,
+    max_bytes: int | None,
 ) -> dict[str, Tensor]:
     "Metrics of the queries at `block_q`, re-ranked if there are options for `matching`."
     own_q = queries.own_q[block_q]
@@ -138,12 +138,12 @@ def _evaluate_block(
     ranking = search(
         q,
         features,
-        positions=own_q if own_q[0] >= 0 else None,
+        query_positions=own_q if own_q[0] >= 0 else None,
         top_k=max(top_k, 8, largest_class),
-        memory=memory,
+        max_bytes=max_bytes,
     )
     if matching:
-        ranking = rerank(ranking, q, features, memory=memory, **matching)
+        ranking = rerank(ranking, q, features, max_bytes=max_bytes, **matching)
     return retrieval_metrics(ranking, queries.label_q[block_q], label_n).per_query
 
 
@@ -226,10 +226,10 @@ def features_or_store(
     grid: int,
     folder: Path,
     identity: str = "",
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> Iterator[Features | FeatureStore]:
     """Features of all images while the block runs: in memory, or as a store in `folder` (of this
-    `identity`) if processes share them or they would take over half of `memory` bytes."""
+    `identity`) if processes share them or they would take over half of `max_bytes`."""
     rank, processes = part = rank_and_world_size()
 
     def make(start: int, stop: int) -> Features:
@@ -239,7 +239,7 @@ def features_or_store(
     example = make(0, 1)
     numbers = example.local_bcn.numel() + example.norm_bn.numel() + example.global_bc.numel()
     size = 4 * numbers * len(inputs)
-    if processes == 1 and (memory is None or 2 * size <= memory):
+    if processes == 1 and (max_bytes is None or 2 * size <= max_bytes):
         yield make(0, len(inputs))
         return
     # 256: whole batches of `extract_features`, the same in any process

@@ -195,23 +195,23 @@ def evaluation_faults(asked: Protocol) -> list[str]:
     ]
 
 # %% ../../nbs/35_trained.ipynb #fecc9656
-def _check_memory(asked: Protocol, config: TrainConfig, top_k: int, memory: int) -> None:
-    """`ValueError` unless a search and a re-ranking within `memory` bytes are possible, before any
+def _check_memory(asked: Protocol, config: TrainConfig, top_k: int, max_bytes: int) -> None:
+    """`ValueError` unless a search and a re-ranking within `max_bytes` are possible, before any
     feature is there."""
     cells, images = config.grid**2, len(asked.gallery)
     shapes = (config.embedding_dim, cells), (cells,), (config.embedding_dim,)
     # what takes more than half of the memory will be a store, see `features_or_store`
     size = 4 * images * sum(map(math.prod, shapes))
-    container: type = FeatureStore if 2 * size > memory else Features
+    container: type = FeatureStore if 2 * size > max_bytes else Features
     # one number, seen as a whole gallery: sizes without memory
     gallery = container(*(torch.zeros(1).expand(images, *shape) for shape in shapes), config.grid)
     queries = Features(
         gallery.local_bcn[:512], gallery.norm_bn[:512], gallery.global_bc[:512], config.grid
     )
     largest_class = int(asked.gallery.label_n.unique(return_counts=True)[1].max())
-    places = min(max(top_k, 8, largest_class), images)
-    estimate_memory(queries, gallery, places=places, memory=memory // 2)
-    estimate_memory(queries, gallery, places=1, top_k=min(top_k, images), memory=memory // 2)
+    k = min(max(top_k, 8, largest_class), images)
+    estimate_memory(queries, gallery, k=k, max_bytes=max_bytes // 2)
+    estimate_memory(queries, gallery, k=1, top_k=min(top_k, images), max_bytes=max_bytes // 2)
 
 
 def _finished(folder: Path) -> TrainConfig:
@@ -269,13 +269,13 @@ def _add_rows(record: Record, metrics: dict[str, Metrics], label_q: Tensor) -> N
 
 # %% ../../nbs/35_trained.ipynb #cd90ffd0
 def _evaluate(
-    folder: Path, asked: Protocol, identity: str, top_k: int, memory: int | None
+    folder: Path, asked: Protocol, identity: str, top_k: int, max_bytes: int | None
 ) -> dict[str, Metrics]:
     "Metrics of each query, by the cosine and re-ranked."
     network, backbone, config, _ = load_trained(folder)
     network = network.to(default_device())
     label_n = asked.gallery.label_n
-    half = memory and memory // 2  # the other half is for the features
+    half = max_bytes and max_bytes // 2  # the other half is for the features
     with ExitStack() as stack:
 
         def features(images: ImageDataset, name: str) -> Features | FeatureStore:
@@ -285,7 +285,7 @@ def _evaluate(
                 grid=config.grid,
                 folder=folder / name,
                 identity=identity,
-                memory=memory,
+                max_bytes=max_bytes,
             )
             return stack.enter_context(made)
 
@@ -302,7 +302,7 @@ def _evaluate(
                 top_k=top_k,
                 marginals=config.marginals,
                 eps=config.eps,
-                memory=half,
+                max_bytes=half,
             )
         return metrics
 
@@ -315,7 +315,7 @@ def evaluate_once(
     top_k: int = 100,
     resamples: int = 2000,
     seed: int = 0,
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> Record:
     """Test a trained network by the cosine alone and re-ranked by DIML, once: the result is kept.
 
@@ -325,7 +325,7 @@ def evaluate_once(
     images, split : default: the data set it was trained on; as in `protocol`
     top_k : length of the shortlist that is re-ranked
     resamples, seed : of the bootstrap over classes
-    memory : bytes for features and search; what does not fit waits on the disk
+    max_bytes : bytes for features and search; what does not fit waits on the disk
 
     Returns
     -------
@@ -344,20 +344,20 @@ def evaluate_once(
     ['cosine', 'DIML']
     """
     folder = Path(folder).expanduser()
-    for name, value in dict(top_k=top_k, resamples=resamples, memory=memory).items():
+    for name, value in dict(top_k=top_k, resamples=resamples, max_bytes=max_bytes).items():
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
     config = _finished(folder)
     asked = _checked_protocol(config, images, split)
-    if memory:
-        _check_memory(asked, config, top_k, memory)
+    if max_bytes:
+        _check_memory(asked, config, top_k, max_bytes)
     options = dict(top_k=top_k, resamples=resamples, seed=seed)
     # the same question is answered once
     record, path = _test_record(folder, config, asked, split, options)
     kept = kept_test(path)
     if kept and kept.hash == record.hash:
         return kept
-    return _run_test(record, path, asked, memory)
+    return _run_test(record, path, asked, max_bytes)
 
 # %% ../../nbs/35_trained.ipynb #4eb19a77
 def _checked_protocol(
@@ -374,13 +374,13 @@ def _checked_protocol(
     return asked
 
 
-def _run_test(record: Record, path: Path, asked: Protocol, memory: int | None) -> Record:
+def _run_test(record: Record, path: Path, asked: Protocol, max_bytes: int | None) -> Record:
     "Fill the record of a test, and keep it."
     folder = path.parent
     check_writable(folder)
     if asked.gallery.name not in DATASETS:
         check_images([*asked.queries.paths, *asked.gallery.paths])
-    metrics = _evaluate(folder, asked, record.hash, record.config["top_k"], memory)
+    metrics = _evaluate(folder, asked, record.hash, record.config["top_k"], max_bytes)
     _add_rows(record, metrics, asked.queries.label_n)
     record.finished = True
     if rank_and_world_size()[0] == 0:

@@ -81,9 +81,9 @@ def estimate_memory(
     q: Features,
     g: Features,
     *,
-    places: int,
+    k: int,
     top_k: int = 0,
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> MemoryEstimate:
     """Estimate the memory of a search with a re-ranking, for the largest query block that fits.
 
@@ -91,11 +91,11 @@ def estimate_memory(
     ----------
     q, g
         Features of queries and gallery; g may be a `FeatureStore`, which stays on the disk.
-    places
+    k
         Length of the lists that the search keeps; 1 for a re-ranking alone.
     top_k
         How many places are re-ranked; 0 for a search alone.
-    memory
+    max_bytes
         Limit in bytes, the features not counted. By default there is none, and 512 queries are
         processed at a time.
 
@@ -114,18 +114,18 @@ def estimate_memory(
     >>> import torch
     >>> from diml_nb.features.grid import grid_features
     >>> features = grid_features(torch.rand(100, 8, 4, 4), grid=4)
-    >>> free = estimate_memory(features, features, places=10)
-    >>> tight = estimate_memory(features, features, places=10, memory=free.total // 2)
+    >>> free = estimate_memory(features, features, k=10)
+    >>> tight = estimate_memory(features, features, k=10, max_bytes=free.total // 2)
     >>> free.query_block, tight.query_block < 512, tight.total <= free.total // 2
     (512, True, True)
     """
     query_block = 512
     while True:
-        estimate = _estimate(q, g, places, top_k, query_block)
-        if memory is None or estimate.total <= memory:
+        estimate = _estimate(q, g, k, top_k, query_block)
+        if max_bytes is None or estimate.total <= max_bytes:
             return estimate
         if query_block == 1:
             raise ValueError(
-                f"memory: {memory / 1e6:.1f} MB are not enough; the least is {estimate}"
+                f"{max_bytes / 1e6:.1f} MB of memory are not enough; the least is {estimate}"
             )
         query_block //= 2

@@ -62,7 +62,7 @@ class Metrics:
         return {name: values_q.nanmean().item() for name, values_q in self.per_query.items()}
 
     @property
-    def excluded(self) -> int:
+    def n_without_positives(self) -> int:
         "Queries without a positive; they are in no mean."
         return int(self.per_query["precision_at_1"].isnan().sum())
 

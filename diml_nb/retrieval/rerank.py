@@ -101,7 +101,7 @@ def score_shortlist(
     tol: float = 1e-3,
     max_iter: int = 200,
     stopping: Stopping = "per_pair",
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> ShortlistScores:
     """Structural similarity of each query with the first `top_k` places of its list.
 
@@ -116,7 +116,7 @@ def score_shortlist(
         Length of the shortlist. 100 is the paper's value.
     marginals, plan, eps, tol, max_iter, stopping
         As in `match`. A shared rule is shared by the shortlist of a query.
-    memory
+    max_bytes
         Limit in bytes for what is taken beside the features; see `estimate_memory`. The
         similarities do not depend on it.
 
@@ -151,7 +151,7 @@ def score_shortlist(
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
     index_qk = ranking.index_qk[:, :top_k]
     _check_shortlist(index_qk, q, g)
-    estimate = estimate_memory(q, g, places=1, top_k=index_qk.shape[1], memory=memory)
+    estimate = estimate_memory(q, g, k=1, top_k=index_qk.shape[1], max_bytes=max_bytes)
     _LOGGER.info("re-ranking: %s", estimate)
     size = estimate.query_block
     title = f"{plan}, {marginals}, K = {top_k}"
@@ -269,7 +269,7 @@ def rerank(
     tol: float = 1e-3,
     max_iter: int = 200,
     stopping: Stopping = "per_pair",
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> Ranking:
     """Re-order the first `top_k` places of each list by cosine + structural similarity.
 
@@ -279,7 +279,7 @@ def rerank(
 
     Parameters
     ----------
-    ranking, q, g, top_k, marginals, plan, eps, tol, max_iter, stopping, memory
+    ranking, q, g, top_k, marginals, plan, eps, tol, max_iter, stopping, max_bytes
         As in `score_shortlist`.
 
     Returns
@@ -317,6 +317,6 @@ def rerank(
         tol=tol,
         max_iter=max_iter,
         stopping=stopping,
-        memory=memory,
+        max_bytes=max_bytes,
     )
     return rerank_by(ranking, shortlist.similarity_qk)

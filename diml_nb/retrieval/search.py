@@ -26,16 +26,16 @@ _LOGGER = logging.getLogger(__name__)
 
 # %% ../../nbs/24_exact_search.ipynb #22613119
 def _self_index(
-    positions: Tensor | None,
+    query_positions: Tensor | None,
     n_queries: int,
     n_images: int,
     exclude_self: bool,
     device: torch.device,
 ) -> Tensor | None:
     "The position of each query in the gallery, (Q,), or None if none is to be left out."
-    if positions is None:
+    if query_positions is None:
         return torch.arange(n_queries, device=device) if exclude_self else None
-    self_index_q = as_labels(positions, "positions").to(device)
+    self_index_q = as_labels(query_positions, "query_positions").to(device)
     if len(self_index_q) == 0:
         got = "none"
     else:
@@ -44,8 +44,8 @@ def _self_index(
             return self_index_q
         got = f"{len(self_index_q)} from {low} to {high}"
     raise ValueError(
-        f"positions: expected one of {n_images} places for each of {n_queries} queries, got {got};"
-        " search the queries that are not in the gallery by themselves, without positions"
+        f"query_positions: expected one of {n_images} for each of {n_queries} queries, got {got};"
+        " search the queries that are not in the gallery by themselves, without them"
     )
 
 # %% ../../nbs/24_exact_search.ipynb #14c85596
@@ -92,9 +92,9 @@ def search(
     g: Features,
     *,
     exclude_self: bool = False,
-    positions: Tensor | None = None,
+    query_positions: Tensor | None = None,
     top_k: int | None = None,
-    memory: int | None = None,
+    max_bytes: int | None = None,
 ) -> Ranking:
     """Rank the gallery for each query by the cosine of the global vectors, best first.
 
@@ -105,11 +105,11 @@ def search(
         read.
     exclude_self
         Whether g is q, and each query is left out of its own list.
-    positions
+    query_positions
         The position of each query in the gallery, (Q,), from which its own list leaves it out.
     top_k
         Places to keep; by default the whole gallery.
-    memory
+    max_bytes
         Limit in bytes for what the search takes beside the features; see `estimate_memory`. The
         lists do not depend on it.
 
@@ -141,10 +141,10 @@ def search(
     """
     _check_arguments(q, g, exclude_self, top_k)
     device = q.global_bc.device
-    self_index_q = _self_index(positions, len(q), len(g), exclude_self, device)
+    self_index_q = _self_index(query_positions, len(q), len(g), exclude_self, device)
     k = _list_length(len(g), self_index_q is not None, top_k)
     # how many queries at a time fit into the memory
-    estimate = estimate_memory(q, g, places=k, memory=memory)
+    estimate = estimate_memory(q, g, k=k, max_bytes=max_bytes)
     _LOGGER.info("search: %s", estimate)
     index_qk = torch.empty(len(q), k, dtype=torch.int64, device=device)
     score_qk = torch.empty(len(q), k, dtype=q.global_bc.dtype, device=device)

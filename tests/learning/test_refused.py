@@ -132,7 +132,7 @@ def test_a_test_set_without_positives_is_refused_first(run, nothing_computed):
 
 
 @pytest.mark.parametrize(
-    "options", (dict(top_k=0), dict(memory=0), dict(resamples=0), dict(memory=1000)), ids=str
+    "options", (dict(top_k=0), dict(max_bytes=0), dict(resamples=0), dict(max_bytes=1000)), ids=str
 )
 def test_wrong_options_of_an_evaluation(run, nothing_computed, options):
     with pytest.raises(ValueError, match="expected at least 1|are not enough"):
@@ -181,7 +181,7 @@ def test_explorers_check_before_they_rank(monkeypatch):
         dict(eps=0),
         dict(grid=0),
         dict(top_k=0),
-        dict(places=0),
+        dict(n_shown=0),
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RetrievalExplorer(few_images("test"), **wrong)

@@ -222,11 +222,11 @@ def test_an_evaluation_keeps_within_memory(tmp_path):
     free = evaluate_once(tmp_path, images=few("test", 40), top_k=20, resamples=100)
     (tmp_path / "test.json").unlink()
     tight = evaluate_once(
-        tmp_path, images=few("test", 40), top_k=20, resamples=100, memory=8 * 10**6
+        tmp_path, images=few("test", 40), top_k=20, resamples=100, max_bytes=8 * 10**6
     )
     assert [row["result"] for row in tight.rows] == [row["result"] for row in free.rows]
     with pytest.raises(ValueError, match="are not enough"):
-        evaluate_once(tmp_path, images=few("test", 41), memory=10**5)
+        evaluate_once(tmp_path, images=few("test", 41), max_bytes=10**5)
 
 
 def test_an_unfinished_run_is_not_tested(tmp_path, monkeypatch):

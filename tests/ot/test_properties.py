@@ -284,7 +284,7 @@ def test_metrics_do_not_depend_on_names_or_on_what_is_behind_r(
             ranking, other, other, recall_at=(1,), count_query_in_r=count_query_in_r
         ).per_query.items()
     )
-    assert found.excluded == int((labels.bincount()[labels] == 1).sum())
+    assert found.n_without_positives == int((labels.bincount()[labels] == 1).sum())
     asked = ~found.per_query["r_precision"].isnan()
     assert (
         found.per_query["mean_average_precision_at_r"] <= found.per_query["r_precision"] + 1e-12
@@ -298,7 +298,7 @@ def test_queries_inside_and_outside_the_gallery(seed, images, data):
     searched by themselves."""
     x = some_features(seed, images + 3, 1)
     gallery, inside = x[:images], torch.randperm(images)[: data.draw(st.integers(1, images))]
-    found = search(x[inside], gallery, positions=inside)
+    found = search(x[inside], gallery, query_positions=inside)
     whole = search(x[inside], gallery)
     for row, own, full in zip(found.index_qk, inside, whole.index_qk):
         assert torch.equal(row, full[full != own])

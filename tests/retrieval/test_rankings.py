@@ -45,7 +45,7 @@ def test_a_query_of_an_unknown_class_is_left_out_and_counted():
         found = retrieval_metrics(
             ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,), count_query_in_r=count_query_in_r
         )
-        assert found.excluded == 1
+        assert found.n_without_positives == 1
         assert found["precision_at_1"] == 1
         assert all(x.isnan().tolist() == [False, False, True] for x in found.per_query.values())
     assert retrieval_metrics(ranking, [0, 0, 9], [0, 0, 1], recall_at=(1,))["r_precision"] == 1
@@ -204,19 +204,18 @@ def test_a_query_outside_the_gallery_has_no_place_in_it():
     x = some_features()
     with pytest.raises(
         ValueError,
-        match=(
-            "positions: expected one of 6 places for each of 2 queries, .*by themselves, without"
-            " positions"
-        ),
+        match="query_positions: expected one of 6 for each of 2 queries, .*, without them",
     ):
-        search(x[:2], x, positions=torch.tensor([0, -1]))
-    assert torch.equal(search(x[:2], x, positions=[0, 1]).index_qk, some_ranking().index_qk[:2])
+        search(x[:2], x, query_positions=torch.tensor([0, -1]))
+    assert torch.equal(
+        search(x[:2], x, query_positions=[0, 1]).index_qk, some_ranking().index_qk[:2]
+    )
 
 
 def test_a_search_logs_its_memory_and_prints_nothing(caplog, capsys):
     x = some_features()
     with caplog.at_level("INFO", logger="diml_nb.retrieval"):
-        rerank(search(x, x, memory=10**8), x, x, top_k=2, memory=10**8)
+        rerank(search(x, x, max_bytes=10**8), x, x, top_k=2, max_bytes=10**8)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "search",
         "re-ranking",

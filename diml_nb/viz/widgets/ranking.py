@@ -206,7 +206,7 @@ def _rule_text(rule: MatchingRule) -> str:
 
 # %% ../../../nbs/46_gallery.ipynb #d62dc709
 def _list_items(
-    ranked: RerankedDataset, q: int, ranking: Ranking, places: int, before: list[int] | None = None
+    ranked: RerankedDataset, q: int, ranking: Ranking, n_shown: int, before: list[int] | None = None
 ) -> list[dict]:
     """The first candidates of a list as the page shows them.
 
@@ -214,7 +214,7 @@ def _list_items(
     it has won.
     """
     label_n = ranked.images.label_n
-    index = ranking.index_qk[0, :places].tolist()
+    index = ranking.index_qk[0, :n_shown].tolist()
     items = []
     for k, (n, score) in enumerate(zip(index, ranking.score_qk[0].tolist())):
         items.append(
@@ -278,11 +278,11 @@ def _restore_with_pair(explorer: "RetrievalExplorer", values: dict) -> None:
     explorer.pair.state = values.get("pair", {})
 
 
-def _check_sizes(images: ImageDataset, top_k: int, places: int) -> None:
-    if len(images) < 2 or min(top_k, places) < 1:
+def _check_sizes(images: ImageDataset, top_k: int, n_shown: int) -> None:
+    if len(images) < 2 or min(top_k, n_shown) < 1:
         raise ValueError(
-            "expected two images at least, and top_k and places of at least 1, got"
-            f" {len(images)} images, top_k={top_k}, places={places}"
+            "expected two images at least, and top_k and n_shown of at least 1, got"
+            f" {len(images)} images, top_k={top_k}, n_shown={n_shown}"
         )
 
 # %% ../../../nbs/46_gallery.ipynb #1f4c97ff
@@ -313,9 +313,9 @@ def _query_text(explorer: "RetrievalExplorer", q: int) -> str:
 
 def _page_lists(explorer: "RetrievalExplorer", q: int, index: list[int]) -> dict:
     "The lists of a query as the page shows them; `index` are the candidates by cosine."
-    ranked, places = explorer.ranked, explorer.places
-    before = _list_items(ranked, q, explorer.before, places)
-    after = _list_items(ranked, q, explorer.after, places, index)
+    ranked, n_shown = explorer.ranked, explorer.n_shown
+    before = _list_items(ranked, q, explorer.before, n_shown)
+    after = _list_items(ranked, q, explorer.after, n_shown, index)
     return dict(
         query=dict(src=ranked.thumbnail(q), label=image_label(ranked.images, q)),
         rows=[dict(title="by cosine", items=before), dict(title="by cosine + S", items=after)],
@@ -333,7 +333,7 @@ def _lists_figure(explorer: "RetrievalExplorer", q: int) -> Figure:
         range(len(index)),
         [index.index(n) for n in explorer.after.index_qk[0].tolist()],
         (images.label_n[index] == images.label_n[q]).tolist(),
-        top=explorer.places,
+        top=explorer.n_shown,
     )
 
 # %% ../../../nbs/46_gallery.ipynb #a131a93a
@@ -389,7 +389,7 @@ class RetrievalExplorer(Explorer):
         How pairs are matched; default: as the network was trained, see `matching_rule`.
     top_k
         How many candidates of each list are re-ranked.
-    places
+    n_shown
         How many of them are shown.
 
     Raises
@@ -419,14 +419,14 @@ class RetrievalExplorer(Explorer):
         marginals: str | None = None,
         eps: float | None = None,
         top_k: int = 50,
-        places: int = 8,
+        n_shown: int = 8,
     ):
-        _check_sizes(images, top_k, places)
+        _check_sizes(images, top_k, n_shown)
         self.backbone = resolve_backbone(backbone, run)
         rule = matching_rule(self.backbone, grid=grid, marginals=marginals, eps=eps)
         self.ranked = RerankedDataset(images, self.backbone, top_k=top_k)
         self.ranked.rank_all(**rule)
-        self.places = places
+        self.n_shown = n_shown
         self.view = RankingView()
         self.why = widgets.HTML()
         self.why.add_class("diml-why")
