@@ -70,7 +70,7 @@ class Task:
 
 
 def ours_search(task: Task, position_q: Tensor) -> Ranking:
-    return search(task.x[position_q], task.x, positions=position_q, top_k=task.places)
+    return search(task.x[position_q], task.x, query_positions=position_q, top_k=task.places)
 
 
 def ours_rerank(task: Task, position_q: Tensor, ranking: Ranking, **solver) -> Ranking:

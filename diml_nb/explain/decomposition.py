@@ -91,7 +91,9 @@ def match_warnings(match: Match, *, index: int = 0) -> list[str]:
         warnings.append("an image had no mass: its cells got equal masses")
     error = match.marginal_error_b[index].item()
     if error > 1e-2:
-        warnings.append(f"the plan has not converged: {error:.1%} of the mass is in wrong columns")
+        warnings.append(
+            f"the plan has not converged: L1 error of its columns {error:.1%} of the mass"
+        )
     return warnings
 
 

@@ -30,7 +30,7 @@ class Match(NamedTuple):
     mass_a_bn: Tensor  # the marginals: mass of each cell of A and of B
     mass_b_bm: Tensor
     global_cosine_b: Tensor  # cosine of the two global vectors
-    # mass in wrong columns when the solver stopped; 0 for plans that need no solver
+    # L1 error of the columns when the solver stopped; 0 for plans that need no solver
     marginal_error_b: Tensor
     used_uniform_b: Tensor  # bool: an image had no mass and got the uniform marginal
 
@@ -67,7 +67,9 @@ class MatchOptions:
     marginals
         A key of `MARGINAL_RULES`: how much each cell counts.
     plan
-        "transport", or one of the controls in `PLAN_KINDS`.
+        "transport", or a control: "best_cell" (each cell sends its mass to its most similar
+        partner, averaged over both directions) or "product" (the independent coupling a b^T: no
+        matching).
     eps, tol, max_iter, grad, stopping
         Of the solver, as in `sinkhorn`. With an official stop rule the masses miss 1 by 1e-5, as
         in the official code.
@@ -106,7 +108,7 @@ class MatchOptions:
 
 # %% ../../nbs/18_matching.ipynb #ff612983
 def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
-    "`match` without its checks, for loops that have checked once."
+    "`match` without the checks of shapes and of finiteness, for loops that have checked once."
     cosine_bnm = cosine_unchecked(a.local_bcn, b.local_bcn)
     mass_a_bn, mass_b_bm, used_uniform_b = compute_marginals(
         a, b, options.marginals, leak=options.leak

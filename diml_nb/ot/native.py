@@ -137,13 +137,12 @@ def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
     return False
 
 # %% ../../nbs/19_kernels.ipynb #b678f937
-def _native_inputs(a: Features, b: Features, factor: int) -> list[_ImageTensors]:
-    """What the program reads of both batches, contiguous.
-
-    The marginals are multiplied by norm^factor, or by nothing if that is 0."""
+def _native_inputs(a: Features, b: Features, norm_exponent: int) -> list[_ImageTensors]:
+    """What the program reads of both batches, contiguous: unit vectors of the cells, global
+    vectors, and norm^norm_exponent, or nothing if that is 0."""
     sides: list[_ImageTensors] = []
     for x in (a, b):
-        factor_bn = (x.norm_bn**factor).contiguous() if factor else None
+        factor_bn = (x.norm_bn**norm_exponent).contiguous() if norm_exponent else None
         sides.append((x.local_bcn.contiguous(), x.global_bc.contiguous(), factor_bn))
     return sides
 
@@ -164,7 +163,9 @@ def _pair_program(n: int, m: int, c: int) -> ctypes.CDLL | None:
     return library if _self_test(library, n, m, c) else None
 
 # %% ../../nbs/19_kernels.ipynb #0033c0eb
-_EXPONENTS = {  # power p, factor norm^f
+# the rules of `MARGINAL_RULES` that the program has, as (p, f):
+# mass = (max(0, cell . global vector) * norm^f)^p / total
+_EXPONENTS = {
     "uniform": (0, 0),
     "cross_correlation": (1, 0),
     "cross_correlation_norm": (1, 1),
@@ -181,7 +182,7 @@ class PairScores(NamedTuple):
     similarity_p
         Structural similarities (P,).
     marginal_error_p
-        Mass in wrong columns when the solver stopped, (P,).
+        L1 error of the columns when the solver stopped, (P,).
     used_uniform_p
         bool (P,): an image had no mass and got the uniform marginal.
     """
@@ -241,12 +242,12 @@ def _score_block(
     i_p: Tensor,
     j_p: Tensor,
     block: int,
-    done: Callable[[int], object],
+    on_progress: Callable[[int], object],
     options: MatchOptions,
 ) -> None:
     """Write the fields of `PairScores`, and of `PairPlans` if wanted, of the pairs into `out`.
 
-    `done` is called with the number of pairs after each block."""
+    `on_progress` is called with the number of pairs after each block."""
     library = native_library(a, b, options)
     power, factor = _EXPONENTS.get(options.marginals, (0, 0))
     a_tensors, b_tensors = _native_inputs(a, b, factor)
@@ -264,7 +265,7 @@ def _score_block(
             values = _match_block(len(fields), a, b, i[pending], j[pending], options)
             for field, value in zip(fields, values, strict=True):
                 field[pending] = value
-        done(len(i))
+        on_progress(len(i))
 
     size = 2048 if library else block
     blocks = [slice(start, start + size) for start in range(0, len(i_p), size)]
@@ -272,8 +273,8 @@ def _score_block(
 
 # %% ../../nbs/19_kernels.ipynb #0fb3c9dd
 def _auto_block(local_bcn: Tensor, m: int, block: int) -> int:
-    """Pairs at a time: `block` on the CPU, else as many as fill a quarter of the free memory of the
-    device. m: cells of the other image."""
+    """Pairs at a time: on CUDA as many as fill a quarter of the free memory, else `block`. m: cells
+    of the other image."""
     if local_bcn.device.type != "cuda":
         return block
     c, n = local_bcn.shape[1:]
@@ -303,7 +304,7 @@ def _check_positions(a: Tensor, b: Tensor, i_p: Tensor, j_p: Tensor) -> None:
 def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: MatchOptions) -> None:
     """All that `match` checks, but of each batch only the first image.
 
-    What is asked for often must not read a gallery each time."""
+    It is called for each block of queries, and must not read the gallery each time."""
     check_features(a=a[:1], b=b[:1])
     options.check()
     a_fields = a.local_bcn, a.norm_bn, a.global_bc
@@ -338,7 +339,7 @@ def score_pairs(
     max_iter: int = 200,
     stopping: Stopping = "per_pair",
     block: int = 2048,
-    done: Callable[[int], object] = lambda pairs: None,
+    on_progress: Callable[[int], object] = lambda pairs: None,
 ) -> PairScores:
     """The similarities of `match` for many pairs of images, without their plans.
 
@@ -353,7 +354,7 @@ def score_pairs(
         As in `match`. An official stopping rule is shared by each `block` of pairs.
     block
         Pairs at a time, where torch does the work on the CPU.
-    done
+    on_progress
         Called with how many pairs were matched since the last call, from several threads.
 
     Returns
@@ -385,7 +386,7 @@ def score_pairs(
     scores = _empty_scores(i_p, a.norm_bn.dtype)
     if stopping == "per_pair":
         block = _auto_block(a.local_bcn, b.norm_bn.shape[1], block)
-    _score_block(scores, a, b, i_p, j_p, block, done, options)
+    _score_block(scores, a, b, i_p, j_p, block, on_progress, options)
     return scores
 
 # %% ../../nbs/19_kernels.ipynb #71b77a66

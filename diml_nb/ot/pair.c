@@ -38,13 +38,13 @@ typedef struct {
     int32_t power;    // exponent of the masses: 0 (uniform), 1 or 2
     int32_t max_iter; // iterations at most, at least 1
     float eps;        // weight of the entropy, in the unit of the cost 1 - cosine; positive
-    float tol;        // stop when less than this share of the mass is in wrong columns
+    float tol;        // stop when the L1 error of the columns is below this
 } Options;
 
 // What is written for each pair.
 typedef struct {
     float *similarity_p;     // (pairs,): sum of plan * cosine
-    float *marginal_error_p; // (pairs,): mass in wrong columns; -1 where not solved
+    float *marginal_error_p; // (pairs,): L1 error of the columns; -1 where not solved
     uint8_t *used_uniform_p; // (pairs,): 1 where an image had no mass and got the uniform marginal
     float *cosine_pnm;       // (pairs, N, M): NULL together with plan_pnm if not wanted
     float *plan_pnm;         // (pairs, N, M): the transport plan
@@ -327,7 +327,7 @@ INLINE float sinkhorn(Workspace *workspace,
         weighted_row_sum(row_sum, workspace->kernel_t[0], (float *)v, M, A_VECTORS);
         for (int i = 0; i < A_VECTORS; i++)
             u[i] = a[i] / row_sum[i];
-        // line 5: how much mass is in wrong columns? K' u also serves line 3 of the next iteration
+        // line 5: L1 error of the columns; K' u also serves line 3 of the next iteration
         weighted_row_sum(column_sum, workspace->kernel[0], (float *)u, N, B_VECTORS);
         Vector error = {0};
         for (int i = 0; i < B_VECTORS; i++) {

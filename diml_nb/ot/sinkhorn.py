@@ -37,8 +37,8 @@ class _ScalingUpdates:
 
     neutral = 1.0  # the factor that changes nothing
 
-    def __init__(self, score_bnm: Tensor, a_bn: Tensor, b_bm: Tensor):
-        self.kernel_bnm = score_bnm.exp()
+    def __init__(self, log_kernel_bnm: Tensor, a_bn: Tensor, b_bm: Tensor):
+        self.kernel_bnm = log_kernel_bnm.exp()
         self.a_bn = a_bn
         self.b_bm = b_bm
 
@@ -52,11 +52,12 @@ class _ScalingUpdates:
 
     @staticmethod
     def ratio(v_bm: Tensor, next_v_bm: Tensor) -> Tensor:
+        "Column sums of the plan as shares of the masses."
         return v_bm / next_v_bm
 
     @staticmethod
-    def plan(score_bnm: Tensor, u_bn: Tensor, v_bm: Tensor) -> Tensor:
-        return u_bn.unsqueeze(2) * score_bnm.exp() * v_bm.unsqueeze(1)
+    def plan(log_kernel_bnm: Tensor, u_bn: Tensor, v_bm: Tensor) -> Tensor:
+        return u_bn.unsqueeze(2) * log_kernel_bnm.exp() * v_bm.unsqueeze(1)
 
 # %% ../../nbs/17_solver.ipynb #32e1456a
 class _LogUpdates:
@@ -67,34 +68,36 @@ class _LogUpdates:
 
     neutral = 0.0
 
-    def __init__(self, score_bnm: Tensor, a_bn: Tensor, b_bm: Tensor):
-        self.score_bnm = score_bnm
+    def __init__(self, log_kernel_bnm: Tensor, a_bn: Tensor, b_bm: Tensor):
+        self.log_kernel_bnm = log_kernel_bnm
         self.a_bn = a_bn
         self.b_bm = b_bm
 
     def rows(self, g_bm: Tensor) -> Tensor:
-        return self.a_bn.log() - torch.logsumexp(self.score_bnm + g_bm.unsqueeze(1), 2)
+        return self.a_bn.log() - torch.logsumexp(self.log_kernel_bnm + g_bm.unsqueeze(1), 2)
 
     def columns(self, f_bn: Tensor) -> Tensor:
-        return self.b_bm.log() - torch.logsumexp(self.score_bnm + f_bn.unsqueeze(2), 1)
+        return self.b_bm.log() - torch.logsumexp(self.log_kernel_bnm + f_bn.unsqueeze(2), 1)
 
     @staticmethod
     def ratio(g_bm: Tensor, next_g_bm: Tensor) -> Tensor:
+        "Column sums of the plan as shares of the masses."
         return (g_bm - next_g_bm).exp()
 
     @staticmethod
-    def plan(score_bnm: Tensor, f_bn: Tensor, g_bm: Tensor) -> Tensor:
-        return (f_bn.unsqueeze(2) + score_bnm + g_bm.unsqueeze(1)).exp()
+    def plan(log_kernel_bnm: Tensor, f_bn: Tensor, g_bm: Tensor) -> Tensor:
+        return (f_bn.unsqueeze(2) + log_kernel_bnm + g_bm.unsqueeze(1)).exp()
 
 # %% ../../nbs/17_solver.ipynb #810c8b8d
 def _column_error(
     updates: _ScalingUpdates | _LogUpdates, v_bm: Tensor, next_v_bm: Tensor
 ) -> Tensor:
-    "Mass in wrong columns (B,): the sum over m of |column sum - mass of m|."
+    "L1 error of the columns (B,): the sum over m of |column sum - mass of m|."
     b_bm = updates.b_bm
+    # the plan u K v has the column sums v * (K^T u) = b * v / next v: no plan is needed for them
     column_sum_bm = b_bm * updates.ratio(v_bm, next_v_bm)
-    # cells without mass do not count; what such a column holds is missing in the others, so this
-    # is at least half of the whole
+    # columns of cells without mass are left out; what they hold is missing in the others, so the
+    # error of all columns is at most twice this
     return torch.where(b_bm > MIN_MASS, column_sum_bm - b_bm, 0).abs().sum(1)
 
 # %% ../../nbs/17_solver.ipynb #62a5046d
@@ -119,7 +122,7 @@ class _Factors:
 
     u_bn: Tensor
     v_bm: Tensor
-    error_b: Tensor  # mass in wrong columns
+    error_b: Tensor  # L1 error of the columns
 
     def store(self, index_r: Tensor, u_rn: Tensor, v_rm: Tensor, error_r: Tensor) -> None:
         "Copy what was found for some pairs; out of place, so that gradients can go through."
@@ -135,29 +138,32 @@ class _Factors:
         return cls(u_bn, v_bm, torch.zeros_like(b_bm[:, 0]))
 
 
-def _end_or_shrink(done_r: Tensor, asks: bool, last: bool) -> tuple[bool, bool]:
-    "Does the loop end? Do only the unfinished pairs go on? `asks`: is it time to look?"
-    if last or not asks:
+def _end_or_shrink(done_r: Tensor, check_now: bool, last: bool) -> tuple[bool, bool]:
+    "Does the loop end? Do only the unfinished pairs go on? `check_now`: is it time to look?"
+    if last or not check_now:
         return last, False
     if bool(done_r.all()):
         return True, False
+    # a selection costs a copy: only when more than half of the pairs are finished
     return False, bool(2 * done_r.sum() > len(done_r))
 
 # %% ../../nbs/17_solver.ipynb #fcc2a6de
 def _iterate(
     domain: Domain,
-    score_bnm: Tensor,
+    log_kernel_bnm: Tensor,
     a_bn: Tensor,
     b_bm: Tensor,
     tol: float,
     max_iter: int,
     stopping: Stopping,
 ) -> tuple[_Factors, int]:
-    "The scaling factors of all pairs, in that domain, and the iterations of the slowest pair."
+    """The scaling factors of all pairs, in that domain, and the iterations of the slowest pair.
+
+    r: the pairs that are still running."""
     factors = _Factors.before(domain, a_bn, b_bm)
     check_every = CHECK_EVERY.get(a_bn.device.type, 16)
     running_r = torch.arange(len(a_bn), device=a_bn.device)
-    updates = domain(score_bnm, a_bn, b_bm)
+    updates = domain(log_kernel_bnm, a_bn, b_bm)
     previous_v_rm = factors.v_bm
     v_rm = updates.columns(factors.u_bn)
     for iterations in range(1, max_iter + 1):
@@ -166,8 +172,8 @@ def _iterate(
         next_v_rm = updates.columns(u_rn)
         error_r = _column_error(updates, v_rm, next_v_rm)
         done_r = _finished(stopping, error_r, tol, v_rm, previous_v_rm)
-        asks = iterations % check_every == 0
-        end, shrink = _end_or_shrink(done_r, asks, last=iterations == max_iter)
+        check_now = iterations % check_every == 0
+        end, shrink = _end_or_shrink(done_r, check_now, last=iterations == max_iter)
         if end or shrink:
             # u and v, not the next v: so the rows of the plan are exact
             factors.store(running_r, u_rn, v_rm, error_r)
@@ -178,7 +184,7 @@ def _iterate(
             running_r, v_rm, next_v_rm, done_r = (
                 x[rest] for x in (running_r, v_rm, next_v_rm, done_r)
             )
-            updates = domain(score_bnm[running_r], a_bn[running_r], b_bm[running_r])
+            updates = domain(log_kernel_bnm[running_r], a_bn[running_r], b_bm[running_r])
         # a finished pair keeps its factors
         previous_v_rm = v_rm
         v_rm = torch.where(done_r.unsqueeze(1), v_rm, next_v_rm)
@@ -186,7 +192,7 @@ def _iterate(
 
 # %% ../../nbs/17_solver.ipynb #af7e246e
 class SinkhornResult(NamedTuple):
-    "A transport plan and the evidence that it is one."
+    "A transport plan, and how far the solver got."
 
     plan_bnm: Tensor  # T: what moves from cell n of A to cell m of B
     # sum over m of |column sum of T - mass of m|, cells without mass aside; the rows are exact
@@ -211,19 +217,19 @@ def solve_unchecked(
         b_bm = b_bm.clamp_min(MIN_MASS)
         if stopping == "per_pair":
             # a constant changes no plan, and the exponents begin at 0
-            score_bnm = (cost_bnm.amin((1, 2), keepdim=True) - cost_bnm) / eps
+            log_kernel_bnm = (cost_bnm.amin((1, 2), keepdim=True) - cost_bnm) / eps
         else:
             # but it changes the factors, by which the official rules stop
-            score_bnm = -cost_bnm / eps
-        safe = bool(score_bnm.amin() >= -LOG_DOMAIN_RANGE)
+            log_kernel_bnm = -cost_bnm / eps
+        safe = bool(log_kernel_bnm.amin() >= -LOG_DOMAIN_RANGE)
         if not safe and stopping != "per_pair":
             raise ValueError(
                 f"stopping={stopping!r}: the official rule needs scaling factors, which overflow"
                 f" at eps={eps}"
             )
         domain: Domain = _ScalingUpdates if safe else _LogUpdates
-        factors, iterations = _iterate(domain, score_bnm, a_bn, b_bm, tol, max_iter, stopping)
-        plan_bnm = domain.plan(score_bnm, factors.u_bn, factors.v_bm)
+        factors, iterations = _iterate(domain, log_kernel_bnm, a_bn, b_bm, tol, max_iter, stopping)
+        plan_bnm = domain.plan(log_kernel_bnm, factors.u_bn, factors.v_bm)
         return SinkhornResult(plan_bnm, factors.error_b, iterations)
 
 # %% ../../nbs/17_solver.ipynb #b8c65342
@@ -304,7 +310,8 @@ def sinkhorn(
     eps
         Weight of the entropy, in units of the cost; the paper's value is 0.05.
     tol
-        A pair is finished when this much mass, in the unit of the masses, is in wrong columns.
+        A pair is finished when the L1 error of its columns, in the unit of the masses, is below
+        this. The official rules do not read it.
     max_iter
         Iterations after which a pair that is not finished is returned as it is.
     grad
@@ -326,7 +333,8 @@ def sinkhorn(
         For half precision and for types that differ.
     ValueError
         For masses that are negative, all zero, or differ in their total by more than a
-        ten-thousandth of it; for a `tol` of all mass or more; for values that are NaN.
+        ten-thousandth of it; for a `tol` of all mass or more; for values that are NaN; for options
+        out of range or unknown; for an official rule where its scaling factors overflow.
 
     References
     ----------

@@ -34,7 +34,7 @@ class ShortlistScores(NamedTuple):
     similarity_qk
         Structural similarities (Q, K), in the order of the ranking.
     marginal_error_qk
-        Mass in wrong columns when the solver stopped, (Q, K).
+        L1 error of the columns when the solver stopped, (Q, K).
     used_uniform_qk
         bool (Q, K): an image had no mass and got the uniform marginal.
     """
@@ -83,7 +83,7 @@ def _score_queries(
         max_iter=options.max_iter,
         stopping=options.stopping,
         block=top_k,
-        done=on_progress,
+        on_progress=on_progress,
     )
 
 # %% ../../nbs/24_retrieval.ipynb #879bb0cf

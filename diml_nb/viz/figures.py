@@ -434,7 +434,7 @@ def _draw_errors(ax: Axes, marginal_error_k: list[float], iteration: int, tol: f
     ax.locator_params(axis="x", integer=True)
     ax.set(
         xlabel="iteration",
-        ylabel="mass in wrong columns",
+        ylabel="L1 error of the columns",
         ylim=(None, 4 * max(tol, *marginal_error_k)),
     )
     ax.legend(frameon=False, fontsize=8, loc="upper right")
@@ -556,7 +556,7 @@ def plot_sinkhorn(
     tol: float = 1e-3,
     mass_b_m: Tensor | None = None,
 ) -> Figure:
-    """Mass in wrong columns after each of Sinkhorn's iterations, and the plan after one of them.
+    """L1 error of the columns after each of Sinkhorn's iterations, and the plan after one of them.
 
     Parameters
     ----------

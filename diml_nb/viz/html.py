@@ -58,7 +58,7 @@ def pair_payload(
     notes
         Further lines under the pictures.
     error_k
-        Mass in wrong columns after each iteration of the solver.
+        L1 error of the columns after each iteration of the solver.
     live
         True: the numbers are computed again when a cell is dropped.
 

@@ -124,7 +124,7 @@ test("geometric convergence is a straight line", () => {
 });
 
 test("the solver's history in words", () => {
-  const text = "mass in wrong columns: 5e-1 after 1 iteration, 5e-3 after 3 (log scale)";
+  const text = "L1 error of the columns: 5e-1 after 1 iteration, 5e-3 after 3 (log scale)";
   assert.equal(solverText([0.5, 0.05, 0.005]), text);
 });
 

@@ -28,7 +28,7 @@ def metrics_of(run, queries, gallery, own_q=None, top_k=100):
         )
         for x in (queries, gallery)
     )
-    lists = search(q, g, positions=own_q)
+    lists = search(q, g, query_positions=own_q)
     both = lists, rerank(lists, q, g, top_k=top_k)
     found = [retrieval_metrics(x, queries.label_n, gallery.label_n) for x in both]
     return [

@@ -315,7 +315,7 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
     for own, some in ((True, q[within]), (False, q[~within])):
         if not len(some):
             continue
-        ranking = search(features[some], features[gallery], positions=some if own else None)
+        ranking = search(features[some], features[gallery], query_positions=some if own else None)
         found = retrieval_metrics(ranking, labels[some], labels[gallery])
         for query, number in enumerate(some.tolist()):
             left = gallery[gallery != number]

@@ -315,5 +315,5 @@ def test_the_examples_are_the_same_at_each_run():
     assert some.database is None
     assert some.max_examples <= 25
     with pytest.raises(ValueError):
-        search(some_features(0, 3, 1), some_features(0, 3, 1), positions=[3, 0, 1])
+        search(some_features(0, 3, 1), some_features(0, 3, 1), query_positions=[3, 0, 1])
     assert Ranking._fields == ("index_qk", "score_qk", "exclude_self", "cosine_qk")

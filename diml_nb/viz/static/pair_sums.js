@@ -333,5 +333,5 @@ export function sparkPoints(errors) {
 export function solverText(errors) {
   const [first, last] = [errors[0], errors[errors.length - 1]].map((e) => e.toExponential(0));
   const progress = `${first} after 1 iteration, ${last} after ${errors.length}`;
-  return `mass in wrong columns: ${progress} (log scale)`;
+  return `L1 error of the columns: ${progress} (log scale)`;
 }

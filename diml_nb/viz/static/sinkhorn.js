@@ -187,7 +187,7 @@ export function errorScale(errors) {
 function buildErrorChart(errors, k) {
   const { logs, ticks, x, y } = errorScale(errors);
   const label = `error after iteration ${k}: ${errors[k - 1].toExponential(2)}`;
-  const title = "mass in wrong columns, by iteration";
+  const title = "L1 error of the columns, by iteration";
   return createNode(
     "svg",
     { class: "diml-error", viewBox: "0 0 300 204", role: "img", "aria-label": label },

@@ -241,7 +241,9 @@ def _flow_controls(plan: str, top: int) -> dict[str, widgets.Widget]:
     "Controls of a pair that other explorers do not have."
     return dict(
         plan=dropdown("plan", list(PLAN_LABELS.items()), plan, "how the mass is moved"),
-        max_iter=slider("iterations", 200, 1, 200, "at most; few may leave mass in wrong columns"),
+        max_iter=slider(
+            "iterations", 200, 1, 200, "at most; after few, columns may miss their masses"
+        ),
         top=slider("flows", top, 1, 60, "how many of the largest contributions are drawn"),
     )
 

@@ -43,7 +43,7 @@ class SinkhornView(anywidget.AnyWidget):
 
 # %% ../../../nbs/47_iterations.ipynb #f91192b8
 class SinkhornExplorer(Explorer):
-    """Sinkhorn's iterations on a pair: the plan after each, its sums, the mass in wrong columns.
+    """Sinkhorn's iterations on a pair: the plan after each, its sums, the error of the column sums.
 
     Parameters
     ----------
@@ -133,11 +133,11 @@ class SinkhornExplorer(Explorer):
         return plot_sinkhorn(self.trace, iteration=self.state["iteration"], mass_b_m=mass_b_m)
 
     def describe(self) -> str:
-        "The chosen iteration, eps, and how much mass is in wrong columns."
+        "The chosen iteration, eps, and the error of the column sums."
         k = self.state["iteration"]
         iterations = "1 iteration" if k == 1 else f"{k} iterations"
         return (
             f"After {iterations} at eps {self.state['eps']:.3g},"
-            f" {self.trace.marginal_error_k[k - 1]:.2e} of the mass is in wrong columns; the rows"
+            f" the L1 error of the columns is {self.trace.marginal_error_k[k - 1]:.2e}; the rows"
             " are exact."
         )

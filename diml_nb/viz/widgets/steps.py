@@ -180,7 +180,7 @@ _MASS_TO_PLAN = (
     StepRow(
         "iteration",
         "sinkhorn(cost_bnm, mass_a_bn, mass_b_bm, max_iter=1)",
-        "After one iteration: which share of the mass is in wrong columns?",
+        "After one iteration: how far are the column sums from the masses of B, in all (L1)?",
         shape=lambda p: p.table_shape,
         answer=lambda p: p.trace.marginal_error_k[0].item(),
         figure=_first_iteration,
