@@ -19,8 +19,8 @@ from diml_nb._internal.paths import (
     atomic_write,
     cache_dir,
     hash_text,
+    warn_no_cache,
     warn_once,
-    without_cache,
 )
 
 # %% ../../nbs/05_compiler.ipynb #1792b167
@@ -67,7 +67,7 @@ def _compile(command: list[str], source: Path, file: Path) -> None:
             raise
 
 
-def _warn_torch(reason: str) -> None:
+def _warn_no_kernel(reason: str) -> None:
     "Warn, once, that there is no compiled program."
     warn_once(f"matching runs on plain torch, several times slower: {reason}", "no program")
 
@@ -93,13 +93,13 @@ def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
     wanted = os.environ.get("CC", "cc")
     compiler = shutil.which(wanted)
     if compiler is None:
-        _warn_torch(f"no C compiler {wanted!r} was found")
+        _warn_no_kernel(f"no C compiler {wanted!r} was found")
         return None
     flags = [*COMPILER_FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
     try:
         file = _library_file(source, compiler, flags)
     except OSError as error:
-        without_cache(error)
+        warn_no_cache(error)
         return None
     try:
         if not file.exists():
@@ -109,5 +109,5 @@ def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         # the first line of what the compiler wrote, if it was the compiler that failed
         reason = str(getattr(error, "stderr", None) or error)
-        _warn_torch(reason.strip().split("\n")[0])
+        _warn_no_kernel(reason.strip().split("\n")[0])
         return None

@@ -24,7 +24,7 @@ from diml_nb._internal.paths import (
     hash_bytes,
     hash_file,
     hash_text,
-    without_cache,
+    warn_no_cache,
 )
 from .backbones import Backbone, computation, device_of, same_computation
 from .images import ImageLike, list_images, load_image
@@ -48,7 +48,7 @@ def _cache_folder(cache: str | Path | None, backbone: Backbone) -> Path | None:
             partial.write_text(json.dumps(facts, indent=1))
         return folder
     except OSError as error:
-        without_cache(error)
+        warn_no_cache(error)
         return None
 
 # %% ../../nbs/11_cache.ipynb #1585e695
@@ -75,7 +75,7 @@ def _save_cached(map_bchw: Tensor, file: Path | None) -> None:
         with atomic_write(file) as partial:
             save_file({"map_bchw": map_bchw}, partial)
     except OSError as error:
-        without_cache(error)
+        warn_no_cache(error)
 
 # %% ../../nbs/11_cache.ipynb #bae90cb3
 @torch.no_grad()
@@ -195,7 +195,7 @@ def memmap_feature_maps(
                     _write_maps(partial, _iter_maps(images, backbone, chunk, folder), len(images))
             return torch.from_numpy(np.load(file, mmap_mode="c"))
     except OSError as error:
-        without_cache(error)
+        warn_no_cache(error)
     # no disk to keep them on: in memory
     return _concatenate(_iter_maps(images, backbone, chunk, folder))
 

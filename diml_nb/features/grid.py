@@ -62,7 +62,8 @@ class Features:
 
 # %% ../../nbs/10_features.ipynb #b3e639ba
 def _resize(map_bchw: Tensor, grid: int) -> Tensor:
-    "The published rule: stretch to 4 * grid a side, then average blocks; (B, C, grid, grid)."
+    """(B, C, grid, grid) by the published rule: blocks are averaged; a map that `grid` does not
+    divide is resampled to 4 * grid a side first."""
     height, width = map_bchw.shape[2:]
     if height % grid or width % grid:
         size = (4 * grid, 4 * grid)

@@ -66,7 +66,7 @@ def _check_evaluation(
             " nobody has anything to find; take a split with two images of a class or more"
         )
     check_features(features=features[:1])
-    MatchOptions(marginals, eps=eps).check()
+    MatchOptions(marginals=marginals, eps=eps).check()
     if top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
 

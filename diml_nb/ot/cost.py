@@ -63,20 +63,38 @@ def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
 
 # %% ../../nbs/12_cost.ipynb #81a616dc
 @full_precision()
-def euclidean_cost(a_bcn: Tensor, b_bcm: Tensor, *, floor: float = 1e-6) -> Tensor:
+def euclidean_cost(a_bcn: Tensor, b_bcm: Tensor, *, root_eps: float = 1e-6) -> Tensor:
     """Euclidean distance of each cell of A and each cell of B: (B, N, M).
 
     Parameters
     ----------
     a_bcn, b_bcm
         Vectors (B, C, N) and (B, C, M) of the cells, as in `pairwise_cosine`.
-    floor
+    root_eps
         Added under the root, so that the gradient stays finite where two cells are equal; 1e-6 in
         the official code.
+
+    Returns
+    -------
+    Tensor
+        (B, N, M), at least sqrt(root_eps).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pairwise_cosine`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a_bcn = torch.tensor([[[0.0, 3.0], [0.0, 4.0]]])
+    >>> euclidean_cost(a_bcn, a_bcn, root_eps=0)
+    tensor([[[0., 5.],
+             [5., 0.]]])
     """
     # |a - b|^2 = |a|^2 + |b|^2 - 2 <a, b>
     square_a_bn = (a_bcn**2).sum(1)
     square_b_bm = (b_bcm**2).sum(1)
-    product_bnm = pairwise_cosine(a_bcn, b_bcm)
+    product_bnm = pairwise_cosine(a_bcn, b_bcm)  # the inner product of any vectors
     squared_bnm = square_a_bn.unsqueeze(2) + square_b_bm.unsqueeze(1) - 2 * product_bnm
-    return (squared_bnm.clamp_min(0) + floor).sqrt()
+    return (squared_bnm.clamp_min(0) + root_eps).sqrt()

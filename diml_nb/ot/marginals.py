@@ -63,20 +63,23 @@ def _check_precision(a: Features, b: Features) -> None:
     "Raise `TypeError` for half precision."
     for side, x in (("a", a), ("b", b)):
         if {x.local_bcn.dtype, x.norm_bn.dtype, x.global_bc.dtype} & set(HALF_PRECISION):
-            raise TypeError(f"{side}: expected float32 or float64; call {side}.to(torch.float32)")
+            raise TypeError(
+                f"{side}: expected float32 or float64, got {x.local_bcn.dtype}; call"
+                f" {side}.to(torch.float32)"
+            )
 
 # %% ../../nbs/14_marginals.ipynb #0a6a241d
 @full_precision()
 def compute_marginals(
-    a: Features, b: Features, name: str = "cross_correlation", *, leak: float = 0.0
+    a: Features, b: Features, marginals: str = "cross_correlation", *, leak: float = 0.0
 ) -> Marginals:
     """The masses that transport moves between the cells of `a` and `b`.
 
     Parameters
     ----------
     a, b
-        As many images in both; one image is paired with all of the other batch.
-    name
+        B images each; a batch of one image is paired with all of the other batch.
+    marginals
         A key of `MARGINAL_RULES`; the default is the paper's rule.
     leak
         Added to the total; 1e-5 in the official code, whose masses miss 1 by a little.
@@ -105,10 +108,10 @@ def compute_marginals(
     >>> bool(torch.allclose(masses.mass_a_bn.sum(1), torch.ones(3)))
     True
     """
-    check_marginal_rule(name)
+    check_marginal_rule(marginals)
     _check_precision(a, b)
     check_batch_sizes(a, b)
-    rule = MARGINAL_RULES[name]
+    rule = MARGINAL_RULES[marginals]
     pairs = max(len(a), len(b))
     # the crossing: the cells of A are weighed against the whole of B, and the other way round
     mass_a_bn, empty_a_b = _normalize(rule(a, b).expand(pairs, -1), leak)

@@ -197,7 +197,7 @@ def match(
     Parameters
     ----------
     a, b
-        As many images in both; a single image is paired with all of the other batch.
+        B images each; a single image is paired with all of the other batch.
     marginals
         A key of `MARGINAL_RULES`: how much each cell counts. The default is the paper's rule.
     plan
@@ -246,7 +246,16 @@ def match(
             f"swap_marginals: expected as many cells in both images, got {a.norm_bn.shape[1]} and"
             f" {b.norm_bn.shape[1]}"
         )
-    options = MatchOptions(marginals, plan, eps, tol, max_iter, grad, stopping, swap_marginals)
+    options = MatchOptions(
+        marginals=marginals,
+        plan=plan,
+        eps=eps,
+        tol=tol,
+        max_iter=max_iter,
+        grad=grad,
+        stopping=stopping,
+        swap_marginals=swap_marginals,
+    )
     return match_unchecked(a, b, options.check())
 
 # %% ../../nbs/18_matching.ipynb #42efec3c
@@ -285,7 +294,9 @@ def similarity_matrix(
     torch.Size([2, 3])
     """
     check_features(q=q, g=g)
-    options = MatchOptions(marginals, plan, eps, tol, max_iter, stopping=stopping).check()
+    options = MatchOptions(
+        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
+    ).check()
     pair_bytes = q.local_bcn.shape[2] * g.local_bcn.shape[2] * q.local_bcn.element_size()
     block = max(1, max_block_bytes // pair_bytes)
     if stopping != "per_pair":

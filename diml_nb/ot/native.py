@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from .._internal.checks import HALF_PRECISION
 from .._internal.compiler import compiled_library
 from .._internal.device import full_precision
-from .._internal.parallel import parallel_map
+from .._internal.parallel import parallel_for
 from .._internal.paths import REPO_ROOT
 from ..features.grid import Features
 from .matching import MatchOptions, check_features, match_unchecked
@@ -269,7 +269,7 @@ def _score_block(
 
     size = 2048 if library else block
     blocks = [slice(start, start + size) for start in range(0, len(i_p), size)]
-    parallel_map(score, blocks, i_p.device)
+    parallel_for(score, blocks, i_p.device)
 
 # %% ../../nbs/19_kernels.ipynb #0fb3c9dd
 def _auto_block(local_bcn: Tensor, m: int, block: int) -> int:
@@ -381,7 +381,9 @@ def score_pairs(
     >>> scores.similarity_p.shape
     torch.Size([3])
     """
-    options = MatchOptions(marginals, plan, eps, tol, max_iter, stopping=stopping)
+    options = MatchOptions(
+        marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
+    )
     _check_pairs(a, b, i_p, j_p, options)
     scores = _empty_scores(i_p, a.norm_bn.dtype)
     if stopping == "per_pair":
@@ -430,7 +432,7 @@ def plan_pairs(
     >>> plans.plan_pnm.shape
     torch.Size([2, 16, 16])
     """
-    options = MatchOptions(marginals, eps=eps, tol=tol, max_iter=max_iter)
+    options = MatchOptions(marginals=marginals, eps=eps, tol=tol, max_iter=max_iter)
     _check_pairs(a, b, i_p, j_p, options)
     shape = len(i_p), a.norm_bn.shape[1], b.norm_bn.shape[1]
     cosine_pnm = torch.empty(shape, dtype=a.norm_bn.dtype, device=i_p.device)
@@ -492,7 +494,7 @@ def _scatter_native(
         inputs, outputs = _addresses((*cells, i, j)), _addresses((grad, slope, *sums[part]))
         library.pairs_backward(*inputs, len(i), *outputs)
 
-    parallel_map(scatter, range(len(starts)), a_bcn.device)
+    parallel_for(scatter, range(len(starts)), a_bcn.device)
     a_grad, b_grad = sums[0]
     for a_part, b_part in sums[1:]:
         a_grad = a_grad + a_part
@@ -510,7 +512,7 @@ def scatter_pair_gradients(
     grad_p: Tensor,
     slope_pnm: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of a loss by the cells of many pairs of images, summed for each image.
+    """Gradients of a loss with respect to the cells of many pairs of images, summed for each image.
 
     Parameters
     ----------

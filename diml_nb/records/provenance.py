@@ -334,12 +334,12 @@ def current_commit(root: str | Path = REPO_ROOT) -> str:
     return f"{commit} with changes" if commit and changed else commit
 
 # %% ../../nbs/02_provenance.ipynb #62c528f6
-def describe_environment(where: str | None = None) -> dict:
+def describe_environment(device: str | None = None) -> dict:
     """What a reader needs to judge or repeat a run.
 
     Parameters
     ----------
-    where : str, optional
+    device : str, optional
         The device that computes; default: the fastest one here.
 
     Returns
@@ -352,7 +352,7 @@ def describe_environment(where: str | None = None) -> dict:
 
     from diml_nb._internal.device import default_device
 
-    device = str(default_device(where))
+    device = str(default_device(device))
     cores, threads = os.cpu_count(), torch.get_num_threads()
     return {
         "commit": current_commit(),

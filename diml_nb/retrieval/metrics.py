@@ -30,7 +30,7 @@ class Ranking(NamedTuple):
         Similarities (Q, K) in the same order: large is near. In a re-ranked list they are
         cosine + S in the head and the cosine alone behind it, two scales that cannot be compared.
     exclude_self
-        Whether the gallery is the query set, and each query was left out of its own list.
+        Whether each query is an image of the gallery and was left out of its own list.
     cosine_qk
         Cosines of the head, where it was re-ranked, so that it can be re-ranked again.
     """
@@ -325,7 +325,7 @@ def metric_cis(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, list[float]]:
-    """Intervals of all metrics, and of their paired gains over a baseline.
+    """Intervals of the three metrics of `METRIC_NAMES`, and of their paired gains over a baseline.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._internal.checks import as_labels
 from .._internal.device import full_precision
-from .._internal.parallel import parallel_map
+from .._internal.parallel import parallel_for
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features
@@ -45,7 +45,7 @@ def _self_index(
         got = f"{len(self_index_q)} from {low} to {high}"
     raise ValueError(
         f"query_positions: expected one of {n_images} for each of {n_queries} queries, got {got};"
-        " search the queries that are not in the gallery by themselves, without them"
+        " search those that are not in the gallery in a call of their own, without query_positions"
     )
 
 # %% ../../nbs/24_exact_search.ipynb #14c85596
@@ -106,7 +106,8 @@ def search(
     exclude_self
         Whether g is q, and each query is left out of its own list.
     query_positions
-        The position of each query in the gallery, (Q,), from which its own list leaves it out.
+        The position of each query in the gallery, (Q,), from which its own list leaves it out; goes
+        before `exclude_self`.
     top_k
         Places to keep; by default the whole gallery.
     max_bytes
@@ -156,5 +157,5 @@ def search(
         index_qk[block], score_qk[block] = streaming_topk(tiles, k)
 
     size = estimate.query_block
-    parallel_map(search_block, [slice(i, i + size) for i in range(0, len(q), size)], device)
+    parallel_for(search_block, [slice(i, i + size) for i in range(0, len(q), size)], device)
     return Ranking(index_qk, score_qk, self_index_q is not None)

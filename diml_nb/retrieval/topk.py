@@ -23,7 +23,7 @@ TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
 
 # %% ../../nbs/21_topk.ipynb #ba68c5b7
 def _at_least_two(x_nc: Tensor) -> Tensor:
-    "The rows, a single one twice."
+    "The rows, a single one twice: oneDNN sums one row alone in another order."
     return x_nc if len(x_nc) > 1 else x_nc.repeat(2, 1)
 
 
@@ -54,6 +54,7 @@ def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     has_onednn = torch.backends.mkldnn.is_available()
     if q_qc.device.type != "cpu" or q_qc.dtype != torch.float32 or not has_onednn:
         return q_qc @ g_gc.T
+    # oneDNN computes each number alone; the usual product depends on how the rows are blocked
     product = linear(_at_least_two(q_qc).to_mkldnn(), _at_least_two(g_gc).to_mkldnn())
     return product.to_dense()[: len(q_qc), : len(g_gc)]
 
@@ -75,13 +76,15 @@ def _topk_torch(tiles: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
         order_qk = tile_qg.sort(dim=1, descending=True, stable=True).indices[:, :k]
         score_qk = tile_qg.gather(1, order_qk)
         index_qk = columns_qg.gather(1, order_qk)
-    if score_qk is None or index_qk is None:
-        raise ValueError("tiles: expected at least one, got none")
+    assert score_qk is not None and index_qk is not None
     return index_qk, score_qk
 
 # %% ../../nbs/21_topk.ipynb #4d69e926
 def _unpack_keys(key_qk: Tensor) -> tuple[Tensor, Tensor]:
-    "Columns and scores of the keys of topk.c."
+    """Columns and scores of the keys of topk.c.
+
+    A key is the score's bits in the order of the numbers, above 2^32 - 1 - column: of equal scores
+    the earlier column has the larger key. Of negative scores all bits but the sign are flipped."""
     column_qk = 0xFFFFFFFF - (key_qk & 0xFFFFFFFF)
     bits = (key_qk >> 32).int()
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
@@ -110,7 +113,7 @@ def _topk_native(tiles: Iterable[Tensor], k: int, library: ctypes.CDLL) -> tuple
     # these must live as long as this function: the program knows only their addresses
     key_qk = torch.empty(n_queries, capacity, dtype=torch.int64)
     filled_q = torch.zeros(n_queries, dtype=torch.int32)
-    threshold_q = torch.full((n_queries,), torch.nan)  # which every score passes
+    threshold_q = torch.full((n_queries,), torch.nan)  # score <= NaN never holds: all pass
     addresses = key_qk.data_ptr(), filled_q.data_ptr(), threshold_q.data_ptr()
     state = _TopK(*addresses, n_queries, capacity, k)
     first = 0
@@ -147,7 +150,9 @@ def streaming_topk(tiles: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
     [[1, 3, 2]]
     """
     tiles = iter(tiles)
-    head_qg = next(tiles)
+    head_qg = next(tiles, None)
+    if head_qg is None:
+        raise ValueError("tiles: expected at least one, got none")
     tiles = chain([head_qg], tiles)
     library = compiled_library(TOPK_SOURCE)
     fits = head_qg.device.type == "cpu" and head_qg.dtype == torch.float32

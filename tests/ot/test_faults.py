@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diml_nb._internal.parallel import parallel_map
+from diml_nb._internal.parallel import parallel_for
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
@@ -289,9 +289,9 @@ def test_threads_are_given_back(x):
     kept = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        parallel_map(lambda part: None, [1, 2, 3], torch.device("cuda"))
+        parallel_for(lambda part: None, [1, 2, 3], torch.device("cuda"))
         with pytest.raises(ZeroDivisionError):
-            parallel_map(lambda part: 1 / 0, [1, 2, 3], torch.device("cpu"))
+            parallel_for(lambda part: 1 / 0, [1, 2, 3], torch.device("cpu"))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(kept)

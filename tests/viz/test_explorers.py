@@ -85,7 +85,7 @@ class Pair:
         self.page.wait_for_function(
             "([e, v]) => Number(e.dataset.version) > v",
             arg=[self.view.element_handle(), before],
-            timeout=20_000,
+            timeout=60_000,
         )
         quiet = None
         while quiet != (quiet := self.version()):
@@ -181,9 +181,9 @@ def check_own_images(page, folder):
             pair.box.get_by_role("button", name=re.compile("own image B")).click()
         chooser.value.set_files(folder / name)
         if name == "broken.png":
-            pair.box.get_by_role("alert").filter(has_text="broken.png").wait_for(timeout=20_000)
+            pair.box.get_by_role("alert").filter(has_text="broken.png").wait_for(timeout=60_000)
             assert pair.score() == before
-    pair.view.get_by_text("mine.png").wait_for(timeout=20_000)
+    pair.view.get_by_text("mine.png").wait_for(timeout=60_000)
     for _ in range(200):  # the name stands there before the new pair is matched
         if pair.score() != before:
             break
@@ -204,7 +204,7 @@ def check_iterations(page, maps):
     error = sinkhorn_trace(result).marginal_error_k[3].item()
     says = box.locator(".diml-says")
     page.wait_for_function(
-        "e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=20_000
+        "e => e.textContent.startsWith('After 4')", arg=says.element_handle(), timeout=60_000
     )
     assert float(re.search(r", ([\d.e+-]+) of the mass", says.inner_text())[1]) == pytest.approx(
         error, rel=0.01
@@ -218,13 +218,13 @@ def check_steps(page, maps):
     assert "1. image" in box.inner_text()
     box.locator(".noUi-handle").focus()
     page.keyboard.press("End")
-    box.get_by_text("9. score").wait_for(timeout=20_000)
+    box.get_by_text("9. score").wait_for(timeout=60_000)
     result = match(*features(maps), marginals=RULE)
     box.locator("input[type=number]").fill("1.2")
     box.locator("input[type=number]").press("Enter")
     box.locator("input[type=checkbox]").check()
     box.get_by_text(f"{(result.global_cosine_b + result.similarity_b).item():,.4g}.").wait_for(
-        timeout=20_000
+        timeout=60_000
     )
     box.screenshot(path=SCREENSHOTS / "lab-steps.png")
 
@@ -247,11 +247,11 @@ def check_gallery(page):
     page.wait_for_function(
         "([e, t]) => e.querySelector('.diml-pair').textContent.includes(t)",
         arg=[box.element_handle(), wanted],
-        timeout=20_000,
+        timeout=60_000,
     )
     box.locator(".diml-row").nth(1).locator("button").nth(0).focus()
     page.keyboard.press("c")
-    box.locator('img[alt*=" less "]').wait_for(timeout=20_000)
+    box.locator('img[alt*=" less "]').wait_for(timeout=60_000)
     box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
     queries = box.locator("select").nth(1)
     all_queries = queries.locator("option").count()
@@ -259,7 +259,7 @@ def check_gallery(page):
     page.wait_for_function(
         "([e, n]) => e.options.length < n",
         arg=[queries.element_handle(), all_queries],
-        timeout=20_000,
+        timeout=60_000,
     )
     assert f", {queries.locator('option').count()} hurt," in box.inner_text()
 
