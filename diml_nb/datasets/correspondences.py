@@ -67,10 +67,10 @@ def _image_size(path: Path) -> tuple[int, int]:
     return (height, width) if is_turned else (width, height)
 
 
-def _in_view(xy_p2: Tensor, size: tuple[int, int], margin: float) -> Tensor:
+def _in_view(xy_p2: Tensor, size: tuple[int, int], resize_ratio: float) -> Tensor:
     """Pixels (P, 2) of an image as fractions of the square that `Backbone.preprocess` shows with
-    this margin."""
-    side = min(size) / margin
+    this resize_ratio."""
+    side = min(size) / resize_ratio
     left_top = torch.tensor([(size[0] - side) / 2, (size[1] - side) / 2], dtype=xy_p2.dtype)
     return (xy_p2 - left_top) / side
 
@@ -129,7 +129,7 @@ def _cell_of(xy_p2: Tensor, grid: int) -> Tensor:
 
 # %% ../../nbs/26_correspondences.ipynb #c4402b5a
 def true_correspondences(
-    scene_a: Sample, scene_b: Sample, grid: int = 7, *, margin: float = 1.0
+    scene_a: Sample, scene_b: Sample, grid: int = 7, *, resize_ratio: float = 1.0
 ) -> Correspondences:
     """Where each cell of A truly lies in B.
 
@@ -140,7 +140,7 @@ def true_correspondences(
         ``parts``.
     grid : int
         Cells a side, as in `grid_features`.
-    margin : float
+    resize_ratio : float
         As given to `Backbone.preprocess`: which square of the image the network saw.
 
     Returns
@@ -152,7 +152,7 @@ def true_correspondences(
     ------
     ValueError
         If the images show different classes, if nothing is known about them, if a mask does not
-        fit its image, or for a grid or margin that is not positive.
+        fit its image, or for a grid or resize_ratio that is not positive.
 
     Examples
     --------
@@ -167,18 +167,18 @@ def true_correspondences(
     >>> truth.flow_nm.nonzero().tolist()  # one cell of 32 pixels to the right
     [[0, 1], [45, 46]]
     """
-    _check_pair(scene_a, scene_b, grid, margin)
+    _check_pair(scene_a, scene_b, grid, resize_ratio)
     points = _matched_points(scene_a, scene_b)
     # positions in cells; of A only what the network sees
     size_a = _image_size(scene_a.path)
-    a_p2 = _in_view(points.a_p2, size_a, margin) * grid
-    b_p2 = _in_view(points.b_p2, _image_size(scene_b.path), margin) * grid
+    a_p2 = _in_view(points.a_p2, size_a, resize_ratio) * grid
+    b_p2 = _in_view(points.b_p2, _image_size(scene_b.path), resize_ratio) * grid
     seen_p = _is_inside(a_p2, grid)
-    pixels_of_cell = (min(size_a) / margin / grid) ** 2 if points.is_dense else 0.0
+    pixels_of_cell = (min(size_a) / resize_ratio / grid) ** 2 if points.is_dense else 0.0
     return _count_by_cells(a_p2[seen_p], b_p2[seen_p], grid, pixels_of_cell)
 
 # %% ../../nbs/26_correspondences.ipynb #ddf4e818
-def _check_pair(scene_a: Sample, scene_b: Sample, grid: int, margin: float) -> None:
+def _check_pair(scene_a: Sample, scene_b: Sample, grid: int, resize_ratio: float) -> None:
     if scene_a.label != scene_b.label:
         raise ValueError(
             f"{scene_a.path} and {scene_b.path} show different classes, {scene_a.label} and"
@@ -186,8 +186,8 @@ def _check_pair(scene_a: Sample, scene_b: Sample, grid: int, margin: float) -> N
         )
     if not isinstance(grid, int) or grid < 1:
         raise ValueError(f"grid: expected a whole number of cells a side, at least 1, got {grid!r}")
-    if not margin > 0:
-        raise ValueError(f"margin: expected a factor above 0, got {margin}")
+    if not resize_ratio > 0:
+        raise ValueError(f"resize_ratio: expected a factor above 0, got {resize_ratio}")
 
 
 def _count_by_cells(

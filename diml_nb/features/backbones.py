@@ -171,8 +171,8 @@ def _watching(module: nn.Module) -> Iterator[list]:
 PUBLISHED_RESIZE_RATIO = 256 / 224  # the published test resizes to 256 and keeps the central 224
 
 
-def _square(image: Image.Image, side: int, margin: float) -> Image.Image:
-    "Shorter side to `margin` * `side` pixels, then the `side` x `side` in the centre."
+def _square(image: Image.Image, side: int, resize_ratio: float) -> Image.Image:
+    "Shorter side to `resize_ratio` * `side` pixels, then the `side` x `side` in the centre."
     from torchvision.transforms.v2 import functional as T
 
     # of a ribbon the ends, which the crop would drop, must not fill the memory first
@@ -181,7 +181,7 @@ def _square(image: Image.Image, side: int, margin: float) -> Image.Image:
         width, height = image.size
         image = T.center_crop(image, [min(height, longest), min(width, longest)])
     cubic = T.InterpolationMode.BICUBIC
-    image = T.resize(image, [round(margin * side)], interpolation=cubic, antialias=True)
+    image = T.resize(image, [round(resize_ratio * side)], interpolation=cubic, antialias=True)
     return T.center_crop(image, [side, side])
 
 
@@ -266,15 +266,15 @@ class Backbone(nn.Module):
             if _note_output not in module._forward_hooks.values():
                 module.register_forward_hook(_note_output)
 
-    def preprocess(self, image: ImageLike, *, margin: float = 1.0) -> Tensor:
+    def preprocess(self, image: ImageLike, *, resize_ratio: float = 1.0) -> Tensor:
         """One image, as `load_image` reads it, to a normalised tensor (3, S, S).
 
-        The shorter side becomes `margin` * S pixels, and the S x S in the centre are kept;
+        The shorter side becomes `resize_ratio` * S pixels, and the S x S in the centre are kept;
         `PUBLISHED_RESIZE_RATIO` is the paper's test.
         """
         from torchvision.transforms.v2 import functional as T
 
-        pixels = T.to_image(_square(load_image(image), self.image_size, margin))
+        pixels = T.to_image(_square(load_image(image), self.image_size, resize_ratio))
         return T.normalize(T.to_dtype(pixels, torch.float32, scale=True), self.mean, self.std)
 
     def augment(self, image: ImageLike) -> Tensor:
@@ -416,9 +416,10 @@ def get_backbone(name: str = "efficientnet_lite0", *, pretrained: bool = True) -
 
 # %% ../../nbs/09_backbone.ipynb #78363eb9
 def weights_hash(backbone: Backbone) -> str:
-    """Fingerprint of a backbone's weights and of the facts for its preparation of images.
+    """SHA-256 of a backbone's weights, of its network's class, and of image size, mean and std.
 
-    It names records. Cached maps are told apart by `computation`, which sees more.
+    64 hex digits. It goes into records; the cache uses `computation`, which also sees code and
+    precision.
     """
     facts = (type(backbone.network).__name__, backbone.image_size, backbone.mean, backbone.std)
     total = hash_text(repr(facts))
@@ -433,7 +434,9 @@ SKETCH_TOLERANCE = 3e-5
 
 
 def _sketch(x: Tensor, numbers: int = 16) -> list[float]:
-    "A few sums of all numbers of a tensor, with fixed signs: near for tensors that are near."
+    """Projections of a tensor on fixed random vectors of plus and minus one (an AMS sketch).
+
+    Near for tensors that are near."""
     value_n = x.detach().double().cpu().numpy().ravel()
     bytes_each = -(-len(value_n) // 8)
     drawn = hashlib.shake_256(b"signs").digest(numbers * bytes_each)

@@ -193,6 +193,7 @@ def memmap_feature_maps(
             if not file.exists():
                 with atomic_write(file) as partial:
                     _write_maps(partial, _iter_maps(images, backbone, chunk, folder), len(images))
+            # copy-on-write: torch wants an array that it may write to
             return torch.from_numpy(np.load(file, mmap_mode="c"))
     except OSError as error:
         warn_no_cache(error)

@@ -77,7 +77,7 @@ class EmbeddingInputs(torch.utils.data.Dataset):
         "One image: augmented if there is a seed, else its centre."
         image = load_image(self.paths[i])
         if seed is None:
-            return self.backbone.preprocess(image, margin=PUBLISHED_RESIZE_RATIO)
+            return self.backbone.preprocess(image, resize_ratio=PUBLISHED_RESIZE_RATIO)
         torch.manual_seed(seed)
         return self.backbone.augment(image)
 

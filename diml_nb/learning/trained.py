@@ -91,11 +91,13 @@ class TrainedBackbone(Backbone):
         )
         self.config = config
         # as `evaluate_once` reads its images
-        self.margin = 1.0 if config.cached else PUBLISHED_RESIZE_RATIO
+        self.resize_ratio = 1.0 if config.cached else PUBLISHED_RESIZE_RATIO
 
-    def preprocess(self, image: ImageLike, *, margin: float | None = None) -> Tensor:
-        "As `Backbone.preprocess`; default: the margin of this run's evaluation."
-        return super().preprocess(image, margin=self.margin if margin is None else margin)
+    def preprocess(self, image: ImageLike, *, resize_ratio: float | None = None) -> Tensor:
+        "As `Backbone.preprocess`; default: the ratio of this run's evaluation."
+        return super().preprocess(
+            image, resize_ratio=self.resize_ratio if resize_ratio is None else resize_ratio
+        )
 
     def augment(self, image: ImageLike) -> Tensor:
         "As `Backbone.augment`, by the backbone that was trained."

@@ -213,7 +213,7 @@ def match(
     -------
     Match
         `similarity_b` (B,), `plan_bnm` and `cosine_bnm` (B, N, M), whose product
-        `contribution_bnm` sums to the similarity, and the evidence.
+        `contribution_bnm` sums to the similarity, and how far the solver got.
 
     Raises
     ------

@@ -521,9 +521,10 @@ def scatter_pair_gradients(
     i_p, j_p
         Positions (P,) in int64: pair p is image i_p of a with image j_p of b.
     grad_p
-        Derivative of the loss by the value of each pair, (P,).
+        Derivative of the loss with respect to the value of each pair, (P,).
     slope_pnm
-        Derivative of that value by the cosines, (P, N, M): for the structural similarity, the plan.
+        Derivative of that value with respect to the cosines, (P, N, M): for the structural
+        similarity, the plan.
 
     Returns
     -------

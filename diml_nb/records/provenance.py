@@ -243,7 +243,7 @@ def _state(root: Path) -> tuple:
 
 
 def source_of(cells: list[str], root: str | Path = REPO_ROOT) -> dict[str, str]:
-    """The source that pieces of code consist of and reach.
+    """Fingerprints of pieces of code and of every definition of the library that they use.
 
     Parameters
     ----------

@@ -47,8 +47,10 @@ class Record:
         Raised when the numbers are meant to change.
     rows : list of dict
         Each with ``config``, ``result``, ``kind`` and ``seconds`` of wall-clock time.
-    environment, provenance : dict
-        From `describe_environment`; ``source`` is what `source_of` gives.
+    environment : dict
+        As `describe_environment` returns it.
+    provenance : dict
+        ``source`` holds what `source_of` returns.
     finished : bool
         Whether all rows are there.
 

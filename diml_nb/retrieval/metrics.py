@@ -373,6 +373,11 @@ def mean_by_class(
         The class of each query, (Q,). The means are in the order of the class numbers.
     names
         Which metrics to keep.
+
+    Returns
+    -------
+    dict
+        Metric -> the encoded means of the classes.
     """
     index_q = label_q.unique(return_inverse=True)[1]
     count_c = torch.bincount(index_q)

@@ -213,7 +213,8 @@ def rerank_by(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
     Parameters
     ----------
     ranking
-        Lists of Q queries. If it was re-ranked before, its cosines are added to, not its scores.
+        Lists of Q queries. If they were re-ranked before, the similarity is added to their cosines,
+        not to their scores.
     similarity_qk
         Similarities of the first K places, (Q, K), as `score_shortlist` gives them.
 
@@ -226,7 +227,7 @@ def rerank_by(ranking: Ranking, similarity_qk: Tensor) -> Ranking:
     ------
     ValueError
         For similarities that do not fit the lists or are in half precision, and for scores that
-        are NaN or rise from place to place, as distances do.
+        are NaN or rise along the list, as distances do.
     TypeError
         For scores that are not float32 or float64.
 

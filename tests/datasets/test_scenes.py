@@ -195,9 +195,9 @@ def test_a_picture_and_its_mirror_image(root):
     )
 
 
-@pytest.mark.parametrize("margin", [1.0, 256 / 224])
+@pytest.mark.parametrize("resize_ratio", [1.0, 256 / 224])
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (240, 240)])
-def test_parts_follow_the_view_of_the_network(tmp_path, size, margin):
+def test_parts_follow_the_view_of_the_network(tmp_path, size, resize_ratio):
     """A dot painted at a part is seen by `Backbone.prepare` in the cell that `true_correspondences`
     names, or not at all."""
     backbone = get_backbone(pretrained=False)
@@ -209,12 +209,15 @@ def test_parts_follow_the_view_of_the_network(tmp_path, size, margin):
         image.save(tmp_path / "x.png")
         part = Sample(tmp_path / "x.png", 0, {"parts": torch.tensor([[round(x), round(y), 1.0]])})
         cells = (
-            true_correspondences(part, part, 4, margin=margin)
+            true_correspondences(part, part, 4, resize_ratio=resize_ratio)
             .coverage_n.nonzero()
             .flatten()
             .tolist()
         )
-        bright_hw = backbone.preprocess(load_image(tmp_path / "x.png"), margin=margin).mean(0) > 0.5
+        bright_hw = (
+            backbone.preprocess(load_image(tmp_path / "x.png"), resize_ratio=resize_ratio).mean(0)
+            > 0.5
+        )
         if cells:
             rows, columns = bright_hw.nonzero().float().mean(0).tolist()
             assert abs(rows / 56 - (cells[0] // 4 + 0.5)) < 0.55
@@ -232,8 +235,8 @@ def test_faults(root):
     for grid in (0, 7.0):
         with pytest.raises(ValueError, match="grid: expected a whole number"):
             true_correspondences(images[0], images[1], grid)
-    with pytest.raises(ValueError, match="margin: expected a factor above 0"):
-        true_correspondences(images[0], images[1], margin=0)
+    with pytest.raises(ValueError, match="resize_ratio: expected a factor above 0"):
+        true_correspondences(images[0], images[1], resize_ratio=0)
     bare = Sample(images[0].path, 0, {"affine": images[0].metadata["affine"]})
     with pytest.raises(ValueError, match="no correspondences are known"):
         true_correspondences(bare, bare)

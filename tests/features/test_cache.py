@@ -36,8 +36,8 @@ class Functional(nn.Module):
 
 
 class Grey(Backbone):
-    def preprocess(self, image, *, margin=1.0):
-        return super().preprocess(image.convert("L"), margin=margin)
+    def preprocess(self, image, *, resize_ratio=1.0):
+        return super().preprocess(image.convert("L"), resize_ratio=resize_ratio)
 
 
 def changed():
@@ -45,7 +45,9 @@ def changed():
     half = wrapped().to(torch.bfloat16)
     double = wrapped().double()
     patched = wrapped()
-    patched.preprocess = lambda image, margin=1.0: Backbone.preprocess(patched, image, margin=1.2)
+    patched.preprocess = lambda image, resize_ratio=1.0: Backbone.preprocess(
+        patched, image, resize_ratio=1.2
+    )
     heavier = wrapped()
     with torch.no_grad():
         heavier.network[0].bias += 0.1

@@ -221,7 +221,7 @@ def test_the_published_views_are_those_of_torchvision():
         ],
     )
     test = v2.Compose([v2.Resize(256, interpolation=cubic), v2.CenterCrop(224), *last])
-    assert torch.equal(backbone.preprocess(image, margin=PUBLISHED_RESIZE_RATIO), test(image))
+    assert torch.equal(backbone.preprocess(image, resize_ratio=PUBLISHED_RESIZE_RATIO), test(image))
     train = v2.Compose(
         [v2.RandomResizedCrop(224, interpolation=cubic), v2.RandomHorizontalFlip(), *last]
     )

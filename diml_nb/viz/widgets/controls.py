@@ -87,7 +87,7 @@ def compute_map(backbone: Backbone, image_bchw: Tensor) -> Tensor:
 # %% ../../../nbs/44_controls.ipynb #1347c908
 @torch.no_grad()
 def prepare_image(
-    source: ImageLike, backbone: Backbone | None = None, *, margin: float | None = None
+    source: ImageLike, backbone: Backbone | None = None, *, resize_ratio: float | None = None
 ) -> PreparedImage:
     """Read an image, cut the square of it that the network sees, and compute its feature map.
 
@@ -97,7 +97,7 @@ def prepare_image(
         A file or a picture in memory, as `load_image` reads both.
     backbone
         The network; default: the installed one.
-    margin
+    resize_ratio
         As in `Backbone.preprocess`; default: the network's own.
 
     Returns
@@ -111,7 +111,7 @@ def prepare_image(
         If the file is no image that can be read; the message names it.
     """
     backbone = backbone or default_backbone()
-    options = {} if margin is None else {"margin": margin}
+    options = {} if resize_ratio is None else {"resize_ratio": resize_ratio}
     ready_chw = backbone.preprocess(load_image(source), **options)
 
     # the picture: the normalisation is undone
