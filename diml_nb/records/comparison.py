@@ -26,17 +26,20 @@ class Tolerance(NamedTuple):
     absolute, relative : float
         For numbers: the larger of the two distances counts.
     decision : float
-        For shares of decisions.
+        For means of outcomes that are 0 or 1, as P@1: the means are compared.
+    elementwise : bool
+        Of a list of numbers compare every element, not the mean.
     """
 
     absolute: float
     relative: float
     decision: float
+    elementwise: bool = False
 
 
 # smoke runs, a few dozen images: numbers are sharp, decisions are coarse
 PINNED = {
-    "computed": Tolerance(2e-5, 2e-5, 0.01),
+    "computed": Tolerance(2e-5, 2e-5, 0.01, elementwise=True),
     "trained": Tolerance(2e-3, 2e-3, 0.03),
     "chosen": Tolerance(1e-2, 1e-2, 0.03),
 }
@@ -46,7 +49,7 @@ VERIFIED = {
     "trained": Tolerance(5e-3, 2e-2, 0.005),
     "chosen": Tolerance(1e-2, 5e-2, 0.01),
 }
-# names of fields that hold shares of decisions
+# names of fields that hold means of outcomes
 DECISIONS = re.compile(
     r"precision_at|r_precision|average_precision|recall|P@|nDCG|AUC|accuracy"
     r"|partner|held_out|curve|\btop\b|wrong"
@@ -107,7 +110,8 @@ def max_difference(expected: object, actual: object, *, means: bool = False) -> 
     Returns
     -------
     float
-        The largest absolute difference; 0 for equal texts, infinity for what cannot be compared.
+        The largest absolute difference, or that of the means; 0 for equal texts, infinity for what
+        cannot be compared.
 
     Examples
     --------
@@ -261,25 +265,24 @@ def _differing_fields(
 ) -> list[_DifferingField]:
     "The fields of a row that are not equal, or that one side lacks."
     kind = found.get("kind", "computed")
-    elementwise = tolerances is PINNED and kind == "computed"
     before = dict(iter_fields(expected["result"]))
     after = dict(iter_fields(found["result"]))
     differing = []
     for name in dict.fromkeys(before if new_fields else [*before, *after]):
         pair = before.get(name, ABSENT), after.get(name, ABSENT)
         if pair[0] != pair[1]:
-            distances = _difference_and_limit(name, *pair, tolerances[kind], elementwise)
+            distances = _difference_and_limit(name, *pair, tolerances[kind])
             differing.append(_DifferingField(name, *pair, *distances))
     return differing
 
 
 def _difference_and_limit(
-    name: str, expected: object, found: object, tolerance: Tolerance, elementwise: bool
+    name: str, expected: object, found: object, tolerance: Tolerance
 ) -> tuple[float, float]:
     "How far two values are apart, and how far they may be."
     if DECISIONS.search(name):
         return max_difference(expected, found, means=True), tolerance.decision
-    difference = max_difference(expected, found, means=not elementwise)
+    difference = max_difference(expected, found, means=not tolerance.elementwise)
     return difference, _limit(expected, found, tolerance)
 
 # %% ../../nbs/06_evidence.ipynb #88610f3a
