@@ -247,6 +247,9 @@ def write_store(
         )
     if precision not in ("float16", "float32"):
         raise ValueError(f"precision: expected 'float16' or 'float32', got {precision!r}")
+    rank, processes = part
+    if not 0 <= rank < processes:
+        raise ValueError(f"part: expected (rank, processes) with rank below processes, got {part}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     expected = dict(
@@ -255,7 +258,6 @@ def write_store(
     *arrays, done = _open_arrays(folder, _manifest(folder, expected, lambda: make(0, 1)))
     if done.any():
         _check_same(folder, arrays, int(done.argmax()) * block, make)
-    rank, processes = part
     todo = [i for i in range(rank, len(done), processes) if not done[i]]
     for i in progress_bar(todo, f"features of {images} images"):
         start, stop = i * block, min((i + 1) * block, images)
