@@ -58,8 +58,8 @@ explore: .venv/ready ## the explorers as a page, by Voila, for this machine only
 docs: .venv/ready ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
 	$(BIN)/python docs/book.py _docs
 
-new: ## make new NAME=47_thing: a chapter from the template
-	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 47_thing, got '$(NAME)'"; exit 1; }
+new: ## make new NAME=48_thing: a chapter from the template
+	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 48_thing, got '$(NAME)'"; exit 1; }
 	@[ ! -e nbs/$(NAME).ipynb ] || { echo "nbs/$(NAME).ipynb is there already"; exit 1; }
 	@sed 's/NAME/$(NAME:$(firstword $(subst _, ,$(NAME)))_%=%)/' nbs/_template.ipynb > nbs/$(NAME).ipynb
 	@echo "nbs/$(NAME).ipynb: write it, give it a row in nbs/index.ipynb, then make export readme"
@@ -93,7 +93,7 @@ check: export readme ## is everything committed that is generated, and do ruff a
 	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
 	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
 
-hooks: .venv/ready ## before each commit: export and ruff
+hooks: .venv/ready ## from now on git refuses commits that are not exported, or that ruff or mypy object to
 	@$(BIN)/pre-commit install
 
 emoji: .venv/ready ## build the embedded images again from their npm packages

@@ -135,10 +135,8 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
     exact_qk = search(q, bank, top_k=NEAREST, max_bytes=BYTES).index_qk
     lists = min(round(4 * len(bank) ** 0.5), len(bank) // 40)
     quantizer = faiss.IndexFlatIP(q.global_bc.shape[1])
-    index, blocks = (
-        faiss.IndexIVFFlat(quantizer, q.global_bc.shape[1], lists, faiss.METRIC_INNER_PRODUCT),
-        range(0, len(bank), 65536),
-    )
+    index = faiss.IndexIVFFlat(quantizer, q.global_bc.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    blocks = range(0, len(bank), 65536)
     index.cp.seed = seed
 
     def read(rows):
@@ -147,10 +145,8 @@ def ivf(folder: Path, rounds: int, seed: int = 0) -> dict:
     sample = np.sort(np.random.default_rng(seed).permutation(len(bank))[: 64 * lists])
     trained = seconds(lambda: index.train(read(sample)))
     added = seconds(lambda: [index.add(read(slice(start, start + 65536))) for start in blocks])
-    vectors, found = (
-        q.global_bc.numpy(),
-        dict(faiss=faiss.__version__, lists=lists, seconds_train=trained, seconds_add=added),
-    )
+    vectors = q.global_bc.numpy()
+    found = dict(faiss=faiss.__version__, lists=lists, seconds_train=trained, seconds_add=added)
     took_exact = [
         seconds(lambda: search(q, bank, top_k=NEAREST, max_bytes=BYTES)) for _ in range(rounds)
     ]

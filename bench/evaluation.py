@@ -188,7 +188,7 @@ def one_by_one(task: Task, rows: Tensor, ranking: Ranking, similarity) -> Rankin
 def rivals(device: str | torch.device) -> dict:
     "Those that can run here, and in words why another cannot."
     try:
-        import ot.batch  # noqa: F401
+        import ot.batch  # noqa: F401 (is it there? by_pot imports it)
     except ImportError as error:
         return {"match": by_match, "POT": f"not measured: {error}"}
     return {
@@ -265,7 +265,8 @@ def check(task: Task, queries: int) -> dict:
             for k, name in enumerate(METRIC_NAMES)
         ),
     )
-    if not isinstance(pot := rivals(task.x.global_bc.device)["POT"], str):
+    pot = rivals(task.x.global_bc.device)["POT"]
+    if not isinstance(pot, str):
         by_pot_qk = torch.stack(
             [
                 pot(task.x[i], task.x[k[: task.top_k]])
@@ -282,10 +283,9 @@ def check(task: Task, queries: int) -> dict:
         metrics_official=1e-12,
         similarity_POT=2e-3,
     )
-    assert (
-        all(found[name] <= bound for name, bound in bounds.items() if name in found)
-        and found["stops_by_rounding"] <= 2
-    ), (found, bounds)
+    for name, bound in bounds.items():
+        assert found.get(name, 0) <= bound, (name, found, bounds)
+    assert found["stops_by_rounding"] <= 2, found
     # else ours ran on plain torch
     compiled = native_library(task.x, task.x, MatchOptions()) is not None
     return found | dict(

@@ -157,11 +157,9 @@ def fresh(module: str, *arguments) -> dict:
 def roofline(size: int = 2048, repeats: int = 5, device: str = "cpu") -> dict:
     """Best GFLOP/s of a float32 product of two matrices, by torch's BLAS and by oneDNN, and GB/s of
     reading 400 MB once."""
-    a, b, x = (
-        torch.randn(size, size, device=device),
-        torch.randn(size, size, device=device),
-        torch.ones(10**8, device=device),
-    )
+    a = torch.randn(size, size, device=device)
+    b = torch.randn(size, size, device=device)
+    x = torch.ones(10**8, device=device)
     products = {"mm": lambda: a @ b}
     if a.device.type == "cpu" and torch.backends.mkldnn.is_available():
         am, bm = a.to_mkldnn(), b.to_mkldnn()  # MKL leaves AVX-512 unused on AMD, oneDNN does not

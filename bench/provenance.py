@@ -9,7 +9,7 @@ from diml_nb.records.provenance import fingerprint, source_of, what_changed
 from diml_nb.records.record import Record
 
 # how a record is made, kept and shown
-KEEPING = (*MACHINERY, "viz.figures.", "_internal.core.atomic_write")
+KEEPING = (*MACHINERY, "viz.figures.", "_internal.paths.atomic_write")
 
 
 def is_measured(path: Path) -> bool:

@@ -72,7 +72,7 @@ MARK = ".diml_nb-site"
 
 
 def path_of(module: str) -> Path:
-    "The source of a module, e.g. of experiments.record."
+    "The source of a module, e.g. of records.record."
     return LIBRARY.joinpath(*module.split(".")).with_suffix(".py")
 
 
@@ -225,7 +225,7 @@ def linked(text: str, but: set[str] = frozenset()) -> str:
 
     def link(found):
         owners = OWNERS.get(found[1], [])
-        if len(owners) != 1 or owners[0].name == "cli" or found[1] in but:
+        if len(owners) != 1 or owners[0].name.startswith("cli.") or found[1] in but:
             return found[0]
         return f"[{found[0]}](/api/{owners[0].name}.md#{owners[0].anchors[found[1]]})"
 
@@ -511,7 +511,8 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         work = [pool.submit(stage, name, book, name in execute) for name in NOTEBOOKS]
         try:
-            [done.result() for done in as_completed(work)]
+            for done in as_completed(work):
+                done.result()  # its error ends the build
         finally:
             pool.shutdown(cancel_futures=True)
     with TemporaryDirectory(

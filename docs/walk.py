@@ -16,11 +16,11 @@ from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from servers import SCREENSHOTS, browser_page, lab, run_in_lab  # noqa: E402
+from servers import SCREENSHOTS, browser_page, lab, run_in_lab
 
-from diml_nb._internal.device import progress_bar  # noqa: E402
+from diml_nb._internal.device import progress_bar
 from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.records.record import Record, load_record, save_record  # noqa: E402
+from diml_nb.records.record import Record, load_record, save_record
 
 NBS, RECORDS = REPO_ROOT / "nbs", REPO_ROOT / "data" / "results" / "walk"
 

@@ -1,4 +1,4 @@
-"""Quietly, and seeded. Tests write into temporary folders; downloads and a screenshot go into
+"""Quietly, and seeded. Tests write into temporary folders; downloads and screenshots go into
 data/cache and data/runs, which git ignores."""
 
 import os
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from filelock import FileLock
@@ -100,7 +101,7 @@ UNREACHABLE = {
 
 
 @pytest.fixture(scope="session")
-def obtained(tmp_path_factory):
+def fetch_packages(tmp_path_factory):
     """A folder with real packages; skips only where their program is not installed, or says that
     it reaches no server."""
     from diml_nb.datasets.download import fetch_file
@@ -154,12 +155,17 @@ def smoke_of(tmp_path_factory):
     return get
 
 
+class TwoSeeds(NamedTuple):
+    folders: list[Path]
+    records: list  # a `Record` of each seed
+    rows: dict[str, dict]  # of seed 0: configuration -> result
+
+
 @pytest.fixture(scope="module")
 def two_seeds(tmp_path_factory, smoke_of):
     """Run the smoke preset of an experiment with seeds 0 and 1.
 
-    Returns the two folders, the two records, and the rows of seed 0 by their configuration. The
-    rows of both seeds have the same names, and some of them other values.
+    The rows of both seeds have the same names, and some of them other values.
     """
     from one_kernel import in_one_kernel
 
@@ -178,6 +184,6 @@ def two_seeds(tmp_path_factory, smoke_of):
         )
         assert list(rows) == list(others)
         assert rows != others
-        return [folder, other_folder], records, rows
+        return TwoSeeds([folder, other_folder], records, rows)
 
     return run

@@ -1,4 +1,4 @@
-"""Random features, rankings and masses."""
+"""Features, rankings and masses of random numbers, the same at each call with a shape."""
 
 import torch
 from torch.nn.functional import normalize
@@ -8,26 +8,30 @@ from diml_nb.retrieval.metrics import Ranking
 from diml_nb.retrieval.search import search
 
 
-def normal(*shape) -> torch.Tensor:
-    "Numbers that are the same at each call with a shape."
+def uniform(*shape) -> torch.Tensor:
+    "Uniform on [0, 1)."
     return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 def unit(*shape) -> torch.Tensor:
-    return normalize(normal(*shape) - 0.3, dim=1)
+    "Vectors of length 1 along axis 1, of either sign."
+    return normalize(uniform(*shape) - 0.3, dim=1)
 
 
 def some_features(images: int = 6, cells: int = 9) -> Features:
-    return Features(unit(images, 8, cells), normal(images, cells), unit(images, 8), 3)
+    "Of 8 channels, on a grid of 3 x 3."
+    return Features(unit(images, 8, cells), uniform(images, cells), unit(images, 8), 3)
 
 
 def some_ranking() -> Ranking:
+    "Each image of `some_features` asks for the others."
     x = some_features()
     return search(x, x, exclude_self=True)
 
 
 def masses(*shape) -> torch.Tensor:
-    return normal(*shape) / normal(*shape).sum(-1, keepdim=True)
+    "With the sum 1 along the last axis."
+    return uniform(*shape) / uniform(*shape).sum(-1, keepdim=True)
 
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])

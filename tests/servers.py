@@ -86,15 +86,25 @@ def voila(folder: Path):
 
 
 @contextmanager
-def browser_page(**options):
-    """A page of a headless Chromium; `page.outside(address)` lists what it asked of others,
-    `page.faults` its errors."""
+def chromium():
+    "A headless Chromium."
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
         browser = p.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
         )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def browser_page(**options):
+    """A page of a headless Chromium; `page.outside(address)` lists what it asked of others,
+    `page.faults` its errors."""
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1800}, **options)
         requests, page.faults = [], []
         page.on("request", lambda r: requests.append(r.url))
@@ -105,10 +115,7 @@ def browser_page(**options):
             for u in requests
             if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))
         ]
-        try:
-            yield page
-        finally:
-            browser.close()
+        yield page
 
 
 def run_in_lab(page, address: str, notebook: str, seconds: int = 240) -> None:

@@ -4,15 +4,13 @@ import torch
 from torch import nn
 
 from diml_nb._internal.paths import data_dir
-from diml_nb.features.backbones import (
-    Backbone,
-)
+from diml_nb.features.backbones import Backbone
 from diml_nb.features.grid import grid_features
 
 PATHS = [data_dir() / "emoji" / name / "noto.png" for name in ("penguin", "airplane", "bus")]
 
 
-def small_network(*last, stride=4, padding="zeros", mode=None):
+def small_network(*last, stride=4, padding="zeros"):
     "Equal weights each time; what differs has none."
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 8, 3, stride=stride, padding=1, padding_mode=padding)
@@ -21,9 +19,10 @@ def small_network(*last, stride=4, padding="zeros", mode=None):
     )
 
 
-def wrapped(*last, image_size=32, **facts):
-    facts = {k: facts.pop(k) for k in ("mean", "std") if k in facts} | dict(network=facts)
-    return Backbone(small_network(*last, **facts.pop("network")), image_size=image_size, **facts)
+def wrapped(*last, image_size=32, stride=4, padding="zeros", **normalisation):
+    "A small network as a backbone; `normalisation` may give mean and std."
+    network = small_network(*last, stride=stride, padding=padding)
+    return Backbone(network, image_size=image_size, **normalisation)
 
 
 def random_blocks(shift):

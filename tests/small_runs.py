@@ -1,5 +1,6 @@
 """A short training on embedded images, and tables of them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -48,9 +49,19 @@ def write_table(folder, *splits, marks=None, separator=","):
     return folder / "own.csv"
 
 
-def copy_of(run, folder):
+def copy_run(run, folder):
+    "For a test that writes into the folder of a run."
     return Path(shutil.copytree(run, folder / "copy"))
 
 
-def bits(folder, name):
+def log_of(folder):
+    "Lines of the log of a run, without their seconds."
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        for line in (folder / "log.jsonl").read_text().splitlines()
+    ]
+
+
+def load_weights(folder, name):
+    "Of a run: its model or checkpoint."
     return load_file(folder / f"{name}.safetensors")

@@ -70,6 +70,8 @@ enum {
     BLOCK_ROWS = CEIL_DIV(N + 1, BLOCKS)
 };
 
+enum { CACHE_LINE = 64, FLOATS_PER_CACHE_LINE = CACHE_LINE / 4 }; // the first in bytes
+
 /* ==== workspace ==== */
 // Everything that one pair needs, small enough for the first caches. Made once for a call.
 typedef struct {
@@ -84,7 +86,7 @@ typedef struct {
 
 // A workspace of zeros, on the heap; NULL where memory is short. The caller frees it.
 static Workspace *new_workspace(void) {
-    const size_t alignment = 64; // a line of the cache, and the widest vector
+    const size_t alignment = CACHE_LINE; // also the size of the widest vector
     Workspace *workspace =
         aligned_alloc(alignment, CEIL_DIV(sizeof(Workspace), alignment) * alignment);
     if (workspace)
@@ -147,8 +149,8 @@ INLINE void cosine_matrix(Workspace *workspace, const char *next_b, Vector a_glo
             Vector sums[BLOCK_ROWS][BLOCK_VECTORS] = {0};
             for (int c = 0; c < C; c++) {
                 int line = block * C + c;
-                if (first == 0 && line < C * M / 16)
-                    __builtin_prefetch(next_b + 64 * line);
+                if (first == 0 && line < C * M / FLOATS_PER_CACHE_LINE)
+                    __builtin_prefetch(next_b + CACHE_LINE * line);
                 UNROLL
                 for (int i = 0; i < BLOCK_ROWS; i++) {
                     UNROLL
@@ -314,7 +316,7 @@ INLINE float sinkhorn(Workspace *workspace,
     Vector row_sum[A_VECTORS];    // K v
     Vector column_sum[B_VECTORS]; // K'u
     Vector ones[A_VECTORS];
-    float err = 0;
+    float error = 0; // L1, of the columns
     // line 1, and K' u
     for (int i = 0; i < A_VECTORS; i++)
         ones[i] = broadcast(1);
@@ -329,16 +331,16 @@ INLINE float sinkhorn(Workspace *workspace,
             u[i] = a[i] / row_sum[i];
         // line 5: L1 error of the columns; K' u also serves line 3 of the next iteration
         weighted_row_sum(column_sum, workspace->kernel[0], (float *)u, N, B_VECTORS);
-        Vector error = {0};
+        Vector lane_error = {0};
         for (int i = 0; i < B_VECTORS; i++) {
             Vector gap = v[i] * column_sum[i] - b[i];
-            error += blend(gap > 0, gap, -gap);
+            lane_error += blend(gap > 0, gap, -gap);
         }
-        err = horizontal_sum(error);
-        if (err < tol)
+        error = horizontal_sum(lane_error);
+        if (error < tol)
             break;
     }
-    return err;
+    return error;
 }
 
 /* ==== pairs ==== */
@@ -406,7 +408,7 @@ int pairs_forward(const Images *a,
     for (int64_t p = 0; p < pairs; p++) {
         int64_t i = i_p[p];
         int64_t j = j_p[p];
-        int64_t next_j = j_p[p + (p + 1 < pairs)];
+        int64_t next_j = p + 1 < pairs ? j_p[p + 1] : j;
         if (p == 0 || i != i_p[p - 1])
             load_a(workspace, a, i);
         load_b(workspace, b, j);

@@ -92,6 +92,7 @@ static void partition_topk(int64_t *key, int count, int k) {
 }
 
 /* ==== update ==== */
+// the bits of an IntVector, two lanes in each number: half as many to look at
 typedef int64_t LongVector __attribute__((vector_size(4 * LANES)));
 
 // Is one of the next GROUP scores above the threshold? If that is NaN: yes.
@@ -131,12 +132,15 @@ void topk_update(TopK *state, const float *score_qg, int64_t columns, int64_t fi
         int64_t count = 0; // of scores in this group
         for (int64_t g = 0; g < columns; g += count) {
             count = columns - g < GROUP ? columns - g : GROUP;
+            // skip a group that is below the threshold as a whole, as nearly all are
             if (count == GROUP && !any_above(score + g, state->threshold_q[q]))
                 continue;
+            // take what is above; the threshold rises on the way
             for (int64_t i = g; i < g + count; i++) {
                 if (score[i] <= state->threshold_q[q])
                     continue;
                 key[state->filled_q[q]++] = score_key(score[i], first + i);
+                // no place left: keep the best k
                 if (state->filled_q[q] == state->capacity)
                     shrink(state, q);
             }

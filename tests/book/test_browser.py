@@ -9,7 +9,7 @@ from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, lab, run_i
 from diml_nb._internal.paths import REPO_ROOT
 
 sys.path.append(str(REPO_ROOT / "docs"))
-from walk import ORDER, walk, walked  # noqa: E402
+from walk import ORDER, walk, walked
 
 
 @pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)

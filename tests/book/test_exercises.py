@@ -43,8 +43,13 @@ class Done(NamedTuple):
     said: dict  # what the check of each exercise printed
 
 
+def exercise_of(source):
+    "The name of the exercise that this cell is, None for other cells."
+    return next((name for name, (text, _) in EXERCISES.items() if text == source), None)
+
+
 @pytest.fixture(scope="module")
-def done():
+def run_exercises():
     "Runs the notebook, once as it stands and once with the solutions."
     runs = {}
 
@@ -55,14 +60,9 @@ def done():
                 patch.setenv("MPLBACKEND", "agg")
                 for source in SOURCES:
                     with redirect_stdout(io.StringIO()) as out:
-                        if exercise := next(
-                            (name for name, (text, _) in EXERCISES.items() if text == source), None
-                        ):
-                            source = (
-                                SOLUTIONS[exercise].read_text(encoding="utf-8")
-                                if solved
-                                else source
-                            )
+                        exercise = exercise_of(source)
+                        if exercise and solved:
+                            source = SOLUTIONS[exercise].read_text(encoding="utf-8")
                         exec(source, names)
                     if last:
                         said[last] = out.getvalue().strip()
@@ -85,8 +85,8 @@ def test_every_exercise_has_a_solution_and_the_reverse():
         assert source.strip() != EXERCISES[name][0], name
 
 
-def test_placeholders_run_and_fail_by_a_law(done):
-    outcome, said = done(False).names["OUTCOME"], done(False).said
+def test_placeholders_run_and_fail_by_a_law(run_exercises):
+    outcome, said = run_exercises(False).names["OUTCOME"], run_exercises(False).said
     assert list(outcome) == list(EXERCISES), [name for name, right in outcome.items() if right]
     assert not any(outcome.values()), [name for name, right in outcome.items() if right]
     for name in EXERCISES:
@@ -96,16 +96,16 @@ def test_placeholders_run_and_fail_by_a_law(done):
         assert "it stops with" not in said[name], said[name]
 
 
-def test_solutions_are_right(done):
-    outcome, said = done(True).names["OUTCOME"], done(True).said
+def test_solutions_are_right(run_exercises):
+    outcome, said = run_exercises(True).names["OUTCOME"], run_exercises(True).said
     assert list(outcome) == list(EXERCISES), {
         name: said[name] for name, right in outcome.items() if not right
     }
     assert all(outcome.values()), {name: said[name] for name, right in outcome.items() if not right}
 
 
-def test_what_stops_is_not_right_and_stops_nothing(done):
-    names = dict(done(True).names)
+def test_what_stops_is_not_right_and_stops_nothing(run_exercises):
+    names = dict(run_exercises(True).names)
     exec("def cell_cost(a_bcn, b_bcm): return 1 - a_bcn @ b_bcm", names)
     with redirect_stdout(io.StringIO()) as out:
         exec(EXERCISES["cell_cost"][1], names)
@@ -226,8 +226,8 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("name, piece, instead", VARIANTS)
-def test_plausible_mistakes_are_seen(done, name, piece, instead):
-    names, solution = dict(done(True).names), SOLUTIONS[name].read_text(encoding="utf-8")
+def test_plausible_mistakes_are_seen(run_exercises, name, piece, instead):
+    names, solution = dict(run_exercises(True).names), SOLUTIONS[name].read_text(encoding="utf-8")
     assert piece in solution, f"{SOLUTIONS[name].name} does not hold {piece!r}"
     exec(solution.replace(piece, instead), names)
     with redirect_stdout(io.StringIO()) as out:

@@ -37,7 +37,7 @@ def outside():
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
+def wheel_environment(tmp_path_factory):
     """Python of a fresh environment with the wheel. The declared requirements, and only those, are
     linked from this environment, since installing PyTorch a second time would take minutes and six
     gigabytes."""
@@ -84,8 +84,8 @@ def run(program, *words):
     )
 
 
-def test_contents(clean):
-    with zipfile.ZipFile(clean[1]) as z:
+def test_contents(wheel_environment):
+    with zipfile.ZipFile(wheel_environment[1]) as z:
         names = z.namelist()
     compiled = {"diml_nb/ot/pair.c", "diml_nb/retrieval/topk.c", "diml_nb/_internal/simd.h"}
     assert compiled <= set(names)
@@ -101,7 +101,7 @@ def test_contents(clean):
     assert files == {name for name in names if "/static/" in name}
 
 
-def test_every_module_imports_without_development_packages(clean):
+def test_every_module_imports_without_development_packages(wheel_environment):
     modules = sorted(
         ".".join(p.relative_to(REPO_ROOT).with_suffix("").parts)
         for p in (REPO_ROOT / "diml_nb").rglob("[a-z]*.py")
@@ -112,15 +112,15 @@ def test_every_module_imports_without_development_packages(clean):
         f" importlib.import_module(m)\nprint([m for m in {absent} if"
         " importlib.util.find_spec(m)])\nimport diml_nb; print(diml_nb.__file__)"
     )
-    done = run(clean[0], "-c", code)
+    done = run(wheel_environment[0], "-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
     absent_found, place = done.stdout.splitlines()
     assert absent_found == "[]"
-    assert str(clean[0].parent.parent) in place
+    assert str(wheel_environment[0].parent.parent) in place
 
 
-def test_command(clean):
-    done = run(clean[0].with_name("diml"), "--help")
+def test_command(wheel_environment):
+    done = run(wheel_environment[0].with_name("diml"), "--help")
     assert done.returncode == 0, done.stderr
     assert "reproduce" in done.stdout, done.stderr
 
@@ -132,14 +132,14 @@ def test_command(clean):
         (["reproduce"], "clone the repository"),
     ],
 )
-def test_what_lives_in_the_repository_is_asked_for(clean, words, message):
-    done = run(clean[0].with_name("diml"), *words)
+def test_what_lives_in_the_repository_is_asked_for(wheel_environment, words, message):
+    done = run(wheel_environment[0].with_name("diml"), *words)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_pages_and_widgets_find_their_scripts_there(clean):
+def test_pages_and_widgets_find_their_scripts_there(wheel_environment):
     code = """
 import torch
 from PIL import Image
@@ -152,11 +152,11 @@ for view in (PairView(), RankingView(), SinkhornView()):
 image, x = Image.new('RGB', (8, 8)), grid_features(torch.rand(1, 4, 7, 7))
 print('createPairView' in export_html(image, image, match(x, x)))
 """
-    done = run(clean[0], "-c", code)
+    done = run(wheel_environment[0], "-c", code)
     assert done.stdout.strip() == "True", done.stderr[-2000:]
 
 
-def test_the_library_works_there(clean, tmp_path):
+def test_the_library_works_there(wheel_environment, tmp_path):
     "An importer's own images, from files to an explained score."
     from PIL import Image
 
@@ -173,5 +173,5 @@ def test_the_library_works_there(clean, tmp_path):
         "m = match(x[0], x[1])\n"
         "print(abs(m.contribution_bnm.sum() - m.similarity_b[0]).item() < 1e-6)"
     )
-    done = run(clean[0], "-c", code)
+    done = run(wheel_environment[0], "-c", code)
     assert done.stdout.strip() == "True", done.stderr[-2000:]

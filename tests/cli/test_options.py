@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import run_diml
 from PIL import Image
-from small_runs import PAIR, SMALL, bits, few_images, write_table
+from small_runs import PAIR, SMALL, few_images, load_weights, write_table
 
 import diml_nb.learning.trainer as training
 from diml_nb._internal.paths import check_writable
@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(tmp_path):
     config, images = TrainConfig(**SMALL | dict(embedding_dim=128)), few_images()
     train(config, tmp_path / "whole", images=images)
     train(replace(config, epochs=1), tmp_path / "run", images=images)
-    before = bits(tmp_path / "run", "checkpoint")
+    before = load_weights(tmp_path / "run", "checkpoint")
     size = (tmp_path / "run" / "checkpoint.safetensors").stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, limits[1]))
@@ -165,12 +165,14 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(tmp_path):
             train(config, tmp_path / "run", images=images, extend=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert all(torch.equal(x, before[k]) for k, x in bits(tmp_path / "run", "checkpoint").items())
+    assert all(
+        torch.equal(x, before[k]) for k, x in load_weights(tmp_path / "run", "checkpoint").items()
+    )
     assert not list((tmp_path / "run").glob(".*"))
     train(config, tmp_path / "run", images=images, extend=True)
     assert all(
-        torch.equal(x, bits(tmp_path / "run", "checkpoint")[k])
-        for k, x in bits(tmp_path / "whole", "checkpoint").items()
+        torch.equal(x, load_weights(tmp_path / "run", "checkpoint")[k])
+        for k, x in load_weights(tmp_path / "whole", "checkpoint").items()
     )
 
 

@@ -145,11 +145,12 @@ CLASSIC = {"cub": cub, "cars": cars, "sop": sop, "inshop": inshop}
 
 
 @pytest.fixture
-def ready(tmp_path, monkeypatch):
-    """Write the archives of a benchmark and describe them in SOURCES: counts and checksums of these
-    small ones. Returns the root and the archives."""
+def write_archives(tmp_path, monkeypatch):
+    """Write the archives of a benchmark and describe them in DATASETS: counts and checksums of
+    these small ones. Returns the root and the archives."""
     root, archives = tmp_path / "root", tmp_path / "archives"
-    root.mkdir(), archives.mkdir()
+    root.mkdir()
+    archives.mkdir()
 
     def make(name, **changes):
         counts = CLASSIC[name](archives)
@@ -168,8 +169,8 @@ def ready(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CLASSIC)
-def test_layout(ready, name):
-    root, archives = ready(name)
+def test_layout(write_archives, name):
+    root, archives = write_archives(name)
     prepare_dataset(name, root=root, archives=archives)
     images = get_dataset(name, root=root)
     expected = DATASETS[name].counts
@@ -185,8 +186,8 @@ def test_layout(ready, name):
     assert all(Image.open(p).format == "JPEG" for p in images.paths)
 
 
-def test_cub_boxes_parts_and_correspondences(ready):
-    root, archives = ready("cub")
+def test_cub_boxes_parts_and_correspondences(write_archives):
+    root, archives = write_archives("cub")
     images = get_dataset("cub", root=prepare_dataset("cub", root=root, archives=archives).parent)
     assert images.classes == ("001.Auk", "002.Blue_Jay", "003.Coot", "004.Red_faced_Emu")
     assert images.split_n == ("train",) * 6 + ("test",) * 6  # not train_test_split.txt
@@ -202,8 +203,8 @@ def test_cub_boxes_parts_and_correspondences(ready):
     assert true_correspondences(images[0], images[2], 7).visible_n.sum() <= 1  # only the beak
 
 
-def test_cars_names_and_boxes(ready):
-    root, archives = ready("cars")
+def test_cars_names_and_boxes(write_archives):
+    root, archives = write_archives("cars")
     images = get_dataset("cars", root=prepare_dataset("cars", root=root, archives=archives).parent)
     assert images.classes == ("001", "002", "003", "004")
     assert images[6].metadata["model"] == "Ram C/V Cargo Van"
@@ -211,12 +212,12 @@ def test_cars_names_and_boxes(ready):
     assert [p.name for p in images.paths[:3]] == ["000001.jpg", "000005.jpg", "000009.jpg"]
 
 
-def test_sop_and_inshop(ready):
-    root, archives = ready("sop")
+def test_sop_and_inshop(write_archives):
+    root, archives = write_archives("sop")
     images = get_dataset("sop", root=prepare_dataset("sop", root=root, archives=archives).parent)
     assert images.classes == ("1", "2", "3", "4")
     assert images[7].metadata["category"] == "coffee_maker"
-    ready("inshop")
+    write_archives("inshop")
     shop = get_dataset(
         "inshop", root=prepare_dataset("inshop", root=root, archives=archives).parent
     )
@@ -230,8 +231,8 @@ def test_sop_and_inshop(ready):
 
 
 @pytest.mark.parametrize("name", CLASSIC)
-def test_wrong_counts(ready, name):
-    root, archives = ready(name, counts=DATASETS[name].counts)  # the published ones
+def test_wrong_counts(write_archives, name):
+    root, archives = write_archives(name, counts=DATASETS[name].counts)  # the published ones
     with pytest.raises(
         ValueError,
         match=f"{name}: expected .images, classes.*{DATASETS[name].counts['train'][0]}.*got",
@@ -252,15 +253,15 @@ def test_wrong_checksum(tmp_path, name, monkeypatch):
     assert not list((tmp_path / "root").iterdir())
 
 
-def test_a_bomb(ready):
-    root, archives = ready("cub", unpacked=3000)
+def test_a_bomb(write_archives):
+    root, archives = write_archives("cub", unpacked=3000)
     with pytest.raises(ValueError, match="CUB_200_2011.tgz: more than the 3,000 bytes"):
         prepare_dataset("cub", root=root, archives=archives)
     assert not list(root.iterdir())
 
 
-def test_an_image_that_the_lists_name_is_not_there(ready, monkeypatch):
-    root, archives = ready("sop")
+def test_an_image_that_the_lists_name_is_not_there(write_archives, monkeypatch):
+    root, archives = write_archives("sop")
     with zipfile.ZipFile(archives / "Stanford_Online_Products.zip") as z:
         members = {n: z.read(n) for n in z.namelist() if not n.endswith("11102_1.JPG")}
     pack(archives / "Stanford_Online_Products.zip", members)
@@ -276,8 +277,8 @@ def test_an_image_that_the_lists_name_is_not_there(ready, monkeypatch):
     assert not list(root.iterdir())
 
 
-def test_a_list_that_leads_out_of_the_folder(ready, monkeypatch):
-    root, archives = ready("inshop")
+def test_a_list_that_leads_out_of_the_folder(write_archives, monkeypatch):
+    root, archives = write_archives("inshop")
     for name in ("list_eval_partition.txt", "list_bbox_inshop.txt"):
         text = (
             (archives / name)
@@ -289,8 +290,8 @@ def test_a_list_that_leads_out_of_the_folder(ready, monkeypatch):
         prepare_dataset("inshop", root=root, archives=archives)
 
 
-def test_lists_that_disagree(ready):
-    root, archives = ready("cub")
+def test_lists_that_disagree(write_archives):
+    root, archives = write_archives("cub")
     with tarfile.open(archives / "CUB_200_2011.tgz") as tar:
         members = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
     members["CUB_200_2011/image_class_labels.txt"] = members[
@@ -317,8 +318,8 @@ def test_inshop_must_be_placed_by_hand(tmp_path):
     )  # all that are missing, at once
 
 
-def test_images_without_a_checksum_are_read(ready):
-    root, archives = ready("inshop")
+def test_images_without_a_checksum_are_read(write_archives):
+    root, archives = write_archives("inshop")
     with zipfile.ZipFile(archives / "img.zip") as z:
         names = [n for n in z.namelist() if n.endswith(".jpg")]
     pack(archives / "img.zip", {n: b"<html>log in</html>" for n in names})
@@ -327,8 +328,8 @@ def test_images_without_a_checksum_are_read(ready):
     assert not list(root.iterdir())
 
 
-def test_what_cannot_be_loaded_again_does_not_take_the_place(ready):
-    root, archives = ready("cub")
+def test_what_cannot_be_loaded_again_does_not_take_the_place(write_archives):
+    root, archives = write_archives("cub")
     prepare_dataset("cub", root=root, archives=archives)
     before = get_dataset("cub", root=root).hash
     with tarfile.open(archives / "CUB_200_2011.tgz") as tar:
@@ -342,27 +343,30 @@ def test_what_cannot_be_loaded_again_does_not_take_the_place(ready):
     assert get_dataset("cub", root=root).hash == before
 
 
-def test_a_folder_of_somebody_else_is_not_replaced(ready):
-    root, archives = ready("sop")
-    (root / "sop").mkdir(), (root / "sop" / "notes.txt").write_text("mine")
+def test_a_folder_of_somebody_else_is_not_replaced(write_archives):
+    root, archives = write_archives("sop")
+    (root / "sop").mkdir()
+    (root / "sop" / "notes.txt").write_text("mine")
     with pytest.raises(OSError, match="sop holds files but no images.csv"):
         prepare_dataset("sop", root=root, archives=archives)
     assert (root / "sop" / "notes.txt").read_text() == "mine"
 
 
-def test_a_link_to_another_disk_stays_one(ready, tmp_path):
-    root, archives = ready("sop")
-    (tmp_path / "disk").mkdir(), (root / "sop").symlink_to(tmp_path / "disk")
+def test_a_link_to_another_disk_stays_one(write_archives, tmp_path):
+    root, archives = write_archives("sop")
+    (tmp_path / "disk").mkdir()
+    (root / "sop").symlink_to(tmp_path / "disk")
     prepare_dataset("sop", root=root, archives=archives)
     assert (root / "sop").is_symlink()
     assert (tmp_path / "disk" / "images.csv").exists()
     assert verify_dataset("sop", root=root) == 8
 
 
-def test_an_old_set_is_brought_back_after_a_crash_between_two_renamings(ready):
-    root, archives = ready("sop")
+def test_an_old_set_is_brought_back_after_a_crash_between_two_renamings(write_archives):
+    root, archives = write_archives("sop")
     prepare_dataset("sop", root=root, archives=archives)
-    (root / ".sop-killed").mkdir(), (root / "sop").rename(root / ".sop-killed" / "old")
+    (root / ".sop-killed").mkdir()
+    (root / "sop").rename(root / ".sop-killed" / "old")
     DATASETS["sop"] = replace(
         DATASETS["sop"], files=(RemoteFile("not-to-be-had.zip"),)
     )  # offline: it cannot be made again
@@ -384,8 +388,8 @@ def test_every_source_can_be_made():
     assert BUILDERS.keys() == DATASETS.keys()
 
 
-def test_there_and_whole_is_left_alone(ready, monkeypatch):
-    root, archives = ready("sop")
+def test_there_and_whole_is_left_alone(write_archives, monkeypatch):
+    root, archives = write_archives("sop")
     prepare_dataset("sop", root=root, archives=archives)
     monkeypatch.setattr(
         "diml_nb.datasets.prepare.fetch_file", lambda *a, **k: pytest.fail("it was fetched again")
@@ -394,8 +398,8 @@ def test_there_and_whole_is_left_alone(ready, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed", "half a table"])
-def test_not_whole_is_made_again(ready, harm):
-    root, archives = ready("sop")
+def test_not_whole_is_made_again(write_archives, harm):
+    root, archives = write_archives("sop")
     prepare_dataset("sop", root=root, archives=archives)
     before, victim = get_dataset("sop", root=root).hash, get_dataset("sop", root=root).paths[3]
     if harm == "gone":
@@ -410,9 +414,9 @@ def test_not_whole_is_made_again(ready, harm):
     assert get_dataset("sop", root=root).hash == before
 
 
-def test_from_the_command_line(ready, tmp_path, diml):
+def test_from_the_command_line(write_archives, tmp_path, diml):
     "A set placed by hand: fetch, verify, list, show."
-    root, archives = ready("inshop")
+    root, archives = write_archives("inshop")
     for words, expected in (
         (("fetch", "inshop", "--archives", str(archives)), f"inshop is at {root / 'inshop'}"),
         (("verify", "inshop"), "10 images verified"),

@@ -33,7 +33,7 @@ def test_locks_that_the_disk_does_not_have(tmp_path, monkeypatch):
         pass
 
 
-def test_locked_passes_errors_of_its_block_on(tmp_path):
+def test_file_lock_passes_errors_of_its_block_on(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         with file_lock(tmp_path / "a"):
             raise OSError("disk full")

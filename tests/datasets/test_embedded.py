@@ -136,7 +136,7 @@ def test_hash_sees_every_part(tmp_path):
     )
 
 
-def test_hash_sees_numbers_and_files_of_extra_but_no_texts(tmp_path):
+def test_hash_sees_numbers_and_files_of_metadata_but_no_texts(tmp_path):
     images = get_dataset().select([0, 1])
     for n in (1, 2):
         (tmp_path / f"{n}.png").write_bytes(b"%d" % n)
@@ -149,7 +149,7 @@ def test_hash_sees_numbers_and_files_of_extra_but_no_texts(tmp_path):
     assert replace(images, metadata={"licence": ("MIT", "MIT")}).hash == images.hash
 
 
-def test_take_keeps_all_in_step():
+def test_select_keeps_all_in_step():
     images = replace(
         get_dataset(),
         metadata={"row": torch.arange(592.0), "name": tuple(p.stem for p in get_dataset().paths)},
@@ -164,7 +164,7 @@ def test_take_keeps_all_in_step():
     ]
 
 
-def test_take_a_mask():
+def test_select_by_a_mask():
     images = get_dataset()
     some = images.select(images.label_n == 3)
     assert len(some) == len(some.label_n) == 6

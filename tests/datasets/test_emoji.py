@@ -38,9 +38,9 @@ def copy(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def archives(obtained):
+def archives(fetch_packages):
     "The eight archives, fetched with npm."
-    return obtained(EMOJI_FILES, "npm")
+    return fetch_packages(EMOJI_FILES, "npm")
 
 
 def contents(folder):
@@ -79,7 +79,8 @@ def test_render_is_padded_and_the_same_each_time():
 def small(tmp_path, monkeypatch):
     "Two classes, two vendors, archives of our own: the build without a network."
     root, archives, files = tmp_path / "root", tmp_path / "archives", []
-    (root / "emoji").mkdir(parents=True), archives.mkdir()
+    (root / "emoji").mkdir(parents=True)
+    archives.mkdir()
     parts = {
         "icons": {
             "width": 8,
@@ -225,7 +226,7 @@ def test_icons_are_those_of_the_code_points(packs):
 # the full set
 
 
-def test_join(packs):
+def test_align_vendors(packs):
     table = align_vendors(packs)
     icons = table[[*VENDORS]]
     assert len(table) == 1119
@@ -258,7 +259,7 @@ def test_join(packs):
         assert set(icons[name]) - {""} <= packs[name]["icons"]["icons"].keys()
 
 
-def test_join_agrees_with_the_table_checked_by_hand(packs):
+def test_align_vendors_agrees_with_the_table_checked_by_hand(packs):
     "The icons of the embedded set, up to what it leaves out as near copies."
     hand = pd.read_csv(FOLDER / "classes.csv", dtype=str, keep_default_na=False).set_index("class")
     table = align_vendors(packs).set_index("class").loc[hand.index]
@@ -285,7 +286,7 @@ def test_every_correction_is_needed(packs, monkeypatch):
             assert bool(name) == bool(fixed), icon
 
 
-def test_distinct_keeps_the_first_and_leaves_out_copies():
+def test_drop_near_duplicates_keeps_the_first_and_leaves_out_copies():
     def square(colour, x, w):
         return render_icon(
             {"icons": {"i": {"body": f'<path fill="{colour}" d="M{x} 0h{w}v16h-{w}z"/>'}}}, "i"
@@ -358,11 +359,10 @@ def test_a_few_classes_of_the_full_set(packs, archives, copy, monkeypatch):
         {p.parent.name: s for p, s in zip(x.paths, x.split_n, strict=True)}
         for x in (get_dataset(root=copy), images)
     )
-    assert (
-        all(side.get(c, s) == s for c, s in new_side.items())
-        and new_side["man-cook"] == new_side["woman-cook"]
-    )
-    assert set(images.metadata["design"]) == set(VENDORS) and all(images.metadata["licence"])
+    assert all(side.get(c, s) == s for c, s in new_side.items())
+    assert new_side["man-cook"] == new_side["woman-cook"]
+    assert set(images.metadata["design"]) == set(VENDORS)
+    assert all(images.metadata["licence"])
 
 
 @pytest.mark.skipif(

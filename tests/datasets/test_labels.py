@@ -16,7 +16,7 @@ from diml_nb.datasets.folders import load_folder
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.learning.dataset_check import check_dataset
 from diml_nb.learning.evaluation import evaluate_retrieval
-from diml_nb.learning.sampling import check_splits, sample_balanced_batch, split_classes
+from diml_nb.learning.sampling import check_splits, split_classes
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,6 @@ def test_the_class_that_is_too_small_is_named():
         ),
     ):
         check_splits(images, split="all", batch_size=4, validation=0)
-    with pytest.raises(ValueError, match="per_class: expected at most 1, .* number 1 has 1"):
-        sample_balanced_batch([np.array([0, 1]), np.array([2])], 4, 2, 0)
-    assert sorted(
-        sample_balanced_batch([np.array([0, 1]), np.array([2, 3])], 4, 2, 0).tolist()
-    ) == [0, 1, 2, 3]
 
 
 def test_evaluate_takes_labels_of_numpy():

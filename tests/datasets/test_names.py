@@ -41,17 +41,17 @@ def test_a_missing_set_whose_name_is_a_folder(tmp_path, monkeypatch):
         get_dataset("cub", root=tmp_path.parent)
 
 
-def test_home(four, monkeypatch):
-    monkeypatch.setenv("HOME", str(four.parent))
+def test_home(two_class_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(two_class_folder.parent))
     assert (
         len(get_dataset("~/photos"))
         == len(load_folder("~/photos"))
         == verify_dataset("~/photos")
         == 4
     )
-    (four / "t.csv").write_text("path,label\na/1.png,a\nb/1.png,b\n")
+    (two_class_folder / "t.csv").write_text("path,label\na/1.png,a\nb/1.png,b\n")
     assert len(get_dataset("~/photos/t.csv")) == len(load_csv("~/photos/t.csv")) == 2
-    shutil.copytree(data_dir() / "emoji", four.parent / "data" / "emoji")
+    shutil.copytree(data_dir() / "emoji", two_class_folder.parent / "data" / "emoji")
     assert len(get_dataset("emoji", root="~/data")) == 592
 
 
@@ -82,6 +82,6 @@ def test_no_name_is_refused(name):
         get_dataset(name)
 
 
-def test_one_image_is_no_set(four):
+def test_one_image_is_no_set(two_class_folder):
     with pytest.raises(ValueError, match="a/1.png is one image; a data set is a folder"):
-        get_dataset(four / "a" / "1.png")
+        get_dataset(two_class_folder / "a" / "1.png")

@@ -63,15 +63,11 @@ def test_what_has_no_one_meaning_is_refused_by_name(tmp_path):
     for name in ("film.gif", "film.png", "film.webp", "pages.tiff"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tiff")
-    (
-        (tmp_path / "empty.jpg").write_bytes(b""),
-        (tmp_path / "page.jpg").write_text("<html>log in</html>"),
-    )
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "page.jpg").write_text("<html>log in</html>")
     whole = save(tmp_path / "whole.png", size=(300, 300), colour="tan")
-    (
-        save(tmp_path / "cut.jpg", size=(300, 300)),
-        (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-400]),
-    )
+    save(tmp_path / "cut.jpg", size=(300, 300))
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-400])
     bad = sorted(set(tmp_path.iterdir()) - {whole})
     with pytest.raises(ValueError) as error:
         check_images([whole, *bad])
@@ -93,11 +89,9 @@ def test_an_mpo_is_a_photograph(tmp_path):
 def test_folder_per_class(tmp_path):
     for c in ("kite", "auk", "emu", "jay"):
         [save(tmp_path / c / f"{n}.jpg") for n in (1, 2)]
-    (
-        (tmp_path / "auk" / ".hidden.jpg").write_text("x"),
-        (tmp_path / "notes.txt").write_text("x"),
-        (tmp_path / "jay" / "Thumbs.db").write_text("x"),
-    )
+    (tmp_path / "auk" / ".hidden.jpg").write_text("x")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "jay" / "Thumbs.db").write_text("x")
     images = get_dataset(str(tmp_path))
     assert images.classes == ("auk", "emu", "jay", "kite")
     assert len(images) == 8
@@ -129,11 +123,9 @@ def test_folders_of_splits_and_links(tmp_path):
 
 
 def test_a_folder_with_a_table_is_that_table(tmp_path):
-    (
-        save(tmp_path / "masks" / "1.png"),
-        save(tmp_path / "a" / "1.png"),
-        save(tmp_path / "b" / "1.png"),
-    )
+    save(tmp_path / "masks" / "1.png")
+    save(tmp_path / "a" / "1.png")
+    save(tmp_path / "b" / "1.png")
     (tmp_path / "images.csv").write_text(
         "path,label,split,mask\na/1.png,a,train,masks/1.png\nb/1.png,b,test,masks/1.png\n"
     )
@@ -218,7 +210,8 @@ def test_a_table_with_checksums_of_ones_own(tmp_path):
 
 
 def test_blanks_make_no_classes(tmp_path):
-    save(tmp_path / "1.png"), save(tmp_path / "2.png")
+    save(tmp_path / "1.png")
+    save(tmp_path / "2.png")
     (tmp_path / "t.csv").write_text("path,label,split\n1.png,a ,train\n2.png, a,train \n\n")
     assert load_csv(tmp_path / "t.csv").classes == ("a",)
     assert load_csv(tmp_path / "t.csv").split_n == ("train", "train")
@@ -226,7 +219,8 @@ def test_blanks_make_no_classes(tmp_path):
 
 def test_table_of_a_spreadsheet(tmp_path):
     "A byte order mark, umlauts, a comma in a label, blanks behind commas: what spreadsheets write."
-    save(tmp_path / "über 1.png"), save(tmp_path / "2.png")
+    save(tmp_path / "über 1.png")
+    save(tmp_path / "2.png")
     (tmp_path / "t.csv").write_text(
         'path, label, split\n"über 1.png", "auk, great", train\n2.png, emu, val\n',
         encoding="utf-8-sig",

@@ -129,10 +129,8 @@ def test_outside_its_mask_a_scene_is_background():
             )
             for colour in ("black", "white")
         )
-        mask, differ = (
-            pixels(black.mask)[..., 0],
-            (pixels(black.image) - pixels(white.image)).abs().amax(2),
-        )
+        mask = pixels(black.mask)[..., 0]
+        differ = (pixels(black.image) - pixels(white.image)).abs().amax(2)
         assert torch.equal(pixels(white.mask)[..., 0], mask)
         assert (differ[mask == 0] == 0).all()
         assert (differ[mask == 255] > 100).all()
@@ -198,8 +196,8 @@ def test_a_picture_and_its_mirror_image(root):
 @pytest.mark.parametrize("resize_ratio", [1.0, 256 / 224])
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (240, 240)])
 def test_parts_follow_the_view_of_the_network(tmp_path, size, resize_ratio):
-    """A dot painted at a part is seen by `Backbone.prepare` in the cell that `true_correspondences`
-    names, or not at all."""
+    """A dot painted at a part is seen by `Backbone.preprocess` in the cell that
+    `true_correspondences` names, or not at all."""
     backbone = get_backbone(pretrained=False)
     draw = random.Random(0)
     for _ in range(12):
@@ -295,9 +293,9 @@ def test_the_lists_are_whole():
 
 
 @pytest.fixture(scope="session")
-def debs(obtained):
+def debs(fetch_packages):
     "The Debian packages, fetched by apt-get."
-    return obtained(STAMP_FILES, "apt-get")
+    return fetch_packages(STAMP_FILES, "apt-get")
 
 
 def test_stamp_scenes_from_the_packages(debs, tmp_path, monkeypatch):

@@ -90,26 +90,26 @@ def test_the_way_out_for_a_class_called_train(tmp_path):
     assert load_folder(tmp_path).classes == ("bus", "train")
 
 
-def test_splits_of_a_table(four):
+def test_splits_of_a_table(two_class_folder):
     rows = "path,label,split\n" + "".join(
         f"{p},{c},{s}\n"
         for p, c, s in zip(
             ("a/1.png", "a/2.png", "b/1.png"), "aab", ("Training", "TRAIN", "testing"), strict=True
         )
     )
-    (four / "t.csv").write_text(rows)
-    assert load_csv(four / "t.csv").split_n == ("train", "train", "test")
-    (four / "t.csv").write_text(rows.replace("testing", "trian"))
+    (two_class_folder / "t.csv").write_text(rows)
+    assert load_csv(two_class_folder / "t.csv").split_n == ("train", "train", "test")
+    (two_class_folder / "t.csv").write_text(rows.replace("testing", "trian"))
     with pytest.warns(UserWarning, match="splits trian are none of train, val, test"):
-        load_csv(four / "t.csv")
+        load_csv(two_class_folder / "t.csv")
 
 
-def test_folders_without_images_are_said(four):
-    (four / "c").mkdir()
-    (four / "d").mkdir()
-    (four / "d" / "1.txt").write_text("")
+def test_folders_without_images_are_said(two_class_folder):
+    (two_class_folder / "c").mkdir()
+    (two_class_folder / "d").mkdir()
+    (two_class_folder / "d" / "1.txt").write_text("")
     with pytest.warns(UserWarning, match="2 folders hold no image and are no classes: c, d"):
-        assert load_folder(four).classes == ("a", "b")
+        assert load_folder(two_class_folder).classes == ("a", "b")
 
 
 def test_an_empty_split_is_said(tmp_path):
@@ -143,8 +143,8 @@ def test_shared_classes_are_said(tmp_path, call):
         call(images)
 
 
-def test_no_word_where_none_is_shared(four):
+def test_no_word_where_none_is_shared(two_class_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert shared_classes(load_folder(four)) == ()
-        assert verify_dataset(four) == 4
+        assert shared_classes(load_folder(two_class_folder)) == ()
+        assert verify_dataset(two_class_folder) == 4

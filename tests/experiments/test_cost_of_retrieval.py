@@ -34,7 +34,7 @@ def rows(out, kind):
 
 
 @pytest.fixture
-def of(smoke):
+def result_of(smoke):
     "The result of the usual setting with other values, for one kind of row."
     usual = next(r for r in [find_record("09_cost", "smoke", results=smoke / "results")]).config[
         "usual"
@@ -77,49 +77,48 @@ def test_every_setting_is_measured_in_three_ways(smoke):
     assert (smoke / "figures" / "09_cost-emoji.png").stat().st_size > 10_000
 
 
-def test_rows_are_what_evaluate_finds(of, embedded):
+def test_rows_are_what_evaluate_finds(result_of, embedded):
     "No shortlist is the cosine, a shortlist is `evaluate` with it."
     x, label_n = embedded(4)
     for K in (0, 2, 10, 20):
         found = evaluate_retrieval(x, label_n, structural=K > 0, top_k=max(K, 1))
-        assert of("accuracy", K=K)["by_class"] == mean_by_class(found.per_query, label_n)
-    assert of("accuracy", K=20)["by_class"] != of("accuracy", K=0)["by_class"]
+        assert result_of("accuracy", K=K)["by_class"] == mean_by_class(found.per_query, label_n)
+    assert result_of("accuracy", K=20)["by_class"] != result_of("accuracy", K=0)["by_class"]
 
 
-def test_one_cell_is_the_whole(of):
+def test_one_cell_is_the_whole(result_of):
     """The plan of two single cells has no choice, and their cosine is that of the images: no place
     changes."""
     assert (
-        of("accuracy", grid=1)["by_class"]
-        == of("accuracy", K=0)["by_class"]
-        != of("accuracy", grid=4)["by_class"]
+        result_of("accuracy", grid=1)["by_class"]
+        == result_of("accuracy", K=0)["by_class"]
+        != result_of("accuracy", grid=4)["by_class"]
     )
 
 
-def test_no_class_is_harder_among_fewer(of):
+def test_no_class_is_harder_among_fewer(result_of):
     """Classes stay whole, so a smaller gallery only lacks wrong images; and every class is asked in
     it."""
     few, all_ = (
-        decode_fixed_point(of("accuracy", K=0, parts=parts)["by_class"][MAP]) for parts in (2, 1)
+        decode_fixed_point(result_of("accuracy", K=0, parts=parts)["by_class"][MAP])
+        for parts in (2, 1)
     )
     assert len(few) == len(all_) == 8
     assert (few >= all_).all()
     assert (few > all_).any()
-    few, all_ = (of("memory", parts=parts)["images"] for parts in (2, 1))
+    few, all_ = (result_of("memory", parts=parts)["images"] for parts in (2, 1))
     assert few < all_
     assert abs(2 * few - all_) <= 8
 
 
-def test_bytes_are_those_of_the_features(of, embedded):
+def test_bytes_are_those_of_the_features(result_of, embedded):
     for grid in (1, 2, 4):
         x, label_n = embedded(grid)
-        found, size = (
-            of("memory", grid=grid),
-            sum(t.nbytes for t in (x.local_bcn, x.norm_bn, x.global_bc)),
-        )
+        found = result_of("memory", grid=grid)
+        size = sum(t.nbytes for t in (x.local_bcn, x.norm_bn, x.global_bc))
         assert found["images"] == len(x) == len(label_n)
         assert found["gallery_bytes"] == size == len(x) * found["image_bytes"]
-    assert of("memory", K=0)["gallery_bytes"] == x.global_bc.nbytes
+    assert result_of("memory", K=0)["gallery_bytes"] == x.global_bc.nbytes
 
 
 def test_times_are_of_what_they_say(smoke):

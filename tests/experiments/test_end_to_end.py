@@ -69,7 +69,7 @@ def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path, shared_kernel):
 
 
 def birds(folder, classes=16, each=3):
-    "As `cub` in test_fetch.py, but with classes enough to hold some out."
+    "As `cub` in datasets/test_benchmarks.py, but with classes enough to hold some out."
     ids = [
         (i, i // each + 1, f"{i // each + 1:03}.Auk/Auk_{i:04}.jpg") for i in range(classes * each)
     ]
@@ -91,7 +91,8 @@ def birds(folder, classes=16, each=3):
 @pytest.fixture
 def small_cub(tmp_path, monkeypatch):
     "DIML_DATA with a small CUB, made by `fetch` from an archive of the published layout."
-    (tmp_path / "data").mkdir(), (tmp_path / "archives").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "archives").mkdir()
     archive = birds(tmp_path / "archives")
     file = DATASETS["cub"].files[0]._replace(urls=(), checksum=f"sha256:{hash_file(archive)}")
     monkeypatch.setitem(
@@ -100,10 +101,8 @@ def small_cub(tmp_path, monkeypatch):
         replace(DATASETS["cub"], files=(file,), counts={"train": (24, 8), "test": (24, 8)}),
     )
     prepare_dataset("cub", root=tmp_path / "data", archives=tmp_path / "archives")
-    (
-        monkeypatch.setenv("DIML_DATA", str(tmp_path / "data")),
-        monkeypatch.setenv("DIML_CACHE", str(tmp_path / "cache")),
-    )
+    monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DIML_CACHE", str(tmp_path / "cache"))
 
 
 def test_the_published_setting_runs_to_its_end(small_cub, tmp_path, shared_kernel):

@@ -1,4 +1,4 @@
-"Papermill runs in processes of their own: smoke runs, a kill and a resume, a failure."
+"Papermill runs, in a process of their own where one is killed: resumed runs, failures, tables."
 
 import ast
 import json
@@ -77,10 +77,11 @@ def killed(tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    partial, deadline = (
-        lambda: next((out / "results" / "runs" / "01_test_time").glob("*.json"), None),
-        time.monotonic() + 300,
-    )
+
+    def partial():
+        return next((out / "results" / "runs" / "01_test_time").glob("*.json"), None)
+
+    deadline = time.monotonic() + 300
     while (
         time.monotonic() < deadline
         and process.poll() is None
@@ -350,7 +351,8 @@ def test_a_value_is_no_file_name(tmp_path, shared_kernel):
         run_experiment(
             "02_training", "smoke", out=out, parameters=dict(dataset=str(mine)), quiet=True
         )
-    assert mine.read_text() == "mine" and [path.parent for path in out.glob("*.ipynb")] == [out]
+    assert mine.read_text() == "mine"
+    assert [path.parent for path in out.glob("*.ipynb")] == [out]
 
 
 def test_a_name_of_digits_stays_a_text(tmp_path, monkeypatch, shared_kernel):

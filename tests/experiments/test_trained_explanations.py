@@ -1,6 +1,7 @@
 "08_trained_explanations: two seeds of a smoke run, and what must hold whatever the networks learn."
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ ORDERS = ("DIML, paper's weights", "pooled cosine", "cell length")
 @pytest.fixture(scope="module")
 def smoke(two_seeds):
     "The folders of seed 0 and seed 1, and their two records."
-    return two_seeds("08_trained_explanations")[:2]
+    return two_seeds("08_trained_explanations")
 
 
 def of(records, measure):
@@ -30,19 +31,19 @@ def of(records, measure):
 
 
 def test_every_row_is_there_and_every_class_has_its_pairs(smoke):
-    flows, hiding = (of(smoke[1], measure) for measure in ("flows", "hiding"))
+    flows, hiding = (of(smoke.records, measure) for measure in ("flows", "hiding"))
     assert len(flows.rows) == 4 * 9
     assert len(hiding.rows) == 4 * 3
     assert flows.size_c(flows.rows[0]).tolist() == [1] * 8
     assert hiding.size_c(hiding.rows[0]).tolist() == [1] * 3
     assert all(
         row["result"]["left_out"] == 0
-        for r in smoke[1]
+        for r in smoke.records
         for row in r.rows
         if row["config"] == dict(measure="hiding")
     )
-    assert [r.config["seed"] for r in smoke[1]] == [0, 1]
-    assert len({r.hash for r in smoke[1]}) == 2
+    assert [r.config["seed"] for r in smoke.records] == [0, 1]
+    assert len({r.hash for r in smoke.records}) == 2
 
 
 def test_the_seed_changes_the_networks_and_nothing_else(smoke):
@@ -55,7 +56,7 @@ def test_the_seed_changes_the_networks_and_nothing_else(smoke):
                 for row in r.rows
                 if row["config"].get("network") == network
             ]
-            for r in smoke[1]
+            for r in smoke.records
         ]
         for (config, one), (_, two) in zip(*rows):
             kept = "by_class" if config["measure"] != "network" else "cosine"
@@ -66,7 +67,7 @@ def test_the_seed_changes_the_networks_and_nothing_else(smoke):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_laws_of_flows(smoke, network):
-    flows = of(smoke[1], "flows")
+    flows = of(smoke.records, "flows")
 
     def value(flow, metric):
         return flows.values(dict(measure="flows", network=network, flow=flow), metric)
@@ -89,7 +90,7 @@ def test_laws_of_flows(smoke, network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_laws_of_hiding(smoke, network):
     "A gap is what it is called, and what is left of a hidden image knows no order."
-    hiding = of(smoke[1], "hiding")
+    hiding = of(smoke.records, "hiding")
 
     def value(order, metric):
         return hiding.values(dict(measure="hiding", network=network, order=order), metric)
@@ -110,18 +111,16 @@ def test_networks_are_compared_class_by_class(smoke):
         ("flows", "flow", "DIML, paper's weights", "right_partner"),
         ("hiding", "order", "cell length", "gap"),
     ):
-        pooled, row = (
-            of(smoke[1], measure),
-            lambda network: dict(zip(("measure", "network", kind), (measure, network, name))),
-        )
-        assert pooled.interval(row("DIML"), metric, row("DIML")) == [0, 0, 0]
-        mean, low, high = pooled.interval(row("DIML"), metric, row("untrained"))
+        pooled = of(smoke.records, measure)
+        row = partial(dict, {"measure": measure, kind: name})
+        assert pooled.interval(row(network="DIML"), metric, row(network="DIML")) == [0, 0, 0]
+        mean, low, high = pooled.interval(row(network="DIML"), metric, row(network="untrained"))
         assert low <= mean <= high
         assert (
             abs(
                 mean
-                - pooled.interval(row("DIML"), metric)[0]
-                + pooled.interval(row("untrained"), metric)[0]
+                - pooled.interval(row(network="DIML"), metric)[0]
+                + pooled.interval(row(network="untrained"), metric)[0]
             )
             < 1e-9
         )
@@ -130,7 +129,7 @@ def test_networks_are_compared_class_by_class(smoke):
 def test_both_heads_have_learnt(smoke):
     """Both start from the same weights and take different steps; a head whose best epoch is its
     first is the random head, any other is not."""
-    for folder, r in zip(*smoke):
+    for folder, r in zip(smoke.folders, smoke.records):
         chosen = {
             row["config"]["network"]: row["result"]["chosen"]
             for row in r.rows
@@ -166,7 +165,7 @@ def test_both_heads_have_learnt(smoke):
 
 
 def test_pictures_of_a_pair_are_of_the_first_seed(smoke):
-    names = [{p.name for p in folder.glob("figures/*")} for folder in smoke[0]]
+    names = [{p.name for p in folder.glob("figures/*")} for folder in smoke.folders]
     flows = {"08_trained_explanations-flows-emoji_scenes-smoke.png"}
     pairs = {f"08_trained_explanations-pair-{name}.png" for name in ("untrained", "DIML")}
     assert names == [flows | pairs, flows]
@@ -181,7 +180,7 @@ def test_the_grid_asks_only_sets_with_known_correspondences():
 
 def test_packed_numbers_come_back(smoke):
     "No NaN and nothing cut off: what the record holds are numbers of this experiment."
-    for r in smoke[1]:
+    for r in smoke.records:
         for row in r.rows:
             for text in row["result"].get("by_class", {}).values():
                 assert decode_fixed_point(text).isfinite().all()

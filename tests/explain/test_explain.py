@@ -159,11 +159,9 @@ def test_flow_accuracy_counts_only_what_leaves_visible_cells():
     visible = torch.tensor([True] + [False] * 8)
     truth = Correspondences(torch.eye(9), place, torch.tensor([1.0] + [0.0] * 8), visible)
     flow = torch.zeros(9, 9)
-    flow[0, 0], flow[0, 8], flow[5, 0] = (
-        1,
-        3,
-        4,
-    )  # one right, three wrong, and four that do not count
+    flow[0, 0] = 1
+    flow[0, 8] = 3
+    flow[5, 0] = 4
     got = flow_accuracy(flow, truth, torch.tensor([1.0] + [0.0] * 8))
     assert got == (0.25, 0.0, 0.125)
     assert flow_accuracy(flow, truth, torch.ones(9), tolerance=2).right_mass == 1
@@ -228,7 +226,7 @@ def test_explorers_leave_pictures_where_nothing_is_live(tmp_path):
     beside the widget."""
     import papermill
 
-    done = papermill.execute_notebook(
+    papermill.execute_notebook(
         str(REPO_ROOT / "nbs" / "explore" / "explorers.ipynb"),
         str(tmp_path / "out.ipynb"),
         kernel_name="python3",
@@ -245,7 +243,6 @@ def test_explorers_leave_pictures_where_nothing_is_live(tmp_path):
         o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
     ]
     assert len(pictures) == len(widgets) == 4
-    assert done
     for words, html in zip(
         ("Matching flows between", "After 1 iteration at", "Step 1 of 9", "Query "), pictures
     ):

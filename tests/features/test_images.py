@@ -217,7 +217,8 @@ def test_what_people_hand_over(tmp_path, monkeypatch, make):
     ):
         found = make(given, net, cache=tmp_path)
         assert found.shape == right.shape
-        assert isinstance(given, np.ndarray) and given.ndim > 1 or torch.equal(found, right)
+        if not (isinstance(given, np.ndarray) and given.ndim > 1):  # those are resized pictures
+            assert torch.equal(found, right)
     for one in (
         files[0],
         str(files[0]),

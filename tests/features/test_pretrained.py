@@ -140,9 +140,8 @@ def test_transparency_greyscale_and_palette(tmp_path):
         ("1", 1, 255),
         ("CMYK", (0, 0, 0, 0), 255),
     ):
-        Image.new(mode, (5, 4), pixel).save(
-            path := tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
-        )
+        path = tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
+        Image.new(mode, (5, 4), pixel).save(path)
         assert load_image(path).getpixel((2, 2)) == (seen,) * 3, mode
 
 
@@ -208,18 +207,14 @@ def test_the_published_views_are_those_of_torchvision():
     the backbone."""
     from torchvision.transforms import v2
 
-    backbone, image = (
-        get_backbone(pretrained=False),
-        load_image(get_dataset().paths[5]).resize((300, 200)),
-    )
-    cubic, last = (
-        v2.InterpolationMode.BICUBIC,
-        [
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(backbone.mean, backbone.std),
-        ],
-    )
+    backbone = get_backbone(pretrained=False)
+    image = load_image(get_dataset().paths[5]).resize((300, 200))
+    cubic = v2.InterpolationMode.BICUBIC
+    last = [
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(backbone.mean, backbone.std),
+    ]
     test = v2.Compose([v2.Resize(256, interpolation=cubic), v2.CenterCrop(224), *last])
     assert torch.equal(backbone.preprocess(image, resize_ratio=PUBLISHED_RESIZE_RATIO), test(image))
     train = v2.Compose(

@@ -136,7 +136,8 @@ def test_kernels_of_six_threads_that_start_at_once(tmp_path, monkeypatch):
             libraries = list(threads.map(work, range(6)))
     finally:
         native.compiled_library.cache_clear()
-    assert all(library is not None and library.two() == 2 for library in libraries)
+    assert None not in libraries
+    assert {library.two() for library in libraries} == {2}
     assert len(list((tmp_path / "kernels").iterdir())) == 1
 
 

@@ -27,6 +27,6 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def table(tmp_path):
+def make_table(tmp_path):
     "Writes a table of some emoji: see `write_table`."
     return partial(write_table, tmp_path)

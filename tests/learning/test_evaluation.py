@@ -3,7 +3,7 @@
 import pytest
 import torch
 from commands import run_diml
-from small_runs import copy_of, few_images
+from small_runs import copy_run, few_images
 
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.learning.network import EmbeddingInputs, concatenate_features, extract_features
@@ -41,21 +41,22 @@ def intervals_of(record):
     return [{k: v for k, v in row["result"].items() if k != "per_query"} for row in record.rows]
 
 
-def close(found, expected):
+def assert_same_intervals(found, expected):
     for one, two in zip(found, expected, strict=True):
         assert one.keys() == two.keys()
         for name in one:
             assert one[name] == pytest.approx(two[name], abs=1e-9)
-    return True
 
 
-def test_another_data_set(run, tmp_path, table):
-    folder, own = copy_of(run, tmp_path), table(("test", few_images("test", 8)))
+def test_another_data_set(run, tmp_path, make_table):
+    folder, own = copy_run(run, tmp_path), make_table(("test", few_images("test", 8)))
     asked = get_dataset(str(own)).subset("test")
     evaluate_once(folder, images=few_images("test", 4), resamples=50)
     kept = (folder / "test.json").read_bytes()
     record = evaluate_once(folder, images=get_dataset(str(own)), resamples=50)
-    assert close(intervals_of(record), metrics_of(run, asked, asked, torch.arange(len(asked))))
+    assert_same_intervals(
+        intervals_of(record), metrics_of(run, asked, asked, torch.arange(len(asked)))
+    )
     assert (folder / "test.json").read_bytes() == kept
     assert len(list(folder.glob("test-*.json"))) == 1
     status, said = run_diml("evaluate", folder, "--dataset", own)
@@ -63,21 +64,15 @@ def test_another_data_set(run, tmp_path, table):
     assert said.startswith(f"own, test: {len(asked)} queries")
 
 
-def test_a_split_by_name(run, tmp_path, table):
-    folder, own = (
-        copy_of(run, tmp_path),
-        get_dataset(
-            str(
-                table(
-                    ("val", halves(few_images("test", 8))[0]),
-                    ("test", halves(few_images("test", 8))[1]),
-                )
-            )
-        ),
-    )
+def test_a_split_by_name(run, tmp_path, make_table):
+    folder = copy_run(run, tmp_path)
+    val, test = halves(few_images("test", 8))
+    own = get_dataset(str(make_table(("val", val), ("test", test))))
     record = evaluate_once(folder, images=own, split="validation", resamples=50)
     asked = own.subset("val")
-    assert close(intervals_of(record), metrics_of(run, asked, asked, torch.arange(len(asked))))
+    assert_same_intervals(
+        intervals_of(record), metrics_of(run, asked, asked, torch.arange(len(asked)))
+    )
     for wrong in ("vla", "val:vla", "val:val:val", ":"):
         with pytest.raises(
             ValueError, match=f"split: own has train, val, test; expected .* got {wrong!r}"
@@ -91,12 +86,12 @@ def halves(some):
 
 
 @pytest.mark.parametrize("split", (None, "query:gallery", "gallery:query"))
-def test_queries_and_gallery_by_split(run, tmp_path, table, split):
-    folder, (q, g) = copy_of(run, tmp_path), halves(few_images("test", 8))
-    own = get_dataset(str(table(("query", q), ("gallery", g))))
+def test_queries_and_gallery_by_split(run, tmp_path, make_table, split):
+    folder, (q, g) = copy_run(run, tmp_path), halves(few_images("test", 8))
+    own = get_dataset(str(make_table(("query", q), ("gallery", g))))
     record = evaluate_once(folder, images=own, split=split, resamples=50)
     names = (split or "query:gallery").split(":")
-    assert close(intervals_of(record), metrics_of(run, *map(own.subset, names)))
+    assert_same_intervals(intervals_of(record), metrics_of(run, *map(own.subset, names)))
     assert record.config["protocol"] == f"own, {split or 'query:gallery'}"
 
 
@@ -107,15 +102,17 @@ def test_queries_and_gallery_by_folders(run, tmp_path):
             place = tmp_path / "set" / split / path.parent.name / path.name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(path.read_bytes())
-    own, folder = get_dataset(str(tmp_path / "set")), copy_of(run, tmp_path)
+    own, folder = get_dataset(str(tmp_path / "set")), copy_run(run, tmp_path)
     record = evaluate_once(folder, images=own, resamples=50)
-    assert close(intervals_of(record), metrics_of(run, own.subset("query"), own.subset("gallery")))
+    assert_same_intervals(
+        intervals_of(record), metrics_of(run, own.subset("query"), own.subset("gallery"))
+    )
     assert run_diml("evaluate", folder, "--dataset", tmp_path / "set")[1].startswith(
         f"set, query:gallery: {len(q)} queries"
     )
 
 
-def test_queries_and_gallery_by_columns(run, tmp_path, table):
+def test_queries_and_gallery_by_columns(run, tmp_path, make_table):
     "Some queries are in the gallery too, and left out of their own lists; the others are not."
     some = few_images("test", 8)
 
@@ -123,15 +120,13 @@ def test_queries_and_gallery_by_columns(run, tmp_path, table):
         return ("True" if n % 3 else "False", "false" if n % 4 == 1 else "1")
 
     own = get_dataset(
-        str(table(("validation", some), marks=marks))
+        str(make_table(("validation", some), marks=marks))
     )  # as neighbouring libraries name it; it is the test
     val = own.subset("test")
     asked = torch.tensor([t == "True" for t in val.metadata["is_query"]]).nonzero().flatten()
     shown = torch.tensor([t == "1" for t in val.metadata["is_gallery"]]).nonzero().flatten()
-    trained, record = (
-        load_trained(run),
-        evaluate_once(copy_of(run, tmp_path), images=own, resamples=50),
-    )
+    trained = load_trained(run)
+    record = evaluate_once(copy_run(run, tmp_path), images=own, resamples=50)
     x = concatenate_features(
         extract_features(
             trained.network,
@@ -162,7 +157,7 @@ def test_queries_and_gallery_by_columns(run, tmp_path, table):
     ),
     ids=str,
 )
-def test_marks_that_are_neither_yes_nor_no(run, table, nothing_computed, marks, message):
-    own = get_dataset(str(table(("val", few_images("test", 4)), marks=lambda n: marks)))
+def test_marks_that_are_neither_yes_nor_no(run, make_table, nothing_computed, marks, message):
+    own = get_dataset(str(make_table(("val", few_images("test", 4)), marks=lambda n: marks)))
     with pytest.raises(ValueError, match=message):
         evaluate_once(run, images=own)

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 from commands import run_diml
-from small_runs import SMALL, bits, few_images
+from small_runs import SMALL, few_images, load_weights
 
 from diml_nb.learning.config import TrainConfig
 from diml_nb.learning.evaluation import LAUNCHER_VARIABLES, rank_and_world_size
@@ -41,7 +41,8 @@ def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_p
     warnings.simplefilter("ignore")
     train(TrainConfig(**SMALL), tmp_path / "run", images=few_images())
     assert all(
-        torch.equal(x, bits(tmp_path / "run", "model")[k]) for k, x in bits(run, "model").items()
+        torch.equal(x, load_weights(tmp_path / "run", "model")[k])
+        for k, x in load_weights(run, "model").items()
     )
     record = evaluate_once(tmp_path / "run", images=few_images("test"), resamples=50)
     assert len(record.rows[0]["result"]["per_query"]["precision_at_1"]) == len(few_images("test"))
@@ -65,13 +66,13 @@ def test_accelerate_does_not_read_what_is_left(tmp_path, left):
     assert done.stdout == "1\n", done.stderr[-2000:]
 
 
-def test_the_command_speaks_where_a_rank_is_left(monkeypatch, tmp_path, table):
+def test_the_command_speaks_where_a_rank_is_left(monkeypatch, tmp_path, make_table):
     monkeypatch.setenv("RANK", "2")
     with pytest.warns(UserWarning, match="RANK=2 is set, but not WORLD_SIZE"):
         status, said = run_diml(
             "train",
             "--dataset",
-            table(("test", few_images("test"))),
+            make_table(("test", few_images("test"))),
             "--epochs",
             "1",
             "--batch-size",
@@ -108,5 +109,6 @@ def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_pat
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
     train(TrainConfig(**SMALL), tmp_path / "run", images=few_images())
     assert all(
-        torch.equal(x, bits(tmp_path / "run", "model")[k]) for k, x in bits(run, "model").items()
+        torch.equal(x, load_weights(tmp_path / "run", "model")[k])
+        for k, x in load_weights(run, "model").items()
     )

@@ -6,19 +6,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from commands import run_diml
-from small_runs import SMALL, bits, few_images
+from small_runs import SMALL, few_images, load_weights, log_of
 
 import diml_nb.learning.trainer as training
 from diml_nb.learning.config import TrainConfig
 from diml_nb.learning.trained import evaluate_once
 from diml_nb.learning.trainer import load_trained, train
-
-
-def log_of(folder):
-    return [
-        {k: v for k, v in json.loads(line).items() if k != "seconds"}
-        for line in (folder / "log.jsonl").read_text().splitlines()
-    ]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +50,7 @@ def test_a_longer_run_is_the_long_run(tmp_path, changes):
         train(long, tmp_path / "longer", images=images)
     train(long, tmp_path / "longer", images=images, extend=True)
     for name in ("checkpoint", "model"):
-        one, two = (bits(tmp_path / run, name) for run in ("long", "longer"))
+        one, two = (load_weights(tmp_path / run, name) for run in ("long", "longer"))
         assert one.keys() == two.keys()
         assert all(torch.equal(one[k], two[k]) for k in one)
     assert load_trained(tmp_path / "long")[2:] == load_trained(tmp_path / "longer")[2:]
@@ -87,16 +80,16 @@ def test_a_longer_run_can_be_killed(tmp_path, monkeypatch):
         train(replace(short, epochs=3), tmp_path / "longer", images=images, extend=True)
     train(long, tmp_path / "longer", images=images, extend=True)
     assert all(
-        torch.equal(x, bits(tmp_path / "longer", "checkpoint")[k])
-        for k, x in bits(tmp_path / "long", "checkpoint").items()
+        torch.equal(x, load_weights(tmp_path / "longer", "checkpoint")[k])
+        for k, x in load_weights(tmp_path / "long", "checkpoint").items()
     )
 
 
-def test_the_command_goes_on_with_the_settings_of_the_run(tmp_path, table):
+def test_the_command_goes_on_with_the_settings_of_the_run(tmp_path, make_table):
     "Of all settings only the epochs are given again."
     common = [
         "--dataset",
-        table(("test", few_images("test"))),
+        make_table(("test", few_images("test"))),
         "--loss",
         "margin",
         "--batch-size",
@@ -113,8 +106,8 @@ def test_the_command_goes_on_with_the_settings_of_the_run(tmp_path, table):
         load_trained(tmp_path / "whole").config
     )
     assert all(
-        torch.equal(x, bits(tmp_path / "run", "checkpoint")[k])
-        for k, x in bits(tmp_path / "whole", "checkpoint").items()
+        torch.equal(x, load_weights(tmp_path / "run", "checkpoint")[k])
+        for k, x in load_weights(tmp_path / "whole", "checkpoint").items()
     )
     for words, message in (
         (["--lr", "1"], "lr: "),

@@ -102,7 +102,7 @@ def test_a_distance_of_single_cells_is_theirs(ours, right, vectors):
 
 @pytest.mark.parametrize("kind", [StructuralSimilarity, StructuralEuclideanDistance])
 def test_a_centre_is_no_unit_vector_and_refused(kind, vectors):
-    "It was made one: .765 for .707."
+    "Brought to length 1, it would have a distance of .765 for .707."
     centre = (vectors[:4] + vectors[4:8]) / 2
     with pytest.raises(
         ValueError,
@@ -168,10 +168,8 @@ def test_a_miner_may_have_its_own_structural_distance(structural_loss):
 
 def test_several_losses_are_their_weighted_sum():
     x = several_cells()
-    first, second = (
-        triplet(StructuralEuclideanDistance(grid=3)),
-        losses.MultiSimilarityLoss(distance=StructuralSimilarity(grid=3)),
-    )
+    first = triplet(StructuralEuclideanDistance(grid=3))
+    second = losses.MultiSimilarityLoss(distance=StructuralSimilarity(grid=3))
     found = MapLoss(losses.MultipleLosses([first, second], weights=[1, 3]))(x, LABELS)
     assert torch.allclose(found, first(x, LABELS) + 3 * second(x, LABELS))
     mining = losses.MultipleLosses(
@@ -307,10 +305,8 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
     vectors = normalize(torch.randn(40, 6), dim=1)
     labels = torch.randint(5, (40,))
     features = Features(vectors[:, :, None], torch.ones(40, 1), vectors, 1)
-    gallery, q = (
-        torch.arange(30),
-        torch.cat([torch.arange(int(10 * inside)), torch.arange(30, 40 - int(10 * inside))]),
-    )
+    gallery = torch.arange(30)
+    q = torch.cat([torch.arange(int(10 * inside)), torch.arange(30, 40 - int(10 * inside))])
     within = q < 30
     for own, some in ((True, q[within]), (False, q[~within])):
         if not len(some):

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from commands import run_diml
-from small_runs import SMALL, copy_of, few_images
+from small_runs import SMALL, copy_run, few_images
 
 import diml_nb.learning.trainer as training
 from diml_nb.datasets.registry import get_dataset
@@ -99,7 +99,7 @@ def test_maps_of_other_images_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "options", (dict(workers=-1), dict(fresh=True, extend=True), dict(extend=True)), ids=str
 )
-def test_wrong_options_of_fit(tmp_path, nothing_computed, options):
+def test_wrong_options_of_train(tmp_path, nothing_computed, options):
     with pytest.raises(ValueError, match="workers|--fresh and --resume|--resume: there is no run"):
         train(TrainConfig(**SMALL), tmp_path / "run", images=few_images(), **options)
     assert not list(tmp_path.iterdir())
@@ -144,7 +144,7 @@ def test_single_images_among_others_are_evaluated(run, tmp_path):
     everything else."""
     some = few_images("test")
     alone = (some.label_n != some.label_n[0]) | (torch.arange(len(some)) == 0)
-    folder = copy_of(run, tmp_path)
+    folder = copy_run(run, tmp_path)
     record = evaluate_once(folder, images=some.select(alone), resamples=50)
     values = record.rows[0]["result"]["per_query"]["precision_at_1"]
     assert values[0] is None
@@ -152,11 +152,9 @@ def test_single_images_among_others_are_evaluated(run, tmp_path):
     assert json.loads((folder / "test.json").read_text())["finished"]
 
 
-def test_training_says_that_its_test_split_cannot_be_evaluated(table):
-    own, short = (
-        table(("test", few_images("test", 1))),
-        ["--epochs", "1", "--batch-size", "6", "--set", "validation=0.34"],
-    )
+def test_training_says_that_its_test_split_cannot_be_evaluated(make_table):
+    own = make_table(("test", few_images("test", 1)))
+    short = ["--epochs", "1", "--batch-size", "6", "--set", "validation=0.34"]
     with pytest.warns(
         UserWarning,
         match="the test after this training will be refused: own, test: 1 classes have a query",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import few_images
+from small_runs import few_images, log_of
 
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.losses import LOSSES, make_loss
@@ -29,7 +29,7 @@ if __name__ == "__main__":
         train(TrainConfig(**config), folder, images=few_images(classes=10))
 """
 TESTS = Path(__file__).parents[1]
-SMALL = CACHED_MAPS_CONFIG | dict(
+TWENTY_EPOCHS = CACHED_MAPS_CONFIG | dict(
     embedding_dim=32, epochs=20, evaluate_every=2, batch_size=12, lr=1e-3
 )
 CHANGES = (
@@ -39,7 +39,7 @@ CHANGES = (
     dict(loss="multi_similarity", cached=False, epochs=1, evaluate_every=1, lr=1e-5),
 )
 # one step an epoch
-ONE_STEP = SMALL | dict(
+ONE_STEP = TWENTY_EPOCHS | dict(
     loss="margin",
     epochs=1,
     evaluate_every=1,
@@ -85,7 +85,7 @@ def one_and_two(tmp_path_factory):
     """Runs of this process, and the same by two processes that share each batch, one after the
     other: (one, two) of each of `CHANGES`, and of `ONE_STEP`."""
     folder = tmp_path_factory.mktemp("processes")
-    configs = [SMALL | dict(epochs=2, evaluate_every=1) | changes for changes in CHANGES]
+    configs = [TWENTY_EPOCHS | dict(epochs=2, evaluate_every=1) | changes for changes in CHANGES]
     configs.append(ONE_STEP)
     finish({folder / f"two{i}": config for i, config in enumerate(configs)}, processes=2)
     for i, config in enumerate(configs):
@@ -93,17 +93,10 @@ def one_and_two(tmp_path_factory):
     return [(folder / f"one{i}", folder / f"two{i}") for i in range(len(configs))]
 
 
-def log_of(folder):
-    return [
-        {k: v for k, v in json.loads(line).items() if k != "seconds"}
-        for line in (folder / "log.jsonl").read_text().splitlines()
-    ]
-
-
 def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path):
     """SIGKILL, five times at arbitrary moments; weights, betas, moments, log and chosen epoch are
     those of a run left in peace."""
-    config = SMALL | dict(loss="margin")
+    config = TWENTY_EPOCHS | dict(loss="margin")
     finish({tmp_path / "whole": config})
     killed, log = tmp_path / "killed", tmp_path / "killed" / "log.jsonl"
     for kills, wanted in enumerate([1, 9, 17, 26, 40]):  # lines of the log
@@ -162,7 +155,7 @@ def test_two_processes_have_the_gradient_of_one(one_and_two):
 
 def test_it_learns_and_is_tested_once(tmp_path):
     "Trained classes get easier; the test is kept, and belongs to these weights."
-    config = TrainConfig(**SMALL | dict(validation=0.0))
+    config = TrainConfig(**TWENTY_EPOCHS | dict(validation=0.0))
     train(config, tmp_path, images=few())
     losses = [x["loss"] for x in log_of(tmp_path) if "loss" in x]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -186,7 +179,9 @@ def test_two_processes_evaluate_like_one(tmp_path):
         ]
     (tmp_path / "own.csv").write_text("\n".join(lines))
     train(
-        TrainConfig(**SMALL | dict(dataset=str(tmp_path / "own.csv"), epochs=1, validation=0.0)),
+        TrainConfig(
+            **TWENTY_EPOCHS | dict(dataset=str(tmp_path / "own.csv"), epochs=1, validation=0.0)
+        ),
         tmp_path / "run",
     )
     found = []
@@ -218,7 +213,7 @@ def test_two_processes_evaluate_like_one(tmp_path):
 
 def test_an_evaluation_keeps_within_memory(tmp_path):
     "With a limit the features wait in a bank, queries come in smaller tiles, and the numbers stay."
-    train(TrainConfig(**SMALL | dict(epochs=1, validation=0.0)), tmp_path, images=few())
+    train(TrainConfig(**TWENTY_EPOCHS | dict(epochs=1, validation=0.0)), tmp_path, images=few())
     free = evaluate_once(tmp_path, images=few("test", 40), top_k=20, resamples=100)
     (tmp_path / "test.json").unlink()
     tight = evaluate_once(
@@ -234,7 +229,7 @@ def test_an_unfinished_run_is_not_tested(tmp_path, monkeypatch):
     what was there."""
     import diml_nb.learning.trainer as training
 
-    kept, config = training._step, TrainConfig(**SMALL)
+    kept, config = training._step, TrainConfig(**TWENTY_EPOCHS)
 
     def stop(state, *batch):
         if state.step == 9:
@@ -247,7 +242,7 @@ def test_an_unfinished_run_is_not_tested(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="stopped at step"):
         evaluate_once(tmp_path, images=few("test"))
-    other = TrainConfig(**SMALL | dict(epochs=2))
+    other = TrainConfig(**TWENTY_EPOCHS | dict(epochs=2))
     with pytest.raises(ValueError, match="epochs: 20 there, 2 now"):
         train(other, tmp_path, images=few())
     train(other, tmp_path, images=few(), fresh=True)
@@ -259,7 +254,7 @@ def test_weights_of_somebody_else_are_not_overwritten(tmp_path):
     save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors")
     before = (tmp_path / "model.safetensors").read_bytes()
     with pytest.raises(ValueError, match="holds files of other programs"):
-        train(TrainConfig(**SMALL), tmp_path, images=few())
+        train(TrainConfig(**TWENTY_EPOCHS), tmp_path, images=few())
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
@@ -269,10 +264,10 @@ def test_a_power_of_the_distance(name):
     for two, must survive it."""
     torch.manual_seed(0)
     maps, label = torch.randn(12, 8, 4, 4, requires_grad=True), torch.arange(4).repeat_interleave(3)
-    metric, values = (
-        make_loss(name, structural=True, num_classes=4, embedding_dim=8, distance=dict(power=2)),
-        [],
+    metric = make_loss(
+        name, structural=True, num_classes=4, embedding_dim=8, distance=dict(power=2)
     )
+    values = []
     for mined_alone in (False, True):
         torch.manual_seed(1)
         vectors = maps.mean((2, 3))
@@ -293,13 +288,13 @@ def test_a_power_of_the_distance(name):
 
 def test_bf16_trains(tmp_path):
     "Mixed precision where the device has it; the loss itself stays in float32."
-    train(TrainConfig(**SMALL | dict(precision="bf16", epochs=4)), tmp_path, images=few())
+    train(TrainConfig(**TWENTY_EPOCHS | dict(precision="bf16", epochs=4)), tmp_path, images=few())
     assert all(x["loss"] < 10 for x in log_of(tmp_path) if "loss" in x)
 
 
 def test_tensorboard_is_written_when_asked_for(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (it is optional)")
-    train(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), tensorboard=True)
+    train(TrainConfig(**TWENTY_EPOCHS | dict(epochs=1)), tmp_path, images=few(), tensorboard=True)
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
@@ -357,5 +352,5 @@ def test_files_of_other_programs_stay(tmp_path, fresh):
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="holds files of other programs under the names of a run"):
-        train(TrainConfig(**SMALL | dict(epochs=1)), tmp_path, images=few(), fresh=fresh)
+        train(TrainConfig(**TWENTY_EPOCHS | dict(epochs=1)), tmp_path, images=few(), fresh=fresh)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

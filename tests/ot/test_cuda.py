@@ -32,10 +32,8 @@ def test_match():
     for grid, plan, rule, eps in product((4, 7), PLAN_KINDS, MARGINAL_RULES, (0.05, 0.01)):
         here, there = grid_features(MAPS, grid=grid), grid_features(MAPS.cuda(), grid=grid)
         options = dict(plan=plan, marginals=rule, eps=eps)
-        ours, theirs = (
-            match(here[:40], here[40:80], **options),
-            match(there[:40], there[40:80], **options),
-        )
+        ours = match(here[:40], here[40:80], **options)
+        theirs = match(there[:40], there[40:80], **options)
         assert (ours.similarity_b - theirs.similarity_b.cpu()).abs().max() < 1e-4, (grid, options)
 
 
@@ -56,11 +54,9 @@ def test_retrieval():
 
 def test_pairs_and_their_gradient():
     here, there = grid_features(MAPS[:30]), grid_features(MAPS[:30].cuda())
-    i_p, j_p, grad_p = (
-        torch.arange(30).repeat_interleave(10),
-        torch.arange(300) % 30,
-        torch.randn(300),
-    )
+    i_p = torch.arange(30).repeat_interleave(10)
+    j_p = torch.arange(300) % 30
+    grad_p = torch.randn(300)
     found = [
         score_pairs(x, x, i, j) for x, i, j in ((here, i_p, j_p), (there, i_p.cuda(), j_p.cuda()))
     ]

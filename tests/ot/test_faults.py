@@ -56,7 +56,7 @@ NAN = float("nan")
         ),
     ],
 )
-def test_pool(make, error, message):
+def test_grid_features(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -157,14 +157,14 @@ def test_retrieval(x):
             call()
 
 
-# the faults of the official code (facts of the design, numbers as there)
+# what the official code does wrong
 
 
 @pytest.mark.parametrize("rule", MARGINAL_RULES)
 @pytest.mark.parametrize("plan", PLAN_KINDS)
 @pytest.mark.parametrize("stopping", ("per_pair", "batch_mean"))
 def test_no_mass_is_uniform_and_said_so(x, rule, plan, stopping):
-    "Fault 5: an image that has nothing in common with the other one was NaN and came first."
+    "An image that has nothing in common with the other one was NaN and came first."
     nothing = replace(x[:2], local_bcn=-x.local_bcn[:2])
     found = match(nothing, x[2:4], marginals=rule, plan=plan, stopping=stopping)
     assert torch.isfinite(found.similarity_b).all()
@@ -180,7 +180,8 @@ def test_an_image_of_nothing_is_ranked_last(x):
 
 
 def test_a_pair_does_not_depend_on_its_company(x):
-    "Fault 6, on pairs that need very different numbers of iterations."
+    """The official loop stops all pairs of a call at once. On pairs that need very different
+    numbers of iterations."""
     y = Features(
         torch.cat([x.local_bcn, x.local_bcn.roll(3, 2)]),
         x.norm_bn.repeat(2, 1),
@@ -193,7 +194,7 @@ def test_a_pair_does_not_depend_on_its_company(x):
 
 
 def test_unequal_masses_stay_finite():
-    """Fault 9: the official denominators make the totals differ; with the official switch the
+    """The official denominators make the totals differ; with the official switch the
     factors still stay finite here."""
     arguments = plan_arguments()
     arguments["b_bm"] = arguments["b_bm"] * (1 - 1e-5)
@@ -201,7 +202,7 @@ def test_unequal_masses_stay_finite():
 
 
 def test_each_top_k_starts_from_the_search(x):
-    """Fault 4: K = 3 must not be cut from the list that was re-ranked at K = 10, and nobody may be
+    """K = 3 must not be cut from the list that was re-ranked at K = 10, and nobody may be
     lost or doubled."""
     ranking = search(x, x, exclude_self=True)
     for k in (1, 3, 10, 11, 99):
@@ -256,9 +257,8 @@ def test_the_error_is_a_number_where_cells_have_no_mass():
     torch.manual_seed(0)
     for _ in range(50):
         cost, mass = 2 * torch.rand(8, 16, 16), torch.rand(8, 16) * (torch.rand(8, 16) > 0.8)
-        mass = (mass + 1e-3 * (mass.sum(1, keepdim=True) == 0)).div(
-            (mass + 1e-3 * (mass.sum(1, keepdim=True) == 0)).sum(1, keepdim=True)
-        )
+        mass[mass.sum(1) == 0] = 1e-3
+        mass /= mass.sum(1, keepdim=True)
         plan = sinkhorn(cost, mass, mass.flip(1))
         assert torch.isfinite(plan.marginal_error_b).all()
         assert torch.isfinite(plan.plan_bnm).all()

@@ -40,10 +40,8 @@ def test_similarity_with_the_official_stop(grid, rule):
     depends on the order of a summation, thus on the machine. Such a query must agree to 1e-5 with
     the plan one iteration earlier or later, and there must be at most six of 120.
     """
-    x, official = (
-        grid_features(MAPS, grid=grid),
-        torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"]),
-    )
+    x = grid_features(MAPS, grid=grid)
+    official = torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])
     ours = similarity_matrix(x, x, marginals=rule, stopping="batch_mean")
     off = ((ours - official).abs().amax(1) >= 1e-5).nonzero().flatten().tolist()
     assert len(off) <= (6 if rule == "uniform" else 0), off
@@ -97,10 +95,8 @@ def test_official_metrics(grid, top_k):
 
 @pytest.mark.parametrize("grid,rule", CASES)
 def test_our_stop_is_nearer_to_convergence(grid, rule):
-    x, official = (
-        grid_features(MAPS, grid=grid),
-        torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4],
-    )
+    x = grid_features(MAPS, grid=grid)
+    official = torch.tensor(GOLDEN[f"similarity_grid{grid}_{rule}_qg"])[:4]
     exact = similarity_matrix(x[:4], x, marginals=rule, tol=1e-6, max_iter=3000)
     ours = similarity_matrix(x[:4], x, marginals=rule)
     assert (ours - exact).abs().max() < min(3e-4, (official - exact).abs().max())
@@ -229,10 +225,8 @@ def test_training_losses_and_gradients(rule):
 def test_plain_losses_and_gradients():
     x = torch.tensor(GOLDEN["pooled_bc"])[:, :, None, None]
     for name, key in (("margin", "margin"), ("multi_similarity", "multisimilarity")):
-        metric, maps = (
-            make_loss(name, num_classes=int(LABELS.max()) + 1),
-            x.clone().requires_grad_(),
-        )
+        metric = make_loss(name, num_classes=int(LABELS.max()) + 1)
+        maps = x.clone().requires_grad_()
         if name == "margin":
             metric.miner = TheirTriplets()
         loss = metric(maps, BATCH_LABELS)

@@ -132,15 +132,17 @@ def test_a_single_heavy_cell_has_a_closed_form(seed, n, m, eps):
     st.sampled_from([0.0, 0.5]),
     st.sampled_from([1.0, 20.0]),
 )
-def test_err_b_never_lies(seed, n, m, eps, max_iter, empty, factor):
+def test_marginal_error_never_lies(seed, n, m, eps, max_iter, empty, factor):
     """In float32, converged or not, in both domains, with empty cells: the columns with mass are as
-    wrong as it says, the rows exact."""
+    wrong as it says, the rows exact, up to the rounding of cost / eps, an exponent."""
     cost, a, b = problem(seed, n, m, 4, torch.float32, empty)
     found = sinkhorn(factor * cost, a, b, eps=eps, max_iter=max_iter)
+    rounding = 2 * factor * cost.max() / eps * 2**-24
     assert torch.isfinite(found.plan_bnm).all()
     assert torch.isfinite(found.marginal_error_b).all()
-    assert ((found.plan_bnm.sum(1) - b).abs().sum(1) - found.marginal_error_b).abs().max() < 1e-4
-    assert (found.plan_bnm.sum(2) - a).abs().max() < 1e-5
+    error_b = (found.plan_bnm.sum(1) - b).abs().sum(1)
+    assert (error_b - found.marginal_error_b).abs().max() < 1e-5 + rounding
+    assert (found.plan_bnm.sum(2) - a).abs().max() < 1e-6 + rounding
 
 
 @some
@@ -310,10 +312,7 @@ def test_queries_inside_and_outside_the_gallery(seed, images, data):
     )
 
 
-def test_the_examples_are_the_same_at_each_run():
-    assert some.derandomize
-    assert some.database is None
-    assert some.max_examples <= 25
+def test_queries_are_images_of_the_gallery():
     with pytest.raises(ValueError):
         search(some_features(0, 3, 1), some_features(0, 3, 1), query_positions=[3, 0, 1])
     assert Ranking._fields == ("index_qk", "score_qk", "exclude_self", "cosine_qk")

@@ -39,22 +39,22 @@ def smoke(two_seeds):
 
 def test_every_row_is_there(smoke):
     assert (
-        len(smoke[2])
+        len(smoke.rows)
         == len(NETWORKS) + 1 + 1 + len(MODELS) + 1 + (len(MODELS) - 3) + len(RULES) + 2 + 3
     )
-    for result in smoke[2].values():
+    for result in smoke.rows.values():
         for text in result.get("by_class", {}).values():
             assert (decode_fixed_point(text) >= 0).all()
 
 
 def test_laws_of_the_rows(smoke):
-    pooled = PooledRecords(smoke[1])
+    pooled = PooledRecords(smoke.records)
     assert (pooled.values(dict(model="the world itself"), "off") == 0).all()
     assert (pooled.values(dict(model="base rate"), "AUC") == 0.5).all()
     for name in (*[f"Shapley, {name}" for name in MODELS[2:-1]], *RULES):
         for kind in ("share", "top", "to display"):
             assert (pooled.values(dict(credit=name), kind) <= 1).all()
-    for record in smoke[1]:
+    for record in smoke.records:
         few, many = (row["result"] for row in record.rows if "orders" in row["config"])
         assert many["off"] < few["off"]
         assert many["sets"] > few["sets"]
@@ -64,7 +64,7 @@ def test_laws_of_the_rows(smoke):
 
 
 def test_figures_are_of_the_first_seed(smoke):
-    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke[0]]
+    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke.folders]
     assert names == [
         {f"15_journeys-{name}.png" for name in ("credit", "calibration", "orders")},
         {"15_journeys-credit.png"},
@@ -242,10 +242,8 @@ def test_calibration_of_what_is_right_on_average_only():
 
 
 def test_what_makes_no_sense_is_refused():
-    one, two = (
-        simulate(ConversionModel(), 1, min_len=3, seed=0)[0],
-        simulate(ConversionModel(), 2, seed=0)[0],
-    )
+    one = simulate(ConversionModel(), 1, min_len=3, seed=0)[0]
+    two = simulate(ConversionModel(), 2, seed=0)[0]
     for call, message in (
         (lambda: shapley_values(lambda m: m.sum(1), 20), "1,048,576 sets; pass n_permutations=200"),
         (

@@ -42,15 +42,15 @@ def smoke(two_seeds):
 def test_every_row_is_there(smoke):
     # classes; floors and flows; ceiling; choosing; epochs and gap; the picture alone; mean flow
     rows = 1 + 2 * len(UNTRAINED) + 1 + 3 * (2 + 1) + 3 * 2 * (2 + 1) + 1 + 1
-    assert len(smoke[2]) == rows
-    for result in smoke[2].values():
+    assert len(smoke.rows) == rows
+    for result in smoke.rows.values():
         for name, text in result.get("by_class", {}).items():
             assert ((x := decode_fixed_point(text)) <= (2 if name == "gap" else 1)).all()
             assert (x >= (-2 if name == "gap" else 0)).all()
 
 
 def test_what_needs_no_training_depends_on_no_seed(smoke):
-    pooled = PooledRecords(smoke[1])
+    pooled = PooledRecords(smoke.records)
     for name in (*UNTRAINED, "28 x 28 at best"):
         first, other = pooled.values(dict(method=name), "jaccard")
         assert torch.equal(first, other)
@@ -64,23 +64,23 @@ def test_what_needs_no_training_depends_on_no_seed(smoke):
 
 
 def test_figures_are_of_the_first_seed(smoke):
-    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke[0]]
+    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke.folders]
     assert names == [{"12_cosegmentation-emoji_scenes.png", "12_cosegmentation-pixels.png"}, set()]
 
 
 def scene(folder, name, label, box, color):
     "A square of one color on a page of another, and its mask."
     image, mask = Image.new("RGB", (20, 20), "white"), Image.new("L", (20, 20))
-    image.paste(color, box), mask.paste(255, box)
-    image.save(folder / f"{name}.png"), mask.save(folder / f"{name}-mask.png")
+    image.paste(color, box)
+    mask.paste(255, box)
+    image.save(folder / f"{name}.png")
+    mask.save(folder / f"{name}-mask.png")
     return Sample(folder / f"{name}.png", label, dict(mask=folder / f"{name}-mask.png"))
 
 
 def test_the_other_thing_lies_behind(tmp_path):
-    a, b = (
-        scene(tmp_path, "a", 0, (2, 2, 10, 10), "red"),
-        scene(tmp_path, "b", 1, (6, 6, 18, 18), "blue"),
-    )
+    a = scene(tmp_path, "a", 0, (2, 2, 10, 10), "red")
+    b = scene(tmp_path, "b", 1, (6, 6, 18, 18), "blue")
     both = with_distractor(a, b)
     assert [both.getpixel(place) for place in ((8, 8), (12, 12), (0, 19))] == [
         (255, 0, 0),
@@ -108,10 +108,8 @@ def test_two_scales_are_those_of_the_network():
 
 
 def test_a_flow_is_the_match_before_the_sum():
-    features, label_n = (
-        grid_features(torch.rand(5, 8, 3, 3) + 0.1, grid=3),
-        torch.tensor([0, 0, 0, 1, 1]),
-    )
+    features = grid_features(torch.rand(5, 8, 3, 3) + 0.1, grid=3)
+    label_n = torch.tensor([0, 0, 0, 1, 1])
     pair_2p = pairs_within(label_n, partners=1)
     found = match(features[pair_2p[0]], features[pair_2p[1]], marginals="uniform")
     flow = mean_contribution(features, pair_2p)
@@ -178,22 +176,18 @@ def triplets(e, mask, label, margin=0.5):
 def test_a_sample_of_all_pixels_is_the_loop():
     for seed in range(5):
         torch.manual_seed(seed)
-        e, mask, label = (
-            F.normalize(torch.randn(6, 5, 4, 4).double(), dim=1),
-            torch.rand(6, 4, 4) < 0.2,
-            torch.tensor([0, 1, 0, 1, 0, 2]),
-        )
+        e = F.normalize(torch.randn(6, 5, 4, 4).double(), dim=1)
+        mask = torch.rand(6, 4, 4) < 0.2
+        label = torch.tensor([0, 1, 0, 1, 0, 2])
         mask[1] = True  # an image of nothing but the thing
         assert abs(is_triplet_loss(e, mask, label, pixels=16) - triplets(e, mask, label)) < 1e-9
 
 
 def test_other_groups_and_grounds_of_others_do_not_count():
     torch.manual_seed(0)
-    e, mask, label = (
-        F.normalize(torch.randn(4, 5, 3, 3), dim=1),
-        torch.rand(4, 3, 3) < 0.4,
-        torch.tensor([0, 0, 1, 1]),
-    )
+    e = F.normalize(torch.randn(4, 5, 3, 3), dim=1)
+    mask = torch.rand(4, 3, 3) < 0.4
+    label = torch.tensor([0, 0, 1, 1])
     apart = [
         is_triplet_loss(e[some], mask[some], label[some], pixels=9)
         for some in (slice(0, 2), slice(2, 4))

@@ -21,14 +21,14 @@ def smoke(two_seeds):
 
 
 def test_every_row_is_there(smoke):
-    assert len(smoke[2]) == 1 + 5 + 6 + 1 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
-    for result in smoke[2].values():
+    assert len(smoke.rows) == 1 + 5 + 6 + 1 + 2 + 1 + 2 * len(NETWORKS) + 1 + 2 * len(NETWORKS)
+    for result in smoke.rows.values():
         for text in result.get("by_class", {}).values():
             assert decode_fixed_point(text).isfinite().all()
 
 
 def test_laws_of_flows_and_groups(smoke):
-    pooled = PooledRecords(smoke[1])
+    pooled = PooledRecords(smoke.records)
     for network in NETWORKS:
         for flow in ("plan", "contributions"):
             for metric in ("right_mass", "right_partner", "on_object"):
@@ -51,7 +51,7 @@ def test_laws_of_flows_and_groups(smoke):
 
 
 def test_a_network_is_read_again_and_not_trained_again(smoke, tmp_path, shared_kernel):
-    folder, record = shutil.copytree(smoke[0][0], tmp_path / "again"), smoke[1][0]
+    folder, record = shutil.copytree(smoke.folders[0], tmp_path / "again"), smoke.records[0]
     files = sorted(
         (folder / "results" / "runs" / "11_grouping" / record.hash).glob("*.safetensors")
     )
@@ -66,11 +66,11 @@ def test_a_network_is_read_again_and_not_trained_again(smoke, tmp_path, shared_k
     assert {
         str(row["config"]): row["result"]
         for row in find_records("11_grouping", "smoke", results=folder / "results")[0].rows
-    } == smoke[2]
+    } == smoke.rows
 
 
 def test_figures_are_of_the_first_seed(smoke):
-    names = [{p.name for p in folder.glob("figures/*")} for folder in smoke[0]]
+    names = [{p.name for p in folder.glob("figures/*")} for folder in smoke.folders]
     assert names == [
         {f"11_grouping-{name}.png" for name in ("emoji_scenes", "attention", "flows")},
         {"11_grouping-emoji_scenes.png"},

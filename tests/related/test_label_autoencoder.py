@@ -32,9 +32,9 @@ EMBEDDED = data_dir() / "keywords" / "emoji.json"
 
 
 @pytest.fixture(scope="module")
-def archive(obtained):
+def archive(fetch_packages):
     "The package, fetched with npm."
-    return obtained((KEYWORDS,), "npm") / KEYWORDS.name
+    return fetch_packages((KEYWORDS,), "npm") / KEYWORDS.name
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,15 @@ def smoke(two_seeds, archive):
 
 
 def test_every_row_is_there(smoke):
-    assert len(smoke[2]) == 1 + 4 + 6 + 2 + 2 + 1 + 1 + 1
-    for result in smoke[2].values():
+    assert len(smoke.rows) == 1 + 4 + 6 + 2 + 2 + 1 + 1 + 1
+    for result in smoke.rows.values():
         for text in result.get("by_class", {}).values():
             assert ((x := decode_fixed_point(text)) >= 0).all()
             assert (x <= 1).all()
 
 
 def test_laws_of_the_rows(smoke):
-    pooled = PooledRecords(smoke[1])
+    pooled = PooledRecords(smoke.records)
     rows = [dict(method=name) for name in ("how common", "one against all")] + [
         dict(method=name, code=4) for name in CODED
     ]
@@ -63,20 +63,20 @@ def test_laws_of_the_rows(smoke):
             ).all()  # nobody says what has no example
     assert (pooled.values(dict(read="non-negative"), "cancelled") == 0).all()
     assert (pooled.values(dict(read="free weights"), "cancelled") > 0).any()
-    told = next(row["result"] for row in smoke[1][0].rows if "pairs" in row["config"])
+    told = next(row["result"] for row in smoke.records[0].rows if "pairs" in row["config"])
     assert set(told) == {*CODED, "the labels themselves"}
     assert all(0 <= x <= 1 for x in told.values())
 
 
 def test_figures_are_of_the_first_seed(smoke):
-    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke[0]]
+    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke.folders]
     assert names == [
         {"14_labels-emoji.png", "14_labels-emoji-hierarchy.png"},
         {"14_labels-emoji.png"},
     ]
 
 
-def test_the_package_is_what_the_issue_counted(archive):
+def test_the_package_has_keywords_for_every_emoji_of_ours(archive):
     keywords = read_keywords(archive)
     assert len(keywords) == 1914
     assert all(keywords[emoji] == some for emoji, some in read_keywords(EMBEDDED).items())
@@ -153,10 +153,8 @@ def test_the_constraint_holds_after_every_step():
 
 
 def test_more_of_a_unit_never_makes_a_label_less_likely():
-    network, code_nu = (
-        fit_autoencoder(labels(), code=6, hidden=12, epochs=20, batch_size=8),
-        torch.rand(9, 6),
-    )
+    network = fit_autoencoder(labels(), code=6, hidden=12, epochs=20, batch_size=8)
+    code_nu = torch.rand(9, 6)
     for u in range(6):
         assert (network.decode(code_nu + torch.eye(6)[u]) >= network.decode(code_nu)).all()
     assert torch.allclose(

@@ -47,7 +47,7 @@ def profiles(batch, n, m, **options):
 
 
 def test_every_row_is_there_and_the_seed_decides(smoke):
-    first, other = map(results, smoke[1])
+    first, other = map(results, smoke.records)
     assert list(first) == list(other)
     assert first != other
     assert len(first) == 2 + 8 + 2 * 9 + 2 + 4 + 2 + 2 + 1 + 1
@@ -57,7 +57,7 @@ def test_every_row_is_there_and_the_seed_decides(smoke):
 
 
 def test_laws_of_the_rows(smoke):
-    pooled = PooledRecords(smoke[1])
+    pooled = PooledRecords(smoke.records)
 
     def rule(name, metric):
         return pooled.values(dict(n=2, corr=0.25, rule=name), metric)
@@ -90,37 +90,35 @@ def test_laws_of_the_rows(smoke):
 
 
 def test_figures_are_of_the_first_seed(smoke):
-    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke[0]]
+    names = [{path.name for path in folder.glob("figures/*")} for folder in smoke.folders]
     assert names == [{"13_two_sided-frontier.png"}, set()]
 
 
 def slow_deferred(p_nm, q_nm):
     "One worker asks at a time."
     n, m = p_nm.shape
-    said_no, free, holds = (
-        {(w, f) for w in range(n) for f in range(m) if min(p_nm[w, f], q_nm[w, f]) < 0},
-        list(range(n)),
-        {},
-    )
+    said_no = {(w, f) for w in range(n) for f in range(m) if min(p_nm[w, f], q_nm[w, f]) < 0}
+    free = list(range(n))
+    holds = {}
     while free:
         w = free.pop()
-        if not (left := [f for f in range(m) if (w, f) not in said_no]):
+        left = [f for f in range(m) if (w, f) not in said_no]
+        if not left:
             continue
         f = max(left, key=lambda f: p_nm[w, f])
         both = {w, holds.get(f, w)}
         holds[f] = max(both, key=lambda w: q_nm[w, f])
         for out in both - {holds[f]}:
-            said_no.add((out, f)), free.append(out)
+            said_no.add((out, f))
+            free.append(out)
     return torch.tensor([[float(holds.get(f) == w) for f in range(m)] for w in range(n)]).double()
 
 
 def slow_dictators(p_nm, q_nm):
     "All orders of all agents, one after the other."
-    n, g_nm, turns = (
-        len(p_nm),
-        torch.zeros_like(p_nm),
-        list(itertools.permutations(range(sum(p_nm.shape)))),
-    )
+    n = len(p_nm)
+    g_nm = torch.zeros_like(p_nm)
+    turns = list(itertools.permutations(range(sum(p_nm.shape))))
     for turn in turns:
         left = set(turn)
         for i in turn:
@@ -227,10 +225,8 @@ def test_the_best_for_workers():
         worth_btn.masked_fill(~stable_bt[..., None], -1).amax(1),
         (deferred_acceptance(p, q) * p).sum(2),
     )
-    allowed_bt, more_btn = (
-        ~((q[:, None] < 0) & (every > 0)).any((2, 3)),
-        worth_btn - (top_trading_cycles(p, q) * p).sum(2)[:, None],
-    )
+    allowed_bt = ~((q[:, None] < 0) & (every > 0)).any((2, 3))
+    more_btn = worth_btn - (top_trading_cycles(p, q) * p).sum(2)[:, None]
     assert not ((more_btn >= 0).all(2) & (more_btn > 0).any(2) & allowed_bt).any()
 
 
@@ -247,10 +243,8 @@ def test_on_a_tree_nobody_can_gain(n):
     outcomes = evaluate_deviations(
         lambda p, q: deferred_acceptance_on_random_trees(p, q, allowed_tnm=bipartite_paths(n)), p, q
     )
-    assert (
-        strategyproofness_violation(outcomes, p, q).max() < 1e-12
-        and (outcomes.g_bnm[(p < 0) | (q < 0)] == 0).all()
-    )
+    assert strategyproofness_violation(outcomes, p, q).max() < 1e-12
+    assert (outcomes.g_bnm[(p < 0) | (q < 0)] == 0).all()
     cycle = evaluate_deviations(
         lambda p, q: deferred_acceptance_on_random_trees(
             p, q, allowed_tnm=(bipartite_paths(n).sum(0)[None] > 0)
@@ -272,10 +266,8 @@ def test_known_properties(n, m):
             stability_violation(x.g_bnm, p, q).max() == 0 == manipulation_gains(x, p, q)[safe].max()
         )
         assert manipulation_gains(x, p, q)[1 - safe].max() == 1
-    dictators, cycles = (
-        evaluate_deviations(random_serial_dictatorship, p, q),
-        evaluate_deviations(top_trading_cycles, p, q),
-    )
+    dictators = evaluate_deviations(random_serial_dictatorship, p, q)
+    cycles = evaluate_deviations(top_trading_cycles, p, q)
     assert strategyproofness_violation(dictators, p, q).max() < 1e-12
     assert (stability_violation(dictators.g_bnm, p, q) > 0).any()
     assert manipulation_gains(cycles, p, q)[0].max() == 0
@@ -360,11 +352,9 @@ def test_training_lowers_what_it_is_paid_for_and_leaves_its_start_alone():
     def weights(network):
         return torch.cat([x.flatten() for x in network.parameters()])
 
-    assert (
-        torch.equal(weights(one), weights(same))
-        and not torch.equal(weights(one), weights(other))
-        and all(map(torch.equal, before, begun.parameters()))
-    )
+    assert torch.equal(weights(one), weights(same))
+    assert not torch.equal(weights(one), weights(other))
+    assert all(map(torch.equal, before, begun.parameters()))
     p, q = sample_profiles(400, 2, 2, rng=torch.Generator().manual_seed(9))
     assert (
         stability_violation(one(p, q), p, q).mean()
@@ -386,12 +376,12 @@ def test_a_coin_says_who_asks():
     )
 
 
-def test_surprise_is_a_cross_entropy():
+def test_teacher_cross_entropy():
     certain = torch.eye(3)[None]
-    assert learned_mechanism._teacher_cross_entropy(
-        certain, certain
-    ).abs() < 1e-5 and torch.allclose(
-        learned_mechanism._teacher_cross_entropy(*[torch.full((1, 2, 2), 0.25)] * 2),
+    even = torch.full((1, 2, 2), 0.25)
+    assert learned_mechanism._teacher_cross_entropy(certain, certain).abs() < 1e-5
+    assert torch.allclose(
+        learned_mechanism._teacher_cross_entropy(even, even),
         torch.tensor([1.5]) * torch.tensor(2.0).log(),
     )
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from random_features import LABELS, masses, normal, some_features, some_ranking
+from random_features import LABELS, masses, some_features, some_ranking, uniform
 
 from diml_nb.features.grid import grid_features
 from diml_nb.learning.evaluation import evaluate_retrieval
@@ -16,27 +16,27 @@ from diml_nb.retrieval.search import search
 
 
 def test_labels_of_numpy_and_lists():
-    "AttributeError before."
+    "As good as tensors: the same metrics, intervals and losses."
     x, ranking = some_features(), some_ranking()
     right = retrieval_metrics(ranking, LABELS, LABELS, recall_at=(1,)).means
     for labels in (LABELS.numpy(), LABELS.numpy().astype("uint8"), LABELS.tolist(), LABELS.int()):
         assert retrieval_metrics(ranking, labels, labels, recall_at=(1,)).means == right
         assert evaluate_retrieval(x, labels).means == evaluate_retrieval(x, LABELS).means
         assert (
-            class_bootstrap_ci(normal(6), labels)
-            == class_bootstrap_ci(normal(6), LABELS)
-            == class_bootstrap_ci(normal(6).numpy(), labels)
+            class_bootstrap_ci(uniform(6), labels)
+            == class_bootstrap_ci(uniform(6), LABELS)
+            == class_bootstrap_ci(uniform(6).numpy(), labels)
         )
-        assert make_loss("triplet_semihard")(normal(6, 8, 3, 3), labels) == make_loss(
+        assert make_loss("triplet_semihard")(uniform(6, 8, 3, 3), labels) == make_loss(
             "triplet_semihard"
-        )(normal(6, 8, 3, 3), LABELS)
+        )(uniform(6, 8, 3, 3), LABELS)
     for wrong in (["cat"] * 6, LABELS.numpy() / 2, None):
         with pytest.raises(
             ValueError, match="labels_q: expected one whole number for each image, .* got"
         ):
             retrieval_metrics(ranking, wrong, LABELS)
     with pytest.raises(ValueError, match="np.unique"):
-        make_loss("triplet_semihard")(normal(6, 8, 3, 3), ["cat"] * 6)
+        make_loss("triplet_semihard")(uniform(6, 8, 3, 3), ["cat"] * 6)
 
 
 def test_a_query_of_an_unknown_class_is_left_out_and_counted():
@@ -77,9 +77,9 @@ def test_an_interval_without_values_says_why():
     ):
         class_bootstrap_ci(torch.full((6,), torch.nan), LABELS)
     with pytest.raises(ValueError, match="expected at least two classes with a value, got 1"):
-        class_bootstrap_ci(normal(6), [0] * 6)
+        class_bootstrap_ci(uniform(6), [0] * 6)
     with pytest.raises(ValueError, match="labels_q: expected 6, one for each value, got 5"):
-        class_bootstrap_ci(normal(6), LABELS[:5])
+        class_bootstrap_ci(uniform(6), LABELS[:5])
 
 
 def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
@@ -99,7 +99,7 @@ def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
 
 
 def test_totals_are_compared_relatively():
-    cost = normal(2, 4, 4)
+    cost = uniform(2, 4, 4)
     a, b = masses(2, 4), masses(2, 4).flip(1)
     with pytest.raises(
         ValueError,
@@ -121,7 +121,7 @@ def test_tol_that_is_all_of_the_mass_is_refused():
             "tol: expected a part of the mass, got 0.001 where a pair has 0.0001 in all; normalise"
         ),
     ):
-        sinkhorn(normal(2, 4, 4), 1e-4 * masses(2, 4), 1e-4 * masses(2, 4))
+        sinkhorn(uniform(2, 4, 4), 1e-4 * masses(2, 4), 1e-4 * masses(2, 4))
 
 
 def test_lists_of_distances_are_refused():
@@ -180,7 +180,7 @@ def test_reranking_twice_is_reranking_once():
 def test_a_cascade_orders_the_head_by_its_last_step(first, then):
     """3 x 3 cells, then one: each step adds its own S to the cosine, never to the sum of the step
     before."""
-    maps = normal(40, 8, 3, 3)
+    maps = uniform(40, 8, 3, 3)
     coarse, fine = grid_features(maps, grid=1), grid_features(maps, grid=3)
     ranking = search(coarse, coarse, exclude_self=True)
     step = rerank(ranking, coarse, coarse, top_k=first)

@@ -87,8 +87,9 @@ class Pair:
             arg=[self.view.element_handle(), before],
             timeout=60_000,
         )
-        quiet = None
-        while quiet != (quiet := self.version()):
+        seen = None
+        while seen != self.version():
+            seen = self.version()
             self.page.wait_for_timeout(500)  # a local redraw may come before the kernel's
 
     def move(self, name, keys):

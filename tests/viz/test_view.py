@@ -3,21 +3,18 @@ labels."""
 
 import csv
 import json
-import shutil
 import statistics
 
 import pytest
 import torch
 from PIL import Image
+from servers import CHROMIUM, NO_CHROMIUM, chromium
 
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import VIEW_CSS, VIEW_JS, export_html, images_payload, pair_payload
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"
-)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 IMAGES = [Image.new("RGB", (224, 224), color) for color in ("seagreen", "goldenrod")]
 SIDE = 7
 
@@ -30,14 +27,8 @@ def m():
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -221,7 +212,7 @@ def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m
     for key, move in (
         ("Home", -(k % SIDE)),
         ("ArrowRight", 1),
-        ("ArrowDown", SIDE * (k // SIDE < SIDE - 1)),
+        ("ArrowDown", SIDE if k // SIDE < SIDE - 1 else 0),
         ("ArrowUp", -SIDE),
         ("ArrowLeft", -1),
         ("ArrowLeft", 0),

@@ -7,7 +7,7 @@ import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom
  * @typedef {"a" | "b"} Side
  * @typedef {[Side, number]} Cell A side and the number of a cell, counted row by row from 0.
  *
- * @typedef {object} PairPayload What `pair_data` of the Python library sends.
+ * @typedef {object} PairPayload What `pair_payload` of the Python library sends.
  * @property {number} side_a Rows, and columns, of the grid of A.
  * @property {number} side_b
  * @property {string} plan (N, M) transport plan, base64 of float32.

@@ -166,7 +166,7 @@ function buildRow(model, { title, items }) {
 }
 
 /**
- * Show the traits of a widget `ListsView`.
+ * Show the traits of a widget `RankingView`.
  *
  * @param {RenderContext} context
  * @returns {() => void} stops listening

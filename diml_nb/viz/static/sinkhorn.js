@@ -264,7 +264,7 @@ function draw(model, el) {
 }
 
 /**
- * Show the traits of a widget `TraceView`.
+ * Show the traits of a widget `SinkhornView`.
  *
  * @param {RenderContext} context
  * @returns {() => void} stops listening
