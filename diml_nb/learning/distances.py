@@ -284,7 +284,8 @@ class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
     marginals : rule for the masses of the cells, one of `ot.marginals.MARGINAL_RULES`
     eps, tol, max_iter : options of `ot.sinkhorn.sinkhorn`
     swap_marginals : exchange the masses of the two images, as the official training code does
-    stopping : one stop rule for the pairs of a call, as the official solver has
+    stopping : "per_pair" (default): each pair stops for itself; "batch_mean", "batch_max": one
+        decision for all pairs of a call, as the official evaluation / training code
     block : pairs that are matched at a time; bounds the memory
     **kwargs : `power` and others of pytorch-metric-learning's distances
 

@@ -117,20 +117,20 @@ def _reads_mined_pairs_only(loss: nn.Module, distance: StructuralDistance) -> bo
 
 @contextmanager
 def _mined(
-    metric: MapLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor
+    map_loss: MapLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor
 ) -> Iterator[tuple[Tensor, ...] | None]:
     "Mine a batch; while the loss runs, its distance knows what it need not compute (again)."
-    distance = metric.distance
+    distance = map_loss.distance
     assert distance is not None
     try:
-        shares_matrix = getattr(metric.miner, "distance", None) is distance
+        shares_matrix = getattr(map_loss.miner, "distance", None) is distance
         if shares_matrix:
             # the miner reads the matrix, too: it is made once
             distance.cached = map_bchw, distance.compute_mat(map_bchw, map_bchw)
-            yield metric.mine(map_bchw, vector_bc, label_b)
+            yield map_loss.mine(map_bchw, vector_bc, label_b)
         else:
-            indices = metric.mine(map_bchw, vector_bc, label_b)
-            if _reads_mined_pairs_only(metric.loss, distance):
+            indices = map_loss.mine(map_bchw, vector_bc, label_b)
+            if _reads_mined_pairs_only(map_loss.loss, distance):
                 distance.requested = indices
             yield indices
     finally:

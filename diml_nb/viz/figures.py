@@ -368,7 +368,15 @@ def plot_cells(
         Values and texts to mark on the colour bar.
     note
         One more line below the pictures.
+
+    Raises
+    ------
+    ValueError
+        One of `value_n` and `value_m` is given alone.
     """
+    if (value_n is None) != (value_m is None):
+        given, missing = ("value_m", "value_n") if value_n is None else ("value_n", "value_m")
+        raise ValueError(f"{missing}: expected values of both images or of none, got {given} alone")
     left_b = 1.12
     fig, ax = _axes(7.6, 3.7)
     scale = None

@@ -88,7 +88,7 @@ def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
         "diml_nb.learning.evaluation.search", lambda *given, **options: pytest.fail("searched")
     )
     for labels, options, said in (
-        (torch.arange(6), {}, "each of the 6 images is the only one of its class"),
+        (torch.arange(6), {}, "in the gallery of 6, got none of 6; take a split"),
         (LABELS[:5], {}, "label_n: expected 6 class numbers"),
         (LABELS, dict(eps=0), "eps > 0"),
         (LABELS, dict(marginals="attention"), "marginals: expected one of"),
