@@ -463,7 +463,7 @@ OTHERS = {
     "retrieval.rerank": {"ShortlistScores"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
-        "USES_MINED_PAIRS_ONLY",
+        "LOSSES_ON_MINED_PAIRS",
         "LOSSES",
         "LossSpec",
         "MapLoss",

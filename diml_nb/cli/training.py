@@ -229,14 +229,14 @@ def train_command(
 # %% ../../nbs/66_cli_training.ipynb #1611b2a4
 def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> dict:
     "The settings that options change: those of a run, the published ones, or those of a head."
-    from diml_nb.learning.checkpoint import read_run
+    from diml_nb.learning.checkpoint import RUN_FILES, read_run
     from diml_nb.learning.config import CACHED_MAPS_CONFIG
 
     if not resume:
         return {} if end_to_end else CACHED_MAPS_CONFIG
     if folder is None:
         raise ValueError("--resume: expected the folder of a run as --out, got none")
-    path = folder / "checkpoint.safetensors"
+    path = folder / RUN_FILES.checkpoint
     if not path.exists():
         raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
     return read_run(path, tensors=False)[0]["identity"]["config"]
@@ -244,6 +244,8 @@ def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> di
 # %% ../../nbs/66_cli_training.ipynb #78c880c1
 def _train(config: "TrainConfig", out: Path | None, **options) -> None:
     "Train, and say what came out and what comes next; only the first of several processes speaks."
+    from diml_nb.learning.checkpoint import RUN_FILES
+    from diml_nb.learning.config import SELECTION_METRIC
     from diml_nb.learning.evaluation import launcher_rank
     from diml_nb.learning.trainer import load_trained, train
 
@@ -255,9 +257,9 @@ def _train(config: "TrainConfig", out: Path | None, **options) -> None:
     best = load_trained(folder).best
     chosen = ""
     if len(best) > 1:
-        score = 100 * best["validation_mean_average_precision_at_r"]
+        score = 100 * best[SELECTION_METRIC]
         chosen = f", MAP@R {score:.1f} % on held-out training classes"
-    typer.echo(f"step {best['step']}{chosen}: {folder / 'model.safetensors'}")
+    typer.echo(f"step {best['step']}{chosen}: {folder / RUN_FILES.model}")
     typer.echo(f"on the test classes, once: diml evaluate {folder}")
 
 

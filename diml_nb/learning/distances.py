@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
-from ..ot.marginals import MARGINAL_RULES
+from ..ot.marginals import check_marginal_rule
 from ..ot.matching import MatchOptions, check_features, match_unchecked
 from ..ot.native import plan_pairs, scatter_pair_gradients
 from ..ot.sinkhorn import Stopping, check_solver_options
@@ -156,10 +156,7 @@ def _check_distance_options(
             f"{distance}: normalize_embeddings=False has no effect, since cells are made unit"
             " vectors; leave it out"
         )
-    if marginals not in MARGINAL_RULES:
-        raise ValueError(
-            f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
-        )
+    check_marginal_rule(marginals)
     for name, count in (("grid", grid), ("block", block)):
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}: expected a whole number, at least 1, got {count!r}")

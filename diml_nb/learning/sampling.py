@@ -257,10 +257,17 @@ def check_splits(
         "test", or (query, gallery) where there is no test
     batch_size, per_class, validation, seed : of the training, as in `TrainConfig`
 
+    Returns
+    -------
+    Numbers of images and classes, of the batches of an epoch, or of the queries of a test, by name
+
     Raises
     ------
-    ValueError : it cannot begin; the message holds all reasons. A warning tells of classes on both
-        sides, and before a training of a test that will be refused
+    ValueError : it cannot begin; the message holds all reasons
+
+    Warns
+    -----
+    UserWarning : training and test share classes; before a training, the test would be refused
 
     Examples
     --------

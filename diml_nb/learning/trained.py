@@ -34,6 +34,7 @@ from diml_nb.learning.evaluation import (
     evaluate_retrieval,
     features_or_store,
     join_process_group,
+    ranking_length,
 )
 from .network import EmbeddingInputs
 from .sampling import count_positives
@@ -210,8 +211,7 @@ def _check_memory(protocol: Protocol, config: TrainConfig, top_k: int, max_bytes
     queries = Features(
         gallery.local_bcn[:512], gallery.norm_bn[:512], gallery.global_bc[:512], config.grid
     )
-    largest_class = int(protocol.gallery.label_n.unique(return_counts=True)[1].max())
-    k = min(max(top_k, 8, largest_class), images)
+    k = min(ranking_length(protocol.gallery.label_n, top_k), images)
     estimate_memory(queries, gallery, k=k, max_bytes=max_bytes // 2)
     estimate_memory(queries, gallery, k=1, top_k=min(top_k, images), max_bytes=max_bytes // 2)
 
