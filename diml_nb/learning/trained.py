@@ -158,6 +158,12 @@ def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
 
     Columns is_query and is_gallery divide a split. Default: the only split, test, or query:gallery.
     `ValueError` names the splits that are there.
+
+    Examples
+    --------
+    >>> protocol = make_protocol(get_dataset("emoji"))
+    >>> protocol.name, len(protocol.gallery), protocol.among_themselves
+    ('emoji, test', 296, True)
     """
     splits = list(dict.fromkeys(images.split_n))
     chosen = split or _default_split(splits)

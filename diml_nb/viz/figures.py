@@ -408,6 +408,17 @@ def plot_marginals(
     The mass that each cell would have if all were equal is marked on the colour bar. The images
     are square, as the network saw them; `index` is the pair in the batch. ValueError if a grid is
     not square.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diml_nb.features.grid import grid_features
+    >>> from diml_nb.ot.matching import match
+    >>> x = grid_features(torch.rand(2, 8, 7, 7), grid=7)
+    >>> image = Image.new("RGB", (224, 224), "teal")
+    >>> fig = plot_marginals(image, image, match(x[0], x[1]))
+    >>> fig.axes[0].child_axes[0].get_ylabel()
+    'mass of a cell'
     """
     sides = sorted(set(map(grid_side, match.plan_bnm[index].shape)))
     return plot_cells(
@@ -837,6 +848,13 @@ def plot_ranking(
     ------
     ValueError
         If `relevant` does not have one value for each image.
+
+    Examples
+    --------
+    >>> images = [Image.new("RGB", (64, 64), color) for color in ("teal", "navy", "orange")]
+    >>> fig = plot_ranking(images[0], images, [0, 1, 2], [0, 2, 1], [True, False, True], top=2)
+    >>> fig.axes[0].texts[-1].get_text()
+    '✓ right, ✗ wrong: 1 of 2 before, 2 of 2 after;  ▲ ▼ places won or lost'
     """
     if len(relevant) != len(images):
         raise ValueError(
@@ -881,6 +899,13 @@ def plot_faithfulness(
     The wider the gap between hiding the most and the least important cells first, the truer the
     explanation. A `reference` is drawn as dashed lines, which the legend calls
     `reference_label`.
+
+    Examples
+    --------
+    >>> curves = DeletionCurves.of([1, 0.2, 0], [1, 0.8, 0], [1, 0.5, 0])
+    >>> fig = plot_faithfulness(curves, title="one pair")
+    >>> fig.legends[0].get_texts()[-1].get_text()
+    'gap: 0.300'
     """
     fig, ax = _axes(6.8, 3.2)
     for name, color in _deletion_colors().items():
