@@ -141,10 +141,12 @@ def as_features(groups: GroupEmbeddings) -> Features:
     return grid_features(groups.embedding_bc[:, :, None, None], grid=1)
 
 
-def _held_out_score(grouping: AttentiveGrouping, map_nchw: Tensor, label_n: Tensor) -> float:
-    "MAP@R among some images, by the cosine of their embeddings."
-    features = as_features(embed_groups(grouping, map_nchw))
-    metrics = evaluate_retrieval(features, label_n, structural=False)
+def _held_out_score(
+    grouping: AttentiveGrouping, map_nchw: Tensor, label_n: Tensor, index: Tensor
+) -> float:
+    "MAP@R among the images at some positions, by the cosine of their embeddings."
+    features = as_features(embed_groups(grouping, map_nchw[index]))
+    metrics = evaluate_retrieval(features, label_n[index], structural=False)
     return metrics["mean_average_precision_at_r"]
 
 # %% ../../nbs/51_grouping.ipynb #d09a72f9
@@ -235,11 +237,8 @@ def train_grouping(
     label_n = as_labels(label_n, "label_n")
     train_index, validation_index = split_classes(label_n, validation, seed)
     # batches are drawn from these classes; the held-out ones choose the epoch
-    images_of = [
-        train_index[label_n[train_index] == label] for label in label_n[train_index].unique()
-    ]
-    # the held-out classes have numbers, too: a loss with proxies has some that are never drawn, and
-    # the records depend on what they draw from the seed
+    images_of = [train_index[label_n[train_index] == i] for i in label_n[train_index].unique()]
+    # held-out classes are numbered, too: the records depend on how many proxies the seed draws
     class_n = label_n.unique(return_inverse=True)[1]
     classes, device = int(class_n.max()) + 1, default_device()
     grouping = AttentiveGrouping(map_nchw.shape[1], embedding_dim, groups).to(device)
@@ -252,10 +251,7 @@ def train_grouping(
             n_b = sample_balanced_batch(images_of, batch_size, per_class, batch_seed)
             learner.step(map_nchw[n_b].to(device), class_n[n_b].to(device), extra_loss)
         if epoch % evaluate_every == 0 or epoch == epochs:
-            best.keep(
-                epoch,
-                _held_out_score(grouping, map_nchw[validation_index], label_n[validation_index]),
-            )
+            best.keep(epoch, _held_out_score(grouping, map_nchw, label_n, validation_index))
     grouping.load_state_dict(best.weights)
     return grouping.cpu(), dict(epoch=best.epoch, held_out=best.held_out)
 
