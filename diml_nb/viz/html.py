@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import torch
 
@@ -216,14 +217,8 @@ def export_html(
     """
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
-    data = pair_payload(
-        match,
-        index=index,
-        top=top,
-        other_scores=other_scores,
-        notes=notes,
-        marginal_error_k=marginal_error_k,
-    )
+    scores: dict[str, Any] = dict(other_scores=other_scores, marginal_error_k=marginal_error_k)
+    data = pair_payload(match, index=index, top=top, notes=notes, **scores)
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data)
     page = Template(static_text("page.html")).substitute(
         title=html.escape(title),
