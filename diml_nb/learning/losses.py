@@ -308,12 +308,12 @@ _dot_product = partial(_unnormalized_l2, distances.DotProductSimilarity)
 _lp_distance = partial(_unnormalized_l2, distances.LpDistance)
 
 # %% ../../nbs/30_losses.ipynb #ec17a494
-def _distance_weighted_miner(distance: StructuralDistance | None = None) -> nn.Module:
+def _distance_miner(distance: StructuralDistance | None = None) -> nn.Module:
     "Negatives by distance, as the official miner: 2 is no upper cutoff."
     return miners.DistanceWeightedMiner(cutoff=0.5, nonzero_loss_cutoff=2.0)
 
 
-def _multi_similarity_miner(distance: StructuralDistance | None) -> nn.Module:
+def _hard_pair_miner(distance: StructuralDistance | None) -> nn.Module:
     "The hard pairs of Multi-Similarity, by the similarity of the loss."
     return miners.MultiSimilarityMiner(0.1, distance=distance or distances.CosineSimilarity())
 
@@ -358,11 +358,7 @@ LOSSES = {
         "ArcFace", losses.ArcFaceLoss, dict(margin=math.degrees(0.5), scale=16), _S, None, 50
     ),
     "contrastive": LossSpec(
-        "Contrastive",
-        losses.ContrastiveLoss,
-        dict(pos_margin=0, neg_margin=1),
-        _D,
-        _distance_weighted_miner,
+        "Contrastive", losses.ContrastiveLoss, dict(pos_margin=0, neg_margin=1), _D, _distance_miner
     ),
     "npair": LossSpec("N-Pair", losses.NPairsLoss, {}, _S, plain=_dot_product),
     "lifted": LossSpec(
@@ -373,16 +369,10 @@ LOSSES = {
     ),
     "histogram": LossSpec("Histogram", losses.HistogramLoss, dict(n_bins=65), _S),
     "quadruplet": LossSpec(
-        "Quadruplet", QuadrupletLoss, dict(margin=0.2, margin_2=0.2), _D, _distance_weighted_miner
+        "Quadruplet", QuadrupletLoss, dict(margin=0.2, margin_2=0.2), _D, _distance_miner
     ),
     "snr": LossSpec(
-        "SNR",
-        losses.TripletMarginLoss,
-        dict(margin=0.2),
-        _OWN_DISTANCE,
-        _distance_weighted_miner,
-        1,
-        _snr,
+        "SNR", losses.TripletMarginLoss, dict(margin=0.2), _OWN_DISTANCE, _distance_miner, 1, _snr
     ),
     "softmax": LossSpec(
         "Softmax (norm.)", losses.NormalizedSoftmaxLoss, dict(temperature=0.05), _S
@@ -390,19 +380,19 @@ LOSSES = {
     "triplet_random": _triplet("Triplet, random", OneTripletPerAnchorMiner, "random"),
     "triplet_semihard": _triplet("Triplet, semi-hard", miners.TripletMarginMiner, 0.2, "semihard"),
     "triplet_softhard": _triplet("Triplet, soft-hard", OneTripletPerAnchorMiner, "softhard"),
-    "triplet_distance": _triplet("Triplet, distance", _distance_weighted_miner),
+    "triplet_distance": _triplet("Triplet, distance", _distance_miner),
     "margin_06": LossSpec(
-        "Margin, beta .6", _margin, dict(margin=0.2, beta=0.6), _D, _distance_weighted_miner, 50
+        "Margin, beta .6", _margin, dict(margin=0.2, beta=0.6), _D, _distance_miner, 50
     ),
     "margin": LossSpec(
-        "Margin, beta 1.2", _margin, dict(margin=0.2, beta=1.2), _D, _distance_weighted_miner, 50
+        "Margin, beta 1.2", _margin, dict(margin=0.2, beta=1.2), _D, _distance_miner, 50
     ),
     "multi_similarity": LossSpec(
         "Multi-Similarity",
         _multi_similarity,
         dict(alpha=2, beta=40, base=0.5),
         _S,
-        _multi_similarity_miner,
+        _hard_pair_miner,
     ),
     "proxy_anchor": LossSpec(
         "Proxy-Anchor", losses.ProxyAnchorLoss, dict(margin=0.1, alpha=32), _S, None, 100
