@@ -502,6 +502,7 @@ OTHERS = {
     },
     "related.pixel_decoder": {"LOSSES", "PixelOutput"},
     "related.two_sided": {
+        "MAX_PARTNERS",
         "Mechanism",
         "preference_lists",
         "preference_probabilities",
