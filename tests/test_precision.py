@@ -463,7 +463,7 @@ OTHERS = {
     "retrieval.rerank": {"ShortlistScores"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
-        "USES_MINED_PAIRS_ONLY",
+        "LOSSES_ON_MINED_PAIRS",
         "LOSSES",
         "LossSpec",
         "MapLoss",
@@ -502,6 +502,7 @@ OTHERS = {
     },
     "related.pixel_decoder": {"LOSSES", "PixelOutput"},
     "related.two_sided": {
+        "MAX_PARTNERS",
         "Mechanism",
         "preference_lists",
         "preference_probabilities",

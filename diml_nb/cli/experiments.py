@@ -70,7 +70,7 @@ def reproduce_command(
     """Run reproduction notebooks, each run in a process of its own, and say what came out. One that
     fails is named at the end and stops no other."""
     from diml_nb.experiments.grid import run_grid
-    from diml_nb.experiments.report import all_tables, closing_words
+    from diml_nb.experiments.report import all_tables, summarize_runs
 
     given = dict(dataset=dataset, seed=seed) | _other_parameters(param or [])
     done = run_grid(preset, names, jobs=jobs, resume=resume, fresh=fresh, out=out, **given)
@@ -78,7 +78,7 @@ def reproduce_command(
         typer.echo("all of these runs have a finished record of this code (--resume)")
     if show_tables:
         typer.echo(all_tables(preset, done, out=out))
-    typer.echo(closing_words(preset, done, out=out))
+    typer.echo(summarize_runs(preset, done, out=out))
 
 # %% ../../nbs/65_cli_experiments.ipynb #dd55af21
 def _other_parameters(words: list[str]) -> dict[str, str]:

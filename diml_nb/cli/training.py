@@ -99,8 +99,8 @@ def _check_useful(config: "TrainConfig", given: dict) -> None:
                 f" {config.loss} with {kind}"
             )
     if "loss_lr" in given:
-        metric = make_loss(config.loss, num_classes=2, embedding_dim=2)
-        if not list(metric.parameters()):
+        map_loss = make_loss(config.loss, num_classes=2, embedding_dim=2)
+        if not list(map_loss.parameters()):
             raise ValueError(
                 f"--set loss_lr={config.loss_lr}: {config.loss} has no betas or proxies to learn"
             )
@@ -229,14 +229,14 @@ def train_command(
 # %% ../../nbs/66_cli_training.ipynb #1611b2a4
 def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> dict:
     "The settings that options change: those of a run, the published ones, or those of a head."
-    from diml_nb.learning.checkpoint import read_run
+    from diml_nb.learning.checkpoint import RUN_FILES, read_run
     from diml_nb.learning.config import CACHED_MAPS_CONFIG
 
     if not resume:
         return {} if end_to_end else CACHED_MAPS_CONFIG
     if folder is None:
         raise ValueError("--resume: expected the folder of a run as --out, got none")
-    path = folder / "checkpoint.safetensors"
+    path = folder / RUN_FILES.checkpoint
     if not path.exists():
         raise ValueError(f"--resume: there is no run in {folder}; name the folder of one (--out)")
     return read_run(path, tensors=False)[0]["identity"]["config"]
@@ -244,20 +244,22 @@ def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> di
 # %% ../../nbs/66_cli_training.ipynb #78c880c1
 def _train(config: "TrainConfig", out: Path | None, **options) -> None:
     "Train, and say what came out and what comes next; only the first of several processes speaks."
-    from diml_nb.learning.evaluation import is_launched
+    from diml_nb.learning.checkpoint import RUN_FILES
+    from diml_nb.learning.config import SELECTION_METRIC
+    from diml_nb.learning.evaluation import launcher_rank
     from diml_nb.learning.trainer import load_trained, train
 
     folder = out or _default_folder(config)
-    is_first = is_launched()[0] == 0
+    is_first = launcher_rank()[0] == 0
     train(config, folder, **options)
     if not is_first:
         return
     best = load_trained(folder).best
     chosen = ""
     if len(best) > 1:
-        score = 100 * best["validation_mean_average_precision_at_r"]
+        score = 100 * best[SELECTION_METRIC]
         chosen = f", MAP@R {score:.1f} % on held-out training classes"
-    typer.echo(f"step {best['step']}{chosen}: {folder / 'model.safetensors'}")
+    typer.echo(f"step {best['step']}{chosen}: {folder / RUN_FILES.model}")
     typer.echo(f"on the test classes, once: diml evaluate {folder}")
 
 
@@ -321,13 +323,13 @@ def evaluate_command(
     --nproc_per_node=2 -m diml_nb evaluate FOLDER"""
     from diml_nb.datasets.registry import get_dataset
     from diml_nb.experiments.tables import metrics_table
-    from diml_nb.learning.evaluation import rank_and_world_size
+    from diml_nb.learning.evaluation import join_process_group
     from diml_nb.learning.trained import evaluate_once
 
     images = get_dataset(dataset_name(dataset), check=False) if dataset else None
     max_bytes = memory and memory * 10**6
     record = evaluate_once(folder, images=images, split=split, top_k=top_k, max_bytes=max_bytes)
-    rank, _ = rank_and_world_size()
+    rank, _ = join_process_group()
     if rank:
         return
     trained_on = f"{Path(record.config['trained']['dataset']).name}, test"

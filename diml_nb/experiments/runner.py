@@ -135,11 +135,11 @@ def _resume(run: ExperimentRun) -> bool:
         return False
     earlier = load_record(run.path)
     source_then = earlier.provenance.get("source", {})
-    source_now = run.record.provenance["source"]
-    if digest(source_then) == digest(source_now):
+    present = run.record.provenance["source"]
+    if digest(source_then) == digest(present):
         run.record = earlier
         return True
-    changed = ", ".join(what_changed(source_then, source_now)[:5])
+    changed = ", ".join(what_changed(source_then, present)[:5])
     print(f"{len(earlier.rows)} rows of other code are not continued; changed: {changed}")
     return False
 

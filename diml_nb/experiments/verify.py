@@ -149,8 +149,10 @@ def recompute(
     ----------
     path, rows
         The record, and the configurations of the rows.
-    folder, variables
-        For everything that is written; more variables of the environment.
+    folder
+        For everything that is written.
+    variables
+        More variables of the environment.
 
     Raises
     ------

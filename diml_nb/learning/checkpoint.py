@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'StartMode', 'RunFiles', 'TrainState', 'run_identity', 'identity_differences', 'write_checkpoint',
-           'save_checkpoint', 'save_model', 'read_run', 'check_run', 'kept_test', 'resume']
+           'save_checkpoint', 'save_model', 'read_run', 'check_run', 'load_test_record', 'restore']
 
 # %% ../../nbs/37_checkpoint.ipynb #f87e3c1b
 import json
@@ -46,11 +46,11 @@ class TrainState:
     identity: dict[str, Any]  # whose files these are, see `run_identity`
     accelerator: Any
     network: nn.Module
-    metric: MapLoss
+    loss: MapLoss
     optimizer: torch.optim.Optimizer
     images: ImageDataset
-    learn: Tensor  # positions of the images to learn from
-    held: Tensor  # positions of the images to validate on
+    train_index: Tensor  # positions of the images to learn from
+    validation_index: Tensor  # positions of the images to validate on
     inputs: EmbeddingInputs
     step: int = 0
     best: dict[str, Any] | None = None  # step and metrics of the best epoch so far
@@ -58,7 +58,7 @@ class TrainState:
     @property
     def steps_per_epoch(self) -> int:
         "Batches of an epoch, at least one."
-        return max(1, len(self.learn) // self.config.batch_size)
+        return max(1, len(self.train_index) // self.config.batch_size)
 
     @property
     def total(self) -> int:
@@ -71,7 +71,7 @@ class TrainState:
         return self.accelerator.unwrap_model(self.network)
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def rank_and_world_size(self) -> tuple[int, int]:
         "(rank, processes)."
         return self.accelerator.process_index, self.accelerator.num_processes
 
@@ -82,7 +82,7 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         "Copies of all tensors that have to survive, on the CPU."
         named = {f"network.{name}": x for name, x in self.module.state_dict().items()}
-        named |= {f"loss.{name}": x for name, x in self.metric.state_dict().items()}
+        named |= {f"loss.{name}": x for name, x in self.loss.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             named |= {f"optimizer.{number}.{name}": x for name, x in moments.items()}
         return _copies(named)
@@ -90,7 +90,7 @@ class TrainState:
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         "Put network, loss and optimizer back to what `tensors()` gave."
         self.module.load_state_dict(_under("network.", tensors))
-        self.metric.load_state_dict(_under("loss.", tensors))
+        self.loss.load_state_dict(_under("loss.", tensors))
         moments: dict[int, dict[str, Tensor]] = {}
         for key, x in _under("optimizer.", tensors).items():
             number, name = key.split(".")
@@ -303,7 +303,7 @@ def _check_longer(header: dict[str, Any], config: dict[str, Any]) -> None:
         )
 
 # %% ../../nbs/37_checkpoint.ipynb #70fe7916
-def kept_test(path: Path) -> Record | None:
+def load_test_record(path: Path) -> Record | None:
     "The record of a test, unless there is none or an older edition wrote it."
     try:
         return load_record(path)
@@ -318,7 +318,7 @@ def _clear(folder: Path, fresh: bool) -> None:
     left = [folder / RUN_FILES.failure]
     if fresh:
         left += [folder / name for name in RUN_FILES]
-        left += [path for path in folder.glob("test-*.json") if kept_test(path)]
+        left += [path for path in folder.glob("test-*.json") if load_test_record(path)]
     elif not (folder / RUN_FILES.checkpoint).exists():
         # without a checkpoint the run begins again, and so does its log
         left.append(folder / RUN_FILES.log)
@@ -328,10 +328,12 @@ def _clear(folder: Path, fresh: bool) -> None:
         path.unlink(missing_ok=True)
 
 # %% ../../nbs/37_checkpoint.ipynb #8219ee7a
-def resume(state: TrainState, mode: StartMode = "continue") -> None:
-    """Put a run back to its checkpoint, if there is one. `check_run` has allowed it.
+def restore(state: TrainState, mode: StartMode = "continue") -> None:
+    """Bring a new or continued run to where it begins: what killed runs left is removed, and the
+    checkpoint loaded if there is one. `check_run` has allowed it.
 
-    `mode` "fresh" removes the files first; "extend" needs nothing more than "continue".
+    `mode` "fresh" removes all files of the run first, so that there is none; "extend" needs nothing
+    more than "continue".
     """
     main = state.accelerator.is_main_process
     # one process removes what earlier runs left

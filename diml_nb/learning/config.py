@@ -77,7 +77,7 @@ class TrainConfig:
     marginals: str = _field(
         "cross_correlation", "rule for the masses: " + ", ".join(MARGINAL_RULES), MARGINAL_RULES
     )
-    eps: float = _field(0.05, "entropy of the plans, in units of the cost", least=1e-6)
+    eps: float = _field(0.05, "weight of the entropy term, in units of the cost", least=1e-6)
     swap_marginals: bool = _field(False, "as the official training code: masses on the wrong side")
     proxies: str = _field("map", "proxies of a structural loss: map or vector", ("map", "vector"))
     epochs: int = _field(150, "passes over the training images", least=1)
@@ -87,7 +87,7 @@ class TrainConfig:
     loss_lr: float | None = _field(
         None, "learning rate of betas and proxies; default: the published multiple of lr", least=0
     )
-    weight_decay: float = _field(4e-4, "of the network", least=0)
+    weight_decay: float = _field(4e-4, "weight decay of the network", least=0)
     validation: float = _field(
         0.2,
         "share of the training classes held out to choose the best epoch; 0: none, the last epoch"
@@ -96,7 +96,7 @@ class TrainConfig:
     )
     evaluate_every: int = _field(1, "epochs between validations and checkpoints", least=1)
     precision: str = _field("no", "mixed precision: no or bf16", ("no", "bf16"))
-    seed: int = _field(0, "of everything that is drawn", least=0)
+    seed: int = _field(0, "seed of splits, batches, augmentation and initial weights", least=0)
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
-from ..ot.marginals import MARGINAL_RULES
+from ..ot.marginals import check_marginal_rule
 from ..ot.matching import MatchOptions, check_features, match_unchecked
 from ..ot.native import plan_pairs, scatter_pair_gradients
 from ..ot.sinkhorn import Stopping, check_solver_options
@@ -156,10 +156,7 @@ def _check_distance_options(
             f"{distance}: normalize_embeddings=False has no effect, since cells are made unit"
             " vectors; leave it out"
         )
-    if marginals not in MARGINAL_RULES:
-        raise ValueError(
-            f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {marginals!r}"
-        )
+    check_marginal_rule(marginals)
     for name, count in (("grid", grid), ("block", block)):
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}: expected a whole number, at least 1, got {count!r}")
@@ -284,7 +281,8 @@ class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
     marginals : rule for the masses of the cells, one of `ot.marginals.MARGINAL_RULES`
     eps, tol, max_iter : options of `ot.sinkhorn.sinkhorn`
     swap_marginals : exchange the masses of the two images, as the official training code does
-    stopping : one stop rule for the pairs of a call, as the official solver has
+    stopping : "per_pair" (default): each pair stops for itself; "batch_mean", "batch_max": one
+        decision for all pairs of a call, as the official evaluation / training code
     block : pairs that are matched at a time; bounds the memory
     **kwargs : `power` and others of pytorch-metric-learning's distances
 

@@ -23,6 +23,7 @@ from diml_nb.learning.config import (
     TrainConfig,
     build_backbone,
 )
+from .evaluation import ranking_length
 from .network import EmbeddingInputs, concatenate_features
 from .trainer import TrainedModel, load_trained, train
 from ..retrieval.metrics import METRIC_NAMES, Ranking, mean_by_class, retrieval_metrics
@@ -133,8 +134,8 @@ def ranking_row(ranking: Ranking, label_n: Tensor, over: dict | None = None) -> 
 def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 100) -> Ranking:
     """Each image searched among all others by the cosine, as far as the metrics and a shortlist of
     `top_k` need."""
-    largest_class = int(label_n.unique(return_counts=True)[1].max())
-    return search(features, features, exclude_self=True, top_k=max(top_k, 8, largest_class))
+    length = ranking_length(label_n, top_k)
+    return search(features, features, exclude_self=True, top_k=length)
 
 
 def cosine_and_diml_rows(

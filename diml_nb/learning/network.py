@@ -102,6 +102,15 @@ def extract_features(
     grid : cells on a side that a map is averaged to
     block : images that pass through the network at a time
     part : (rank, processes): only each block whose number modulo `processes` is `rank`
+
+    Examples
+    --------
+    >>> from diml_nb import get_backbone, get_dataset
+    >>> images = get_dataset("emoji").select([0, 1, 2])
+    >>> inputs = EmbeddingInputs(images, get_backbone(), cached=True)
+    >>> head = nn.Conv2d(1280, 8, 1)
+    >>> [len(x) for x in extract_features(head, inputs, torch.arange(3), grid=4, block=2)]
+    [2, 1]
     """
     device = next(network.parameters()).device
     rank, processes = part

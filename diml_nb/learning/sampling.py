@@ -39,8 +39,8 @@ def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor,
     Examples
     --------
     >>> import torch
-    >>> learn, held = split_classes(torch.arange(10).repeat_interleave(3), 0.2)
-    >>> len(learn), len(held)
+    >>> train_index, validation_index = split_classes(torch.arange(10).repeat_interleave(3), 0.2)
+    >>> len(train_index), len(validation_index)
     (24, 6)
     """
     label_n = as_labels(label_n, "label_n")
@@ -56,8 +56,8 @@ def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor,
             f"validation: {share} of {len(classes)} classes with two images is {len(drawn)}"
             " classes, expected at least 2; hold out more, or none (0)"
         )
-    held_n = torch.isin(label_n, drawn)
-    return (~held_n).nonzero().flatten(), held_n.nonzero().flatten()
+    is_validation_n = torch.isin(label_n, drawn)
+    return (~is_validation_n).nonzero().flatten(), is_validation_n.nonzero().flatten()
 
 # %% ../../nbs/31_batches.ipynb #cfbae03f
 def derive_seed(*parts: object) -> int:
@@ -123,18 +123,18 @@ def _split_for_training(
 ) -> tuple[Tensor, Tensor, list[str]]:
     "As `split_classes`; where that is not possible all images to learn from, and the reasons."
     try:
-        learn, held = split_classes(images.label_n, share, seed)
+        train_index, validation_index = split_classes(images.label_n, share, seed)
         classes = len(images.label_n.unique())
-        left = len(images.label_n[learn].unique())
-        if left < 2 and len(held):
+        left = len(images.label_n[train_index].unique())
+        if left < 2 and len(validation_index):
             raise ValueError(
                 f"validation: {share} of {classes} classes leaves {left} to learn from, expected at"
                 " least 2; hold out fewer"
             )
     except ValueError as error:
-        learn, held = split_classes(images.label_n, 0)
-        return learn, held, [str(error)]
-    return learn, held, []
+        train_index, validation_index = split_classes(images.label_n, 0)
+        return train_index, validation_index, [str(error)]
+    return train_index, validation_index, []
 
 # %% ../../nbs/31_batches.ipynb #77a7a280
 def _batch_problems(
@@ -165,8 +165,8 @@ def _training_prospect(
     images: ImageDataset, batch_size: int, per_class: int, validation: float, seed: int
 ) -> tuple[dict[str, int], list[str]]:
     "Numbers of a training on all of these images, and what stops it."
-    learn, held, problems = _split_for_training(images, validation, seed)
-    classes, count = images.label_n[learn].unique(return_counts=True)
+    train_index, validation_index, problems = _split_for_training(images, validation, seed)
+    classes, count = images.label_n[train_index].unique(return_counts=True)
     names = [images.classes[i] for i in classes.tolist()]
     no_batch, options = _batch_problems(names, count.tolist(), batch_size, per_class)
     if problems:
@@ -182,24 +182,25 @@ def _training_prospect(
         "images": len(images),
         "classes": len(images.label_n.unique()),
         "classes to learn": len(classes),
-        "images to learn from": len(learn),
-        "classes held out": len(images.label_n[held].unique()),
-        "images held out": len(held),
-        "batches an epoch": max(1, len(learn) // batch_size),
+        "images to learn from": len(train_index),
+        "classes held out": len(images.label_n[validation_index].unique()),
+        "images held out": len(validation_index),
+        "batches an epoch": max(1, len(train_index) // batch_size),
     }
     return facts, problems
 
 # %% ../../nbs/31_batches.ipynb #64a2ec7b
-def count_positives(label_q: Tensor, label_g: Tensor, own_q: Tensor) -> Tensor:
+def count_positives(label_q: Tensor, label_g: Tensor, query_position_q: Tensor) -> Tensor:
     """How many images of its class each query can find in the gallery, (Q,).
 
     `label_q` and `label_g` are the classes of queries (Q,) and gallery (G,), in the same numbers;
-    `own_q` (Q,) is the position of each query in the gallery, where it does not count, or -1.
+    `query_position_q` (Q,) is the position of each query in the gallery, where it does not count,
+    or -1.
     """
     label_c, count_c = label_g.unique(return_counts=True)
     class_q = torch.searchsorted(label_c, label_q).clamp(max=len(label_c) - 1)
     in_gallery_q = label_c[class_q] == label_q
-    return count_c[class_q] * in_gallery_q - (own_q >= 0).long()
+    return count_c[class_q] * in_gallery_q - (query_position_q >= 0).long()
 
 # %% ../../nbs/31_batches.ipynb #cb6735b3
 def _test_prospect(
@@ -219,8 +220,8 @@ def _test_prospect(
         images.label_n if name == "all" else images.subset(name).label_n for name in names
     )
     # among themselves, each query is in the gallery, somewhere
-    own_q = torch.full((len(label_q),), 0 if names[0] == names[1] else -1)
-    finds_q = count_positives(label_q, label_g, own_q) > 0
+    query_position_q = torch.full((len(label_q),), 0 if names[0] == names[1] else -1)
+    finds_q = count_positives(label_q, label_g, query_position_q) > 0
     facts = {
         "queries": len(label_q),
         "gallery": len(label_g),
@@ -256,10 +257,17 @@ def check_splits(
         "test", or (query, gallery) where there is no test
     batch_size, per_class, validation, seed : of the training, as in `TrainConfig`
 
+    Returns
+    -------
+    Numbers of images and classes, of the batches of an epoch, or of the queries of a test, by name
+
     Raises
     ------
-    ValueError : it cannot begin; the message holds all reasons. A warning tells of classes on both
-        sides, and before a training of a test that will be refused
+    ValueError : it cannot begin; the message holds all reasons
+
+    Warns
+    -----
+    UserWarning : training and test share classes; before a training, the test would be refused
 
     Examples
     --------

@@ -37,13 +37,13 @@ from diml_nb.learning.checkpoint import (
     check_run,
     identity_differences,
     read_run,
-    resume,
+    restore,
     run_identity,
     save_checkpoint,
     save_model,
 )
 from .config import SELECTION_METRIC, TrainConfig, build_backbone
-from .evaluation import evaluate_retrieval, is_launched, isolated_environment
+from .evaluation import evaluate_retrieval, isolated_environment, launcher_rank
 from .losses import LOSSES, MapLoss, make_loss
 from diml_nb.learning.network import (
     EmbeddingInputs,
@@ -95,7 +95,7 @@ def _embedding_net(config: TrainConfig, backbone: Backbone) -> EmbeddingNet:
     return EmbeddingNet(None if config.cached else backbone, channels, config.embedding_dim)
 
 # %% ../../nbs/32_training.ipynb #7aa374f3
-def _metric(config: TrainConfig, num_classes: int) -> MapLoss:
+def _build_loss(config: TrainConfig, num_classes: int) -> MapLoss:
     "The loss of a run, with new betas or proxies."
     matching = dict(
         marginals=config.marginals, eps=config.eps, swap_marginals=config.swap_marginals
@@ -111,17 +111,17 @@ def _metric(config: TrainConfig, num_classes: int) -> MapLoss:
     )
 
 # %% ../../nbs/32_training.ipynb #37e50038
-def _param_groups(config: TrainConfig, network: nn.Module, metric: MapLoss) -> list[dict[str, Any]]:
+def _param_groups(config: TrainConfig, network: nn.Module, loss: MapLoss) -> list[dict[str, Any]]:
     """The network, and apart from it betas and proxies, with a learning rate of their own and no
     decay."""
     groups: list[dict[str, Any]] = [
         dict(params=list(network.parameters()), lr=config.lr, weight_decay=config.weight_decay)
     ]
-    own = list(metric.parameters())
+    own = list(loss.parameters())
     if own:
         loss_lr = config.loss_lr
         if loss_lr is None:
-            loss_lr = config.lr * metric.lr_multiplier
+            loss_lr = config.lr * loss.lr_multiplier
         groups.append(dict(params=own, lr=loss_lr))
     return groups
 
@@ -157,7 +157,7 @@ def _setup(
     """Data, network, loss and optimizer as they are before the first step. What can be refused is
     refused before the maps are made."""
     accelerator = _accelerator(config)
-    learn, held = split_classes(images.label_n, config.validation, config.seed)
+    train_index, validation_index = split_classes(images.label_n, config.validation, config.seed)
     backbone = build_backbone(config)
     # given inputs hold the maps of a backbone of their own
     identity = run_identity(config, images.hash, backbone if inputs is None else inputs.backbone)
@@ -165,8 +165,8 @@ def _setup(
     # the head is drawn first, then betas and proxies: the order is part of what a seed means
     seed_everything(config.seed)
     network: nn.Module = _embedding_net(config, backbone)
-    metric = _metric(config, len(images.label_n[learn].unique())).to(accelerator.device)
-    optimizer = torch.optim.Adam(_param_groups(config, network, metric))
+    loss = _build_loss(config, len(images.label_n[train_index].unique())).to(accelerator.device)
+    optimizer = torch.optim.Adam(_param_groups(config, network, loss))
     inputs = _inputs_of(config, images, backbone, inputs, accelerator)
     network, optimizer = accelerator.prepare(network, optimizer)
     return TrainState(
@@ -175,11 +175,11 @@ def _setup(
         identity=identity,
         accelerator=accelerator,
         network=network,
-        metric=metric,
+        loss=loss,
         optimizer=optimizer,
         images=images,
-        learn=learn,
-        held=held,
+        train_index=train_index,
+        validation_index=validation_index,
         inputs=inputs,
     )
 
@@ -188,10 +188,12 @@ def _batches(state: TrainState, workers: int) -> Iterator[tuple[Tensor, Tensor, 
     """Inputs (this process's share), labels and image names of every batch (all of it) from the
     next step on."""
     config, device = state.config, state.accelerator.device
-    rank, processes = state.rank
+    rank, processes = state.rank_and_world_size
     # the classes to learn from are numbered anew; -1: not to be learned
     label_n = torch.full((len(state.images),), -1)
-    label_n[state.learn] = state.images.label_n[state.learn].unique(return_inverse=True)[1]
+    label_n[state.train_index] = state.images.label_n[state.train_index].unique(
+        return_inverse=True
+    )[1]
     images_of = [(label_n == i).nonzero().flatten() for i in range(int(label_n.max()) + 1)]
     share = config.batch_size // processes
     steps = range(state.step, state.total)
@@ -233,17 +235,17 @@ def _all_gather_maps(map_bchw: Tensor) -> Tensor:
 
 # %% ../../nbs/32_training.ipynb #bfd67426
 def _nonfinite_facts(
-    state: TrainState, names: list[str], map_bchw: Tensor, value: Tensor
+    state: TrainState, names: list[str], map_bchw: Tensor, loss_value: Tensor
 ) -> dict[str, Any]:
     "What helps to find out why a step is not finite."
     parameters = dict(state.module.named_parameters())
-    parameters |= {f"loss.{name}": p for name, p in state.metric.named_parameters()}
+    parameters |= {f"loss.{name}": p for name, p in state.loss.named_parameters()}
     norms = {name: p.grad.norm().item() for name, p in parameters.items() if p.grad is not None}
     wrong_b = ~map_bchw.detach().isfinite().flatten(1).all(1)
     length_bn = map_bchw.detach().flatten(2).norm(dim=1)
     return dict(
         step=state.step + 1,
-        loss=str(value.item()),
+        loss=str(loss_value.item()),
         maps_not_finite=[names[i] for i in wrong_b.nonzero().flatten().tolist()],
         cell_lengths=[str(x.item()) for x in (length_bn.min(), length_bn.max())],
         gradients_not_finite=[name for name, norm in norms.items() if not math.isfinite(norm)],
@@ -276,24 +278,24 @@ def _step(
     map_bchw = _all_gather_maps(state.network(inputs).float())
     # a matching of what is not finite would raise an error that does not name the images
     finite = bool(map_bchw.isfinite().all())
-    value = state.metric(map_bchw, label_b) if finite else map_bchw.sum() * torch.nan
+    loss_value = state.loss(map_bchw, label_b) if finite else map_bchw.sum() * torch.nan
     state.optimizer.zero_grad()
     if finite:
-        state.accelerator.backward(value)
+        state.accelerator.backward(loss_value)
     # each process has the whole gradient of betas and proxies; where an order of summation is not
     # fixed, they must not drift apart
-    for p in state.metric.parameters():
+    for p in state.loss.parameters():
         if p.grad is not None:
             p.grad = state.accelerator.reduce(p.grad, "mean")
-    parameters = (*state.module.parameters(), *state.metric.parameters())
+    parameters = (*state.module.parameters(), *state.loss.parameters())
     grads = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads).item()
-    if not (finite and math.isfinite(value.item()) and math.isfinite(norm)):
-        facts = _nonfinite_facts(state, names, map_bchw, value)
+    if not (finite and math.isfinite(loss_value.item()) and math.isfinite(norm)):
+        facts = _nonfinite_facts(state, names, map_bchw, loss_value)
         raise RuntimeError(_report_nonfinite(state, facts))
     state.optimizer.step()
     state.step += 1
-    return value.item(), norm
+    return loss_value.item(), norm
 
 # %% ../../nbs/32_training.ipynb #80e4cef2
 def _summary_writer(state: TrainState) -> Any:
@@ -356,7 +358,7 @@ class _Log:
 def _validate(state: TrainState) -> dict[str, float]:
     """Metrics on the validation classes; the weights are saved as the model when MAP@R is the best
     so far (or nothing is held out)."""
-    metrics = _validation_metrics(state) if len(state.held) else {}
+    metrics = _validation_metrics(state) if len(state.validation_index) else {}
     best = state.best
     if not metrics or best is None or metrics[SELECTION_METRIC] > best[SELECTION_METRIC]:
         state.best = dict(step=state.step, **metrics)
@@ -367,9 +369,9 @@ def _validate(state: TrainState) -> dict[str, float]:
 def _validation_metrics(state: TrainState) -> dict[str, float]:
     "Each image of the validation classes searched among all others, as the model will be."
     config = state.config
-    rank, processes = state.rank
+    rank, processes = state.rank_and_world_size
     blocks = extract_features(
-        state.module, state.inputs, state.held, grid=config.grid, part=(rank, processes)
+        state.module, state.inputs, state.validation_index, grid=config.grid, part=(rank, processes)
     )
     if processes > 1:
         # process r made the blocks r, r + processes, ...
@@ -378,7 +380,7 @@ def _validation_metrics(state: TrainState) -> dict[str, float]:
         blocks = [block for row in zip_longest(*everyone) for block in row if block is not None]
     means = evaluate_retrieval(
         concatenate_features(blocks),
-        state.images.label_n[state.held],
+        state.images.label_n[state.validation_index],
         structural=config.structural,
         marginals=config.marginals,
         eps=config.eps,
@@ -403,7 +405,7 @@ def _check(
         raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
     if not len(images):
         raise ValueError("images: expected at least one, got none")
-    processes = is_launched()[1]
+    processes = launcher_rank()[1]
     if config.batch_size % processes:
         raise ValueError(
             f"batch_size: expected a multiple of {processes} processes, got {config.batch_size}"
@@ -483,7 +485,7 @@ def train(
     mode = _start_mode(fresh, extend)
     images = _checked_images(config, images, folder, workers, tensorboard, mode)
     state = _setup(config, images, folder, inputs, mode)
-    resume(state, mode)
+    restore(state, mode)
     with closing(_Log(state, tensorboard)) as log:
         _run(state, log, workers)
     state.accelerator.wait_for_everyone()
@@ -519,8 +521,8 @@ def _run(state: TrainState, log: _Log, workers: int) -> None:
     for inputs, label_b, names in _batches(state, workers):
         # miners draw: by the step, not by what was drawn before
         seed_everything(derive_seed(config.seed, state.step))
-        value, norm = _step(state, inputs, label_b, names)
-        log(dict(loss=value, gradient=norm))
+        loss_value, norm = _step(state, inputs, label_b, names)
+        log(dict(loss=loss_value, gradient=norm))
         if state.step % every == 0 or state.step == state.total:
             log(_validate(state))
             save_checkpoint(state)

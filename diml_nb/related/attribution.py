@@ -70,7 +70,8 @@ class Journeys:
         return self.mask_bn.sum(1)
 
     def masked(self, mask_sn: Tensor) -> "Journeys":
-        "Parts of one journey: its first n touch points, of each set s those that are in it."
+        """S parts of this single journey: part s keeps those of its first n touch points that
+        `mask_sn` (S, n) names."""
         if len(self) != 1:
             raise ValueError(f"masked: expected one journey, got {len(self)}")
         sets, n = mask_sn.shape
@@ -217,12 +218,12 @@ def simulate(
 # %% ../../nbs/58_journeys.ipynb #91cb9fea
 class Attribution(NamedTuple):
     """What each touch point contributed, and the standard error of that, 0 where it is exact.
-    Contributions sum to `score - empty`: the values of all and of none."""
+    Contributions sum to `value_full - value_empty`: the values of all touch points and of none."""
 
     contribution_n: Tensor
     error_n: Tensor
-    empty: float
-    score: float
+    value_empty: float
+    value_full: float
     n_evaluations: int  # how many sets were evaluated
 
     @property
@@ -274,9 +275,9 @@ def _sampled_shapley(
     mask_pakn = position_pan[:, :, None] < torch.arange(n + 1)[:, None]
     value_pak = _evaluate(value, mask_pakn.flatten(0, 2)).view(pairs, 2, n + 1)
     each_pn = value_pak.diff(dim=2).gather(2, position_pan).mean(1)
-    empty, score = value_pak[0, 0, 0].item(), value_pak[0, 0, -1].item()
+    value_empty, value_full = value_pak[0, 0, 0].item(), value_pak[0, 0, -1].item()
     error_n = each_pn.std(0) / pairs**0.5
-    return Attribution(each_pn.mean(0), error_n, empty, score, value_pak.numel())
+    return Attribution(each_pn.mean(0), error_n, value_empty, value_full, value_pak.numel())
 
 # %% ../../nbs/58_journeys.ipynb #ee81b70f
 @full_precision()
@@ -342,8 +343,9 @@ def attribute(
     n_permutations: int | None = None,
     seed: int = 0,
 ) -> Attribution:
-    """Shapley values of a journey's touch points in the game of its parts, in what the model gives:
-    probabilities or logits. `n_permutations` and `seed` are as for `shapley_values`."""
+    """Shapley values of the touch points of one journey: a set of them is worth what `model` gives
+    for the journey with no others, a probability or a logit. `n_permutations` and `seed` are as for
+    `shapley_values`."""
 
     def value(mask_sn: Tensor) -> Tensor:
         return model(journey.masked(mask_sn))

@@ -55,7 +55,8 @@ def load_masks(images: ImageDataset) -> Tensor:
 # %% ../../nbs/52_cosegmentation.ipynb #b4178c84
 def save_distracted(images: ImageDataset, folder: Path) -> list[Path]:
     """Each scene with the object of a scene of another class behind its own, as PNG files in
-    `folder`. The other classes take turns."""
+    `folder`. The other classes take turns, and so do four scenes of each: two classes or more, of
+    four scenes at least."""
     label_n = images.label_n
     classes = label_n.unique().tolist()
     paths = []

@@ -141,10 +141,12 @@ def as_features(groups: GroupEmbeddings) -> Features:
     return grid_features(groups.embedding_bc[:, :, None, None], grid=1)
 
 
-def _held_out_score(grouping: AttentiveGrouping, map_nchw: Tensor, label_n: Tensor) -> float:
-    "MAP@R among some images, by the cosine of their embeddings."
-    features = as_features(embed_groups(grouping, map_nchw))
-    metrics = evaluate_retrieval(features, label_n, structural=False)
+def _held_out_score(
+    grouping: AttentiveGrouping, map_nchw: Tensor, label_n: Tensor, index: Tensor
+) -> float:
+    "MAP@R among the images at some positions, by the cosine of their embeddings."
+    features = as_features(embed_groups(grouping, map_nchw[index]))
+    metrics = evaluate_retrieval(features, label_n[index], structural=False)
     return metrics["mean_average_precision_at_r"]
 
 # %% ../../nbs/51_grouping.ipynb #d09a72f9
@@ -152,7 +154,7 @@ class _Learner(NamedTuple):
     "What is trained: the grouping, a loss that may have weights of its own, their optimizer."
 
     grouping: AttentiveGrouping
-    metric: nn.Module
+    loss: nn.Module
     optimizer: torch.optim.Optimizer
 
     def step(
@@ -164,26 +166,26 @@ class _Learner(NamedTuple):
         "One step of the optimizer on a batch of maps."
         groups = self.grouping(map_bchw.float())
         # the loss takes maps: an embedding is a map of one cell
-        loss = self.metric(groups.embedding_bc[:, :, None, None], class_b)
+        loss_value = self.loss(groups.embedding_bc[:, :, None, None], class_b)
         if extra_loss is not None:
-            loss = loss + extra_loss(groups)
+            loss_value = loss_value + extra_loss(groups)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss_value.backward()
         self.optimizer.step()
 
 
 def _new_learner(
-    grouping: AttentiveGrouping, metric: MapLoss, *, lr: float, weight_decay: float
+    grouping: AttentiveGrouping, loss: MapLoss, *, lr: float, weight_decay: float
 ) -> _Learner:
     "Adam for both; proxies of the loss learn faster and do not decay."
     optimizer = torch.optim.Adam(
         [
             dict(params=grouping.parameters(), weight_decay=weight_decay),
-            dict(params=metric.parameters(), lr=lr * metric.lr_multiplier),
+            dict(params=loss.parameters(), lr=lr * loss.lr_multiplier),
         ],
         lr=lr,
     )
-    return _Learner(grouping, metric, optimizer)
+    return _Learner(grouping, loss, optimizer)
 
 # %% ../../nbs/51_grouping.ipynb #3b365de3
 @dataclass
@@ -233,22 +235,23 @@ def train_grouping(
     """
     seed_everything(seed)
     label_n = as_labels(label_n, "label_n")
-    learn_n, held_n = split_classes(label_n, validation, seed)
+    train_index, validation_index = split_classes(label_n, validation, seed)
     # batches are drawn from these classes; the held-out ones choose the epoch
-    images_of = [learn_n[label_n[learn_n] == label] for label in label_n[learn_n].unique()]
+    images_of = [train_index[label_n[train_index] == i] for i in label_n[train_index].unique()]
+    # held-out classes are numbered, too: the records depend on how many proxies the seed draws
     class_n = label_n.unique(return_inverse=True)[1]
     classes, device = int(class_n.max()) + 1, default_device()
     grouping = AttentiveGrouping(map_nchw.shape[1], embedding_dim, groups).to(device)
-    metric = make_loss(loss, num_classes=classes, embedding_dim=embedding_dim).to(device)
-    learner = _new_learner(grouping, metric, lr=lr, weight_decay=weight_decay)
+    map_loss = make_loss(loss, num_classes=classes, embedding_dim=embedding_dim).to(device)
+    learner = _new_learner(grouping, map_loss, lr=lr, weight_decay=weight_decay)
     best = _BestEpoch(grouping)
     for epoch in progress_bar(range(1, epochs + 1), f"training {groups} groups"):
-        for step in range(max(1, len(learn_n) // batch_size)):
+        for step in range(max(1, len(train_index) // batch_size)):
             batch_seed = derive_seed(seed, epoch, step)
             n_b = sample_balanced_batch(images_of, batch_size, per_class, batch_seed)
             learner.step(map_nchw[n_b].to(device), class_n[n_b].to(device), extra_loss)
         if epoch % evaluate_every == 0 or epoch == epochs:
-            best.keep(epoch, _held_out_score(grouping, map_nchw[held_n], label_n[held_n]))
+            best.keep(epoch, _held_out_score(grouping, map_nchw, label_n, validation_index))
     grouping.load_state_dict(best.weights)
     return grouping.cpu(), dict(epoch=best.epoch, held_out=best.held_out)
 

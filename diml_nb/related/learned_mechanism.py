@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .._internal.checks import check_axes
 from .._internal.device import full_precision, progress_bar
 from diml_nb.related.two_sided import (
+    MAX_PARTNERS,
     Mechanism,
     largest_gain,
     preference_lists,
@@ -74,10 +75,10 @@ class _EquivariantBlock(nn.Module):
 
 # %% ../../nbs/55_learned_mechanism.ipynb #02f8a7d3
 def _rank_one_hot(p_bnm: Tensor) -> Tensor:
-    """A 1 at the rank, of six, that each firm has with each worker; all 0 where it is unacceptable:
-    (B, n, m, 6)."""
+    """A 1 at the rank, of `MAX_PARTNERS`, that each firm has with each worker; all 0 where it is
+    unacceptable: (B, n, m, MAX_PARTNERS)."""
     rank_bnm = (p_bnm[:, :, None] > p_bnm[..., None]).sum(3)
-    return F.one_hot(rank_bnm, 6).float() * (p_bnm > 0)[..., None]
+    return F.one_hot(rank_bnm, MAX_PARTNERS).float() * (p_bnm > 0)[..., None]
 
 # %% ../../nbs/55_learned_mechanism.ipynb #f0741acd
 class MatchingNetwork(nn.Module):
@@ -87,7 +88,7 @@ class MatchingNetwork(nn.Module):
     Parameters
     ----------
     width
-        How many numbers each pair keeps.
+        Hidden channels per pair.
     rounds
         How often it reads its row and column.
 
@@ -107,13 +108,13 @@ class MatchingNetwork(nn.Module):
 
     def __init__(self, *, width: int = 32, rounds: int = 6):
         super().__init__()
-        self.said = nn.Linear(12, width)
+        self.said = nn.Linear(2 * MAX_PARTNERS, width)
         self.rounds = nn.ModuleList(_EquivariantBlock(width) for _ in range(rounds))
         self.norm = nn.LayerNorm(width)
         self.pair = nn.Linear(width, 2)
         self.worker = nn.Linear(width, 1)
         self.firm = nn.Linear(width, 1)
-        nn.init.normal_(self.said.weight)  # two of its inputs are 1, the others 0
+        nn.init.normal_(self.said.weight)  # at most two of its inputs are 1
 
     def scores(self, p_bnm: Tensor, q_bnm: Tensor) -> PairScores:
         "Scores of pairs (B, n, m, 2), and of workers and firms to stay alone, before the softplus."
@@ -129,9 +130,10 @@ class MatchingNetwork(nn.Module):
     def forward(self, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
         "Chances of pairs (B, n, m)."
         check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
-        if max(p_bnm.shape[1:]) > 6:
+        if max(p_bnm.shape[1:]) > MAX_PARTNERS:
             raise ValueError(
-                f"p_bnm: expected at most 6 workers and 6 firms, got {tuple(p_bnm.shape[1:])}"
+                f"p_bnm: expected at most {MAX_PARTNERS} workers and {MAX_PARTNERS} firms, got"
+                f" {tuple(p_bnm.shape[1:])}"
             )
         open_bnm = (p_bnm > 0) & (q_bnm > 0)
         return scores_to_lottery(self.scores(p_bnm, q_bnm), open_bnm).to(p_bnm)

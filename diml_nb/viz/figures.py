@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'SEQUENTIAL_CMAP', 'COLOR_POSITIVE', 'COLOR_NEGATIVE', 'DIVERGING_CMAP', 'COLOR_FIRST',
-           'COLOR_SECOND', 'OVERLAY_ALPHA', 'Point', 'STRIDE', 'UNDATED', 'theme', 'square_sides', 'flow_caption',
-           'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions',
-           'plot_difference', 'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences',
-           'figure_path', 'check_format', 'save_figure']
+           'COLOR_SECOND', 'OVERLAY_ALPHA', 'Point', 'STRIDE', 'FIGURE_METADATA', 'theme', 'flow_caption', 'plot_flows',
+           'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions', 'plot_difference',
+           'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences', 'figure_path',
+           'check_format', 'save_figure']
 
 # %% ../../nbs/42_plots.ipynb #29217340
 import itertools
@@ -32,7 +32,13 @@ from torch import Tensor
 
 from .._internal.paths import REPO_ROOT, atomic_write
 from ..datasets.correspondences import Correspondences
-from ..explain.decomposition import Decomposition, ScoreDifference, cell_name, match_warnings
+from diml_nb.explain.decomposition import (
+    Decomposition,
+    ScoreDifference,
+    cell_name,
+    grid_side,
+    match_warnings,
+)
 from ..explain.faithfulness import DeletionCurves
 from ..ot.exact import SinkhornTrace
 from ..ot.matching import Match
@@ -93,13 +99,6 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 OVERLAY_ALPHA = 0.62  # how opaque colours lie on an image; the colour bar is as pale
 
 
-def square_sides(plan_nm: Tensor) -> tuple[int, int]:
-    "Cells a side of the two grids; ValueError unless both are square."
-    if any(math.isqrt(cells) ** 2 != cells for cells in plan_nm.shape):
-        raise ValueError(f"match: expected square grids of cells, got {tuple(plan_nm.shape)} cells")
-    return math.isqrt(plan_nm.shape[0]), math.isqrt(plan_nm.shape[1])
-
-
 def _extent(left: float) -> tuple[float, float, float, float]:
     "The unit square whose left side is at `left`; y grows downwards."
     return left, left + 1, 1, 0
@@ -156,7 +155,7 @@ def _caption(ax: Axes, x: float, y: float, text: str, size: float = 8) -> None:
     )
 
 
-def _set_extent(ax: Axes, width: float, height: float) -> None:
+def _set_limits(ax: Axes, width: float, height: float) -> None:
     "Limits of panels that begin at 0 and grow downwards."
     ax.set(xlim=(-0.03, width), ylim=(height, -0.12), aspect="equal")
     ax.axis("off")
@@ -169,7 +168,7 @@ def _colorbar(
     label: str,
     marks: Iterable[tuple[float, str]] = (),
 ) -> None:
-    "A colour bar as high as the panels and as pale as their values; after `_set_extent`."
+    "A colour bar as high as the panels and as pale as their values; after `_set_limits`."
     # from the coordinates of the panels to fractions of the axes; y grows downwards
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     bounds = ((left - x0) / (x1 - x0), (1 - y0) / (y1 - y0), 0.045 / (x1 - x0), 1 / (y0 - y1))
@@ -252,7 +251,7 @@ def _draw_flows(
     ax: Axes, plan_nm: Tensor, cosine_nm: Tensor, top: int, left_b: float, color_of
 ) -> None:
     "The `top` largest contributions as ribbons, the strongest on top, as wide as their mass."
-    side_a, side_b = square_sides(plan_nm)
+    side_a, side_b = map(grid_side, plan_nm.shape)
     largest = (plan_nm * cosine_nm).flatten().argsort(descending=True)[:top]
     for i in largest.flip(0).tolist():
         n, m = divmod(i, side_b**2)
@@ -314,7 +313,7 @@ def plot_flows(
     """
     plan_nm = match.plan_bnm[index].detach().cpu()
     cosine_nm = match.cosine_bnm[index].detach().cpu()
-    side_a, side_b = square_sides(plan_nm)
+    side_a, side_b = map(grid_side, plan_nm.shape)
     left_b = 1.45
     scale = ScalarMappable(Normalize(*limits), SEQUENTIAL_CMAP)
     fig, ax = _axes(8, 4.1)
@@ -322,7 +321,7 @@ def plot_flows(
     _image_panel(ax, image_b, left_b, side_b, COLOR_B, labels[1])
     _draw_flows(ax, plan_nm, cosine_nm, top, left_b, scale.to_rgba)
     _caption(ax, left_b / 2 + 0.5, 1.05, f"{flow_caption(match, index=index, top=top)}\n{note}")
-    _set_extent(ax, left_b + 1.03, 1.17)
+    _set_limits(ax, left_b + 1.03, 1.17)
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)
     widest = f"(widest ribbon: mass {plan_nm.max().item():.3f})"
     bar.set_label(f"cosine of the two cells\n{widest}", fontsize=8)
@@ -368,7 +367,15 @@ def plot_cells(
         Values and texts to mark on the colour bar.
     note
         One more line below the pictures.
+
+    Raises
+    ------
+    ValueError
+        One of `value_n` and `value_m` is given alone.
     """
+    if (value_n is None) != (value_m is None):
+        given, missing = ("value_m", "value_n") if value_n is None else ("value_n", "value_m")
+        raise ValueError(f"{missing}: expected values of both images or of none, got {given} alone")
     left_b = 1.12
     fig, ax = _axes(7.6, 3.7)
     scale = None
@@ -382,7 +389,7 @@ def plot_cells(
         _draw_cells(ax, image_a, 0, COLOR_A, labels[0], value_n, scale, name)
         _draw_cells(ax, image_b, left_b, COLOR_B, labels[1], value_m, scale, name)
     _caption(ax, left_b / 2 + 0.5, 1.13, note)
-    _set_extent(ax, left_b + 1.29, 1.22 if note else 1.12)
+    _set_limits(ax, left_b + 1.29, 1.22 if note else 1.12)
     if scale is not None:
         _colorbar(ax, scale, left_b + 1.24, f"{name} of a cell", marks)
     return fig
@@ -401,8 +408,19 @@ def plot_marginals(
     The mass that each cell would have if all were equal is marked on the colour bar. The images
     are square, as the network saw them; `index` is the pair in the batch. ValueError if a grid is
     not square.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diml_nb.features.grid import grid_features
+    >>> from diml_nb.ot.matching import match
+    >>> x = grid_features(torch.rand(2, 8, 7, 7), grid=7)
+    >>> image = Image.new("RGB", (224, 224), "teal")
+    >>> fig = plot_marginals(image, image, match(x[0], x[1]))
+    >>> fig.axes[0].child_axes[0].get_ylabel()
+    'mass of a cell'
     """
-    sides = sorted(set(square_sides(match.plan_bnm[index])))
+    sides = sorted(set(map(grid_side, match.plan_bnm[index].shape)))
     return plot_cells(
         image_a,
         image_b,
@@ -520,7 +538,8 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     """
     cosine_nm = match.cosine_bnm[index].detach().cpu()
     plan_nm = match.plan_bnm[index].detach().cpu()
-    square_sides(plan_nm)
+    for cells in plan_nm.shape:
+        grid_side(cells)  # must be a square
     rows: list[Any] = [
         [".", ".", ".", "above", "."],
         ["cost", "cost_bar", "beside", "plan", "plan_bar"],
@@ -705,7 +724,7 @@ def plot_difference(
         If the grid is not square.
     """
     cell_n = difference.cell_n.cpu()
-    side, _ = square_sides(cell_n.expand(len(cell_n), -1))
+    side = grid_side(len(cell_n))
     end = max(cell_n.abs().max().item(), 1e-9)
     scale = ScalarMappable(Normalize(-end, end), DIVERGING_CMAP)
     ink = plt.rcParams["text.color"]
@@ -719,7 +738,7 @@ def plot_difference(
         f" {difference.residual:.0e}"
     )
     _caption(ax, 1.81, 1.06, f"{text}\n{difference.note}", 9)
-    _set_extent(ax, 3.65, 1.16)
+    _set_limits(ax, 3.65, 1.16)
     _colorbar(ax, scale, 1.06, f"for {labels[1]}  |  for {labels[0]}")
     return fig
 
@@ -746,7 +765,7 @@ def _draw_row(
     ax: Axes,
     images: Sequence[Image.Image],
     row: list[int],
-    right: Sequence[bool],
+    relevant: Sequence[bool],
     top: float,
     name: str,
     score_i: Sequence | None,
@@ -754,7 +773,7 @@ def _draw_row(
     "A row of candidates, its name and their scores."
     ax.text(-0.1, top + 0.5, name, rotation=90, ha="right", va="center", fontsize=10)
     for k, i in enumerate(row):
-        color, mark = (COLOR_POSITIVE, "✓") if right[i] else (COLOR_NEGATIVE, "✗")
+        color, mark = (COLOR_POSITIVE, "✓") if relevant[i] else (COLOR_NEGATIVE, "✗")
         _thumbnail(ax, images[i], STRIDE * k, top, color)
         _mark(ax, STRIDE * k, top, color, mark)
         if score_i is not None:
@@ -777,7 +796,7 @@ def _draw_changes(
     ax: Axes,
     shown: list[list[int]],
     rank_before: dict[int, int],
-    right: Sequence[bool],
+    relevant: Sequence[bool],
     foot: float,
 ) -> None:
     "Places won or lost above the second row, and lines from the images of the first row to it."
@@ -786,7 +805,7 @@ def _draw_changes(
         x = STRIDE * k + 0.5
         _caption(ax, x, 1.5, _rank_change(rank_before.get(i), k), 9)
         if i in before:
-            color = _adapt_contrast(COLOR_POSITIVE if right[i] else COLOR_NEGATIVE)
+            color = _adapt_contrast(COLOR_POSITIVE if relevant[i] else COLOR_NEGATIVE)
             x_before = STRIDE * rank_before[i] + 0.5
             ax.plot([x_before, x], [1.04 + foot, 1.45], color=color, lw=1.2, alpha=0.7)
 
@@ -803,7 +822,7 @@ def plot_ranking(
     images: Sequence[Image.Image],
     before: Sequence[int],
     after: Sequence[int],
-    right: Sequence[bool],
+    relevant: Sequence[bool],
     *,
     top: int = 8,
     scores: tuple[Sequence, Sequence] | None = None,
@@ -818,7 +837,7 @@ def plot_ranking(
         The candidates.
     before, after
         Positions in `images`, the best first.
-    right
+    relevant
         For each image: is it what was asked for?
     top
         How many of each list are shown.
@@ -828,10 +847,19 @@ def plot_ranking(
     Raises
     ------
     ValueError
-        If `right` does not have one value for each image.
+        If `relevant` does not have one value for each image.
+
+    Examples
+    --------
+    >>> images = [Image.new("RGB", (64, 64), color) for color in ("teal", "navy", "orange")]
+    >>> fig = plot_ranking(images[0], images, [0, 1, 2], [0, 2, 1], [True, False, True], top=2)
+    >>> fig.axes[0].texts[-1].get_text()
+    '✓ right, ✗ wrong: 1 of 2 before, 2 of 2 after;  ▲ ▼ places won or lost'
     """
-    if len(right) != len(images):
-        raise ValueError(f"right: expected {len(images)}, one for each image, got {len(right)}")
+    if len(relevant) != len(images):
+        raise ValueError(
+            f"relevant: expected {len(images)}, one for each image, got {len(relevant)}"
+        )
     shown = [[int(i) for i in row[:top]] for row in (before, after)]
     rank_before = {int(i): k for k, i in enumerate(before)}
     score_before, score_after = scores or (None, None)
@@ -839,10 +867,10 @@ def plot_ranking(
     width = STRIDE * max(4, *map(len, shown))
     fig, ax = _axes(0.94 * width + 1.8, 3.15 + foot)
     _draw_query(ax, query)
-    _draw_row(ax, images, shown[0], right, 0, "before", score_before)
-    _draw_row(ax, images, shown[1], right, 1.72, "after", score_after)
-    _draw_changes(ax, shown, rank_before, right, foot)
-    counts = [f"{sum(bool(right[i]) for i in row)} of {len(row)}" for row in shown]
+    _draw_row(ax, images, shown[0], relevant, 0, "before", score_before)
+    _draw_row(ax, images, shown[1], relevant, 1.72, "after", score_after)
+    _draw_changes(ax, shown, rank_before, relevant, foot)
+    counts = [f"{sum(bool(relevant[i]) for i in row)} of {len(row)}" for row in shown]
     text = f"✓ right, ✗ wrong: {counts[0]} before, {counts[1]} after;  ▲ ▼ places won or lost"
     _caption(ax, width / 2 - 0.9, 2.79 + foot, text, 9)
     ax.set(xlim=(-1.8, width - 0.08), ylim=(2.95 + foot, -0.05), aspect="equal")
@@ -862,28 +890,36 @@ def _deletion_colors() -> dict[str, Any]:
 def plot_faithfulness(
     curves: DeletionCurves,
     *,
-    average: DeletionCurves | None = None,
-    dashed: str = "the average",
+    reference: DeletionCurves | None = None,
+    reference_label: str = "the average",
     title: str = "",
 ) -> Figure:
     """What is left of a score while cells are hidden.
 
     The wider the gap between hiding the most and the least important cells first, the truer the
-    explanation. An `average` is drawn as dashed lines, which the legend calls `dashed`.
+    explanation. A `reference` is drawn as dashed lines, which the legend calls
+    `reference_label`.
+
+    Examples
+    --------
+    >>> curves = DeletionCurves.of([1, 0.2, 0], [1, 0.8, 0], [1, 0.5, 0])
+    >>> fig = plot_faithfulness(curves, title="one pair")
+    >>> fig.legends[0].get_texts()[-1].get_text()
+    'gap: 0.300'
     """
     fig, ax = _axes(6.8, 3.2)
     for name, color in _deletion_colors().items():
         left_k = getattr(curves, f"{name}_k")
         label = f"{name.replace('_', ' ')}: area {curves.area(name):.3f}"
         ax.plot(curves.hidden_k, left_k, color=color, lw=2, label=label)
-        if average is not None:
-            left_k = getattr(average, f"{name}_k")
-            ax.plot(average.hidden_k, left_k, color=color, lw=1, ls="--")
+        if reference is not None:
+            left_k = getattr(reference, f"{name}_k")
+            ax.plot(reference.hidden_k, left_k, color=color, lw=1, ls="--")
     gap = curves.area("least_first") - curves.area("most_first")
     edges = curves.most_first_k, curves.least_first_k
     ax.fill_between(curves.hidden_k, *edges, color="0.5", alpha=0.25, lw=0, label=f"gap: {gap:.3f}")
-    if average is not None:
-        ax.plot([], [], color="0.55", lw=1, ls="--", label=f"dashed: {dashed}")
+    if reference is not None:
+        ax.plot([], [], color="0.55", lw=1, ls="--", label=f"dashed: {reference_label}")
     ax.set(xlabel="share of the cells hidden", ylabel="share of the similarity left")
     ax.set(xlim=(0, 1), ylim=(min(0, ax.get_ylim()[0]), None))
     ax.set_title(title, fontsize=10)
@@ -948,7 +984,7 @@ def plot_receptive_field(
         )
     text = f"{shares[0]:.0%} of the field lies in the cell, {shares[1]:.0%} in the 3 x 3 around it"
     _caption(ax, 0.5, 1.04, text)
-    _set_extent(ax, 1.3, 1.12)
+    _set_limits(ax, 1.3, 1.12)
     equal = (1 / grid**2, f"equal\n1/{grid**2}")
     _colorbar(ax, scale, 1.25, "share of the field on the area of a cell", [equal])
     return fig
@@ -998,7 +1034,7 @@ def plot_correspondences(
     crosses = "; crosses: not shown" if visible < len(filled_n) else ""
     text = f"{visible} of the {cells} are shown in {labels[1]}{crosses}"
     _caption(ax, left_b / 2 + 0.5, 1.05, text, 9)
-    _set_extent(ax, left_b + 1.03, 1.12)
+    _set_limits(ax, left_b + 1.03, 1.12)
     return fig
 
 # %% ../../nbs/42_plots.ipynb #10f11ae7
@@ -1013,7 +1049,7 @@ def figure_path(name: str, folder: str | Path | None = None) -> Path:
 
 
 # what keeps the date or the version out of a file, by suffix
-UNDATED: dict[str, dict[str, str | None]] = {
+FIGURE_METADATA: dict[str, dict[str, str | None]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},
     ".png": {"Software": None},
@@ -1026,7 +1062,7 @@ def check_format(name: str | Path, *more: str) -> str:
     Raises ValueError unless it is .svg, .pdf, .png, or one of `more`.
     """
     suffix = Path(name).suffix.lower()
-    known = (*UNDATED, *more)
+    known = (*FIGURE_METADATA, *more)
     if suffix not in known:
         raise ValueError(
             f"name: expected a suffix {', '.join(known[:-1])} or {known[-1]}, got {str(name)!r}"
@@ -1066,6 +1102,6 @@ def save_figure(fig: Figure, name: str, folder: str | Path | None = None) -> Pat
     path = figure_path(name, folder)
     suffix = check_format(name)
     with atomic_write(path) as partial, plt.rc_context({"svg.hashsalt": "diml_nb"}):
-        fig.savefig(partial, format=suffix[1:], dpi=130, metadata=UNDATED[suffix])
+        fig.savefig(partial, format=suffix[1:], dpi=130, metadata=FIGURE_METADATA[suffix])
     plt.close(fig)
     return path

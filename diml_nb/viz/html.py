@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import torch
 
@@ -23,8 +24,9 @@ from IPython.display import Code
 from PIL import Image
 
 from .._internal.paths import REPO_ROOT, atomic_write
+from ..explain.decomposition import grid_side
 from ..ot.matching import Match
-from .figures import flow_caption, square_sides
+from .figures import flow_caption
 
 # %% ../../nbs/43_view.ipynb #5920cb18
 def encode_float32(x: torch.Tensor) -> str:
@@ -38,9 +40,9 @@ def pair_payload(
     *,
     index: int = 0,
     top: int = 12,
-    beside: Iterable[tuple[str, float]] = (),
+    other_scores: Iterable[tuple[str, float]] = (),
     notes: Iterable[str] = (),
-    error_k: Iterable[float] = (),
+    marginal_error_k: Iterable[float] = (),
     live: bool = False,
 ) -> dict:
     """All numbers of one pair, as JSON takes them.
@@ -53,11 +55,11 @@ def pair_payload(
         Which pair of the batch.
     top
         How many of the largest contributions are drawn as flows.
-    beside
+    other_scores
         Names and values of other scores of this pair.
     notes
         Further lines under the pictures.
-    error_k
+    marginal_error_k
         L1 error of the columns after each iteration of the solver.
     live
         True: the numbers are computed again when a cell is dropped.
@@ -73,7 +75,7 @@ def pair_payload(
     ValueError
         If a grid is not square.
     """
-    side_a, side_b = square_sides(match.plan_bnm[index])
+    side_a, side_b = map(grid_side, match.plan_bnm[index].shape)
     return dict(
         side_a=side_a,
         side_b=side_b,
@@ -85,9 +87,9 @@ def pair_payload(
         cosine=match.global_cosine_b[index].float().item(),
         top=top,
         text=flow_caption(match, index=index, top=top),
-        beside=[dict(name=str(name), value=float(value)) for name, value in beside],
+        beside=[dict(name=str(name), value=float(value)) for name, value in other_scores],
         notes=[str(note) for note in notes],
-        error_k=[float(e) for e in error_k],
+        error_k=[float(e) for e in marginal_error_k],
         live=bool(live),
     )
 
@@ -173,9 +175,9 @@ def export_html(
     top: int = 12,
     labels: tuple[str, str] = ("A", "B"),
     title: str = "Matching flow",
-    beside: Iterable[tuple[str, float]] = (),
+    other_scores: Iterable[tuple[str, float]] = (),
     notes: Iterable[str] = (),
-    error_k: Iterable[float] = (),
+    marginal_error_k: Iterable[float] = (),
 ) -> str:
     """A page of one file that needs no network: the flows between two images, cell by cell.
 
@@ -189,7 +191,7 @@ def export_html(
         Where the page is also written; default: nowhere.
     labels, title
         Names of the images, and of the page. Markup in them is shown as text.
-    index, top, beside, notes, error_k
+    index, top, other_scores, notes, marginal_error_k
         As for `pair_payload`.
 
     Returns
@@ -215,7 +217,8 @@ def export_html(
     """
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
-    data = pair_payload(match, index=index, top=top, beside=beside, notes=notes, error_k=error_k)
+    scores: dict[str, Any] = dict(other_scores=other_scores, marginal_error_k=marginal_error_k)
+    data = pair_payload(match, index=index, top=top, notes=notes, **scores)
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data)
     page = Template(static_text("page.html")).substitute(
         title=html.escape(title),

@@ -84,7 +84,7 @@ def test_every_run_has_its_record_and_is_passed_over(small):
     ]  # without `resume` it is opened; its rows are found
     assert records(small) == before
     kept = find_records("01_whole", "full", dataset="emoji", results=small / RESULTS)
-    (table,) = report.show_pooled_tables(kept[1:])
+    (table,) = report.pooled_tables(kept[1:])
     assert table.value.tolist() == ["100.0 (0.0 to 100.0)"] * 3
 
 

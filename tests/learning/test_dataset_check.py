@@ -121,16 +121,16 @@ def test_check_refuses_what_loading_refuses(tmp_path):
     four = tree(tmp_path / "photos", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     (four / "b" / "3.png").symlink_to("../a/1.png")
     (four / "t.csv").write_text("path,label\na/1.png,a\nb/3.png,b\n")
-    assert "are listed twice, by links" in check_dataset(four / "t.csv").refused[0]
+    assert "are listed twice, by links" in check_dataset(four / "t.csv").blocking[0]
     (four / "t.csv").rename(four / "images.csv")
-    assert "are listed twice, by links" in check_dataset(four).refused[0]
+    assert "are listed twice, by links" in check_dataset(four).blocking[0]
 
 
 def test_check_of_tables_and_named_sets(tmp_path):
     tree(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "t.csv").write_text("path;label\na/1.png;1\na/2.png;01\nb/1.png;b\n")
     report = check_dataset(tmp_path / "t.csv")
-    assert any("1 = 01" in line for line in report.odd)
+    assert any("1 = 01" in line for line in report.remarks)
     assert not report.ok
     (tmp_path / "t.csv").write_bytes("path,label\nü.png,a\n".encode("latin-1"))
     assert "iconv" in str(check_dataset(tmp_path / "t.csv"))

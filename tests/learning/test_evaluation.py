@@ -14,7 +14,7 @@ from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.search import search
 
 
-def metrics_of(run, queries, gallery, own_q=None, top_k=100):
+def metrics_of(run, queries, gallery, query_position_q=None, top_k=100):
     "By the library alone."
     trained = load_trained(run)
     q, g = (
@@ -28,7 +28,7 @@ def metrics_of(run, queries, gallery, own_q=None, top_k=100):
         )
         for x in (queries, gallery)
     )
-    lists = search(q, g, query_positions=own_q)
+    lists = search(q, g, query_positions=query_position_q)
     both = lists, rerank(lists, q, g, top_k=top_k)
     found = [retrieval_metrics(x, queries.label_n, gallery.label_n) for x in both]
     return [

@@ -11,7 +11,7 @@ from commands import run_diml
 from small_runs import SMALL, few_images, load_weights
 
 from diml_nb.learning.config import TrainConfig
-from diml_nb.learning.evaluation import LAUNCHER_VARIABLES, rank_and_world_size
+from diml_nb.learning.evaluation import LAUNCHER_VARIABLES, join_process_group
 from diml_nb.learning.trained import evaluate_once
 from diml_nb.learning.trainer import train
 
@@ -35,7 +35,7 @@ def test_what_a_cluster_left_is_no_distributed_run(left, monkeypatch, run, tmp_p
         monkeypatch.setenv(name, value)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        assert rank_and_world_size() == (0, 1)
+        assert join_process_group() == (0, 1)
     if left.keys() & {"RANK", "WORLD_SIZE"}:
         assert all(name in str(said[0].message) for name in LAUNCHER_VARIABLES)
     warnings.simplefilter("ignore")
@@ -101,7 +101,7 @@ def test_ranks_that_contradict_each_other_are_refused(monkeypatch, ranks):
     with pytest.raises(
         ValueError, match="RANK=.*expected whole numbers with RANK below WORLD_SIZE"
     ):
-        rank_and_world_size()
+        join_process_group()
 
 
 def test_settings_of_another_launcher_do_not_reach_training(monkeypatch, tmp_path, run):

@@ -55,10 +55,10 @@ def test_what_is_proposed_is_accepted(tmp_path, classes, images, settings):
         settings = settings | proposed
     facts = check_splits(x, **settings)
     train = x.subset("train")
-    learn, held = split_classes(train.label_n, settings.get("validation", 0.2))
-    assert facts["images to learn from"] == len(learn)
-    assert facts["images held out"] == len(held)
-    label_n = train.label_n[learn].unique(return_inverse=True)[1]
+    train_index, validation_index = split_classes(train.label_n, settings.get("validation", 0.2))
+    assert facts["images to learn from"] == len(train_index)
+    assert facts["images held out"] == len(validation_index)
+    label_n = train.label_n[train_index].unique(return_inverse=True)[1]
     images_of = [(label_n == i).nonzero().flatten() for i in range(facts["classes to learn"])]
     size, per = settings.get("batch_size", 64), settings.get("per_class", 2)
     assert len(sample_balanced_batch(images_of, size, per, 0)) == size

@@ -101,7 +101,7 @@ def test_exact_is_the_mean_over_all_orders_in_any_game():
         found = shapley_values(value, n)
         assert torch.allclose(found.contribution_n, slow_n, atol=1e-12)
         assert (found.error_n == 0).all()
-        assert abs(found.contribution_n.sum() - (found.score - found.empty)) < 1e-12
+        assert abs(found.contribution_n.sum() - (found.value_full - found.value_empty)) < 1e-12
 
 
 def test_the_standard_error_of_sampled_orders_is_honest():
@@ -122,7 +122,8 @@ def test_the_standard_error_of_sampled_orders_is_honest():
         error_rn.mean() / 80**0.5
     )  # and they scatter around the exact value
     assert torch.allclose(
-        contribution_rn.sum(1), torch.tensor(exact.score - exact.empty).double().expand(80)
+        contribution_rn.sum(1),
+        torch.tensor(exact.value_full - exact.value_empty).double().expand(80),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from random_features import LABELS, masses, some_features, some_ranking, uniform
 
 from diml_nb.features.grid import grid_features
-from diml_nb.learning.evaluation import evaluate_retrieval
+from diml_nb.learning.evaluation import Queries, evaluate_retrieval
 from diml_nb.learning.losses import make_loss
 from diml_nb.ot.matching import match
 from diml_nb.ot.sinkhorn import sinkhorn
@@ -87,8 +87,10 @@ def test_an_evaluation_that_cannot_be_is_refused_before_the_search(monkeypatch):
     monkeypatch.setattr(
         "diml_nb.learning.evaluation.search", lambda *given, **options: pytest.fail("searched")
     )
+    strangers = Queries(x, LABELS + 10, torch.full((6,), -1))
     for labels, options, said in (
-        (torch.arange(6), {}, "each of the 6 images is the only one of its class"),
+        (LABELS, dict(queries=strangers), "queries: .* in the gallery of 6, got none of 6"),
+        (torch.arange(6), {}, "in the gallery of 6, got none of 6; take a split"),
         (LABELS[:5], {}, "label_n: expected 6 class numbers"),
         (LABELS, dict(eps=0), "eps > 0"),
         (LABELS, dict(marginals="attention"), "marginals: expected one of"),

@@ -290,7 +290,7 @@ def test_labels_stay_labels(visit, m):
             labels=(hostile, "B"),
             title=hostile,
             notes=[hostile],
-            beside=[(hostile, 0.5)],
+            other_scores=[(hostile, 0.5)],
         )
     )
     page.wait_for_timeout(100)
@@ -460,8 +460,8 @@ def test_what_went_wrong_and_what_stands_beside(visit, m):
         export_html(
             *IMAGES,
             unfinished,
-            beside=[("plain cosine", 0.25), ("opposite", -0.125)],
-            error_k=[0.5, 0.05, 0.005],
+            other_scores=[("plain cosine", 0.25), ("opposite", -0.125)],
+            marginal_error_k=[0.5, 0.05, 0.005],
             notes=["masses were swapped"],
         )
     )

@@ -31,7 +31,7 @@ from torch import Tensor
 # %% ../../../nbs/44_controls.ipynb #5a62c0c3
 from ...features.backbones import Backbone, get_backbone
 from ...features.images import ImageLike, load_image
-from ...ot.marginals import MARGINAL_RULES
+from ...ot.marginals import check_marginal_rule
 from ...ot.sinkhorn import check_solver_options
 from ..figures import Figure, check_format, save_figure
 from ..html import STATIC
@@ -342,10 +342,7 @@ def matching_rule(
         eps=default["eps"] if eps is None else eps,
     )
     check_solver_options(rule["eps"], 0, 1)
-    if rule["marginals"] not in MARGINAL_RULES:
-        raise ValueError(
-            f"marginals: expected one of {', '.join(MARGINAL_RULES)}, got {rule['marginals']!r}"
-        )
+    check_marginal_rule(rule["marginals"])
     if type(rule["grid"]) is not int or rule["grid"] < 1:
         raise ValueError(
             f"grid: expected a whole number of cells a side, at least 1, got {rule['grid']!r}"

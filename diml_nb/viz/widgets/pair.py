@@ -289,16 +289,21 @@ def _live_payload(
     scores = [("cosine of the images", match.global_cosine_b.item())]
     for label, plan in PLAN_LABELS.items():
         scores.append((label, match_state(state, *maps, plan=plan).similarity_b.item()))
-    error_k = []
+    marginal_error_k = []
     if state["plan"] == "transport":
         iterations = min(20, state["max_iter"])
         trace = sinkhorn_trace(match, eps=state["eps"], iterations=iterations)
-        error_k = trace.marginal_error_k.tolist()
+        marginal_error_k = trace.marginal_error_k.tolist()
     notes = describe_changes(state, *maps, gallery)
     if match.marginal_error_b.item() > 1e-2:
         notes.append("an unfinished plan may exceed the cheapest")
     return pair_payload(
-        match, top=state["top"], beside=scores, notes=notes, error_k=error_k, live=True
+        match,
+        top=state["top"],
+        other_scores=scores,
+        notes=notes,
+        marginal_error_k=marginal_error_k,
+        live=True,
     )
 
 
@@ -495,7 +500,7 @@ def _show_faithfulness(pair: PairExplorer) -> None:
         f"S that is left: most important first {curves.deletion:.3f}, in random order"
         f" {curves.area('random'):.3f}, least important first {curves.insertion:.3f}"
     )
-    image = figure_html(plot_faithfulness(curves, average=average, dashed=label), text)
+    image = figure_html(plot_faithfulness(curves, reference=average, reference_label=label), text)
     pair.answer.value = f"{image}<p>{text}</p>"
 
 # %% ../../../nbs/44_explorer.ipynb #5bf3a12e
@@ -528,7 +533,7 @@ def _save_page(pair: PairExplorer, path: Path) -> Path:
         top=pair.state["top"],
         labels=pair.labels,
         notes=[*data["notes"], pair.network],
-        error_k=data["error_k"],
-        beside=[(score["name"], score["value"]) for score in data["beside"]],
+        marginal_error_k=data["error_k"],
+        other_scores=[(score["name"], score["value"]) for score in data["beside"]],
     )
     return path

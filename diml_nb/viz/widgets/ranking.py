@@ -146,8 +146,10 @@ class RerankedDataset:
         """One query under a rule of its own; needs `rank_all`.
 
         Returns the match of the query with the head of its list, that head by the cosine, and the
-        same head re-ranked.
+        same head re-ranked. `RuntimeError` before the first `rank_all`.
         """
+        if not hasattr(self, "cosine"):
+            raise RuntimeError("lists: call rank_all first, whose lists of all images it reads")
         x = self.maps(grid)
         head = Ranking(
             self.cosine.index_qk[q : q + 1, : self.top_k],
