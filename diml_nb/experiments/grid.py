@@ -171,9 +171,7 @@ HEARTBEAT_TIMEOUT = 120.0  # seconds without one after which a run is called int
 
 def _status_path(preset: str, out: str | Path | None, run: PlannedRun) -> Path:
     "The status file of a run, beside its executed notebook."
-    return executed_path(run.experiment, preset, run.parameters, out).with_suffix(
-        ".status_file.json"
-    )
+    return executed_path(run.experiment, preset, run.parameters, out).with_suffix(".status.json")
 
 
 def _write_status(path: Path, **facts) -> None:

@@ -34,9 +34,8 @@ class Queries(NamedTuple):
 
     features: Features | FeatureStore | None  # None: those of the gallery, where each query is
     label_q: Tensor  # classes, numbered as those of the gallery
-    query_position_q: (
-        Tensor  # position of each query in the gallery, where it is left out; -1: not there
-    )
+    # position of each query in the gallery, where it is left out; -1: not there
+    query_position_q: Tensor
 
 
 def ranking_length(label_g: Tensor, top_k: int) -> int:

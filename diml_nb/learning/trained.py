@@ -112,9 +112,8 @@ class Protocol(NamedTuple):
     name: str  # data set and split
     queries: ImageDataset
     gallery: ImageDataset
-    query_position_q: (
-        Tensor  # position of each query in the gallery, where it is left out; -1: not there
-    )
+    # position of each query in the gallery, where it is left out; -1: not there
+    query_position_q: Tensor
 
     @property
     def among_themselves(self) -> bool:
