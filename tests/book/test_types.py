@@ -1,10 +1,12 @@
 """The types that a user's editor is told: a type checker reads a program which uses the library,
 and finds the planted mistakes and no others."""
 
+import ast
 import subprocess
 import sys
 import textwrap
 
+import diml_nb
 from diml_nb._internal.paths import REPO_ROOT
 
 PROGRAM = """
@@ -62,3 +64,11 @@ def test_a_program_of_a_user(tmp_path):
     assert [(int(e.split(":")[1]), e.rsplit("[", 1)[1].rstrip("]")) for e in errors] == [
         (first + i, kind) for i, kind in enumerate(MISTAKES.values())
     ], said.stdout + said.stderr
+
+
+def test_an_editor_knows_every_public_name():
+    "What is imported when it is asked for is imported once more, for type checkers alone."
+    tree = ast.parse((REPO_ROOT / "diml_nb" / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert told == diml_nb._MODULE_OF
