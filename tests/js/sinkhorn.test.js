@@ -56,6 +56,9 @@ test("a single error, and one of zero, have a scale", () => {
 });
 
 test("an iteration in words", () => {
-  assert.match(iterationText(trace, 1, 0.25), /^After 1 iteration at eps 0\.05, 5\.00e-1 of /);
+  assert.match(
+    iterationText(trace, 1, 0.25),
+    /^After 1 iteration at eps 0\.05, the L1 error of the columns is 5\.00e-1;/,
+  );
   assert.match(iterationText(trace, 2, 0.25), /^After 2 iterations .* brightest: 0\.2500\.$/);
 });

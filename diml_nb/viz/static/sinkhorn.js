@@ -224,8 +224,8 @@ function buildTick(log, y) {
 export function iterationText({ eps, error_k }, k, maxFlow) {
   const error = error_k[k - 1].toExponential(2);
   return (
-    `After ${k} iteration${k > 1 ? "s" : ""} at eps ${eps}, ${error} of the mass is in wrong ` +
-    `columns; the rows are exact. Darkest cell: no mass; brightest: ${formatScore(maxFlow)}.`
+    `After ${k} iteration${k > 1 ? "s" : ""} at eps ${eps}, the L1 error of the columns is ` +
+    `${error}; the rows are exact. Darkest cell: no mass; brightest: ${formatScore(maxFlow)}.`
   );
 }
 
