@@ -121,7 +121,7 @@ def extract_features(
         features.append(grid_features(map_bchw, grid=grid).to("cpu"))
     return features
 
-
+# %% ../../nbs/31_embedding.ipynb #d20e950d
 def concatenate_features(features: list[Features]) -> Features:
     "One batch of several, on the same grid."
     return Features(

@@ -152,7 +152,7 @@ def _default_split(splits: list[str]) -> str:
         return "test"
     return "query:gallery" if {"query", "gallery"} <= set(splits) else ""
 
-
+# %% ../../nbs/35_trained.ipynb #a85917db
 def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
     """The images of a split, each among all others, or QUERY:GALLERY for those of one split among
     those of another.

@@ -173,7 +173,7 @@ _EXPONENTS = {
     "cross_correlation2_norm2": (2, 1),
 }
 
-
+# %% ../../nbs/19_kernels.ipynb #57005c5b
 class PairScores(NamedTuple):
     """Structural similarity of pairs of images, and how far each plan can be trusted.
 

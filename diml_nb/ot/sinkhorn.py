@@ -199,7 +199,7 @@ class SinkhornResult(NamedTuple):
     marginal_error_b: Tensor
     iterations: int  # of the slowest pair
 
-
+# %% ../../nbs/17_solver.ipynb #489fcdb3
 def solve_unchecked(
     cost_bnm: Tensor,
     a_bn: Tensor,

@@ -53,7 +53,7 @@ def _check_shortlist(index_qk: Tensor, q: Features, g: Features) -> None:
             f" lists with positions {low} to {high}"
         )
 
-
+# %% ../../nbs/24_retrieval.ipynb #b3c1d96d
 def _score_queries(
     q: Features,
     g: Features,

@@ -260,7 +260,7 @@ def _within_grid(view: dict, grid: int) -> dict:
         locked=locked,
     )
 
-
+# %% ../../../nbs/44_explorer.ipynb #2b10988a
 def _matching_inputs(state: dict) -> dict:
     "What the numbers depend on; a locked cell, the overlay and the order do not count."
     view = state["view"]

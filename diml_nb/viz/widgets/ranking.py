@@ -245,7 +245,7 @@ def _menu_entries(images: ImageDataset, queries: list[int] | None = None) -> lis
     "What the menu of the queries offers: some images, or all where there are none."
     return [(image_label(images, n), n) for n in queries or range(len(images))]
 
-
+# %% ../../../nbs/46_gallery.ipynb #906b5b03
 def _rank_button(explorer: "RetrievalExplorer") -> widgets.Button:
     button = widgets.Button(
         description="rank all again",
