@@ -72,20 +72,11 @@ def seeded():
 @pytest.fixture
 def diml():
     """Runs a `diml` command in this process: its `returncode`, `stdout` and `stderr`, as of a
-    process.
-
-    A fault of the program, which a shell would see as a traceback, is raised.
-    """
-    from typer.testing import CliRunner
-
-    from diml_nb.cli import app
+    process."""
+    from commands import invoke
 
     def run(*words, **environment):
-        done = CliRunner().invoke(
-            app, [str(word) for word in words], prog_name="diml", env=environment
-        )
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
+        done = invoke(*words, **environment)
         return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
     return run
