@@ -500,6 +500,21 @@ def mark(folder: Path) -> None:
     )
 
 
+def stage_notebooks(book: Path, execute: list[str], jobs: int) -> None:
+    "Stage all notebooks, `jobs` at a time; the first error ends it."
+    if jobs == 1:
+        for name in NOTEBOOKS:
+            stage(name, book, name in execute)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        work = [pool.submit(stage, name, book, name in execute) for name in NOTEBOOKS]
+        try:
+            for done in as_completed(work):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
     """Stage the sources in one folder, make the site of them in another; 0 if Sphinx had nothing to
     say."""
@@ -508,13 +523,7 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
     shutil.copytree(REPOSITORY / "figures", book / "figures")
     stage_reference(book)
     stage_pages(book)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        work = [pool.submit(stage, name, book, name in execute) for name in NOTEBOOKS]
-        try:
-            for done in as_completed(work):
-                done.result()  # its error ends the build
-        finally:
-            pool.shutdown(cancel_futures=True)
+    stage_notebooks(book, execute, jobs)
     with TemporaryDirectory(
         dir=book.parent, prefix="sphinx-"
     ) as place:  # what is no part of the site stays there

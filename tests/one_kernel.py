@@ -21,7 +21,8 @@ from diml_nb.experiments import report, runner, verify
 # forget what the last notebook defined, its figures and their style; the variables of this test
 BEGIN = """
 %reset -f
-import os, matplotlib.pyplot
+import os, matplotlib.pyplot, torch
+torch.set_num_threads({threads})
 matplotlib.pyplot.close("all")
 matplotlib.rcdefaults()
 os.chdir({folder!r})
@@ -34,7 +35,7 @@ os.environ |= {variables!r}
 
 @cache
 def kernel() -> KernelManager:
-    "The kernel of this process, on one thread."
+    "The kernel of this process; it starts with one thread."
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(env=runner.MALLOC_ENV | os.environ | {"OMP_NUM_THREADS": "1"})
     atexit.register(manager.shutdown_kernel)  # in peace, so that coverage is written
@@ -77,11 +78,12 @@ def run_notebook(
     cwd: Path | None = None,
     variables: dict | None = None,
 ) -> Path:
-    "As `runner.run_notebook`, by one thread."
-    assert threads in (None, 1)
+    "As `runner.run_notebook`; without `threads`, by one thread."
     executed.parent.mkdir(parents=True, exist_ok=True)
     ours = {name: value for name, value in os.environ.items() if name.startswith("DIML_")}
-    execute(BEGIN.format(folder=str(cwd or source.parent), variables=ours | (variables or {})))
+    variables = ours | (variables or {})
+    folder = str(cwd or source.parent)
+    execute(BEGIN.format(folder=folder, threads=threads or 1, variables=variables))
     try:
         papermill.execute_notebook(
             source, executed, values, engine_name="one_kernel", progress_bar=False

@@ -282,12 +282,16 @@ def _pinned_packages() -> set[str]:
     return {_normalize(line.split("==")[0]) for line in pins}
 
 
+# of each module, the packages that install it; reads what every installed package says of itself
+_distributions_of_modules = lru_cache(packages_distributions)
+
+
 def imported_packages() -> dict[str, str]:
     "Version of every pinned package that this process has imported, and of diml_nb."
     pinned = _pinned_packages()
     imported = {name.partition(".")[0] for name in sys.modules}
     versions: dict[str, str] = {}
-    for module, distributions in packages_distributions().items():
+    for module, distributions in _distributions_of_modules().items():
         if module not in imported:
             continue
         for distribution in distributions:
@@ -340,7 +344,8 @@ def describe_environment(device: str | None = None) -> dict:
     Parameters
     ----------
     device : str, optional
-        The device that computes; default: the fastest one here.
+        The device that computes. Default: the fastest one here; the processor where torch is not
+        imported.
 
     Returns
     -------
@@ -348,12 +353,15 @@ def describe_environment(device: str | None = None) -> dict:
         ``commit``, ``device``, ``processor``, ``packages``, ``python``, and ``system`` with the
         number of cores and threads.
     """
-    import torch
+    threads = 1
+    if "torch" in sys.modules:  # slow to import, and no number comes from what is not imported
+        import torch
 
-    from diml_nb._internal.device import default_device
+        from diml_nb._internal.device import default_device
 
-    device = str(default_device(device))
-    cores, threads = os.cpu_count(), torch.get_num_threads()
+        device = str(default_device(device))
+        threads = torch.get_num_threads()
+    device, cores = device or "cpu", os.cpu_count()
     return {
         "commit": current_commit(),
         "device": device,

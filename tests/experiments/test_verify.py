@@ -59,7 +59,7 @@ def test_rows_are_made_again_and_written_down(data):
     }
 
 
-def test_an_edited_row_is_found(data, monkeypatch, diml):
+def test_an_edited_row_is_found(data, monkeypatch, diml, shared_kernel):
     "Whoever edits a result by hand is found by the draw that takes this row."
     (path,) = (data / "results" / "01_test_time").glob("*.json")
     record = load_record(path)

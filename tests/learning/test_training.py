@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -54,30 +55,39 @@ def few(split="train", classes=10):
     return few_images(split, classes)
 
 
-def start(configs, processes=1):
-    "A process, or several that share each batch, that train folder after folder."
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        if processes > 1
-        else []
-    )
+def train_by_two(configs):
+    "Two processes that share each batch train folder after folder."
     script = Path(next(iter(configs))).parent / "train_few.py"
     script.write_text(SCRIPT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     configs = {str(folder): config for folder, config in configs.items()}
-    command = [sys.executable, *launcher, str(script), json.dumps(configs)]
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        command,
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), json.dumps(configs)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
+        timeout=300,
     )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
-def finish(configs, processes=1):
-    process = start(configs, processes)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-3000:]
+def train_few(folder, config):
+    torch.set_num_threads(1)
+    train(TrainConfig(**config), folder, images=few(classes=10))
+
+
+def start(folder, config):
+    "A process that trains: a copy of this one, which has imported everything."
+    process = get_context("fork").Process(target=train_few, args=(folder, config))
+    process.start()
+    return process
+
+
+def finish(folder, config):
+    process = start(folder, config)
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +97,7 @@ def one_and_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     configs = [TWENTY_EPOCHS | dict(epochs=2, evaluate_every=1) | changes for changes in CHANGES]
     configs.append(ONE_STEP)
-    finish({folder / f"two{i}": config for i, config in enumerate(configs)}, processes=2)
+    train_by_two({folder / f"two{i}": config for i, config in enumerate(configs)})
     for i, config in enumerate(configs):
         train(TrainConfig(**config), folder / f"one{i}", images=few())
     return [(folder / f"one{i}", folder / f"two{i}") for i in range(len(configs))]
@@ -97,21 +107,18 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path):
     """SIGKILL, five times at arbitrary moments; weights, betas, moments, log and chosen epoch are
     those of a run left in peace."""
     config = TWENTY_EPOCHS | dict(loss="margin")
-    finish({tmp_path / "whole": config})
+    finish(tmp_path / "whole", config)
     killed, log = tmp_path / "killed", tmp_path / "killed" / "log.jsonl"
     for kills, wanted in enumerate([1, 9, 17, 26, 40]):  # lines of the log
-        process = start({killed: config})
-        while process.poll() is None and not (
-            log.exists() and log.read_text().count("\n") >= wanted
-        ):
+        process = start(killed, config)
+        while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= wanted):
             time.sleep(0.002)
-        assert process.poll() is None, (
-            "it ended before it was killed: " + process.stderr.read()[-2000:]
-        )
+        assert process.is_alive(), "it ended before it was killed"
         time.sleep(0.013 * kills)  # not always right after a line
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    finish({killed: config})
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    finish(killed, config)
     for name in ("checkpoint", "model"):
         whole, again = (
             load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "whole", killed)
