@@ -287,7 +287,7 @@ def main() -> int:
     parser.add_argument(
         "--since", default=branch_point(), help="a commit; default: where this branch began"
     )
-    parser.add_argument("--seconds", type=float, default=80, help="of the whole")
+    parser.add_argument("--seconds", type=float, default=68, help="of the whole")
     parser.add_argument("--list", action="store_true", help="only say what is reached")
     given = parser.parse_args()
     end = time.time() + given.seconds
