@@ -57,6 +57,15 @@ def pytest_collection_modifyitems(items):
         items.sort(key=lambda item: (-cost[unit(item.nodeid)], unit(item.nodeid)))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish():
+    "A worker that ends slowly is killed: what `make coverage` has seen is saved before."
+    coverage = sys.modules.get("coverage")
+    running = coverage.Coverage.current() if coverage else None
+    if running:
+        running.save()
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if config.getoption("keep_durations"):
         keep_durations(terminalreporter.getreports("") + terminalreporter.getreports("passed"))
