@@ -1,7 +1,14 @@
 """Interpretable deep metric learning by structural matching (DIML, ICCV 2021).
 
 The names that people use, each imported when it is first asked for, so that `import diml_nb` loads
-neither torch nor matplotlib::
+neither torch nor matplotlib. Three lines search a folder of photographs, and explain a hit::
+
+    from diml_nb import Matcher
+
+    hits = Matcher.from_pretrained().index("photos").search("query.jpg")
+    hits[0].explain("why.html")
+
+The same by its steps, for one pair::
 
     from diml_nb import extract_feature_maps, get_backbone, grid_features, match
 
@@ -11,8 +18,8 @@ neither torch nor matplotlib::
 
 Everything else is found in the packages, lowest first: `features` (images, networks, feature maps),
 `ot` (cost, marginals, Sinkhorn, matching), `retrieval` (search, re-ranking, metrics), `datasets`,
-`learning` (losses, training, evaluation), `explain`, `viz` (figures, pages, widgets), `experiments`
-(records and their runs) and `related` (systems of other papers).
+`learning` (losses, training, evaluation), `explain`, `viz` (figures, pages, widgets), `matcher`
+(the three lines), `experiments` (records and their runs) and `related` (systems of other papers).
 """
 
 from importlib import import_module
@@ -52,6 +59,9 @@ _PUBLIC = {
     "viz.widgets.ranking": "RetrievalExplorer",
     "viz.widgets.sinkhorn": "SinkhornExplorer",
     "viz.widgets.steps": "StepByStep",
+    "matcher.rule": "Rule",
+    "matcher.index": "Index",
+    "matcher.matcher": "Matcher",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
@@ -99,6 +109,9 @@ if TYPE_CHECKING:  # what an editor is told; at run time, see `__getattr__`
     from .viz.widgets.ranking import RetrievalExplorer as RetrievalExplorer
     from .viz.widgets.sinkhorn import SinkhornExplorer as SinkhornExplorer
     from .viz.widgets.steps import StepByStep as StepByStep
+    from .matcher.rule import Rule as Rule
+    from .matcher.index import Index as Index
+    from .matcher.matcher import Matcher as Matcher
 
 
 def __getattr__(name: str):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import experiments, explain, training
+from . import experiments, explain, search, training
 from .data import cache, data
 
 # %% ../../nbs/68_cli_main.ipynb #d2db2d37
@@ -27,6 +27,7 @@ app.add_typer(cache, name="cache")
 app.add_typer(experiments.app)
 app.add_typer(training.app)
 app.add_typer(explain.app)
+app.add_typer(search.app)
 
 
 @app.callback(invoke_without_command=True)

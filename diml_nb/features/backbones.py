@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PREFIXES', 'PUBLISHED_RESIZE_RATIO', 'EFFICIENTNET_LITE0_SHA256', 'SKETCH_TOLERANCE', 'to_feature_map', 'Backbone',
-           'get_backbone', 'weights_hash', 'same_computation', 'Computation', 'device_of', 'computation']
+           'is_backbone_name', 'get_backbone', 'weights_hash', 'same_computation', 'Computation', 'device_of',
+           'computation']
 
 # %% ../../nbs/09_backbone.ipynb #9a33dcc1
 import hashlib
@@ -266,15 +267,19 @@ class Backbone(nn.Module):
             if _note_output not in module._forward_hooks.values():
                 module.register_forward_hook(_note_output)
 
-    def preprocess(self, image: ImageLike, *, resize_ratio: float = 1.0) -> Tensor:
-        """One image, as `load_image` reads it, to a normalised tensor (3, S, S).
+    def view(self, image: ImageLike, *, resize_ratio: float = 1.0) -> Image.Image:
+        """The part of an image that the network sees, as a picture of S x S pixels.
 
         The shorter side becomes `resize_ratio` * S pixels, and the S x S in the centre are kept;
         `PUBLISHED_RESIZE_RATIO` is the paper's test.
         """
+        return _square(load_image(image), self.image_size, resize_ratio)
+
+    def preprocess(self, image: ImageLike, *, resize_ratio: float = 1.0) -> Tensor:
+        "One image, as `view` cuts it, to a normalised tensor (3, S, S)."
         from torchvision.transforms.v2 import functional as T
 
-        pixels = T.to_image(_square(load_image(image), self.image_size, resize_ratio))
+        pixels = T.to_image(self.view(image, resize_ratio=resize_ratio))
         return T.normalize(T.to_dtype(pixels, torch.float32, scale=True), self.mean, self.std)
 
     def augment(self, image: ImageLike) -> Tensor:
@@ -377,6 +382,12 @@ def _from_torchvision(name: str, model: str, pretrained: bool) -> Backbone:
     return Backbone(network, name=name, image_size=size, mean=facts.mean, std=facts.std)
 
 # %% ../../nbs/09_backbone.ipynb #25f15a08
+def is_backbone_name(name: str) -> bool:
+    "May `get_backbone` know this name? Whether the library has the network, is asked there."
+    library, _, model = name.partition("/")
+    return name == "efficientnet_lite0" or (library in ("timm", "torchvision") and bool(model))
+
+
 def get_backbone(name: str = "efficientnet_lite0", *, pretrained: bool = True) -> Backbone:
     """The named backbone, with its own normalisation.
 

@@ -25,19 +25,33 @@ from .._internal.device import progress_bar
 from .grid import Features
 
 # %% ../../nbs/23_bank.ipynb #505fb6ff
-def _read_rows(file: np.memmap, index_i: Tensor) -> Tensor:
-    """Some rows of an array on disk, each read by its own call, so that no pages stay mapped.
+class _ArrayFile:
+    """An array on disk, mapped and also open: who replaces the file changes neither of the two.
 
-    `OSError` if the file was cut off.
-    """
-    path = str(file.filename)
-    rows = np.empty((len(index_i), *file.shape[1:]), file.dtype)
-    with open(path, "rb", buffering=0) as source:
+    `OSError` if it cannot be opened."""
+
+    def __init__(self, path: Path):
+        self.array: np.memmap = np.load(path, mmap_mode="c")
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self):
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+    def read_rows(self, index_i: Tensor) -> Tensor:
+        """Some rows, each read by its own call, so that no pages stay mapped.
+
+        `OSError` if the file was cut off.
+        """
+        array = self.array
+        rows = np.empty((len(index_i), *array.shape[1:]), array.dtype)
         for row, i in zip(rows, index_i.tolist(), strict=True):
-            read = os.preadv(source.fileno(), [row], file.offset + i * row.nbytes)
+            read = os.preadv(self.descriptor, [row], array.offset + i * row.nbytes)
             if read < row.nbytes:
-                raise OSError(f"{path}: ends before row {i}; write the feature store again")
-    return torch.from_numpy(rows)
+                raise OSError(
+                    f"{array.filename}: ends before row {i}; write the feature store again"
+                )
+        return torch.from_numpy(rows)
 
 
 def _release(array: np.memmap) -> None:
@@ -53,20 +67,20 @@ class FeatureStore(Features):
     tensor or a mask of images.
     """
 
-    files: tuple[np.memmap, ...] = ()  # of local_bcn, norm_bn and global_bc, in this order
+    files: tuple[_ArrayFile, ...] = ()  # of local_bcn, norm_bn and global_bc, in this order
 
     def __getitem__(self, index) -> Features:
         if isinstance(index, (int, slice)):
             return super().__getitem__(index).to(torch.float32)
         # negative positions count from the end, and a mask becomes positions
         index_i = torch.arange(len(self))[index]
-        local_bcn, norm_bn, global_bc = (_read_rows(file, index_i) for file in self.files)
+        local_bcn, norm_bn, global_bc = (file.read_rows(index_i) for file in self.files)
         return Features(local_bcn, norm_bn, global_bc, self.grid).to(torch.float32)
 
     def release(self) -> None:
         "Give the memory of pages that were read back; they are read again when they are touched."
         for file in self.files:
-            _release(file)
+            _release(file.array)
 
 # %% ../../nbs/23_bank.ipynb #0d726900
 ARRAY_FILES = {"local_bcn": "local.npy", "norm_bn": "norm.npy", "global_bc": "global.npy"}
@@ -291,7 +305,8 @@ def open_store(folder: str | Path) -> FeatureStore:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         images, channels, cells = manifest["images"], manifest["channels"], manifest["cells"]
-        arrays = [np.load(folder / name, mmap_mode="c") for name in ARRAY_FILES.values()]
+        files = tuple(_ArrayFile(folder / name) for name in ARRAY_FILES.values())
+        arrays = [file.array for file in files]
         done = np.load(folder / "done.npy")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -309,4 +324,4 @@ def open_store(folder: str | Path) -> FeatureStore:
             f"{folder}: its arrays {shapes} do not fit its manifest; delete it and write it again"
         )
     local_bcn, norm_bn, global_bc = (torch.from_numpy(x) for x in arrays)
-    return FeatureStore(local_bcn, norm_bn, global_bc, manifest["grid"], tuple(arrays))
+    return FeatureStore(local_bcn, norm_bn, global_bc, manifest["grid"], files)

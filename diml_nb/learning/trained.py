@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 # %% ../../nbs/35_trained.ipynb #6870b6f4
@@ -91,14 +92,17 @@ class TrainedBackbone(Backbone):
             std=backbone.std,
         )
         self.config = config
+        self.folder = Path(folder).expanduser()
         # as `evaluate_once` reads its images
         self.resize_ratio = 1.0 if config.cached else PUBLISHED_RESIZE_RATIO
 
+    def view(self, image: ImageLike, *, resize_ratio: float | None = None) -> Image.Image:
+        "As `Backbone.view`; default: the ratio of this run's evaluation."
+        return super().view(image, resize_ratio=resize_ratio or self.resize_ratio)
+
     def preprocess(self, image: ImageLike, *, resize_ratio: float | None = None) -> Tensor:
         "As `Backbone.preprocess`; default: the ratio of this run's evaluation."
-        return super().preprocess(
-            image, resize_ratio=self.resize_ratio if resize_ratio is None else resize_ratio
-        )
+        return super().preprocess(image, resize_ratio=resize_ratio or self.resize_ratio)
 
     def augment(self, image: ImageLike) -> Tensor:
         "As `Backbone.augment`, by the backbone that was trained."

@@ -1,0 +1,1 @@
+"""The front door: a matcher of one's own images, an index of them, and hits that explain themselves."""
