@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Encoder', 'Index', 'check_network']
 
-# %% ../../nbs/48_index.ipynb #dfd6cc3a
+# %% ../../nbs/48_index.ipynb #32a11cd2
 import warnings
 from bisect import bisect_right
 from collections import Counter
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .._internal.checks import first_few
 from .._internal.device import full_precision
+from ..features.backbones import same_computation
 from ..features.grid import Features
 from ..features.images import ImageLike, is_image_like, list_images, load_image
 from ..features.store import FeatureStore
@@ -41,7 +42,7 @@ from ..ot.native import score_pairs
 from ..retrieval.scan import VectorCodes, encode_vectors, scan_topk
 from ..retrieval.search import search
 
-# %% ../../nbs/48_index.ipynb #8a8cd0e7
+# %% ../../nbs/48_index.ipynb #df5e904c
 @dataclass(frozen=True)
 class _Segment:
     "Images that were added together; their features were checked then."
@@ -86,7 +87,7 @@ class _Segment:
 
 _FEW = 8  # queries up to which each scans the gallery by itself
 
-# %% ../../nbs/48_index.ipynb #7092114a
+# %% ../../nbs/48_index.ipynb #79243e9f
 def _similarity(
     segment: _Segment, q: Features, i_p: Tensor, position_p: Tensor, options: MatchOptions
 ) -> Tensor:
@@ -110,7 +111,7 @@ def _similarity(
     )
     return scores.similarity_p
 
-# %% ../../nbs/48_index.ipynb #ad301d2a
+# %% ../../nbs/48_index.ipynb #2147c267
 class _Found(NamedTuple):
     "Lists of Q queries: positions, scores, cosines and similarities, each (Q, K)."
 
@@ -119,7 +120,7 @@ class _Found(NamedTuple):
     cosine_qk: Tensor
     similarity_qk: Tensor  # NaN behind the shortlist
 
-# %% ../../nbs/48_index.ipynb #a4adf11a
+# %% ../../nbs/48_index.ipynb #6cec20e9
 def _shortlists(segments: Sequence[_Segment], q: Features, k: int) -> tuple[Tensor, Tensor]:
     "Positions and cosines of the best k of all segments, (Q, K)."
     found = [segment.nearest(q, k) for segment in segments]
@@ -130,7 +131,7 @@ def _shortlists(segments: Sequence[_Segment], q: Features, k: int) -> tuple[Tens
     cosine_qk, order_qk = cosine_qk.sort(dim=1, descending=True, stable=True)
     return position_qk.gather(1, order_qk)[:, :k], cosine_qk[:, :k]
 
-# %% ../../nbs/48_index.ipynb #39d341fe
+# %% ../../nbs/48_index.ipynb #79345cab
 def _match_shortlists(
     segments: Sequence[_Segment], q: Features, position_qs: Tensor, options: MatchOptions
 ) -> Tensor:
@@ -145,7 +146,7 @@ def _match_shortlists(
             similarity_qs[inside_qs] = _similarity(segment, q, i_p, position_p, options)
     return similarity_qs
 
-# %% ../../nbs/48_index.ipynb #8a69a3e8
+# %% ../../nbs/48_index.ipynb #c17acc12
 @full_precision()
 @torch.no_grad()
 def _find(
@@ -171,7 +172,7 @@ def _find(
         joined(similarity_qs.gather(1, order_qs), torch.full_like(cosine_qk, torch.nan)),
     )
 
-# %% ../../nbs/48_index.ipynb #a2661694
+# %% ../../nbs/48_index.ipynb #45788a0f
 class Encoder(Protocol):
     "What turns images into features: a matcher."
 
@@ -185,7 +186,8 @@ class Encoder(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        "`name`, `identity`, and whatever is needed to make it again; kept with an index."
+        """Kept with an index: `name`, `identity`, `sketches` (as `computation` makes them), and
+        whatever is needed to make it again."""
 
     def view(self, image: ImageLike) -> Image.Image:
         "The part of an image that the network sees."
@@ -193,7 +195,7 @@ class Encoder(Protocol):
     def encode(self, images: Sequence[ImageLike]) -> Features:
         "Features of images."
 
-# %% ../../nbs/48_index.ipynb #40a8619b
+# %% ../../nbs/48_index.ipynb #3d52c3c5
 def _checked_ids(ids: Iterable[Hashable] | None, count: int, known: dict[Hashable, int]) -> list:
     "Ids of new images; `ValueError` for a wrong number of them, and for one that is there."
     if ids is None:
@@ -209,7 +211,7 @@ def _checked_ids(ids: Iterable[Hashable] | None, count: int, known: dict[Hashabl
         raise ValueError(f"ids: the index has these already: {first_few(there)}; remove them first")
     return ids
 
-# %% ../../nbs/48_index.ipynb #d197ed9e
+# %% ../../nbs/48_index.ipynb #cf31e7a8
 def _checked_labels(labels: Iterable[Any] | None, count: int) -> list:
     "Labels of new images, as Python objects; `ValueError` for a wrong number of them."
     if labels is None:
@@ -219,7 +221,7 @@ def _checked_labels(labels: Iterable[Any] | None, count: int) -> list:
         raise ValueError(f"labels: expected one for each of {count} images, got {len(labels)}")
     return labels
 
-# %% ../../nbs/48_index.ipynb #f35211b8
+# %% ../../nbs/48_index.ipynb #246c429b
 class Index:
     """A gallery that can be searched, one query at a time or many.
 
@@ -425,7 +427,7 @@ class Index:
         "One image as the network saw it; `ValueError` where there is no picture of it."
         return _picture(self, position)
 
-# %% ../../nbs/48_index.ipynb #20f12503
+# %% ../../nbs/48_index.ipynb #bfcfa39e
 def _encoder(index: Index, given: Any) -> Encoder:
     "The encoder; `TypeError` where there is none and something else than features was given."
     if index.encoder is None:
@@ -435,7 +437,7 @@ def _encoder(index: Index, given: Any) -> Encoder:
         )
     return index.encoder
 
-# %% ../../nbs/48_index.ipynb #175a53d7
+# %% ../../nbs/48_index.ipynb #f19f41ea
 def _check_fit(index: Index, features: Features, name: str) -> None:
     "Raise an error unless these are features like those of the index."
     # the images of a store were checked when it was written: one is enough
@@ -444,7 +446,7 @@ def _check_fit(index: Index, features: Features, name: str) -> None:
         checked["index"] = index._segments[0].features[:1]
     check_features(**checked)
 
-# %% ../../nbs/48_index.ipynb #3aad28f4
+# %% ../../nbs/48_index.ipynb #3cd53a67
 def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | None) -> None:
     "`Index.add`."
     given = isinstance(images, Features)
@@ -464,7 +466,7 @@ def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | Non
     index.stamps += stamps
     index._position |= {x: first + n for n, x in enumerate(new_ids)}
 
-# %% ../../nbs/48_index.ipynb #97c8d694
+# %% ../../nbs/48_index.ipynb #c97de4d0
 def _remove(index: Index, ids: list) -> None:
     "`Index.remove`."
     if missing := [str(x) for x in ids if x not in index._position]:
@@ -478,13 +480,13 @@ def _remove(index: Index, ids: list) -> None:
     for x in dict.fromkeys(ids):
         del index._position[x]
 
-# %% ../../nbs/48_index.ipynb #5295fd92
+# %% ../../nbs/48_index.ipynb #207b3c6b
 def _segment_of(segments: Sequence[_Segment], position: int) -> _Segment:
     "The segment that holds an image."
     number = bisect_right(segments, position, key=lambda segment: segment.first)
     return segments[number - 1]
 
-# %% ../../nbs/48_index.ipynb #af5245b2
+# %% ../../nbs/48_index.ipynb #a8497fc9
 def _path(index: Index, position: int) -> Path:
     "`Index.path_at`."
     source = index.sources[position]
@@ -492,7 +494,7 @@ def _path(index: Index, position: int) -> Path:
         raise ValueError(f"{index.ids[position]}: this image is no file")
     return Path(source).expanduser()
 
-# %% ../../nbs/48_index.ipynb #49be4307
+# %% ../../nbs/48_index.ipynb #5d22329e
 def _picture(index: Index, position: int) -> Image.Image:
     "`Index.picture_at`."
     source = index.sources[position]
@@ -502,7 +504,7 @@ def _picture(index: Index, position: int) -> Image.Image:
         )
     return index.encoder.view(source)
 
-# %% ../../nbs/48_index.ipynb #ec9cd270
+# %% ../../nbs/48_index.ipynb #505cd36a
 def _as_queries(index: Index, query: Any) -> tuple[Features, list[Query]]:
     "The features of all queries, and each by itself with its name and its picture."
     if isinstance(query, Features):
@@ -520,7 +522,7 @@ def _as_queries(index: Index, query: Any) -> tuple[Features, list[Query]]:
             queries.append(Query(name, features[n], encoder.view(image)))
     return concatenate_features(parts), queries
 
-# %% ../../nbs/48_index.ipynb #515d32ab
+# %% ../../nbs/48_index.ipynb #a7051a51
 def _search(index: Index, query: Any, top_k: int, shortlist: int) -> Hits | list[Hits]:
     "`Index.search`."
     for name, number in (("top_k", top_k), ("shortlist", shortlist)):
@@ -534,14 +536,14 @@ def _search(index: Index, query: Any, top_k: int, shortlist: int) -> Hits | list
     hits = [Hits(one, index, *(x[n] for x in found)) for n, one in enumerate(queries)]
     return hits[0] if is_image_like(query) else hits
 
-# %% ../../nbs/48_index.ipynb #0a20c160
+# %% ../../nbs/48_index.ipynb #6ec7271d
 def _left(segment: _Segment) -> Tensor:
     "Positions in the index of the images of a segment that were not removed."
     keep_n = torch.ones(len(segment.features), dtype=torch.bool)
     keep_n[segment.removed_r] = False
     return keep_n.nonzero().flatten() + segment.first
 
-# %% ../../nbs/48_index.ipynb #9a3a3365
+# %% ../../nbs/48_index.ipynb #ad25ecd3
 def _gathered(segments: Sequence[_Segment], position_n: Tensor) -> Features:
     "Features at positions that rise, from all segments."
     parts = []
@@ -552,7 +554,7 @@ def _gathered(segments: Sequence[_Segment], position_n: Tensor) -> Features:
             parts.append(segment.features[position_n[inside_n] - first])
     return concatenate_features(parts)
 
-# %% ../../nbs/48_index.ipynb #ea6bd647
+# %% ../../nbs/48_index.ipynb #3cc144fb
 def _table(index: Index, positions: list[int]) -> ImageTable:
     "What is known of some images; `ValueError` for names that cannot be kept."
     ids, labels = ([x[n] for n in positions] for x in (index.ids, index.labels))
@@ -567,14 +569,14 @@ def _table(index: Index, positions: list[int]) -> ImageTable:
     ]
     return ImageTable(ids, labels, files, [index.stamps[n] for n in positions])
 
-# %% ../../nbs/48_index.ipynb #eb831a7c
+# %% ../../nbs/48_index.ipynb #056a4f69
 def _facts(index: Index) -> dict[str, Any]:
     "What index.json says of an index of one segment."
     network = index.encoder.facts if index.encoder else None
     options = asdict(index.options)
     return dict(network=network, options=options, segments=[0], removed=[], finished=True)
 
-# %% ../../nbs/48_index.ipynb #93d698f3
+# %% ../../nbs/48_index.ipynb #11ffbbc9
 def _save(index: Index, folder: Path, precision: str) -> Path:
     "`Index.save`."
     if not len(index):
@@ -596,18 +598,24 @@ def _save(index: Index, folder: Path, precision: str) -> Path:
         new.rename(folder)
     return folder
 
-# %% ../../nbs/48_index.ipynb #e6dc25af
+# %% ../../nbs/48_index.ipynb #d4222d61
 def check_network(folder: Path, network: dict | None, encoder: Encoder | None) -> None:
     "`ValueError` if the features of an index are of another network than the encoder's."
-    if encoder is None or network is None or network["identity"] == encoder.identity:
+    if encoder is None or network is None:
+        return
+    here = encoder.facts
+    same = network["identity"] == here["identity"]
+    # weights may be the same and the network not, e.g. with another stride
+    if same and same_computation(network["sketches"], here["sketches"]):
         return
     raise ValueError(
         f"{folder}: its features were made by {network['name']} ({network['identity'][:8]}), and"
-        f" this matcher is {encoder.name} ({encoder.identity[:8]}); take the matcher that made it,"
-        " or index the images again"
+        f" this matcher is {encoder.name} ({encoder.identity[:8]})"
+        f"{', whose maps are others' if same else ''}; take the matcher that made it, or index the"
+        " images again"
     )
 
-# %% ../../nbs/48_index.ipynb #60ebb8a8
+# %% ../../nbs/48_index.ipynb #3636b216
 def _warn_of_changes(folder: Path, table: ImageTable, removed: set[int]) -> None:
     "Warn of files that are no longer what was embedded."
     changes = {n: what for n, what in changed_files(table).items() if n not in removed}
@@ -619,7 +627,7 @@ def _warn_of_changes(folder: Path, table: ImageTable, removed: set[int]) -> None
             stacklevel=4,
         )
 
-# %% ../../nbs/48_index.ipynb #8500d641
+# %% ../../nbs/48_index.ipynb #12ddc652
 def _load(folder: Path, encoder: Encoder | None, check_files: bool) -> Index:
     "`Index.load`."
     table, facts, segments = read_index(folder)

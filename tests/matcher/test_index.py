@@ -1,0 +1,202 @@
+"An index against the functions that it joins: the same lists, whatever was added and removed."
+
+import random
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch.nn.functional import normalize
+
+from diml_nb.features.grid import grid_features
+from diml_nb.features.store import open_store, write_store
+from diml_nb.matcher.index import Index
+from diml_nb.ot.matching import MatchOptions
+from diml_nb.retrieval import scan
+from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.scan import encode_vectors, scan_topk
+from diml_nb.retrieval.search import search
+from diml_nb.retrieval.topk import inner_products, streaming_topk
+
+some = settings(max_examples=20, derandomize=True, deadline=None, database=None)
+SEEDS = st.integers(0, 2**20)
+
+
+def features_of(seed, images, channels=6, grid=2):
+    draw = torch.Generator().manual_seed(seed)
+    return grid_features(torch.rand(images, channels, grid, grid, generator=draw), grid=grid)
+
+
+def lists(index, q, top_k=1000, **options):
+    "Ids and scores of each query."
+    found = index.search(q, top_k, **options)
+    return [([hit.id for hit in hits], hits.score_k) for hits in found]
+
+
+def same(a, b):
+    return all(x == y and torch.equal(s, t) for (x, s), (y, t) in zip(a, b, strict=True))
+
+
+@some
+@given(SEEDS, st.integers(1, 40), st.integers(1, 12))
+def test_the_lists_of_search_and_rerank(seed, images, queries):
+    g, q = features_of(seed, images), features_of(seed + 1, queries)
+    expected = rerank(search(q, g), q, g, top_k=7, marginals="cross_correlation_norm2")
+    options = MatchOptions(marginals="cross_correlation_norm2")
+    found = Index.from_features(g, options=options).search(q, images, shortlist=7)
+    for n, hits in enumerate(found):
+        assert torch.equal(hits.position_k, expected.index_qk[n])
+        assert torch.allclose(hits.score_k, expected.score_qk[n], atol=1e-6)
+
+
+@some
+@given(SEEDS, st.integers(2, 30), st.integers(1, 10))
+def test_what_was_added_and_removed_in_any_order(seed, images, queries):
+    g, q = features_of(seed, images), features_of(seed + 1, queries)
+    draw = random.Random(seed)
+    cuts = sorted({0, images, *(draw.randrange(images) for _ in range(3))})
+    grown = Index()
+    for i, j in zip(cuts, cuts[1:]):
+        grown.add(g[i:j], ids=range(i, j))
+    gone = draw.sample(range(images), draw.randrange(images))
+    for id in gone:
+        grown.remove(id)
+    left = [n for n in range(images) if n not in gone]
+    fresh = Index.from_features(g[left], ids=left)
+    assert len(grown) == len(left)
+    assert same(lists(grown, q, shortlist=5), lists(fresh, q, shortlist=5))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_store_is_searched_where_it_lies(tmp_path, precision):
+    g, q = features_of(1, 60), features_of(2, 11)
+    folder = write_store(tmp_path / "store", lambda i, j: g[i:j], 60, precision=precision)
+    stored = Index.from_features(open_store(folder))
+    tolerance = 1e-6 if precision == "float32" else 2e-3
+    for queries in (q, q[:2]):
+        for a, b in zip(stored.search(queries, 60), Index.from_features(g).search(queries, 60)):
+            assert set(a.position_k.tolist()) == set(b.position_k.tolist())
+            assert (a.score_k - b.score_k).abs().max() < tolerance
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    g, q = features_of(3, 50), features_of(4, 9)
+    index = Index.from_features(g[:30], labels=range(30), ids=[f"image {n}" for n in range(30)])
+    index.add(g[30:], ids=range(20))
+    index.remove(["image 3", 7])
+    index.save(tmp_path / "index")
+    loaded = Index.load(tmp_path / "index")
+    assert same(lists(index, q), lists(loaded, q))
+    assert [hit.label for hit in index.search(q)[0]] == [hit.label for hit in loaded.search(q)[0]]
+    loaded.remove("image 5")
+    loaded.save(tmp_path / "index")
+    again = Index.load(tmp_path / "index")
+    assert same(lists(loaded, q), lists(again, q))
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_without_a_compiler_the_lists_are_the_same(monkeypatch):
+    g, q = features_of(5, 40), features_of(6, 3)
+    index = Index.from_features(g)
+    expected = lists(index, q)
+    monkeypatch.setattr(scan, "compiled_library", lambda source: None)
+    assert scan_topk(q.global_bc[:1], g.global_bc, encode_vectors(g.global_bc), 5) is None
+    assert same(lists(index, q), expected)
+
+
+def test_in_double_precision():
+    g, q = (x.to(torch.float64) for x in (features_of(7, 40), features_of(8, 3)))
+    (hits, *_) = Index.from_features(g).search(q, 40)
+    expected = search(q, g)
+    assert hits.score_k.dtype == torch.float64
+    assert set(hits.position_k.tolist()) == set(expected.index_qk[0].tolist())
+
+
+# the scan
+
+
+@some
+@given(SEEDS, st.integers(1, 300), st.sampled_from([1, 3, 16, 40]), st.sampled_from([0.0, 1.0, 30]))
+def test_a_scan_is_exact(seed, images, channels, alike):
+    "Also for vectors that are nearly or wholly the same, and for a gallery of zeros."
+    draw = torch.Generator().manual_seed(seed)
+    g_gc = normalize(torch.randn(images, channels, generator=draw) + alike, dim=1)
+    g_gc[::7] = 0
+    q_1c = normalize(torch.randn(1, channels, generator=draw) + alike, dim=1)
+    k = 1 + seed % images
+    found = scan_topk(q_1c, g_gc, encode_vectors(g_gc), k)
+    if found is None:
+        pytest.skip("no C compiler on this machine")
+    expected = streaming_topk([inner_products(q_1c, g_gc)], k)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+def test_the_bound_of_the_codes_holds():
+    draw = torch.Generator().manual_seed(0)
+    x_nc = torch.randn(500, 33, generator=draw) * torch.logspace(-3, 3, 500)[:, None]
+    codes = encode_vectors(x_nc)
+    decoded_nc = codes.code_nc.double() * codes.scale / 2**14
+    assert ((decoded_nc - x_nc).norm(dim=1) <= codes.error * (1 + 1e-6)).all()
+    assert codes.code_nc.abs().max() <= 2**14
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    "call,message",
+    [
+        (lambda index, x: index.search(x, 0), "top_k: expected at least 1, got 0"),
+        (lambda index, x: index.search(x, 3, shortlist=0), "shortlist: expected at least 1"),
+        (lambda index, x: index.search(features_of(0, 2, channels=5)), "same number of channels"),
+        (lambda index, x: index.add(features_of(0, 2, channels=5)), "same number of channels"),
+        (lambda index, x: index.add(x, ids=[1, 2]), "expected one for each of 3 images, got 2"),
+        (lambda index, x: index.add(x, ids=[9, 9, 8]), "given twice: 9"),
+        (lambda index, x: index.add(x, ids=[0, 9, 8]), "has these already: 0"),
+        (lambda index, x: index.add(x, labels="ab"), "labels: expected one for each of 3"),
+        (lambda index, x: Index().search(x), "the index is empty"),
+        (lambda index, x: Index().save("nowhere"), "the index is empty"),
+    ],
+)
+def test_an_error_leaves_the_index_as_it_was(call, message):
+    x = features_of(9, 3)
+    index = Index.from_features(x)
+    with pytest.raises(ValueError, match=message):
+        call(index, x)
+    assert len(index) == len(index.ids) == len(index.labels) == len(index.sources) == 3
+    assert lists(index, x)[0][0][0] in range(3)
+
+
+def test_values_that_are_no_numbers_are_refused():
+    x = features_of(9, 3)
+    x.local_bcn[1, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"images.local_bcn: 1 of 72 values are NaN"):
+        Index.from_features(x)
+
+
+def test_an_index_of_features_takes_no_pictures():
+    with pytest.raises(TypeError, match="made from features and has no network"):
+        Index.from_features(features_of(9, 3)).search("a.jpg")
+
+
+def test_a_removed_id_is_named():
+    index = Index.from_features(features_of(9, 3))
+    index.remove(1)
+    with pytest.raises(KeyError, match="does not have 1"):
+        index.remove([0, 1])
+    assert len(index) == 2
+
+
+def test_a_folder_with_other_files_is_not_touched(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"the only copy")
+    with pytest.raises(FileExistsError, match=r"photo.jpg, which is no part of an index"):
+        Index.from_features(features_of(9, 3)).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_loading_warns_of_nothing_where_nothing_changed(tmp_path):
+    Index.from_features(features_of(9, 3)).save(tmp_path / "index")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Index.load(tmp_path / "index")) == 3
