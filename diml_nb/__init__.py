@@ -61,7 +61,7 @@ _PUBLIC = {
     "viz.widgets.steps": "StepByStep",
     "matcher.rule": "Rule",
     "matcher.index": "Index",
-    "matcher.matcher": "Matcher",
+    "matcher.matcher": "Matcher open_index",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
@@ -111,7 +111,7 @@ if TYPE_CHECKING:  # what an editor is told; at run time, see `__getattr__`
     from .viz.widgets.steps import StepByStep as StepByStep
     from .matcher.rule import Rule as Rule
     from .matcher.index import Index as Index
-    from .matcher.matcher import Matcher as Matcher
+    from .matcher.matcher import Matcher as Matcher, open_index as open_index
 
 
 def __getattr__(name: str):
