@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MATCHER_FORMAT', 'Matcher', 'open_index']
 
-# %% ../../nbs/49_matcher.ipynb #bd83a164
+# %% ../../nbs/49_matcher.ipynb #497ca87a
 import json
 import os
 import shutil
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# %% ../../nbs/49_matcher.ipynb #ff758625
+# %% ../../nbs/49_matcher.ipynb #16599e18
 from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
 from .._internal.paths import atomic_write, check_writable, hash_text
@@ -54,7 +54,7 @@ from diml_nb.matcher.storage import (
 )
 from ..ot.matching import Match, MatchOptions, match, similarity_matrix
 
-# %% ../../nbs/49_matcher.ipynb #c79592f7
+# %% ../../nbs/49_matcher.ipynb #5929cf95
 _BATCH = 32  # images in a forward pass
 
 
@@ -75,7 +75,7 @@ def _read_batch(backbone: Backbone, images: Sequence[ImageLike]) -> Tensor:
         raise ValueError(faults[0] if len(faults) == 1 else first_few(faults))
     return torch.stack([x for x in prepared if x is not None])
 
-# %% ../../nbs/49_matcher.ipynb #f633fd46
+# %% ../../nbs/49_matcher.ipynb #461760e9
 @torch.no_grad()
 def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tensor]:
     "Feature maps (B, C, H, W) of a batch of images after another, on the CPU."
@@ -86,7 +86,7 @@ def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tens
         ready_bchw = _read_batch(backbone, images[start : start + _BATCH])
         yield backbone(ready_bchw.to(device)).float().cpu()
 
-# %% ../../nbs/49_matcher.ipynb #b5d4156e
+# %% ../../nbs/49_matcher.ipynb #1b8e6126
 class Matcher:
     """A network and a rule: embeds images, compares them, indexes them and re-ranks them.
 
@@ -160,16 +160,10 @@ class Matcher:
         facts = (weights_hash(self.backbone), resize_ratio, self.rule.grid, self.rule.global_power)
         return hash_text(repr(facts))
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         "What is kept with an index: how the network is recognised and found again, and the rule."
-        rule, sketches = asdict(self.rule), self._sketches
-        facts = dict(name=self.name, identity=self.identity, source=self.source)
-        return facts | dict(rule=rule, sketches=sketches)
-
-    @cached_property
-    def _sketches(self) -> list[list[float]]:
-        return computation(self.backbone).sketches
+        return _facts(self)
 
     @property
     def options(self) -> MatchOptions:
@@ -298,13 +292,24 @@ class Matcher:
         """
         return _rank(self, query, candidates, top_k, loader)
 
-# %% ../../nbs/49_matcher.ipynb #a6f4ed5f
+# %% ../../nbs/49_matcher.ipynb #99d4b1a1
+def _facts(matcher: Matcher) -> dict[str, Any]:
+    "`Matcher.facts`."
+    return dict(
+        name=matcher.name,
+        identity=matcher.identity,
+        source=matcher.source,
+        rule=asdict(matcher.rule),
+        sketches=computation(matcher.backbone).sketches,
+    )
+
+# %% ../../nbs/49_matcher.ipynb #51b60b39
 def _match_arguments(options: MatchOptions) -> dict[str, Any]:
     "Options as `match` and `similarity_matrix` take them; gradients are nothing for them."
     names = "marginals", "plan", "eps", "tol", "max_iter", "stopping"
     return {name: getattr(options, name) for name in names}
 
-# %% ../../nbs/49_matcher.ipynb #1a3fbdf9
+# %% ../../nbs/49_matcher.ipynb #45add034
 def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None) -> Index:
     "`Matcher.index` without `out`."
     first = matcher.encode(listed.sources[:1])
@@ -319,11 +324,11 @@ def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None)
     index.add(listed.sources, listed.labels, ids=listed.ids)
     return index
 
-# %% ../../nbs/49_matcher.ipynb #6094e10c
+# %% ../../nbs/49_matcher.ipynb #a9e3c7eb
 def _memory_of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-# %% ../../nbs/49_matcher.ipynb #b3e57df6
+# %% ../../nbs/49_matcher.ipynb #2bad8339
 _CHUNK = 1024  # images of a segment: what a kill may cost
 _MANY_SEGMENTS = 8  # more are merged, since each is searched by itself
 
@@ -356,7 +361,7 @@ class _Growing:
     def write(self, *, finished: bool) -> None:
         write_index(self.folder, self.table, self.facts | dict(finished=finished))
 
-# %% ../../nbs/49_matcher.ipynb #a0062d45
+# %% ../../nbs/49_matcher.ipynb #fa65ac2d
 def _open_growing(matcher: Matcher, folder: Path) -> _Growing:
     "The index in a folder, or an empty one; an error if it is of another network."
     check_index_folder(folder)
@@ -369,7 +374,7 @@ def _open_growing(matcher: Matcher, folder: Path) -> _Growing:
     facts |= {name: stored.facts[name] for name in ("segments", "removed")}
     return _Growing(folder, stored.table, facts)
 
-# %% ../../nbs/49_matcher.ipynb #85478524
+# %% ../../nbs/49_matcher.ipynb #057e959d
 def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
     "Ids of images that need not be embedded again; the others that are there count as removed."
     table, removed = growing.table, set(growing.facts["removed"])
@@ -388,7 +393,7 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
     growing.facts["removed"] = sorted(removed)
     return kept
 
-# %% ../../nbs/49_matcher.ipynb #fea4ac8d
+# %% ../../nbs/49_matcher.ipynb #4a43dced
 def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision: str) -> Index:
     "`Matcher.index` with `out`."
     if listed.ids is None:
@@ -414,7 +419,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
         Index.load(folder, encoder=matcher, check_files=False).save(folder, precision=precision)
     return Index.load(folder, encoder=matcher)
 
-# %% ../../nbs/49_matcher.ipynb #dd8c8379
+# %% ../../nbs/49_matcher.ipynb #619b64ee
 def _rank(
     matcher: Matcher,
     query: ImageLike,
@@ -438,7 +443,7 @@ def _rank(
     index.add(images, ids=candidates if are_names else None)
     return index.search(query, top_k or len(candidates), shortlist=len(candidates))
 
-# %% ../../nbs/49_matcher.ipynb #b18c554c
+# %% ../../nbs/49_matcher.ipynb #1efcf51c
 MATCHER_FORMAT = "diml_nb matcher 1"
 
 
@@ -472,7 +477,7 @@ def _save_pretrained(matcher: Matcher, folder: Path) -> Path:
         partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
-# %% ../../nbs/49_matcher.ipynb #464db426
+# %% ../../nbs/49_matcher.ipynb #5c7f73cd
 def _load_saved(folder: Path, rule: Rule | None) -> Matcher:
     "The matcher that `save_pretrained` has kept in a folder."
     from safetensors import SafetensorError
@@ -497,7 +502,7 @@ def _load_saved(folder: Path, rule: Rule | None) -> Matcher:
         )
     return matcher if rule is None else Matcher(backbone, rule=rule, source=matcher.source)
 
-# %% ../../nbs/49_matcher.ipynb #0356ef1a
+# %% ../../nbs/49_matcher.ipynb #a4c087f9
 def _from_pretrained(source: str | Path, rule: Rule | None) -> Matcher:
     "`Matcher.from_pretrained`."
     folder = Path(source).expanduser()
@@ -507,7 +512,7 @@ def _from_pretrained(source: str | Path, rule: Rule | None) -> Matcher:
         return Matcher(TrainedBackbone(folder), rule=rule, source=str(folder.absolute()))
     return Matcher(get_backbone(str(source)), rule=rule, source=str(source))
 
-# %% ../../nbs/49_matcher.ipynb #ba83c8a5
+# %% ../../nbs/49_matcher.ipynb #dd7c45d0
 def open_index(folder: str | Path) -> Index:
     """The index in a folder, with the matcher that made it.
 

@@ -87,7 +87,8 @@ def run(program, *words):
 def test_contents(wheel_environment):
     with zipfile.ZipFile(wheel_environment[1]) as z:
         names = z.namelist()
-    compiled = {"diml_nb/ot/pair.c", "diml_nb/retrieval/topk.c", "diml_nb/_internal/simd.h"}
+    sources = ("ot/pair.c", "retrieval/topk.c", "retrieval/scan.c", "_internal/simd.h")
+    compiled = {f"diml_nb/{name}" for name in sources}
     assert compiled <= set(names)
     assert "diml_nb/ot/matching.py" in names
     assert not any(n.startswith(("nbs/", "tests/", "data/")) for n in names)

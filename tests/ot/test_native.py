@@ -20,6 +20,7 @@ from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.ot.native import _pair_program, plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.retrieval.rerank import rerank
+from diml_nb.retrieval.scan import SCAN_SOURCE
 from diml_nb.retrieval.search import search
 from diml_nb.retrieval.topk import TOPK_SOURCE, inner_products, streaming_topk
 
@@ -262,7 +263,8 @@ def test_gradients_without_memory_are_an_error(without_memory, monkeypatch):
 
 
 LIBRARY = REPO_ROOT / "diml_nb"
-SHAPES = {"pair.c": [(1, 1, 3), (16, 16, 128), (49, 49, 128), (36, 25, 33)], "topk.c": [(0, 0, 0)]}
+NO_SHAPE = [(0, 0, 0)]
+SHAPES = {"pair.c": [(1, 1, 3), (16, 16, 128), (49, 49, 128), (36, 25, 33)]}
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 
 
@@ -275,8 +277,8 @@ def label(value):
     "source, shape",
     [
         (source, shape)
-        for source in (native.NATIVE_SOURCE, TOPK_SOURCE)
-        for shape in SHAPES[source.name]
+        for source in (native.NATIVE_SOURCE, TOPK_SOURCE, SCAN_SOURCE)
+        for shape in SHAPES.get(source.name, NO_SHAPE)
     ],
     ids=label,
 )
