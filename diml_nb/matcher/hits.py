@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Gallery', 'Query', 'Hit', 'Hits']
 
-# %% ../../nbs/48_hits.ipynb #72c40b18
+# %% ../../nbs/48_hits.ipynb #76320043
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from ..ot.matching import Match, MatchOptions, match_unchecked
 if TYPE_CHECKING:
     from diml_nb.viz.figures import Figure
 
-# %% ../../nbs/48_hits.ipynb #07b4f51b
+# %% ../../nbs/48_hits.ipynb #143b9c79
 class Gallery(Protocol):
     "Where hits find the images that they stand for, by position."
 
@@ -50,7 +50,7 @@ class Gallery(Protocol):
     def picture_at(self, position: int) -> Image.Image:
         "The picture as the network saw it; `ValueError` where there is none."
 
-# %% ../../nbs/48_hits.ipynb #a8c4b557
+# %% ../../nbs/48_hits.ipynb #922addbb
 @dataclass(frozen=True)
 class Query:
     """What was searched for.
@@ -69,7 +69,7 @@ class Query:
     features: Features
     picture: Image.Image | None = None
 
-# %% ../../nbs/48_hits.ipynb #ff76195b
+# %% ../../nbs/48_hits.ipynb #6802c7cb
 @dataclass(frozen=True)
 class Hit:
     """One image that was found, and why.
@@ -149,17 +149,17 @@ class Hit:
         """
         return _explain(self, Path(path).expanduser(), top)
 
-# %% ../../nbs/48_hits.ipynb #e1e76f28
+# %% ../../nbs/48_hits.ipynb #c9f480c9
 def _labels(hit: Hit) -> tuple[str, str]:
     return hit.query.name, Path(str(hit.id)).stem
 
-# %% ../../nbs/48_hits.ipynb #931d7df0
+# %% ../../nbs/48_hits.ipynb #a1f9f590
 def _figure(hit: Hit, top: int) -> "Figure":
     from diml_nb.viz.figures import plot_flows
 
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
-# %% ../../nbs/48_hits.ipynb #78046d0a
+# %% ../../nbs/48_hits.ipynb #4af90f4c
 def _explain(hit: Hit, path: Path, top: int) -> Path:
     from diml_nb.viz.figures import check_format, save_figure
     from diml_nb.viz.html import export_html
@@ -173,7 +173,7 @@ def _explain(hit: Hit, path: Path, top: int) -> Path:
         return path
     return save_figure(_figure(hit, top), path.name, path.parent)
 
-# %% ../../nbs/48_hits.ipynb #d98b5861
+# %% ../../nbs/48_hits.ipynb #df8ec6c1
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
     """What one query found, best first: a sequence of `Hit`.
@@ -237,7 +237,7 @@ class Hits(Sequence[Hit]):
         """
         return _page(self, path, top)
 
-# %% ../../nbs/48_hits.ipynb #ec95c1d6
+# %% ../../nbs/48_hits.ipynb #6a94fc23
 def _hit(hits: Hits, k: int) -> Hit:
     "The hit at one place of the list."
     position = int(hits.position_k[k])
@@ -254,7 +254,7 @@ def _hit(hits: Hits, k: int) -> Hit:
         gallery=hits.gallery,
     )
 
-# %% ../../nbs/48_hits.ipynb #72a7ebc0
+# %% ../../nbs/48_hits.ipynb #c037547c
 _SIDE, _GAP = 160, 72  # of a picture, and between two, in pixels
 
 
@@ -263,32 +263,37 @@ def _center(n: int, side: int, left: float) -> tuple[float, float]:
     cell = _SIDE / side
     return left + (n % side + 0.5) * cell, (n // side + 0.5) * cell
 
-# %% ../../nbs/48_hits.ipynb #59bec22e
+# %% ../../nbs/48_hits.ipynb #5ed4b32d
 def _curves(match: Match, top: int) -> str:
-    "The `top` largest contributions as SVG paths, the largest last: on top."
+    "The `top` largest contributions as SVG curves, the largest last: on top."
     plan_nm = match.plan_bnm[0]
     side_a, side_b = (grid_side(cells) for cells in plan_nm.shape)
     paths = []
     for i in match.contribution_bnm[0].flatten().argsort(descending=True)[:top].tolist():
         n, m = divmod(i, plan_nm.shape[1])
         (x, y), (to_x, to_y) = _center(n, side_a, 0), _center(m, side_b, _SIDE + _GAP)
-        bend = (to_x - x) * 0.35
+        reach = (to_x - x) * 0.35
+        # curves along one row do not hide each other: the bow depends on the two columns
+        bow = 0.3 * (x + to_x - 2 * _SIDE - _GAP)
         curve = (
-            f"M{x:.1f} {y:.1f}C{x + bend:.1f} {y:.1f} {to_x - bend:.1f} {to_y:.1f}"
+            f"M{x:.1f} {y:.1f}C{x + reach:.1f} {y + bow:.1f} {to_x - reach:.1f} {to_y + bow:.1f}"
             f" {to_x:.1f} {to_y:.1f}"
         )
-        width = 1 + 5 * float(plan_nm[n, m] / plan_nm.max())
+        width = 1 + 4 * float(plan_nm[n, m] / plan_nm.max())
+        for end_x, end_y in ((x, y), (to_x, to_y)):
+            paths.append(f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="2"/>')
         paths.append(f'<path d="{curve}" stroke-width="{width:.1f}"/>')
     return "".join(reversed(paths))
 
-# %% ../../nbs/48_hits.ipynb #a30126de
+# %% ../../nbs/48_hits.ipynb #7b0b460e
 def _picture(image: Image.Image, left: float) -> str:
     from diml_nb.viz.html import png_data_uri  # it loads matplotlib
 
     uri = png_data_uri(image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))
-    return f'<image x="{left}" width="{_SIDE}" height="{_SIDE}" href="{uri}"/>'
+    size = f'x="{left}" width="{_SIDE}" height="{_SIDE}"'
+    return f'<image {size} href="{uri}"/><rect {size}/>'
 
-# %% ../../nbs/48_hits.ipynb #a09dfed3
+# %% ../../nbs/48_hits.ipynb #176ef750
 def _drawing(hit: Hit, match: Match, top: int) -> str:
     "Query and hit side by side with their flows."
     picture_a, picture_b = hit.pictures
@@ -299,7 +304,7 @@ def _drawing(hit: Hit, match: Match, top: int) -> str:
         f"{_picture(picture_a, 0)}{_picture(picture_b, left_b)}<g>{_curves(match, top)}</g></svg>"
     )
 
-# %% ../../nbs/48_hits.ipynb #e79ecbf5
+# %% ../../nbs/48_hits.ipynb #d6288a47
 def _flow_rows(match: Match, top: int) -> str:
     "The table of the flows that are drawn."
     rows = []
@@ -309,7 +314,7 @@ def _flow_rows(match: Match, top: int) -> str:
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "".join(rows)
 
-# %% ../../nbs/48_hits.ipynb #2d7e364e
+# %% ../../nbs/48_hits.ipynb #4dc6cfc9
 def _card(hit: Hit, top: int) -> str:
     "One hit: what it is, the sum that placed it, its flows, and warnings if there are any."
     from diml_nb.viz.html import static_text
@@ -330,7 +335,7 @@ def _card(hit: Hit, top: int) -> str:
         rows=_flow_rows(match, top),
     )
 
-# %% ../../nbs/48_hits.ipynb #c49664f1
+# %% ../../nbs/48_hits.ipynb #14b69c14
 def _page(hits: Hits, path: str | Path | None, top: int) -> str:
     "`Hits.to_html`."
     from diml_nb.viz.html import static_text
