@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Encoder', 'Index', 'check_network']
 
-# %% ../../nbs/48_index.ipynb #32a11cd2
+# %% ../../nbs/48_index.ipynb #af4d6503
 import warnings
 from bisect import bisect_right
 from collections import Counter
@@ -38,11 +38,11 @@ from diml_nb.matcher.storage import (
     write_index,
 )
 from ..ot.matching import MatchOptions, check_features
-from ..ot.native import score_pairs
+from ..ot.native import score_pairs_unchecked
 from ..retrieval.scan import VectorCodes, encode_vectors, scan_topk
 from ..retrieval.search import search
 
-# %% ../../nbs/48_index.ipynb #df5e904c
+# %% ../../nbs/48_index.ipynb #c0c05e51
 @dataclass(frozen=True)
 class _Segment:
     "Images that were added together; their features were checked then."
@@ -74,44 +74,33 @@ class _Segment:
 
     def _top(self, q: Features, k: int) -> tuple[Tensor, Tensor]:
         "Positions in the segment and cosines of the best k, removed ones among them."
-        found: list = [None]
+        found = None
         if len(q) <= _FEW:
-            g_gc = self.features.global_bc
-            found = [scan_topk(q_1c, g_gc, self.codes, k) for q_1c in q.global_bc.split(1)]
-        if None in found:  # many queries; or no compiler, or another device
+            found = scan_topk(q.global_bc, self.features.global_bc, self.codes, k)
+        if found is None:  # many queries; or no compiler, or another device
             ranking = search(q, self.features, top_k=k)
-            return ranking.index_qk, ranking.score_qk
-        index_qk, score_qk = (torch.cat(x) for x in zip(*found, strict=True))
-        return index_qk, score_qk
+            found = ranking.index_qk, ranking.score_qk
+        return found
 
 
-_FEW = 8  # queries up to which each scans the gallery by itself
+_FEW = 64  # queries up to which the gallery is scanned in whole numbers
 
-# %% ../../nbs/48_index.ipynb #79243e9f
+# %% ../../nbs/48_index.ipynb #0613fbda
 def _similarity(
     segment: _Segment, q: Features, i_p: Tensor, position_p: Tensor, options: MatchOptions
 ) -> Tensor:
     "Structural similarities (P,) of queries i_p with images of one segment."
     g, j_p = segment.features, position_p - segment.first
-    # from a disk each image is read once; of a large gallery only what is needed is looked at
-    if isinstance(g, FeatureStore) or 8 * len(j_p) < len(g):
+    # from a disk each image is read once
+    if isinstance(g, FeatureStore):
         needed, j_p = j_p.unique(return_inverse=True)
         g = g[needed]
-    scores = score_pairs(
-        q,
-        g,
-        i_p,
-        j_p,
-        marginals=options.marginals,
-        plan=options.plan,
-        eps=options.eps,
-        tol=options.tol,
-        max_iter=options.max_iter,
-        stopping=options.stopping,
-    )
-    return scores.similarity_p
+    # rules with lengths would look at those of the whole gallery
+    elif "norm" in options.marginals and 8 * len(j_p) < len(g):
+        g, j_p = g[j_p], torch.arange(len(j_p), device=j_p.device)
+    return score_pairs_unchecked(q, g, i_p, j_p, options).similarity_p
 
-# %% ../../nbs/48_index.ipynb #2147c267
+# %% ../../nbs/48_index.ipynb #0ca97bcb
 class _Found(NamedTuple):
     "Lists of Q queries: positions, scores, cosines and similarities, each (Q, K)."
 
@@ -120,7 +109,7 @@ class _Found(NamedTuple):
     cosine_qk: Tensor
     similarity_qk: Tensor  # NaN behind the shortlist
 
-# %% ../../nbs/48_index.ipynb #6cec20e9
+# %% ../../nbs/48_index.ipynb #e72c38c1
 def _shortlists(segments: Sequence[_Segment], q: Features, k: int) -> tuple[Tensor, Tensor]:
     "Positions and cosines of the best k of all segments, (Q, K)."
     found = [segment.nearest(q, k) for segment in segments]
@@ -131,7 +120,7 @@ def _shortlists(segments: Sequence[_Segment], q: Features, k: int) -> tuple[Tens
     cosine_qk, order_qk = cosine_qk.sort(dim=1, descending=True, stable=True)
     return position_qk.gather(1, order_qk)[:, :k], cosine_qk[:, :k]
 
-# %% ../../nbs/48_index.ipynb #79345cab
+# %% ../../nbs/48_index.ipynb #fedb2faa
 def _match_shortlists(
     segments: Sequence[_Segment], q: Features, position_qs: Tensor, options: MatchOptions
 ) -> Tensor:
@@ -146,7 +135,7 @@ def _match_shortlists(
             similarity_qs[inside_qs] = _similarity(segment, q, i_p, position_p, options)
     return similarity_qs
 
-# %% ../../nbs/48_index.ipynb #c17acc12
+# %% ../../nbs/48_index.ipynb #44109ce2
 @full_precision()
 @torch.no_grad()
 def _find(
@@ -172,7 +161,7 @@ def _find(
         joined(similarity_qs.gather(1, order_qs), torch.full_like(cosine_qk, torch.nan)),
     )
 
-# %% ../../nbs/48_index.ipynb #45788a0f
+# %% ../../nbs/48_index.ipynb #c65a9d73
 class Encoder(Protocol):
     "What turns images into features: a matcher."
 
@@ -195,7 +184,7 @@ class Encoder(Protocol):
     def encode(self, images: Sequence[ImageLike]) -> Features:
         "Features of images."
 
-# %% ../../nbs/48_index.ipynb #3d52c3c5
+# %% ../../nbs/48_index.ipynb #b944baad
 def _checked_ids(ids: Iterable[Hashable] | None, count: int, known: dict[Hashable, int]) -> list:
     "Ids of new images; `ValueError` for a wrong number of them, and for one that is there."
     if ids is None:
@@ -211,7 +200,7 @@ def _checked_ids(ids: Iterable[Hashable] | None, count: int, known: dict[Hashabl
         raise ValueError(f"ids: the index has these already: {first_few(there)}; remove them first")
     return ids
 
-# %% ../../nbs/48_index.ipynb #cf31e7a8
+# %% ../../nbs/48_index.ipynb #2147ab6c
 def _checked_labels(labels: Iterable[Any] | None, count: int) -> list:
     "Labels of new images, as Python objects; `ValueError` for a wrong number of them."
     if labels is None:
@@ -221,7 +210,7 @@ def _checked_labels(labels: Iterable[Any] | None, count: int) -> list:
         raise ValueError(f"labels: expected one for each of {count} images, got {len(labels)}")
     return labels
 
-# %% ../../nbs/48_index.ipynb #246c429b
+# %% ../../nbs/48_index.ipynb #3e08f078
 class Index:
     """A gallery that can be searched, one query at a time or many.
 
@@ -427,7 +416,7 @@ class Index:
         "One image as the network saw it; `ValueError` where there is no picture of it."
         return _picture(self, position)
 
-# %% ../../nbs/48_index.ipynb #bfcfa39e
+# %% ../../nbs/48_index.ipynb #e3ea5e7d
 def _encoder(index: Index, given: Any) -> Encoder:
     "The encoder; `TypeError` where there is none and something else than features was given."
     if index.encoder is None:
@@ -437,7 +426,7 @@ def _encoder(index: Index, given: Any) -> Encoder:
         )
     return index.encoder
 
-# %% ../../nbs/48_index.ipynb #f19f41ea
+# %% ../../nbs/48_index.ipynb #fbec3cf7
 def _check_fit(index: Index, features: Features, name: str) -> None:
     "Raise an error unless these are features like those of the index."
     # the images of a store were checked when it was written: one is enough
@@ -446,7 +435,7 @@ def _check_fit(index: Index, features: Features, name: str) -> None:
         checked["index"] = index._segments[0].features[:1]
     check_features(**checked)
 
-# %% ../../nbs/48_index.ipynb #3cd53a67
+# %% ../../nbs/48_index.ipynb #dff3823e
 def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | None) -> None:
     "`Index.add`."
     given = isinstance(images, Features)
@@ -466,7 +455,7 @@ def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | Non
     index.stamps += stamps
     index._position |= {x: first + n for n, x in enumerate(new_ids)}
 
-# %% ../../nbs/48_index.ipynb #c97de4d0
+# %% ../../nbs/48_index.ipynb #dcd7809d
 def _remove(index: Index, ids: list) -> None:
     "`Index.remove`."
     if missing := [str(x) for x in ids if x not in index._position]:
@@ -480,13 +469,13 @@ def _remove(index: Index, ids: list) -> None:
     for x in dict.fromkeys(ids):
         del index._position[x]
 
-# %% ../../nbs/48_index.ipynb #207b3c6b
+# %% ../../nbs/48_index.ipynb #1e54b2ee
 def _segment_of(segments: Sequence[_Segment], position: int) -> _Segment:
     "The segment that holds an image."
     number = bisect_right(segments, position, key=lambda segment: segment.first)
     return segments[number - 1]
 
-# %% ../../nbs/48_index.ipynb #a8497fc9
+# %% ../../nbs/48_index.ipynb #77e35b24
 def _path(index: Index, position: int) -> Path:
     "`Index.path_at`."
     source = index.sources[position]
@@ -494,7 +483,7 @@ def _path(index: Index, position: int) -> Path:
         raise ValueError(f"{index.ids[position]}: this image is no file")
     return Path(source).expanduser()
 
-# %% ../../nbs/48_index.ipynb #5d22329e
+# %% ../../nbs/48_index.ipynb #d99e0140
 def _picture(index: Index, position: int) -> Image.Image:
     "`Index.picture_at`."
     source = index.sources[position]
@@ -504,7 +493,7 @@ def _picture(index: Index, position: int) -> Image.Image:
         )
     return index.encoder.view(source)
 
-# %% ../../nbs/48_index.ipynb #505cd36a
+# %% ../../nbs/48_index.ipynb #f73e8503
 def _as_queries(index: Index, query: Any) -> tuple[Features, list[Query]]:
     "The features of all queries, and each by itself with its name and its picture."
     if isinstance(query, Features):
@@ -522,7 +511,7 @@ def _as_queries(index: Index, query: Any) -> tuple[Features, list[Query]]:
             queries.append(Query(name, features[n], encoder.view(image)))
     return concatenate_features(parts), queries
 
-# %% ../../nbs/48_index.ipynb #a7051a51
+# %% ../../nbs/48_index.ipynb #4088beb8
 def _search(index: Index, query: Any, top_k: int, shortlist: int) -> Hits | list[Hits]:
     "`Index.search`."
     for name, number in (("top_k", top_k), ("shortlist", shortlist)):
@@ -536,14 +525,14 @@ def _search(index: Index, query: Any, top_k: int, shortlist: int) -> Hits | list
     hits = [Hits(one, index, *(x[n] for x in found)) for n, one in enumerate(queries)]
     return hits[0] if is_image_like(query) else hits
 
-# %% ../../nbs/48_index.ipynb #6ec7271d
+# %% ../../nbs/48_index.ipynb #ce5802b3
 def _left(segment: _Segment) -> Tensor:
     "Positions in the index of the images of a segment that were not removed."
     keep_n = torch.ones(len(segment.features), dtype=torch.bool)
     keep_n[segment.removed_r] = False
     return keep_n.nonzero().flatten() + segment.first
 
-# %% ../../nbs/48_index.ipynb #ad25ecd3
+# %% ../../nbs/48_index.ipynb #9954b58b
 def _gathered(segments: Sequence[_Segment], position_n: Tensor) -> Features:
     "Features at positions that rise, from all segments."
     parts = []
@@ -554,7 +543,7 @@ def _gathered(segments: Sequence[_Segment], position_n: Tensor) -> Features:
             parts.append(segment.features[position_n[inside_n] - first])
     return concatenate_features(parts)
 
-# %% ../../nbs/48_index.ipynb #3cc144fb
+# %% ../../nbs/48_index.ipynb #5f31d386
 def _table(index: Index, positions: list[int]) -> ImageTable:
     "What is known of some images; `ValueError` for names that cannot be kept."
     ids, labels = ([x[n] for n in positions] for x in (index.ids, index.labels))
@@ -569,14 +558,14 @@ def _table(index: Index, positions: list[int]) -> ImageTable:
     ]
     return ImageTable(ids, labels, files, [index.stamps[n] for n in positions])
 
-# %% ../../nbs/48_index.ipynb #056a4f69
+# %% ../../nbs/48_index.ipynb #368f3741
 def _facts(index: Index) -> dict[str, Any]:
     "What index.json says of an index of one segment."
     network = index.encoder.facts if index.encoder else None
     options = asdict(index.options)
     return dict(network=network, options=options, segments=[0], removed=[], finished=True)
 
-# %% ../../nbs/48_index.ipynb #11ffbbc9
+# %% ../../nbs/48_index.ipynb #76ea6d5a
 def _save(index: Index, folder: Path, precision: str) -> Path:
     "`Index.save`."
     if not len(index):
@@ -598,7 +587,7 @@ def _save(index: Index, folder: Path, precision: str) -> Path:
         new.rename(folder)
     return folder
 
-# %% ../../nbs/48_index.ipynb #d4222d61
+# %% ../../nbs/48_index.ipynb #bf01ec7b
 def check_network(folder: Path, network: dict | None, encoder: Encoder | None) -> None:
     "`ValueError` if the features of an index are of another network than the encoder's."
     if encoder is None or network is None:
@@ -615,7 +604,7 @@ def check_network(folder: Path, network: dict | None, encoder: Encoder | None) -
         " images again"
     )
 
-# %% ../../nbs/48_index.ipynb #3636b216
+# %% ../../nbs/48_index.ipynb #27d53508
 def _warn_of_changes(folder: Path, table: ImageTable, removed: set[int]) -> None:
     "Warn of files that are no longer what was embedded."
     changes = {n: what for n, what in changed_files(table).items() if n not in removed}
@@ -627,7 +616,7 @@ def _warn_of_changes(folder: Path, table: ImageTable, removed: set[int]) -> None
             stacklevel=4,
         )
 
-# %% ../../nbs/48_index.ipynb #12ddc652
+# %% ../../nbs/48_index.ipynb #20d66e42
 def _load(folder: Path, encoder: Encoder | None, check_files: bool) -> Index:
     "`Index.load`."
     table, facts, segments = read_index(folder)
