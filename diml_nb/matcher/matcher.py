@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MATCHER_FORMAT', 'Matcher', 'open_index']
 
-# %% ../../nbs/49_matcher.ipynb #497ca87a
+# %% ../../nbs/49_matcher.ipynb #7fa20cad
 import json
 import os
 import shutil
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# %% ../../nbs/49_matcher.ipynb #16599e18
+# %% ../../nbs/49_matcher.ipynb #92fa6e8b
 from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
 from .._internal.paths import atomic_write, check_writable, hash_text
@@ -40,7 +40,7 @@ from ..learning.checkpoint import RUN_FILES
 from ..learning.network import concatenate_features
 from ..learning.trained import TrainedBackbone
 from .hits import Hits
-from .index import Index, check_network
+from .index import Index, check_network, checked_ids, checked_labels
 from .rule import Rule, choose_rule, default_rule, rule_from
 from .sources import ImageList, list_sources
 from diml_nb.matcher.storage import (
@@ -54,7 +54,7 @@ from diml_nb.matcher.storage import (
 )
 from ..ot.matching import Match, MatchOptions, match, similarity_matrix
 
-# %% ../../nbs/49_matcher.ipynb #5929cf95
+# %% ../../nbs/49_matcher.ipynb #e0c07e5b
 _BATCH = 32  # images in a forward pass
 
 
@@ -75,7 +75,7 @@ def _read_batch(backbone: Backbone, images: Sequence[ImageLike]) -> Tensor:
         raise ValueError(faults[0] if len(faults) == 1 else first_few(faults))
     return torch.stack([x for x in prepared if x is not None])
 
-# %% ../../nbs/49_matcher.ipynb #461760e9
+# %% ../../nbs/49_matcher.ipynb #eaa1924c
 @torch.no_grad()
 def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tensor]:
     "Feature maps (B, C, H, W) of a batch of images after another, on the CPU."
@@ -86,7 +86,7 @@ def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tens
         ready_bchw = _read_batch(backbone, images[start : start + _BATCH])
         yield backbone(ready_bchw.to(device)).float().cpu()
 
-# %% ../../nbs/49_matcher.ipynb #1b8e6126
+# %% ../../nbs/49_matcher.ipynb #ccd4d042
 class Matcher:
     """A network and a rule: embeds images, compares them, indexes them and re-ranks them.
 
@@ -232,7 +232,7 @@ class Matcher:
         """
         listed = list_sources(images)
         if labels is not None:
-            listed = listed._replace(labels=list(labels))
+            listed = listed._replace(labels=checked_labels(labels, len(listed.sources)))
         if out is not None:
             return _index_on_disk(self, listed, Path(out).expanduser(), precision)
         return _index_in_memory(self, listed, max_bytes)
@@ -292,7 +292,7 @@ class Matcher:
         """
         return _rank(self, query, candidates, top_k, loader)
 
-# %% ../../nbs/49_matcher.ipynb #99d4b1a1
+# %% ../../nbs/49_matcher.ipynb #0b865e5d
 def _facts(matcher: Matcher) -> dict[str, Any]:
     "`Matcher.facts`."
     return dict(
@@ -303,13 +303,13 @@ def _facts(matcher: Matcher) -> dict[str, Any]:
         sketches=computation(matcher.backbone).sketches,
     )
 
-# %% ../../nbs/49_matcher.ipynb #51b60b39
+# %% ../../nbs/49_matcher.ipynb #b4624d0c
 def _match_arguments(options: MatchOptions) -> dict[str, Any]:
     "Options as `match` and `similarity_matrix` take them; gradients are nothing for them."
     names = "marginals", "plan", "eps", "tol", "max_iter", "stopping"
     return {name: getattr(options, name) for name in names}
 
-# %% ../../nbs/49_matcher.ipynb #45add034
+# %% ../../nbs/49_matcher.ipynb #303b0062
 def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None) -> Index:
     "`Matcher.index` without `out`."
     first = matcher.encode(listed.sources[:1])
@@ -324,11 +324,11 @@ def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None)
     index.add(listed.sources, listed.labels, ids=listed.ids)
     return index
 
-# %% ../../nbs/49_matcher.ipynb #a9e3c7eb
+# %% ../../nbs/49_matcher.ipynb #d036fa8a
 def _memory_of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-# %% ../../nbs/49_matcher.ipynb #2bad8339
+# %% ../../nbs/49_matcher.ipynb #e3f073d2
 _CHUNK = 1024  # images of a segment: what a kill may cost
 _MANY_SEGMENTS = 8  # more are merged, since each is searched by itself
 
@@ -361,7 +361,7 @@ class _Growing:
     def write(self, *, finished: bool) -> None:
         write_index(self.folder, self.table, self.facts | dict(finished=finished))
 
-# %% ../../nbs/49_matcher.ipynb #fa65ac2d
+# %% ../../nbs/49_matcher.ipynb #d1b3d0c7
 def _open_growing(matcher: Matcher, folder: Path) -> _Growing:
     "The index in a folder, or an empty one; an error if it is of another network."
     check_index_folder(folder)
@@ -374,7 +374,7 @@ def _open_growing(matcher: Matcher, folder: Path) -> _Growing:
     facts |= {name: stored.facts[name] for name in ("segments", "removed")}
     return _Growing(folder, stored.table, facts)
 
-# %% ../../nbs/49_matcher.ipynb #057e959d
+# %% ../../nbs/49_matcher.ipynb #de64bd92
 def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
     "Ids of images that need not be embedded again; the others that are there count as removed."
     table, removed = growing.table, set(growing.facts["removed"])
@@ -393,7 +393,7 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
     growing.facts["removed"] = sorted(removed)
     return kept
 
-# %% ../../nbs/49_matcher.ipynb #4a43dced
+# %% ../../nbs/49_matcher.ipynb #f58395c8
 def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision: str) -> Index:
     "`Matcher.index` with `out`."
     if listed.ids is None:
@@ -401,6 +401,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
             "out: pictures in memory have no file by which they are found again; index them without"
             " out, and save the index"
         )
+    checked_ids(listed.ids, len(listed.sources), {})
     growing = _open_growing(matcher, folder)
     files = [str(Path(source).expanduser().absolute()) for source in listed.sources]
     rows = ImageTable(listed.ids, listed.labels, list(files), [file_stamp(x) for x in files])
@@ -419,7 +420,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
         Index.load(folder, encoder=matcher, check_files=False).save(folder, precision=precision)
     return Index.load(folder, encoder=matcher)
 
-# %% ../../nbs/49_matcher.ipynb #619b64ee
+# %% ../../nbs/49_matcher.ipynb #7bbf2bb3
 def _rank(
     matcher: Matcher,
     query: ImageLike,
@@ -443,7 +444,7 @@ def _rank(
     index.add(images, ids=candidates if are_names else None)
     return index.search(query, top_k or len(candidates), shortlist=len(candidates))
 
-# %% ../../nbs/49_matcher.ipynb #1efcf51c
+# %% ../../nbs/49_matcher.ipynb #bafb8b6b
 MATCHER_FORMAT = "diml_nb matcher 1"
 
 
@@ -477,7 +478,7 @@ def _save_pretrained(matcher: Matcher, folder: Path) -> Path:
         partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
-# %% ../../nbs/49_matcher.ipynb #5c7f73cd
+# %% ../../nbs/49_matcher.ipynb #f13d9d7a
 def _load_saved(folder: Path, rule: Rule | None) -> Matcher:
     "The matcher that `save_pretrained` has kept in a folder."
     from safetensors import SafetensorError
@@ -502,7 +503,7 @@ def _load_saved(folder: Path, rule: Rule | None) -> Matcher:
         )
     return matcher if rule is None else Matcher(backbone, rule=rule, source=matcher.source)
 
-# %% ../../nbs/49_matcher.ipynb #a4c087f9
+# %% ../../nbs/49_matcher.ipynb #36ad3a92
 def _from_pretrained(source: str | Path, rule: Rule | None) -> Matcher:
     "`Matcher.from_pretrained`."
     folder = Path(source).expanduser()
@@ -512,7 +513,7 @@ def _from_pretrained(source: str | Path, rule: Rule | None) -> Matcher:
         return Matcher(TrainedBackbone(folder), rule=rule, source=str(folder.absolute()))
     return Matcher(get_backbone(str(source)), rule=rule, source=str(source))
 
-# %% ../../nbs/49_matcher.ipynb #dd7c45d0
+# %% ../../nbs/49_matcher.ipynb #4080a66c
 def open_index(folder: str | Path) -> Index:
     """The index in a folder, with the matcher that made it.
 

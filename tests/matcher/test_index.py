@@ -200,3 +200,16 @@ def test_loading_warns_of_nothing_where_nothing_changed(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(Index.load(tmp_path / "index")) == 3
+
+
+def test_images_that_come_one_by_one():
+    g, q = features_of(10, 30), features_of(11, 5)
+    index = Index()
+    for n in range(30):
+        index.add(g[n], ids=[f"image {n}"])
+        if n % 7 == 6:
+            index.remove(f"image {n - 3}")
+    assert len(index._segments) == 1
+    left = [n for n in range(30) if n % 7 != 3 or n > 27]
+    fresh = Index.from_features(g[left], ids=[f"image {n}" for n in left])
+    assert same(lists(index, q), lists(fresh, q))

@@ -279,3 +279,14 @@ def test_own_networks_are_found_by_the_users_own_hand(photos, small, tmp_path):
     with pytest.raises(ValueError, match="own network, is not found by name"):
         open_index(tmp_path / "index")
     assert len(small.load_index(tmp_path / "index")) == 13
+
+
+@pytest.mark.parametrize("out", [None, "index"])
+def test_names_and_labels_that_do_not_fit(photos, small, tmp_path, out):
+    out = out and tmp_path / out
+    with pytest.raises(ValueError, match="labels: expected one for each of 13 images, got 2"):
+        small.index(photos, labels=["a", "b"], out=out)
+    file = photos / "lost.png"
+    with pytest.raises(ValueError, match=r"given twice: .*lost\.png"):
+        small.index([file, file], out=out)
+    assert not (tmp_path / "index").exists()
