@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['POWERS', 'EPS', 'Rule', 'rule_from', 'default_rule', 'RuleChoice', 'choose_rule']
 
-# %% ../../nbs/48_rule.ipynb #434b872d
+# %% ../../nbs/48_rule.ipynb #7ee9be89
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from .._internal.checks import as_labels
@@ -26,7 +25,7 @@ from ..ot.matching import MatchOptions
 from ..retrieval.metrics import Ranking, retrieval_metrics
 from ..retrieval.rerank import rerank
 
-# %% ../../nbs/48_rule.ipynb #3a087d67
+# %% ../../nbs/48_rule.ipynb #130ac2b7
 @dataclass(frozen=True)
 class Rule:
     """How images are cut into cells, and how their cells are matched.
@@ -49,12 +48,12 @@ class Rule:
         "The features that feature maps (B, C, H, W) have by this rule."
         return grid_features(map_bchw, grid=self.grid, global_power=self.global_power)
 
-# %% ../../nbs/48_rule.ipynb #0e95cbdb
+# %% ../../nbs/48_rule.ipynb #829a8248
 def rule_from(values: dict[str, Any]) -> Rule:
     "The rule of the dictionary that `dataclasses.asdict` has made of it."
     return Rule(**values | {"options": MatchOptions(**values["options"])})
 
-# %% ../../nbs/48_rule.ipynb #194ab36b
+# %% ../../nbs/48_rule.ipynb #fe6b7fdc
 def default_rule(backbone: Backbone) -> Rule:
     "The rule that a network was trained with, else the paper's."
     config: Any = getattr(backbone, "config", None)
@@ -62,7 +61,7 @@ def default_rule(backbone: Backbone) -> Rule:
         return Rule()
     return Rule(grid=config.grid, options=MatchOptions(marginals=config.marginals, eps=config.eps))
 
-# %% ../../nbs/48_rule.ipynb #9706c98e
+# %% ../../nbs/48_rule.ipynb #21d63611
 POWERS = (0.0, 1.0, 2.0)  # of a cell's length, in the global vector
 EPS = (0.02, 0.05, 0.1)
 
@@ -73,7 +72,7 @@ class RuleChoice(NamedTuple):
     rule: Rule
     table: pd.DataFrame  # global_power, marginals, eps, map_at_r
 
-# %% ../../nbs/48_rule.ipynb #ce5dcab7
+# %% ../../nbs/48_rule.ipynb #20489f45
 def _rules(given: Rule, powers: Sequence[float], eps: Sequence[float]) -> Iterator[Rule]:
     "The given rule, then all others that are tried."
     yield given
@@ -83,11 +82,11 @@ def _rules(given: Rule, powers: Sequence[float], eps: Sequence[float]) -> Iterat
         if rule != given:
             yield rule
 
-# %% ../../nbs/48_rule.ipynb #2ef927b2
+# %% ../../nbs/48_rule.ipynb #e876abbc
 def _map_at_r(ranking: Ranking, label_n: Tensor) -> float:
     return retrieval_metrics(ranking, label_n, label_n)["mean_average_precision_at_r"]
 
-# %% ../../nbs/48_rule.ipynb #c4d83652
+# %% ../../nbs/48_rule.ipynb #c11de340
 def _check_classes(label_n: Tensor) -> None:
     "`ValueError` unless a search among these images can be right or wrong."
     images = label_n.unique(return_counts=True)[1]
@@ -97,7 +96,7 @@ def _check_classes(label_n: Tensor) -> None:
             f" {int(images.min())} to {int(images.max())} images"
         )
 
-# %% ../../nbs/48_rule.ipynb #f7b290a9
+# %% ../../nbs/48_rule.ipynb #99658ece
 def choose_rule(
     maps_nchw: Tensor,
     label_n: Tensor,
