@@ -429,7 +429,8 @@ def stage_pages(book: Path) -> None:
 def order_of(package: str) -> int:
     "Where a package stands in the list of the first page of 99_checks: lowest first."
     text = NOTEBOOKS["99_checks"].read_text(encoding="utf-8")
-    order = re.search(r'PACKAGES = \(\\n",\s*"\s*\\"([^"\\]+)', text)[1].split()
+    written = re.search(r"PACKAGES = \((.*?)\)\.split", text, re.S)[1]
+    order = "".join(re.findall(r'\\"([^"\\]+)\\"', written)).split()
     return order.index(package.partition(".")[0] or "cli")
 
 
