@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'index_command', 'search_command']
 
-# %% ../../nbs/67_cli_search.ipynb #88fff679
+# %% ../../nbs/67_cli_search.ipynb #d36005ec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-# %% ../../nbs/67_cli_search.ipynb #fa9f3efc
+# %% ../../nbs/67_cli_search.ipynb #67544744
 @app.command("index")
 @friendly_errors()
 def index_command(
@@ -53,7 +53,7 @@ def index_command(
         chosen = Matcher(chosen.backbone, rule=rule, source=chosen.source)
     typer.echo(f"{chosen.index(photos, out=out)}\n{out}")
 
-# %% ../../nbs/67_cli_search.ipynb #3a92586a
+# %% ../../nbs/67_cli_search.ipynb #6c86f060
 @app.command("search")
 @friendly_errors()
 def search_command(
@@ -81,12 +81,14 @@ def search_command(
     for path in queries:
         load_image(path)  # one that cannot be read is named before a network is loaded
     opened = open_index(index)
+    if opened.encoder is None:
+        raise ValueError(f"{index}: an index of features has no network, and takes no pictures")
     for hits in opened.search([path.expanduser() for path in queries], top_k, shortlist=shortlist):
         typer.echo(_table(hits))
         if explain is not None:
             typer.echo(_write_pages(hits, explain))
 
-# %% ../../nbs/67_cli_search.ipynb #a2ac8d17
+# %% ../../nbs/67_cli_search.ipynb #f4b99b3b
 def _table(hits: "Hits") -> str:
     "The hits of a query, one on a line."
     lines = [f"{hits.query.name}: score = cosine + similarity"]

@@ -132,7 +132,7 @@ def load_image(source: ImageLike) -> Image.Image:
 def is_image_like(x: object) -> bool:
     "Is this one image, as `load_image` takes it, and no list of images?"
     if isinstance(x, np.ndarray):
-        return x.ndim < 4  # an array of four axes is a batch
+        return x.ndim in (2, 3)  # four axes are a batch, one axis is a list of names
     return isinstance(x, (str, os.PathLike, Image.Image)) or hasattr(x, "read")
 
 

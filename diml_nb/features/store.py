@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,14 @@ class _ArrayFile:
     `OSError` if it cannot be opened."""
 
     def __init__(self, path: Path):
+        self.path = path
         self.array: np.memmap = np.load(path, mmap_mode="c")
         self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
 
-    def __del__(self):
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+    def __reduce__(self):
+        "A copy, in this process or in another one, opens the file again."
+        return _ArrayFile, (self.path,)
 
     def read_rows(self, index_i: Tensor) -> Tensor:
         """Some rows, each read by its own call, so that no pages stay mapped.

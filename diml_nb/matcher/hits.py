@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Gallery', 'Query', 'Hit', 'Hits']
 
-# %% ../../nbs/48_hits.ipynb #76320043
+# %% ../../nbs/48_hits.ipynb #91962c02
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from ..ot.matching import Match, MatchOptions, match_unchecked
 if TYPE_CHECKING:
     from diml_nb.viz.figures import Figure
 
-# %% ../../nbs/48_hits.ipynb #143b9c79
+# %% ../../nbs/48_hits.ipynb #c1f72f83
 class Gallery(Protocol):
     "Where hits find the images that they stand for, by position."
 
@@ -50,7 +50,7 @@ class Gallery(Protocol):
     def picture_at(self, position: int) -> Image.Image:
         "The picture as the network saw it; `ValueError` where there is none."
 
-# %% ../../nbs/48_hits.ipynb #922addbb
+# %% ../../nbs/48_hits.ipynb #aeafd8dc
 @dataclass(frozen=True)
 class Query:
     """What was searched for.
@@ -69,7 +69,7 @@ class Query:
     features: Features
     picture: Image.Image | None = None
 
-# %% ../../nbs/48_hits.ipynb #6802c7cb
+# %% ../../nbs/48_hits.ipynb #0b80c68f
 @dataclass(frozen=True)
 class Hit:
     """One image that was found, and why.
@@ -149,17 +149,17 @@ class Hit:
         """
         return _explain(self, Path(path).expanduser(), top)
 
-# %% ../../nbs/48_hits.ipynb #c9f480c9
+# %% ../../nbs/48_hits.ipynb #8e4f52cc
 def _labels(hit: Hit) -> tuple[str, str]:
     return hit.query.name, Path(str(hit.id)).stem
 
-# %% ../../nbs/48_hits.ipynb #a1f9f590
+# %% ../../nbs/48_hits.ipynb #e12e2a23
 def _figure(hit: Hit, top: int) -> "Figure":
     from diml_nb.viz.figures import plot_flows
 
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
-# %% ../../nbs/48_hits.ipynb #4af90f4c
+# %% ../../nbs/48_hits.ipynb #48745e37
 def _explain(hit: Hit, path: Path, top: int) -> Path:
     from diml_nb.viz.figures import check_format, save_figure
     from diml_nb.viz.html import export_html
@@ -173,7 +173,7 @@ def _explain(hit: Hit, path: Path, top: int) -> Path:
         return path
     return save_figure(_figure(hit, top), path.name, path.parent)
 
-# %% ../../nbs/48_hits.ipynb #df8ec6c1
+# %% ../../nbs/48_hits.ipynb #ee5c1002
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
     """What one query found, best first: a sequence of `Hit`.
@@ -182,6 +182,8 @@ class Hits(Sequence[Hit]):
     ----------
     query, gallery
         What was searched for, and where.
+    rank_k
+        Places in the whole list, from 1, (K,).
     position_k
         Positions in the gallery, (K,).
     score_k, cosine_k
@@ -192,6 +194,7 @@ class Hits(Sequence[Hit]):
 
     query: Query
     gallery: Gallery
+    rank_k: Tensor
     position_k: Tensor
     score_k: Tensor
     cosine_k: Tensor
@@ -206,8 +209,9 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, index: slice) -> "Hits": ...
     def __getitem__(self, index: int | slice) -> "Hit | Hits":
         if isinstance(index, slice):
-            tensors = self.position_k, self.score_k, self.cosine_k, self.similarity_k
-            return Hits(self.query, self.gallery, *(x[index] for x in tensors))
+            places = list(range(len(self)))[index]
+            tensors = self.rank_k, self.position_k, self.score_k, self.cosine_k, self.similarity_k
+            return Hits(self.query, self.gallery, *(x[places] for x in tensors))
         return _hit(self, range(len(self))[index])
 
     def __repr__(self) -> str:
@@ -237,13 +241,13 @@ class Hits(Sequence[Hit]):
         """
         return _page(self, path, top)
 
-# %% ../../nbs/48_hits.ipynb #6a94fc23
+# %% ../../nbs/48_hits.ipynb #0a8b0008
 def _hit(hits: Hits, k: int) -> Hit:
     "The hit at one place of the list."
     position = int(hits.position_k[k])
     similarity = float(hits.similarity_k[k])
     return Hit(
-        rank=k + 1,
+        rank=int(hits.rank_k[k]),
         id=hits.gallery.ids[position],
         label=hits.gallery.labels[position],
         score=float(hits.score_k[k]),
@@ -254,7 +258,7 @@ def _hit(hits: Hits, k: int) -> Hit:
         gallery=hits.gallery,
     )
 
-# %% ../../nbs/48_hits.ipynb #c037547c
+# %% ../../nbs/48_hits.ipynb #6071d9b7
 _SIDE, _GAP = 160, 72  # of a picture, and between two, in pixels
 
 
@@ -263,7 +267,7 @@ def _center(n: int, side: int, left: float) -> tuple[float, float]:
     cell = _SIDE / side
     return left + (n % side + 0.5) * cell, (n // side + 0.5) * cell
 
-# %% ../../nbs/48_hits.ipynb #5ed4b32d
+# %% ../../nbs/48_hits.ipynb #8adc0c0f
 def _curves(match: Match, top: int) -> str:
     "The `top` largest contributions as SVG curves, the largest last: on top."
     plan_nm = match.plan_bnm[0]
@@ -285,7 +289,7 @@ def _curves(match: Match, top: int) -> str:
         paths.append(f'<path d="{curve}" stroke-width="{width:.1f}"/>')
     return "".join(reversed(paths))
 
-# %% ../../nbs/48_hits.ipynb #7b0b460e
+# %% ../../nbs/48_hits.ipynb #f9bb2b19
 def _picture(image: Image.Image, left: float) -> str:
     from diml_nb.viz.html import png_data_uri  # it loads matplotlib
 
@@ -293,7 +297,7 @@ def _picture(image: Image.Image, left: float) -> str:
     size = f'x="{left}" width="{_SIDE}" height="{_SIDE}"'
     return f'<image {size} href="{uri}"/><rect {size}/>'
 
-# %% ../../nbs/48_hits.ipynb #176ef750
+# %% ../../nbs/48_hits.ipynb #5fb52bf6
 def _drawing(hit: Hit, match: Match, top: int) -> str:
     "Query and hit side by side with their flows."
     picture_a, picture_b = hit.pictures
@@ -304,7 +308,7 @@ def _drawing(hit: Hit, match: Match, top: int) -> str:
         f"{_picture(picture_a, 0)}{_picture(picture_b, left_b)}<g>{_curves(match, top)}</g></svg>"
     )
 
-# %% ../../nbs/48_hits.ipynb #d6288a47
+# %% ../../nbs/48_hits.ipynb #838555b6
 def _flow_rows(match: Match, top: int) -> str:
     "The table of the flows that are drawn."
     rows = []
@@ -314,7 +318,7 @@ def _flow_rows(match: Match, top: int) -> str:
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "".join(rows)
 
-# %% ../../nbs/48_hits.ipynb #4dc6cfc9
+# %% ../../nbs/48_hits.ipynb #48cf2c99
 def _card(hit: Hit, top: int) -> str:
     "One hit: what it is, the sum that placed it, its flows, and warnings if there are any."
     from diml_nb.viz.html import static_text
@@ -335,7 +339,7 @@ def _card(hit: Hit, top: int) -> str:
         rows=_flow_rows(match, top),
     )
 
-# %% ../../nbs/48_hits.ipynb #14b69c14
+# %% ../../nbs/48_hits.ipynb #a27ad993
 def _page(hits: Hits, path: str | Path | None, top: int) -> str:
     "`Hits.to_html`."
     from diml_nb.viz.html import static_text
@@ -349,5 +353,6 @@ def _page(hits: Hits, path: str | Path | None, top: int) -> str:
     )
     if path is not None:
         with atomic_write(Path(path).expanduser()) as partial:
-            partial.write_text(page, encoding="utf-8")
+            # a file's name may hold what is no text
+            partial.write_text(page, encoding="utf-8", errors="replace")
     return page

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MATCHER_FORMAT', 'Matcher', 'open_index']
 
-# %% ../../nbs/49_matcher.ipynb #7fa20cad
+# %% ../../nbs/49_matcher.ipynb #870d16b1
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# %% ../../nbs/49_matcher.ipynb #92fa6e8b
+# %% ../../nbs/49_matcher.ipynb #82f71904
 from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
 from .._internal.paths import atomic_write, check_writable, hash_text
@@ -40,21 +41,28 @@ from ..learning.checkpoint import RUN_FILES
 from ..learning.network import concatenate_features
 from ..learning.trained import TrainedBackbone
 from .hits import Hits
-from .index import Index, check_network, checked_ids, checked_labels
+from diml_nb.matcher.index import (
+    Index,
+    check_network,
+    check_savable,
+    check_search_options,
+    checked_ids,
+    checked_labels,
+)
 from .rule import Rule, choose_rule, default_rule, rule_from
 from .sources import ImageList, list_sources
 from diml_nb.matcher.storage import (
     ImageTable,
     check_index_folder,
     file_stamp,
+    next_segment,
     read_index,
-    remove_segments,
     save_segment,
     write_index,
 )
 from ..ot.matching import Match, MatchOptions, match, similarity_matrix
 
-# %% ../../nbs/49_matcher.ipynb #e0c07e5b
+# %% ../../nbs/49_matcher.ipynb #f70a9629
 _BATCH = 32  # images in a forward pass
 
 
@@ -75,7 +83,7 @@ def _read_batch(backbone: Backbone, images: Sequence[ImageLike]) -> Tensor:
         raise ValueError(faults[0] if len(faults) == 1 else first_few(faults))
     return torch.stack([x for x in prepared if x is not None])
 
-# %% ../../nbs/49_matcher.ipynb #eaa1924c
+# %% ../../nbs/49_matcher.ipynb #b8c74bd3
 @torch.no_grad()
 def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tensor]:
     "Feature maps (B, C, H, W) of a batch of images after another, on the CPU."
@@ -86,7 +94,7 @@ def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tens
         ready_bchw = _read_batch(backbone, images[start : start + _BATCH])
         yield backbone(ready_bchw.to(device)).float().cpu()
 
-# %% ../../nbs/49_matcher.ipynb #ccd4d042
+# %% ../../nbs/49_matcher.ipynb #2d3b19ab
 class Matcher:
     """A network and a rule: embeds images, compares them, indexes them and re-ranks them.
 
@@ -113,7 +121,7 @@ class Matcher:
         self.backbone = backbone.to(default_device())
         self.source = source
         self.rule = rule or default_rule(backbone)
-        self.rule.options.check()
+        check_search_options(self.rule.options)
 
     @classmethod
     def from_pretrained(
@@ -218,8 +226,9 @@ class Matcher:
             One for each image, instead of those that folder or table give.
         out
             A folder in which the index is kept. It is written as it grows: a run that was killed
-            goes on, and a later run embeds only the files that are new or have changed. Default: in
-            memory.
+            goes on, and a later run embeds only the files that are new or have changed. Afterwards
+            the index holds exactly what was listed; a warning says what it has forgotten. Default:
+            in memory.
         precision
             Of the cells on disk, "float16" or "float32".
         max_bytes
@@ -261,8 +270,8 @@ class Matcher:
         return Matcher(self.backbone, rule=rule, source=self.source)
 
     def load_index(self, folder: str | Path) -> Index:
-        "The index that this matcher has kept in a folder; see `Index.load`."
-        return Index.load(folder, encoder=self)
+        "The index in a folder, matched by the rule of this matcher; see `Index.load`."
+        return _load_index(self, folder)
 
     def rank(
         self,
@@ -292,7 +301,7 @@ class Matcher:
         """
         return _rank(self, query, candidates, top_k, loader)
 
-# %% ../../nbs/49_matcher.ipynb #0b865e5d
+# %% ../../nbs/49_matcher.ipynb #cd71e828
 def _facts(matcher: Matcher) -> dict[str, Any]:
     "`Matcher.facts`."
     return dict(
@@ -303,13 +312,20 @@ def _facts(matcher: Matcher) -> dict[str, Any]:
         sketches=computation(matcher.backbone).sketches,
     )
 
-# %% ../../nbs/49_matcher.ipynb #b4624d0c
+# %% ../../nbs/49_matcher.ipynb #0abd7660
+def _load_index(matcher: Matcher, folder: str | Path) -> Index:
+    "`Matcher.load_index`."
+    index = Index.load(folder, encoder=matcher)
+    index.options = matcher.options
+    return index
+
+# %% ../../nbs/49_matcher.ipynb #bc8aad15
 def _match_arguments(options: MatchOptions) -> dict[str, Any]:
     "Options as `match` and `similarity_matrix` take them; gradients are nothing for them."
     names = "marginals", "plan", "eps", "tol", "max_iter", "stopping"
     return {name: getattr(options, name) for name in names}
 
-# %% ../../nbs/49_matcher.ipynb #303b0062
+# %% ../../nbs/49_matcher.ipynb #ac8b9254
 def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None) -> Index:
     "`Matcher.index` without `out`."
     first = matcher.encode(listed.sources[:1])
@@ -324,11 +340,11 @@ def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None)
     index.add(listed.sources, listed.labels, ids=listed.ids)
     return index
 
-# %% ../../nbs/49_matcher.ipynb #d036fa8a
+# %% ../../nbs/49_matcher.ipynb #35a9e2c4
 def _memory_of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-# %% ../../nbs/49_matcher.ipynb #e3f073d2
+# %% ../../nbs/49_matcher.ipynb #9fe93ecd
 _CHUNK = 1024  # images of a segment: what a kill may cost
 _MANY_SEGMENTS = 8  # more are merged, since each is searched by itself
 
@@ -341,18 +357,14 @@ class _Growing:
     table: ImageTable
     facts: dict[str, Any]
 
+    def __post_init__(self):
+        self.known_removed = set(self.facts["removed"])
+
     def add(self, make: Callable[[int, int], Features], rows: ImageTable, precision: str) -> None:
         "Write one more segment, and then that it is there."
-        remove_segments(self.folder, but=self.facts["segments"])
-        number = max(self.facts["segments"], default=-1) + 1
+        number = next_segment(self.folder)
         options = dict(identity=self.facts["network"]["identity"], precision=precision)
-        try:
-            save_segment(self.folder, number, make, len(rows.ids), **options)
-        except BaseException:
-            remove_segments(self.folder, but=self.facts["segments"])
-            if not any(self.folder.iterdir()):
-                self.folder.rmdir()  # it was made for this index
-            raise
+        save_segment(self.folder, number, make, len(rows.ids), **options)
         for name, values in vars(rows).items():
             getattr(self.table, name).extend(values)
         self.facts["segments"].append(number)
@@ -361,20 +373,21 @@ class _Growing:
     def write(self, *, finished: bool) -> None:
         write_index(self.folder, self.table, self.facts | dict(finished=finished))
 
-# %% ../../nbs/49_matcher.ipynb #d1b3d0c7
+# %% ../../nbs/49_matcher.ipynb #440d9124
 def _open_growing(matcher: Matcher, folder: Path) -> _Growing:
     "The index in a folder, or an empty one; an error if it is of another network."
     check_index_folder(folder)
     facts = dict(network=matcher.facts, options=asdict(matcher.options), segments=[], removed=[])
     if not (folder / "index.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
         return _Growing(folder, ImageTable([], [], [], []), facts)
     stored = read_index(folder, unfinished=True)
+    if stored.facts["network"] is None:
+        raise ValueError(f"{folder}: holds an index of features of an unknown network")
     check_network(folder, stored.facts["network"], matcher)
     facts |= {name: stored.facts[name] for name in ("segments", "removed")}
     return _Growing(folder, stored.table, facts)
 
-# %% ../../nbs/49_matcher.ipynb #de64bd92
+# %% ../../nbs/49_matcher.ipynb #2c90db9c
 def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
     "Ids of images that need not be embedded again; the others that are there count as removed."
     table, removed = growing.table, set(growing.facts["removed"])
@@ -391,9 +404,22 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
         else:
             removed.add(position)
     growing.facts["removed"] = sorted(removed)
+    _warn_of_forgotten(growing, set(rows.ids))
     return kept
 
-# %% ../../nbs/49_matcher.ipynb #f58395c8
+
+def _warn_of_forgotten(growing: _Growing, listed: set[str]) -> None:
+    "Warn of images that are there and are not listed any more."
+    known, removed = growing.table.ids, growing.known_removed
+    forgotten = [x for n, x in enumerate(known) if x not in listed and n not in removed]
+    if forgotten:
+        warnings.warn(
+            f"{growing.folder}: {len(forgotten)} images are not listed any more, and are"
+            f" forgotten: {first_few(forgotten)}",
+            stacklevel=5,
+        )
+
+# %% ../../nbs/49_matcher.ipynb #1f83895b
 def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision: str) -> Index:
     "`Matcher.index` with `out`."
     if listed.ids is None:
@@ -402,12 +428,15 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
             " out, and save the index"
         )
     checked_ids(listed.ids, len(listed.sources), {})
+    check_savable("labels", listed.labels)
     growing = _open_growing(matcher, folder)
     files = [str(Path(source).expanduser().absolute()) for source in listed.sources]
     rows = ImageTable(listed.ids, listed.labels, list(files), [file_stamp(x) for x in files])
     kept = _keep_unchanged(growing, rows)
     todo = [n for n, id in enumerate(rows.ids) if id not in kept]
-    chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
+    # few segments, since each has files that are open
+    size = max(_CHUNK, -(-len(todo) // 64))
+    chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
     for chunk in progress_bar(chunks, f"indexing {len(todo)} images, in {folder.name}"):
         some = ImageTable(*([column[n] for n in chunk] for column in vars(rows).values()))
 
@@ -415,12 +444,13 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
             return matcher.encode(files[start:stop])
 
         growing.add(make, some, precision)
-    growing.write(finished=True)
+    if todo or growing.folder.exists():
+        growing.write(finished=True)
     if len(growing.facts["segments"]) > _MANY_SEGMENTS:
         Index.load(folder, encoder=matcher, check_files=False).save(folder, precision=precision)
     return Index.load(folder, encoder=matcher)
 
-# %% ../../nbs/49_matcher.ipynb #7bbf2bb3
+# %% ../../nbs/49_matcher.ipynb #c4349d90
 def _rank(
     matcher: Matcher,
     query: ImageLike,
@@ -429,9 +459,11 @@ def _rank(
     loader: Callable[[Any], ImageLike] | None,
 ) -> Hits:
     "`Matcher.rank`."
+    if is_image_like(candidates):
+        raise ValueError("candidates: expected several images or ids, got one")
     candidates = list(candidates)
-    if not candidates:
-        raise ValueError("candidates: expected at least one, got none")
+    if not candidates or len(set(map(str, candidates))) < len(candidates):
+        raise ValueError("candidates: expected at least one, and none twice")
     images = candidates if loader is None else [loader(id) for id in candidates]
     unknown = [x for x in images if not is_image_like(x)]
     if unknown:
@@ -442,9 +474,10 @@ def _rank(
     are_names = loader is not None or all(isinstance(x, (str, Path)) for x in candidates)
     index = Index(matcher.options, encoder=matcher)
     index.add(images, ids=candidates if are_names else None)
-    return index.search(query, top_k or len(candidates), shortlist=len(candidates))
+    length = len(candidates) if top_k is None else top_k
+    return index.search(query, length, shortlist=len(candidates))
 
-# %% ../../nbs/49_matcher.ipynb #bafb8b6b
+# %% ../../nbs/49_matcher.ipynb #cc83acce
 MATCHER_FORMAT = "diml_nb matcher 1"
 
 
@@ -461,6 +494,8 @@ def _save_pretrained(matcher: Matcher, folder: Path) -> Path:
             " matcher by Matcher(Backbone(network), rule=...)"
         )
     check_writable(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "matcher.json").exists():
+        raise FileExistsError(f"{folder}: holds other files; take a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / RUN_FILES.model) as partial:
         if run is not None:
@@ -478,7 +513,7 @@ def _save_pretrained(matcher: Matcher, folder: Path) -> Path:
         partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
-# %% ../../nbs/49_matcher.ipynb #f13d9d7a
+# %% ../../nbs/49_matcher.ipynb #f8663350
 def _load_saved(folder: Path, rule: Rule | None) -> Matcher:
     "The matcher that `save_pretrained` has kept in a folder."
     from safetensors import SafetensorError
@@ -503,7 +538,7 @@ def _load_saved(folder: Path, rule: Rule | None) -> Matcher:
         )
     return matcher if rule is None else Matcher(backbone, rule=rule, source=matcher.source)
 
-# %% ../../nbs/49_matcher.ipynb #36ad3a92
+# %% ../../nbs/49_matcher.ipynb #f990b284
 def _from_pretrained(source: str | Path, rule: Rule | None) -> Matcher:
     "`Matcher.from_pretrained`."
     folder = Path(source).expanduser()
@@ -511,9 +546,14 @@ def _from_pretrained(source: str | Path, rule: Rule | None) -> Matcher:
         return _load_saved(folder, rule)
     if folder.is_dir() and not is_backbone_name(str(source)):
         return Matcher(TrainedBackbone(folder), rule=rule, source=str(folder.absolute()))
+    if not is_backbone_name(str(source)):
+        raise ValueError(
+            f"{source}: expected a folder of `diml train` or of save_pretrained, or the name of a"
+            " network: efficientnet_lite0, timm/NAME, torchvision/NAME"
+        )
     return Matcher(get_backbone(str(source)), rule=rule, source=str(source))
 
-# %% ../../nbs/49_matcher.ipynb #4080a66c
+# %% ../../nbs/49_matcher.ipynb #af8a96e5
 def open_index(folder: str | Path) -> Index:
     """The index in a folder, with the matcher that made it.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POWERS', 'EPS', 'Rule', 'rule_from', 'default_rule', 'RuleChoice', 'choose_rule']
 
-# %% ../../nbs/48_rule.ipynb #7ee9be89
+# %% ../../nbs/48_rule.ipynb #827e3382
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -25,7 +25,7 @@ from ..ot.matching import MatchOptions
 from ..retrieval.metrics import Ranking, retrieval_metrics
 from ..retrieval.rerank import rerank
 
-# %% ../../nbs/48_rule.ipynb #130ac2b7
+# %% ../../nbs/48_rule.ipynb #c12f0dfb
 @dataclass(frozen=True)
 class Rule:
     """How images are cut into cells, and how their cells are matched.
@@ -48,12 +48,12 @@ class Rule:
         "The features that feature maps (B, C, H, W) have by this rule."
         return grid_features(map_bchw, grid=self.grid, global_power=self.global_power)
 
-# %% ../../nbs/48_rule.ipynb #829a8248
+# %% ../../nbs/48_rule.ipynb #c3052332
 def rule_from(values: dict[str, Any]) -> Rule:
     "The rule of the dictionary that `dataclasses.asdict` has made of it."
     return Rule(**values | {"options": MatchOptions(**values["options"])})
 
-# %% ../../nbs/48_rule.ipynb #fe6b7fdc
+# %% ../../nbs/48_rule.ipynb #00803a52
 def default_rule(backbone: Backbone) -> Rule:
     "The rule that a network was trained with, else the paper's."
     config: Any = getattr(backbone, "config", None)
@@ -61,7 +61,7 @@ def default_rule(backbone: Backbone) -> Rule:
         return Rule()
     return Rule(grid=config.grid, options=MatchOptions(marginals=config.marginals, eps=config.eps))
 
-# %% ../../nbs/48_rule.ipynb #21d63611
+# %% ../../nbs/48_rule.ipynb #0d2c4635
 POWERS = (0.0, 1.0, 2.0)  # of a cell's length, in the global vector
 EPS = (0.02, 0.05, 0.1)
 
@@ -72,7 +72,7 @@ class RuleChoice(NamedTuple):
     rule: Rule
     table: pd.DataFrame  # global_power, marginals, eps, map_at_r
 
-# %% ../../nbs/48_rule.ipynb #20489f45
+# %% ../../nbs/48_rule.ipynb #9168c70b
 def _rules(given: Rule, powers: Sequence[float], eps: Sequence[float]) -> Iterator[Rule]:
     "The given rule, then all others that are tried."
     yield given
@@ -82,11 +82,11 @@ def _rules(given: Rule, powers: Sequence[float], eps: Sequence[float]) -> Iterat
         if rule != given:
             yield rule
 
-# %% ../../nbs/48_rule.ipynb #e876abbc
+# %% ../../nbs/48_rule.ipynb #9144866e
 def _map_at_r(ranking: Ranking, label_n: Tensor) -> float:
     return retrieval_metrics(ranking, label_n, label_n)["mean_average_precision_at_r"]
 
-# %% ../../nbs/48_rule.ipynb #c11de340
+# %% ../../nbs/48_rule.ipynb #a547e81f
 def _check_classes(label_n: Tensor) -> None:
     "`ValueError` unless a search among these images can be right or wrong."
     images = label_n.unique(return_counts=True)[1]
@@ -96,7 +96,7 @@ def _check_classes(label_n: Tensor) -> None:
             f" {int(images.min())} to {int(images.max())} images"
         )
 
-# %% ../../nbs/48_rule.ipynb #99658ece
+# %% ../../nbs/48_rule.ipynb #6dc3f972
 def choose_rule(
     maps_nchw: Tensor,
     label_n: Tensor,
@@ -147,8 +147,10 @@ def choose_rule(
             x = concatenate_features([one.features(part) for part in maps_nchw.split(128)])
             searched[one.global_power] = x, leave_one_out_search(x, label_n, top_k=top_k)
         x, by_cosine = searched[one.global_power]
-        options = dict(marginals=one.options.marginals, eps=one.options.eps)
-        score = _map_at_r(rerank(by_cosine, x, x, top_k=top_k, **options), label_n)
-        rows.append(dict(global_power=one.global_power) | options | dict(map_at_r=score))
+        row = dict(marginals=one.options.marginals, eps=one.options.eps)
+        names = "plan", "tol", "max_iter", "stopping"
+        others = {name: getattr(one.options, name) for name in names}
+        score = _map_at_r(rerank(by_cosine, x, x, top_k=top_k, **row, **others), label_n)
+        rows.append(dict(global_power=one.global_power) | row | dict(map_at_r=score))
     table = pd.DataFrame(rows)
     return RuleChoice(tried[int(table.map_at_r.to_numpy().argmax())], table)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ImageList', 'list_sources']
 
-# %% ../../nbs/48_sources.ipynb #e1a61131
+# %% ../../nbs/48_sources.ipynb #db7b5bae
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..datasets.folders import load_csv
 from ..datasets.registry import DATASETS, get_dataset
 from ..features.images import ImageLike, list_images
 
-# %% ../../nbs/48_sources.ipynb #fbc6d445
+# %% ../../nbs/48_sources.ipynb #9e3df27f
 class ImageList(NamedTuple):
     """Images that are meant, not yet read.
 
@@ -36,14 +36,14 @@ class ImageList(NamedTuple):
     ids: list[str] | None
     labels: list[Any]
 
-# %% ../../nbs/48_sources.ipynb #5e838da5
+# %% ../../nbs/48_sources.ipynb #93d3d1da
 def _of_dataset(images: ImageDataset) -> ImageList:
     "Named by what follows the folder that all images share."
     top = Path(os.path.commonpath([path.parent for path in images.paths]))
     ids = [path.relative_to(top).as_posix() for path in images.paths]
     return ImageList(list(images.paths), ids, [images.classes[n] for n in images.label_n])
 
-# %% ../../nbs/48_sources.ipynb #4fcd7f00
+# %% ../../nbs/48_sources.ipynb #ae391ae9
 def _of_folder(folder: Path) -> ImageList:
     "Every image file below a folder; the label is the folder that the image lies in."
     files, _ = image_files(folder)
@@ -53,7 +53,7 @@ def _of_folder(folder: Path) -> ImageList:
     labels = [None if len(name.parts) == 1 else name.parent.as_posix() for name in names]
     return ImageList(list(files), [name.as_posix() for name in names], labels)
 
-# %% ../../nbs/48_sources.ipynb #3eab9d2c
+# %% ../../nbs/48_sources.ipynb #9ef60e7c
 def list_sources(images: ImageLike | Sequence[ImageLike] | ImageDataset) -> ImageList:
     """The images that are meant, with names and labels.
 
@@ -73,7 +73,7 @@ def list_sources(images: ImageLike | Sequence[ImageLike] | ImageDataset) -> Imag
     --------
     >>> listed = list_sources("emoji")
     >>> listed.ids[0], listed.labels[0]
-    ('ant/emojione.png', 'ant')
+    ('ant/noto.png', 'ant')
     """
     if isinstance(images, ImageDataset):
         return _of_dataset(images)
@@ -90,7 +90,7 @@ def list_sources(images: ImageLike | Sequence[ImageLike] | ImageDataset) -> Imag
     are_files = all(isinstance(source, (str, Path)) for source in sources)
     return ImageList(sources, list(map(str, sources)) if are_files else None, [None] * len(sources))
 
-# %% ../../nbs/48_sources.ipynb #68cf0e6a
+# %% ../../nbs/48_sources.ipynb #53f3f306
 def _check_existence(sources: list) -> None:
     "`ValueError` names files that are not there."
     files = [x for x in sources if isinstance(x, (str, Path))]

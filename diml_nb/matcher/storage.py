@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['INDEX_FORMAT', 'FileStamp', 'file_stamp', 'ImageTable', 'changed_files', 'segment_folder', 'check_index_folder',
-           'remove_segments', 'write_index', 'save_segment', 'StoredIndex', 'read_index']
+           'remove_segments', 'write_index', 'save_segment', 'next_segment', 'StoredIndex', 'read_index']
 
-# %% ../../nbs/48_files.ipynb #411cb781
+# %% ../../nbs/48_files.ipynb #6b30f198
 import json
 import re
 import shutil
@@ -17,18 +17,18 @@ from typing import Any, NamedTuple
 
 from .._internal.paths import atomic_write, check_writable
 from ..features.grid import Features
-from ..features.store import FeatureStore, open_store, write_store
+from ..features.store import ARRAY_FILES, FeatureStore, open_store, write_store
 
 INDEX_FORMAT = "diml_nb index 1"
 
-# %% ../../nbs/48_files.ipynb #b74e52e4
+# %% ../../nbs/48_files.ipynb #8f759ae7
 class FileStamp(NamedTuple):
     "What tells that a file is still the same."
 
     size: int
     modified_ns: int
 
-# %% ../../nbs/48_files.ipynb #2350ec56
+# %% ../../nbs/48_files.ipynb #63287a7d
 def file_stamp(path: str | Path) -> FileStamp | None:
     "Size and time of a file; None if it is not there."
     try:
@@ -37,7 +37,7 @@ def file_stamp(path: str | Path) -> FileStamp | None:
         return None
     return FileStamp(stat.st_size, stat.st_mtime_ns)
 
-# %% ../../nbs/48_files.ipynb #61a5f6ff
+# %% ../../nbs/48_files.ipynb #49da59b7
 @dataclass(frozen=True)
 class ImageTable:
     """What an index knows of its images, each a list with one entry an image.
@@ -57,7 +57,7 @@ class ImageTable:
     files: list[str | None]
     stamps: list[FileStamp | None]
 
-# %% ../../nbs/48_files.ipynb #af9e5a82
+# %% ../../nbs/48_files.ipynb #8748b2d1
 def changed_files(table: ImageTable) -> dict[int, str]:
     "Position -> what happened to the file since: 'changed' or 'missing'."
     changes = {}
@@ -71,45 +71,66 @@ def changed_files(table: ImageTable) -> dict[int, str]:
             changes[position] = "changed"
     return changes
 
-# %% ../../nbs/48_files.ipynb #d66e0038
+# %% ../../nbs/48_files.ipynb #622e62d6
 def segment_folder(folder: Path, number: int) -> Path:
     "Where a segment is kept."
     return folder / f"segment-{number}"
 
-# %% ../../nbs/48_files.ipynb #ff2a47c0
+# %% ../../nbs/48_files.ipynb #9ed6bb2d
 def _write_json(path: Path, value: object) -> None:
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(value), encoding="utf-8")
 
-# %% ../../nbs/48_files.ipynb #5cef786f
+# %% ../../nbs/48_files.ipynb #77247229
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}); make the index again") from error
 
-# %% ../../nbs/48_files.ipynb #bdf52ac1
+# %% ../../nbs/48_files.ipynb #2e089784
+_STORE_FILES = {"manifest.json", "done.npy", *ARRAY_FILES.values()}
+
+
+def _is_segment(path: Path) -> bool:
+    "Is this a folder with files of a feature store, and no others?"
+    if not re.fullmatch(r"segment-\d+", path.name) or path.is_symlink() or not path.is_dir():
+        return False
+    return all(x.name in _STORE_FILES or x.name.startswith(".") for x in path.iterdir())
+
+# %% ../../nbs/48_files.ipynb #68e2e461
+def _index_facts(folder: Path) -> dict[str, Any]:
+    "What index.json says; nothing if there is none of this format."
+    path = folder / "index.json"
+    facts = _read_json(path) if path.is_file() else {}
+    return facts if isinstance(facts, dict) and facts.get("format") == INDEX_FORMAT else {}
+
+# %% ../../nbs/48_files.ipynb #0daf8b7e
 def check_index_folder(folder: Path) -> None:
-    "`OSError` unless an index may be written there: a new folder, an empty one, or an index."
+    """`OSError` unless an index may be written there: a new folder, an empty one, or an index.
+
+    Hidden files, as a file manager leaves them, are no obstacle."""
     check_writable(folder)
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    ours = re.compile(r"index\.json|images-\d+\.json|segment-\d+|\..*\.partial")
-    if foreign := sorted(name for name in names if not ours.fullmatch(name)):
+    if not folder.exists():
+        return
+    facts = _index_facts(folder)
+    ours = {"index.json", facts.get("table")} if facts else set()
+    for path in sorted(folder.iterdir()):
+        if path.name in ours or path.name.startswith(".") or _is_segment(path):
+            continue
         raise FileExistsError(
-            f"{folder}: holds {foreign[0]}, which is no part of an index; take another folder"
+            f"{folder}: holds {path.name}, which is no part of an index; take another folder"
         )
 
-# %% ../../nbs/48_files.ipynb #ca023524
+# %% ../../nbs/48_files.ipynb #f9cc373e
 def remove_segments(folder: Path, *, but: Iterable[int]) -> None:
     "Remove all segments except these, and nothing that is no segment."
     kept = {segment_folder(folder, number) for number in but}
     for path in folder.glob("segment-*"):
-        if path in kept or not path.is_dir():
-            continue
-        if (path / "manifest.json").exists() or not any(path.iterdir()):
+        if path not in kept and _is_segment(path):
             shutil.rmtree(path)
 
-# %% ../../nbs/48_files.ipynb #a16ce0e1
+# %% ../../nbs/48_files.ipynb #4447b638
 def write_index(folder: Path, table: ImageTable, facts: dict[str, Any]) -> None:
     """Write table and manifest of an index whose segments are written; other segments are removed.
 
@@ -117,16 +138,17 @@ def write_index(folder: Path, table: ImageTable, facts: dict[str, Any]) -> None:
     whether the index is `finished`.
     """
     # of another name each time: table and manifest change in one step, that of the manifest
-    old = _read_json(folder / "index.json") if (folder / "index.json").exists() else {}
-    name = f"images-{old.get('edition', 0) + 1}.json"
+    old = _index_facts(folder)
+    edition = old.get("edition", 0) + 1
+    name = f"images-{edition}.json"
     _write_json(folder / name, vars(table))
-    edition = dict(edition=old.get("edition", 0) + 1, table=name)
-    _write_json(folder / "index.json", {"format": INDEX_FORMAT} | edition | facts)
-    if old.get("table"):
+    own = dict(format=INDEX_FORMAT, edition=edition, table=name)
+    _write_json(folder / "index.json", own | facts)
+    if re.fullmatch(r"images-\d+\.json", str(old.get("table"))):
         (folder / old["table"]).unlink(missing_ok=True)
     remove_segments(folder, but=facts["segments"])
 
-# %% ../../nbs/48_files.ipynb #32ec72fa
+# %% ../../nbs/48_files.ipynb #b99793da
 def save_segment(
     folder: Path,
     number: int,
@@ -136,11 +158,28 @@ def save_segment(
     identity: str,
     precision: str,
 ) -> None:
-    "Write one segment as a feature store; `make`, `identity` and `precision` as in `write_store`."
-    path = segment_folder(folder, number)
-    write_store(path, make, images, identity=identity, precision=precision, block=256)
+    """Write one segment as a feature store, or nothing if that fails.
 
-# %% ../../nbs/48_files.ipynb #3c709708
+    `make`, `identity` and `precision` as in `write_store`."""
+    path = segment_folder(folder, number)
+    is_new = not folder.exists()
+    try:
+        write_store(path, make, images, identity=identity, precision=precision, block=256)
+    except BaseException:
+        if _is_segment(path):
+            shutil.rmtree(path)
+        if is_new and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+# %% ../../nbs/48_files.ipynb #02c909ca
+def next_segment(folder: Path) -> int:
+    "The number of a new segment; what a killed process has left there is removed."
+    numbers = _index_facts(folder).get("segments", [])
+    remove_segments(folder, but=numbers)
+    return max(numbers, default=-1) + 1
+
+# %% ../../nbs/48_files.ipynb #88917ffe
 class StoredIndex(NamedTuple):
     "An index as it is on disk."
 
@@ -148,7 +187,7 @@ class StoredIndex(NamedTuple):
     facts: dict[str, Any]  # of index.json
     segments: list[FeatureStore]
 
-# %% ../../nbs/48_files.ipynb #b87b85e1
+# %% ../../nbs/48_files.ipynb #cd34da76
 def read_index(folder: str | Path, *, unfinished: bool = False) -> StoredIndex:
     """Open the index in a folder.
 
@@ -168,7 +207,9 @@ def read_index(folder: str | Path, *, unfinished: bool = False) -> StoredIndex:
     """
     folder = Path(folder).expanduser()
     if not (folder / "index.json").exists():
-        raise FileNotFoundError(f"{folder}: holds no index")
+        raise FileNotFoundError(
+            f"{folder}: holds no index; Matcher.index(..., out={str(folder)!r}) makes one"
+        )
     facts = _read_json(folder / "index.json")
     if facts.get("format") != INDEX_FORMAT:
         raise ValueError(f"{folder}: expected {INDEX_FORMAT!r}, got {facts.get('format')!r}")
@@ -176,6 +217,8 @@ def read_index(folder: str | Path, *, unfinished: bool = False) -> StoredIndex:
         raise FileNotFoundError(
             f"{folder}: the index was not finished; run what made it again, and it goes on"
         )
+    if not (folder / facts["table"]).exists():  # replaced meanwhile
+        facts = _read_json(folder / "index.json")
     table = ImageTable(**_read_json(folder / facts["table"]))
     segments = [open_store(segment_folder(folder, number)) for number in facts["segments"]]
     if sum(map(len, segments)) != len(table.ids):

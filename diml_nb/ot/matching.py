@@ -163,7 +163,8 @@ def check_features(**features: Features) -> None:
                 f"{name}: expected Features (see grid_features), got {type(x).__name__}"
             )
     names = ", ".join(features)
-    tensors = [x.local_bcn for x in features.values() if isinstance(x.local_bcn, Tensor)]
+    parts = [part for x in features.values() for part in (x.local_bcn, x.norm_bn, x.global_bc)]
+    tensors = [part for part in parts if isinstance(part, Tensor)]
     layouts = {(x.dtype, x.device) for x in tensors}
     if len(layouts) > 1 or not {dtype for dtype, _ in layouts} <= {torch.float32, torch.float64}:
         raise TypeError(

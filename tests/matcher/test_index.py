@@ -1,14 +1,16 @@
 "An index against the functions that it joins: the same lists, whatever was added and removed."
 
+import pickle
 import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn.functional import normalize
 
-from diml_nb.features.grid import grid_features
+from diml_nb.features.grid import Features, grid_features
 from diml_nb.features.store import open_store, write_store
 from diml_nb.matcher.index import Index
 from diml_nb.ot.matching import MatchOptions
@@ -176,7 +178,7 @@ def test_values_that_are_no_numbers_are_refused():
 
 
 def test_an_index_of_features_takes_no_pictures():
-    with pytest.raises(TypeError, match="made from features and has no network"):
+    with pytest.raises(TypeError, match="this index has no network"):
         Index.from_features(features_of(9, 3)).search("a.jpg")
 
 
@@ -213,3 +215,85 @@ def test_images_that_come_one_by_one():
     left = [n for n in range(30) if n % 7 != 3 or n > 27]
     fresh = Index.from_features(g[left], ids=[f"image {n}" for n in left])
     assert same(lists(index, q), lists(fresh, q))
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
+    x = features_of(12, 3)
+    index = Index.from_features(x, labels=np.arange(3), ids=np.arange(3))
+    index.add(x, ids=torch.arange(3, 6), labels=torch.arange(3))
+    index.add(x)
+    assert index.ids == list(range(9))
+    index.remove(np.array([0, 4]))
+    index.remove(np.int64(8))
+    index.remove(x for x in (1, 2))
+    assert sorted(index._position) == [3, 5, 6, 7]
+    index.save(tmp_path / "index")
+    assert len(Index.load(tmp_path / "index")) == 4
+
+
+def test_features_of_two_types_are_refused():
+    x = features_of(12, 3)
+    mixed = Features(x.local_bcn, x.norm_bn.double(), x.global_bc, x.grid)
+    with pytest.raises(TypeError, match="expected float32 or float64, all on one device"):
+        Index.from_features(mixed)
+
+
+def test_features_of_another_grid_are_refused():
+    index = Index.from_features(features_of(12, 3))
+    with pytest.raises(ValueError, match="images: expected 2 cells a side, as in the index, got 3"):
+        index.add(features_of(12, 3, grid=3))
+
+
+@pytest.mark.parametrize("options", [dict(swap_marginals=True), dict(stopping="batch_max")])
+def test_a_score_depends_on_its_pair_alone(options):
+    with pytest.raises(ValueError, match="a search matches each pair by itself"):
+        Index(MatchOptions(**options))
+
+
+@pytest.mark.parametrize("name", ["segment-1", "images-1.json", "index.json"])
+def test_what_only_looks_like_an_index_is_not_touched(tmp_path, name):
+    "A folder or a file of somebody else under the names of ours."
+    path = tmp_path / name
+    if name == "segment-1":
+        path.mkdir()
+        (path / "holiday.mp4").write_bytes(b"the only copy")
+    else:
+        path.write_text("{}")
+    with pytest.raises(FileExistsError, match=f"holds {name}, which is no part of an index"):
+        Index.from_features(features_of(9, 3)).save(tmp_path)
+    assert [x.name for x in tmp_path.iterdir()] == [name]
+
+
+def test_a_save_that_fails_leaves_the_old_index(tmp_path, monkeypatch):
+    x = features_of(13, 5)
+    Index.from_features(x[:3]).save(tmp_path / "index")
+    other = Index.from_features(x)
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("diml_nb.matcher.storage.write_store", full)
+    with pytest.raises(OSError, match="no space left"):
+        other.save(tmp_path / "index")
+    with pytest.raises(OSError, match="no space left"):
+        other.save(tmp_path / "new")
+    assert len(Index.load(tmp_path / "index")) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_ranks_are_those_of_the_whole_list():
+    x = features_of(14, 9)
+    (hits,) = Index.from_features(x).search(x[:1], 9)
+    assert [hit.rank for hit in hits[3:6]] == [4, 5, 6]
+    assert [hit.rank for hit in hits[::-2]] == [9, 7, 5, 3, 1]
+    assert hits[3:][0].id == hits[3].id
+
+
+def test_a_copy_reads_the_same(tmp_path):
+    x = features_of(15, 8)
+    Index.from_features(x).save(tmp_path / "index")
+    index = Index.load(tmp_path / "index")
+    copied = pickle.loads(pickle.dumps(index))
+    assert same(lists(copied, x), lists(index, x))
+    del copied
+    assert len(index.search(x[0])[0]) == 8

@@ -18,6 +18,7 @@ from diml_nb.features.backbones import get_backbone
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.trainer import train
 from diml_nb.matcher import matcher as module
+from diml_nb.matcher.index import Index
 from diml_nb.matcher.matcher import Matcher, open_index
 from diml_nb.matcher.rule import Rule
 from diml_nb.ot.matching import MatchOptions
@@ -93,7 +94,11 @@ def test_a_folder_that_changed(photos, small, tmp_path, change):
     if change != "new":
         with pytest.warns(UserWarning, match=rf"1 files are not .*: sea/4.png \({change}\)"):
             small.load_index(tmp_path / "index")
-    index = small.index(photos, out=tmp_path / "index")
+    if change == "missing":
+        with pytest.warns(UserWarning, match=r"1 images are not listed any more.*: sea/4\.png"):
+            index = small.index(photos, out=tmp_path / "index")
+    else:
+        index = small.index(photos, out=tmp_path / "index")
     fresh = small.index(photos)
     assert sorted(index._position) == sorted(fresh._position)
     for query in (photos / "lost.png", photos / "wood" / "1.png"):
@@ -246,8 +251,11 @@ def test_candidates_of_another_index(photos, small):
     assert len(small.rank(photos / "lost.png", files, 4)) == 4
     with pytest.raises(ValueError, match="17 is no image; give loader="):
         small.rank(photos / "lost.png", [17])
-    with pytest.raises(ValueError, match="expected at least one, got none"):
-        small.rank(photos / "lost.png", [])
+    for wrong in ([], [files[0]] * 2):
+        with pytest.raises(ValueError, match="expected at least one, and none twice"):
+            small.rank(photos / "lost.png", wrong)
+    with pytest.raises(ValueError, match="top_k: expected at least 1, got 0"):
+        small.rank(photos / "lost.png", files, 0)
 
 
 def test_a_fitted_rule_is_at_least_as_good(tmp_path):
@@ -290,3 +298,36 @@ def test_names_and_labels_that_do_not_fit(photos, small, tmp_path, out):
     with pytest.raises(ValueError, match=r"given twice: .*lost\.png"):
         small.index([file, file], out=out)
     assert not (tmp_path / "index").exists()
+
+
+def test_loaded_without_its_matcher_it_still_knows_its_network(photos, small, tmp_path):
+    small.index(photos, out=tmp_path / "index")
+    index = Index.load(tmp_path / "index")
+    index.remove("lost.png")
+    index.save(tmp_path / "index")
+    other = Matcher(wrapped(mean=(0.5,) * 3), rule=Rule(grid=2))
+    with pytest.raises(ValueError, match="its features were made by own network"):
+        other.index(photos, out=tmp_path / "index")
+    assert len(small.load_index(tmp_path / "index")) == 12
+
+
+def test_a_network_is_not_saved_over_other_files(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"the best weights")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        Matcher(get_backbone(pretrained=False)).save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"the best weights"
+
+
+def test_paths_are_found_from_anywhere(photos, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos / "sea")
+    index = small.index(["4.png", "6.png"])
+    monkeypatch.chdir(tmp_path)
+    hits = index.search(photos / "sea" / "4.png")
+    assert (hits[0].id, hits[0].path) == ("4.png", photos / "sea" / "4.png")
+    assert hits[0].pictures[1].size == (32, 32)
+
+
+def test_an_index_is_matched_by_the_rule_of_its_matcher(photos, small, tmp_path):
+    small.index(photos, out=tmp_path / "index")
+    sharp = Matcher(small.backbone, rule=Rule(grid=2, options=MatchOptions(eps=0.5)))
+    assert sharp.load_index(tmp_path / "index").options.eps == 0.5
