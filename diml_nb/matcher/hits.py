@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Gallery', 'Query', 'Hit', 'Hits']
 
-# %% ../../nbs/48_hits.ipynb #91962c02
+# %% ../../nbs/48_hits.ipynb #0569ac83
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from ..ot.matching import Match, MatchOptions, match_unchecked
 if TYPE_CHECKING:
     from diml_nb.viz.figures import Figure
 
-# %% ../../nbs/48_hits.ipynb #c1f72f83
+# %% ../../nbs/48_hits.ipynb #b5def148
 class Gallery(Protocol):
     "Where hits find the images that they stand for, by position."
 
@@ -50,7 +50,7 @@ class Gallery(Protocol):
     def picture_at(self, position: int) -> Image.Image:
         "The picture as the network saw it; `ValueError` where there is none."
 
-# %% ../../nbs/48_hits.ipynb #aeafd8dc
+# %% ../../nbs/48_hits.ipynb #23415166
 @dataclass(frozen=True)
 class Query:
     """What was searched for.
@@ -69,7 +69,7 @@ class Query:
     features: Features
     picture: Image.Image | None = None
 
-# %% ../../nbs/48_hits.ipynb #0b80c68f
+# %% ../../nbs/48_hits.ipynb #bc88c779
 @dataclass(frozen=True)
 class Hit:
     """One image that was found, and why.
@@ -149,17 +149,17 @@ class Hit:
         """
         return _explain(self, Path(path).expanduser(), top)
 
-# %% ../../nbs/48_hits.ipynb #8e4f52cc
+# %% ../../nbs/48_hits.ipynb #48f50f49
 def _labels(hit: Hit) -> tuple[str, str]:
     return hit.query.name, Path(str(hit.id)).stem
 
-# %% ../../nbs/48_hits.ipynb #e12e2a23
+# %% ../../nbs/48_hits.ipynb #253018ad
 def _figure(hit: Hit, top: int) -> "Figure":
     from diml_nb.viz.figures import plot_flows
 
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
-# %% ../../nbs/48_hits.ipynb #48745e37
+# %% ../../nbs/48_hits.ipynb #595bb863
 def _explain(hit: Hit, path: Path, top: int) -> Path:
     from diml_nb.viz.figures import check_format, save_figure
     from diml_nb.viz.html import export_html
@@ -173,7 +173,7 @@ def _explain(hit: Hit, path: Path, top: int) -> Path:
         return path
     return save_figure(_figure(hit, top), path.name, path.parent)
 
-# %% ../../nbs/48_hits.ipynb #ee5c1002
+# %% ../../nbs/48_hits.ipynb #43a05e03
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
     """What one query found, best first: a sequence of `Hit`.
@@ -241,7 +241,7 @@ class Hits(Sequence[Hit]):
         """
         return _page(self, path, top)
 
-# %% ../../nbs/48_hits.ipynb #0a8b0008
+# %% ../../nbs/48_hits.ipynb #fceef48c
 def _hit(hits: Hits, k: int) -> Hit:
     "The hit at one place of the list."
     position = int(hits.position_k[k])
@@ -258,7 +258,7 @@ def _hit(hits: Hits, k: int) -> Hit:
         gallery=hits.gallery,
     )
 
-# %% ../../nbs/48_hits.ipynb #6071d9b7
+# %% ../../nbs/48_hits.ipynb #e6f7da8b
 _SIDE, _GAP = 160, 72  # of a picture, and between two, in pixels
 
 
@@ -267,7 +267,7 @@ def _center(n: int, side: int, left: float) -> tuple[float, float]:
     cell = _SIDE / side
     return left + (n % side + 0.5) * cell, (n // side + 0.5) * cell
 
-# %% ../../nbs/48_hits.ipynb #8adc0c0f
+# %% ../../nbs/48_hits.ipynb #297ac822
 def _curves(match: Match, top: int) -> str:
     "The `top` largest contributions as SVG curves, the largest last: on top."
     plan_nm = match.plan_bnm[0]
@@ -289,7 +289,7 @@ def _curves(match: Match, top: int) -> str:
         paths.append(f'<path d="{curve}" stroke-width="{width:.1f}"/>')
     return "".join(reversed(paths))
 
-# %% ../../nbs/48_hits.ipynb #f9bb2b19
+# %% ../../nbs/48_hits.ipynb #48d10fba
 def _picture(image: Image.Image, left: float) -> str:
     from diml_nb.viz.html import png_data_uri  # it loads matplotlib
 
@@ -297,7 +297,7 @@ def _picture(image: Image.Image, left: float) -> str:
     size = f'x="{left}" width="{_SIDE}" height="{_SIDE}"'
     return f'<image {size} href="{uri}"/><rect {size}/>'
 
-# %% ../../nbs/48_hits.ipynb #5fb52bf6
+# %% ../../nbs/48_hits.ipynb #7110fc73
 def _drawing(hit: Hit, match: Match, top: int) -> str:
     "Query and hit side by side with their flows."
     picture_a, picture_b = hit.pictures
@@ -308,7 +308,7 @@ def _drawing(hit: Hit, match: Match, top: int) -> str:
         f"{_picture(picture_a, 0)}{_picture(picture_b, left_b)}<g>{_curves(match, top)}</g></svg>"
     )
 
-# %% ../../nbs/48_hits.ipynb #838555b6
+# %% ../../nbs/48_hits.ipynb #bbba7d15
 def _flow_rows(match: Match, top: int) -> str:
     "The table of the flows that are drawn."
     rows = []
@@ -318,7 +318,7 @@ def _flow_rows(match: Match, top: int) -> str:
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "".join(rows)
 
-# %% ../../nbs/48_hits.ipynb #48cf2c99
+# %% ../../nbs/48_hits.ipynb #b1a28e73
 def _card(hit: Hit, top: int) -> str:
     "One hit: what it is, the sum that placed it, its flows, and warnings if there are any."
     from diml_nb.viz.html import static_text
@@ -339,7 +339,7 @@ def _card(hit: Hit, top: int) -> str:
         rows=_flow_rows(match, top),
     )
 
-# %% ../../nbs/48_hits.ipynb #a27ad993
+# %% ../../nbs/48_hits.ipynb #3de72ad2
 def _page(hits: Hits, path: str | Path | None, top: int) -> str:
     "`Hits.to_html`."
     from diml_nb.viz.html import static_text
