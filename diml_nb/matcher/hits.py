@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from .._internal.paths import atomic_write, check_writable
-from ..explain.decomposition import flow_table, grid_side, match_warnings
+from ..explain.decomposition import flow_table, grid_side
 from ..features.grid import Features
 from ..ot.matching import Match, MatchOptions, match_unchecked
 
@@ -321,6 +321,7 @@ def _flow_rows(match: Match, top: int) -> str:
 # %% ../../nbs/48_hits.ipynb #b1a28e73
 def _card(hit: Hit, top: int) -> str:
     "One hit: what it is, the sum that placed it, its flows, and warnings if there are any."
+    from diml_nb.viz.figures import flow_caption
     from diml_nb.viz.html import static_text
 
     match = hit.match
@@ -328,9 +329,7 @@ def _card(hit: Hit, top: int) -> str:
     total = f"score {hit.score:.4f} = cosine {hit.cosine:.4f}"
     if hit.similarity is not None:
         total += f" + similarity {hit.similarity:.4f}"
-    carried = match.contribution_bnm[0].flatten().topk(min(top, match.plan_bnm[0].numel()))
-    shown = f"{len(carried.values)} of {match.plan_bnm[0].numel():,} flows are drawn; they carry"
-    notes = [total, f"{shown} {float(carried.values.sum()):.3f}", *match_warnings(match)]
+    notes = [total, *flow_caption(match, top=top).splitlines()]
     return Template(static_text("hit.html")).substitute(
         rank=hit.rank,
         name=html.escape(f"{hit.id}{label}"),

@@ -59,7 +59,7 @@ class _Segment:
 
     @cached_property
     def codes(self) -> VectorCodes:
-        "Of the global vectors; made when the first single query comes."
+        "Of the global vectors; made when the first few queries come."
         return encode_vectors(self.features.global_bc)
 
     def without(self, removed_r: Tensor) -> "_Segment":
@@ -622,10 +622,7 @@ def _table(index: Index, positions: list[int]) -> ImageTable:
     check_savable("ids", ids)
     check_savable("labels", labels)
     sources = [index.sources[n] for n in positions]
-    files = [
-        str(Path(x).expanduser().absolute()) if isinstance(x, (str, Path)) else None
-        for x in sources
-    ]
+    files = [str(x) if isinstance(x, (str, Path)) else None for x in sources]
     return ImageTable(ids, labels, files, [index.stamps[n] for n in positions])
 
 # %% ../../nbs/48_index.ipynb #00c70d95

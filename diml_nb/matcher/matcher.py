@@ -49,7 +49,7 @@ from diml_nb.matcher.index import (
     checked_ids,
     checked_labels,
 )
-from .rule import Rule, choose_rule, default_rule, rule_from
+from .rule import Rule, choose_rule, default_rule, match_arguments, rule_from
 from .sources import ImageList, list_sources
 from diml_nb.matcher.storage import (
     ImageTable,
@@ -197,13 +197,13 @@ class Matcher:
     def match(self, a: ImageLike, b: ImageLike) -> Match:
         "Two images matched part by part: the similarity and every term of it."
         features = self.encode([a, b])
-        return match(features[0], features[1], **_match_arguments(self.options))
+        return match(features[0], features[1], **match_arguments(self.options))
 
     def similarity(
         self, a: ImageLike | Sequence[ImageLike], b: ImageLike | Sequence[ImageLike]
     ) -> Tensor:
         "Structural similarities (A, B) of each image of `a` with each of `b`."
-        options = _match_arguments(self.options)
+        options = match_arguments(self.options)
         return similarity_matrix(self.encode(a), self.encode(b), **options)
 
     def index(
@@ -319,12 +319,6 @@ def _load_index(matcher: Matcher, folder: str | Path) -> Index:
     index.options = matcher.options
     return index
 
-# %% ../../nbs/49_matcher.ipynb #bc8aad15
-def _match_arguments(options: MatchOptions) -> dict[str, Any]:
-    "Options as `match` and `similarity_matrix` take them; gradients are nothing for them."
-    names = "marginals", "plan", "eps", "tol", "max_iter", "stopping"
-    return {name: getattr(options, name) for name in names}
-
 # %% ../../nbs/49_matcher.ipynb #ac8b9254
 def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None) -> Index:
     "`Matcher.index` without `out`."
@@ -356,9 +350,6 @@ class _Growing:
     folder: Path
     table: ImageTable
     facts: dict[str, Any]
-
-    def __post_init__(self):
-        self.known_removed = set(self.facts["removed"])
 
     def add(self, make: Callable[[int, int], Features], rows: ImageTable, precision: str) -> None:
         "Write one more segment, and then that it is there."
@@ -392,7 +383,8 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
     "Ids of images that need not be embedded again; the others that are there count as removed."
     table, removed = growing.table, set(growing.facts["removed"])
     wanted = dict(zip(rows.ids, zip(rows.files, rows.stamps, rows.labels), strict=True))
-    kept = set()
+    kept: set[str] = set()
+    forgotten: list[str] = []
     for position, id in enumerate(table.ids):
         if position in removed:
             continue
@@ -401,23 +393,18 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
         if stamp and there and table.files[position] == file and tuple(there) == tuple(stamp):
             kept.add(id)
             table.labels[position] = label
-        else:
-            removed.add(position)
+            continue
+        removed.add(position)
+        if id not in wanted:
+            forgotten.append(id)
     growing.facts["removed"] = sorted(removed)
-    _warn_of_forgotten(growing, set(rows.ids))
-    return kept
-
-
-def _warn_of_forgotten(growing: _Growing, listed: set[str]) -> None:
-    "Warn of images that are there and are not listed any more."
-    known, removed = growing.table.ids, growing.known_removed
-    forgotten = [x for n, x in enumerate(known) if x not in listed and n not in removed]
     if forgotten:
         warnings.warn(
             f"{growing.folder}: {len(forgotten)} images are not listed any more, and are"
             f" forgotten: {first_few(forgotten)}",
-            stacklevel=5,
+            stacklevel=4,
         )
+    return kept
 
 # %% ../../nbs/49_matcher.ipynb #1f83895b
 def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision: str) -> Index:
@@ -444,8 +431,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
             return matcher.encode(files[start:stop])
 
         growing.add(make, some, precision)
-    if todo or growing.folder.exists():
-        growing.write(finished=True)
+    growing.write(finished=True)
     if len(growing.facts["segments"]) > _MANY_SEGMENTS:
         Index.load(folder, encoder=matcher, check_files=False).save(folder, precision=precision)
     return Index.load(folder, encoder=matcher)

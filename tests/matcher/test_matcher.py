@@ -258,7 +258,7 @@ def test_candidates_of_another_index(photos, small):
         small.rank(photos / "lost.png", files, 0)
 
 
-def test_a_fitted_rule_is_at_least_as_good(tmp_path):
+def test_fitting_makes_another_matcher(tmp_path):
     images = split_folder(tmp_path, classes=4)
     m = Matcher(wrapped(), rule=Rule(grid=2))
     fitted = m.fit(images.subset("train"))
