@@ -95,7 +95,7 @@ class Synthetic:
             torch.empty(self.images, self.channels, cells),
             torch.empty(self.images, cells),
             torch.empty(self.images, self.channels),
-            self.grid,
+            (self.grid, self.grid),
         )
         for start in range(0, self.images, CHUNK):
             part = self.features(start, min(start + CHUNK, self.images))

@@ -18,9 +18,10 @@ def unit(*shape) -> torch.Tensor:
     return normalize(uniform(*shape) - 0.3, dim=1)
 
 
-def some_features(images: int = 6, cells: int = 9) -> Features:
-    "Of 8 channels, on a grid of 3 x 3."
-    return Features(unit(images, 8, cells), uniform(images, cells), unit(images, 8), 3)
+def some_features(images: int = 6, grid: tuple[int, int] = (3, 3)) -> Features:
+    "Of 8 channels."
+    cells = grid[0] * grid[1]
+    return Features(unit(images, 8, cells), uniform(images, cells), unit(images, 8), grid)
 
 
 def some_ranking() -> Ranking:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .dataset import Sample
+from ..features.images import image_size
 
 # %% ../../nbs/26_correspondences.ipynb #ead31fe8
 def invert_affine(affine: Tensor) -> Tensor:
@@ -58,15 +59,6 @@ class Correspondences(NamedTuple):
     visible_n: Tensor
 
 # %% ../../nbs/26_correspondences.ipynb #bdfc33a4
-def _image_size(path: Path) -> tuple[int, int]:
-    "Width and height of an image as `load_image` turns it."
-    with Image.open(path) as image:
-        # orientations 5 to 8 of Exif turn the image by 90 degrees
-        is_turned = image.getexif().get(0x0112, 1) > 4
-        width, height = image.size
-    return (height, width) if is_turned else (width, height)
-
-
 def _in_view(xy_p2: Tensor, size: tuple[int, int], resize_ratio: float) -> Tensor:
     """Pixels (P, 2) of an image as fractions of the square that `Backbone.preprocess` shows with
     this resize_ratio."""
@@ -87,10 +79,10 @@ def _points_of_masks(a: Sample, b: Sample) -> _MatchedPoints:
     "All pixels of the object in A, and where B's affine map puts them."
     with Image.open(a.metadata["mask"]) as mask:
         is_object = torch.from_numpy(np.array(mask.convert("L"))) > 127
-    if is_object.shape != _image_size(a.path)[::-1]:
+    if is_object.shape != image_size(a.path)[::-1]:
         raise ValueError(
             f"{a.metadata['mask']} has {tuple(is_object.shape)[::-1]} pixels, its picture"
-            f" {_image_size(a.path)}"
+            f" {image_size(a.path)}"
         )
     a_p2 = is_object.nonzero().flip(1).double() + 0.5  # the centre of a pixel
     uv_p2 = _apply_affine(invert_affine(a.metadata["affine"].double()), a_p2)
@@ -170,9 +162,9 @@ def true_correspondences(
     _check_pair(scene_a, scene_b, grid, resize_ratio)
     points = _matched_points(scene_a, scene_b)
     # positions in cells; of A only what the network sees
-    size_a = _image_size(scene_a.path)
+    size_a = image_size(scene_a.path)
     a_p2 = _in_view(points.a_p2, size_a, resize_ratio) * grid
-    b_p2 = _in_view(points.b_p2, _image_size(scene_b.path), resize_ratio) * grid
+    b_p2 = _in_view(points.b_p2, image_size(scene_b.path), resize_ratio) * grid
     seen_p = _is_inside(a_p2, grid)
     pixels_of_cell = (min(size_a) / resize_ratio / grid) ** 2 if points.is_dense else 0.0
     return _count_by_cells(a_p2[seen_p], b_p2[seen_p], grid, pixels_of_cell)

@@ -6,6 +6,7 @@
 __all__ = ['OCCLUSION_FILLS', 'occlude', 'deletion_curves', 'DeletionCurves', 'faithfulness', 'effective_receptive_field']
 
 # %% ../../nbs/41_faithfulness.ipynb #2daf9f27
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,15 +16,17 @@ from torch import Tensor
 
 from .._internal.checks import check_axes
 from .._internal.device import full_precision
-from .decomposition import grid_side
-from ..features.grid import grid_features
+from .decomposition import square_grid
+from ..features.grid import Grid, grid_features
 
 # %% ../../nbs/41_faithfulness.ipynb #f25b4aaa
 OCCLUSION_FILLS = ("blur", "mean")
 
 # %% ../../nbs/41_faithfulness.ipynb #a81c242d
 @full_precision()
-def occlude(image_chw: Tensor, cells_bn: Tensor, fill: str = "blur") -> Tensor:
+def occlude(
+    image_chw: Tensor, cells_bn: Tensor, fill: str = "blur", *, grid: Grid | None = None
+) -> Tensor:
     """Copies of an image in which some cells are hidden.
 
     Parameters
@@ -31,9 +34,11 @@ def occlude(image_chw: Tensor, cells_bn: Tensor, fill: str = "blur") -> Tensor:
     image_chw
         One preprocessed image (C, H, W).
     cells_bn
-        (B, N) bool: which cells of a square grid to hide in each copy.
+        (B, N) bool: which cells to hide in each copy.
     fill
         "blur": nothing finer than a cell is left; "mean": the average colour of the image.
+    grid
+        Rows and columns of the cells; default: a square.
 
     Returns
     -------
@@ -43,7 +48,7 @@ def occlude(image_chw: Tensor, cells_bn: Tensor, fill: str = "blur") -> Tensor:
     Raises
     ------
     ValueError
-        `fill` is unknown, or the cells are no square grid.
+        `fill` is unknown, or the cells are no such grid.
 
     Examples
     --------
@@ -55,11 +60,14 @@ def occlude(image_chw: Tensor, cells_bn: Tensor, fill: str = "blur") -> Tensor:
     check_axes("chw", image_chw=image_chw)
     if fill not in OCCLUSION_FILLS:
         raise ValueError(f"fill: expected one of {', '.join(OCCLUSION_FILLS)}, got {fill!r}")
-    side, size = grid_side(cells_bn.shape[1]), image_chw.shape[1:]
+    rows_columns, size = grid or square_grid(cells_bn.shape[1]), image_chw.shape[1:]
+    if math.prod(rows_columns) != cells_bn.shape[1]:
+        raise ValueError(f"grid: expected {cells_bn.shape[1]} cells, got {rows_columns}")
     # one pixel for each cell, or one for the image, enlarged again
-    coarse_chw = F.adaptive_avg_pool2d(image_chw, side if fill == "blur" else 1)
+    coarse_chw = F.adaptive_avg_pool2d(image_chw, rows_columns if fill == "blur" else 1)
     filling_1chw = F.interpolate(coarse_chw[None], size, mode="bilinear", align_corners=False)
-    mask_b1hw = F.interpolate(cells_bn.view(-1, 1, side, side).float(), size, mode="nearest")
+    hidden_b1hw = cells_bn.unflatten(1, rows_columns)[:, None].float()
+    mask_b1hw = F.interpolate(hidden_b1hw, size, mode="nearest")
     return torch.where(mask_b1hw.to(image_chw) > 0, filling_1chw, image_chw[None])
 
 # %% ../../nbs/41_faithfulness.ipynb #e6424966
@@ -76,6 +84,7 @@ def deletion_curves(
     *,
     steps: int = 7,
     fill: str = "blur",
+    grid: Grid | None = None,
 ) -> Tensor:
     """What is left of a score after hiding 0, 1/steps, ..., all of the cells, in several orders.
 
@@ -87,10 +96,10 @@ def deletion_curves(
     image_chw
         One preprocessed image.
     order_on
-        (O, N): orders in which the cells of a square grid are hidden.
+        (O, N): orders in which the cells are hidden.
     steps
         In how many steps; the number of hidden cells is rounded.
-    fill
+    fill, grid
         As for `occlude`.
 
     Returns
@@ -109,7 +118,7 @@ def deletion_curves(
     hidden_okn = order_on.argsort(1).unsqueeze(1) < count_k
     # the two ends are the same for all orders and are scored once
     ends_2n = torch.tensor([[False], [True]]).expand(2, cells)
-    images = occlude(image_chw, torch.cat([hidden_okn.flatten(0, 1), ends_2n]), fill)
+    images = occlude(image_chw, torch.cat([hidden_okn.flatten(0, 1), ends_2n]), fill, grid=grid)
     score_b = score(images).double().cpu()
     untouched, all_hidden = score_b[-2:]
     if (untouched <= 0).any():
@@ -160,6 +169,7 @@ def faithfulness(
     *,
     steps: int = 7,
     fill: str = "blur",
+    grid: Grid | None = None,
     n_random: int = 4,
     seed: int = 0,
 ) -> DeletionCurves:
@@ -172,8 +182,8 @@ def faithfulness(
     image_chw
         The preprocessed image that is explained.
     importance_n
-        (N,): one number for each cell of a square grid, row by row.
-    steps, fill
+        (N,): one number for each cell, row by row.
+    steps, fill, grid
         As for `deletion_curves`.
     n_random
         How many random orders to average for comparison.
@@ -207,7 +217,7 @@ def faithfulness(
     random_orders = [torch.randperm(cells, generator=rng) for _ in range(n_random)]
     order_n = importance_n.detach().cpu().argsort(descending=True, stable=True)
     order_on = torch.stack([order_n, order_n.flip(0), *random_orders])
-    curve_ok = deletion_curves(score, image_chw, order_on, steps=steps, fill=fill)
+    curve_ok = deletion_curves(score, image_chw, order_on, steps=steps, fill=fill, grid=grid)
     hidden_k = _hidden_counts(cells, steps) / cells
     return DeletionCurves(hidden_k, curve_ok[0], curve_ok[1], curve_ok[2:].mean(0))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.correspondences import Correspondences
-from .decomposition import grid_side
+from .decomposition import square_grid
 
 # %% ../../nbs/41_truth.ipynb #ce8642e9
 class FlowAccuracy(NamedTuple):
@@ -28,8 +28,9 @@ class FlowAccuracy(NamedTuple):
 
 def _near_truth(truth: Correspondences, cells_b: int, tolerance: int) -> Tensor:
     "(N, M) bool: is cell m of B within `tolerance` cells, in each direction, of where n lies in B?"
-    side, cell_m = grid_side(cells_b), torch.arange(cells_b)
-    cell_xy_m2 = torch.stack([cell_m % side, cell_m // side], 1)
+    _, columns = square_grid(cells_b)
+    cell_m = torch.arange(cells_b)
+    cell_xy_m2 = torch.stack([cell_m % columns, cell_m // columns], 1)
     distance_nm2 = (cell_xy_m2 - truth.target_xy_n2.floor().unsqueeze(1)).abs()
     return (distance_nm2 <= tolerance).all(2)
 

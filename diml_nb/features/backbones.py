@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PREFIXES', 'PUBLISHED_RESIZE_RATIO', 'EFFICIENTNET_LITE0_SHA256', 'SKETCH_TOLERANCE', 'to_feature_map', 'Backbone',
-           'is_backbone_name', 'get_backbone', 'weights_hash', 'same_computation', 'Computation', 'device_of',
-           'computation']
+           'device_of', 'takes_wide_images', 'is_backbone_name', 'get_backbone', 'weights_hash', 'same_computation',
+           'Computation', 'computation']
 
 # %% ../../nbs/09_backbone.ipynb #9a33dcc1
 import hashlib
@@ -172,18 +172,39 @@ def _watching(module: nn.Module) -> Iterator[list]:
 PUBLISHED_RESIZE_RATIO = 256 / 224  # the published test resizes to 256 and keeps the central 224
 
 
-def _square(image: Image.Image, side: int, resize_ratio: float) -> Image.Image:
-    "Shorter side to `resize_ratio` * `side` pixels, then the `side` x `side` in the centre."
+def _cover(image: Image.Image, height: int, width: int, resize_ratio: float) -> Image.Image:
+    """`height` x `width` pixels in the centre of the image, which is resized to `resize_ratio`
+    times the smallest size that has them."""
     from torchvision.transforms.v2 import functional as T
 
     # of a ribbon the ends, which the crop would drop, must not fill the memory first
     longest = 16 * min(image.size)
     if max(image.size) > longest:
-        width, height = image.size
-        image = T.center_crop(image, [min(height, longest), min(width, longest)])
+        image = T.center_crop(image, [min(side, longest) for side in image.size[::-1]])
+    old_width, old_height = image.size
+    if old_width * height >= old_height * width:
+        new_height = round(resize_ratio * height)
+        new_width = max(width, int(new_height * old_width / old_height))
+    else:
+        new_width = round(resize_ratio * width)
+        new_height = max(height, int(new_width * old_height / old_width))
     cubic = T.InterpolationMode.BICUBIC
-    image = T.resize(image, [round(resize_ratio * side)], interpolation=cubic, antialias=True)
-    return T.center_crop(image, [side, side])
+    image = T.resize(image, [new_height, new_width], interpolation=cubic, antialias=True)
+    return T.center_crop(image, [height, width])
+
+
+_STRIDE = 32  # of the last map of most networks, in pixels
+_LONGEST = 4  # times the shorter side; of a longer picture the middle is taken
+
+
+def _near_size(width: int, height: int, side: int) -> tuple[int, int]:
+    "Height and width of about `side` x `side` pixels in the shape of an image."
+    if width == height:
+        return side, side
+    ratio = min(max(width / height, 1 / _LONGEST), _LONGEST)
+    sides = side / math.sqrt(ratio), side * math.sqrt(ratio)
+    new_height, new_width = (max(1, round(x / _STRIDE)) * _STRIDE for x in sides)
+    return new_height, new_width
 
 
 def _random_view(image: Image.Image, side: int) -> Image.Image:
@@ -267,19 +288,33 @@ class Backbone(nn.Module):
             if _note_output not in module._forward_hooks.values():
                 module.register_forward_hook(_note_output)
 
-    def view(self, image: ImageLike, *, resize_ratio: float = 1.0) -> Image.Image:
+    def view(
+        self, image: ImageLike, *, resize_ratio: float = 1.0, keep_sides: bool = False
+    ) -> Image.Image:
         """The part of an image that the network sees, as a picture of S x S pixels.
 
         The shorter side becomes `resize_ratio` * S pixels, and the S x S in the centre are kept;
-        `PUBLISHED_RESIZE_RATIO` is the paper's test.
+        `PUBLISHED_RESIZE_RATIO` is the paper's test. With `keep_sides` the picture keeps its
+        shape, in about as many pixels: its sides are the nearest multiples of 32. Of pictures
+        longer than 4 : 1 the middle is taken.
         """
-        return _square(load_image(image), self.image_size, resize_ratio)
+        picture, height, width = load_image(image), self.image_size, self.image_size
+        if keep_sides:
+            height, width = self.view_size(*picture.size)
+        return _cover(picture, height, width, resize_ratio)
 
-    def preprocess(self, image: ImageLike, *, resize_ratio: float = 1.0) -> Tensor:
-        "One image, as `view` cuts it, to a normalised tensor (3, S, S)."
+    def view_size(self, width: int, height: int) -> tuple[int, int]:
+        "Height and width of what `view` shows with `keep_sides` of an image of this size."
+        return _near_size(width, height, self.image_size)
+
+    def preprocess(
+        self, image: ImageLike, *, resize_ratio: float = 1.0, keep_sides: bool = False
+    ) -> Tensor:
+        "One image, as `view` cuts it, to a normalised tensor (3, H, W)."
         from torchvision.transforms.v2 import functional as T
 
-        pixels = T.to_image(self.view(image, resize_ratio=resize_ratio))
+        seen = self.view(image, resize_ratio=resize_ratio, keep_sides=keep_sides)
+        pixels = T.to_image(seen)
         return T.normalize(T.to_dtype(pixels, torch.float32, scale=True), self.mean, self.std)
 
     def augment(self, image: ImageLike) -> Tensor:
@@ -320,6 +355,27 @@ class Backbone(nn.Module):
                 f"{self.name}: its module {name!r} gave no output; wrap the changed network anew"
             )
         return outputs[call]
+
+# %% ../../nbs/09_backbone.ipynb #a768b93e
+def device_of(module: nn.Module) -> torch.device:
+    "The device of a module's parameters and buffers; the CPU where it has none."
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
+
+
+@torch.no_grad()
+def takes_wide_images(backbone: Backbone) -> bool:
+    "Does the network give a map of an image that is not square? One black image is tried."
+    black = Image.new("RGB", (3 * backbone.image_size, backbone.image_size))
+    try:
+        ready_chw = backbone.preprocess(black, keep_sides=True)
+        backbone(ready_chw[None].to(device_of(backbone)))
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+    ):  # TypeError: a `preprocess` that only cuts squares
+        return False
+    return True
 
 # %% ../../nbs/09_backbone.ipynb #548096b1
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -482,11 +538,6 @@ class Computation(NamedTuple):
 
     name: str  # of all that can be compared exactly: weights, modules, shapes, types of numbers
     sketches: list[list[float]]  # of the fixed image as it was prepared, and of its map
-
-
-def device_of(module: nn.Module) -> torch.device:
-    "The device of a module's parameters and buffers; the CPU where it has none."
-    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .._internal.device import progress_bar
-from .grid import Features
+from .grid import Features, as_grid
 
 # %% ../../nbs/23_bank.ipynb #505fb6ff
 class _ArrayFile:
@@ -327,4 +327,4 @@ def open_store(folder: str | Path) -> FeatureStore:
             f"{folder}: its arrays {shapes} do not fit its manifest; delete it and write it again"
         )
     local_bcn, norm_bn, global_bc = (torch.from_numpy(x) for x in arrays)
-    return FeatureStore(local_bcn, norm_bn, global_bc, manifest["grid"], files)
+    return FeatureStore(local_bcn, norm_bn, global_bc, as_grid(manifest["grid"]), files)

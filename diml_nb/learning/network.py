@@ -123,7 +123,10 @@ def extract_features(
 
 # %% ../../nbs/31_embedding.ipynb #d20e950d
 def concatenate_features(features: list[Features]) -> Features:
-    "One batch of several, on the same grid."
+    "One batch of several; `ValueError` unless all have one grid."
+    grids = {x.grid for x in features}
+    if len(grids) > 1:
+        raise ValueError(f"features: expected one grid, got {sorted(grids)}")
     return Features(
         torch.cat([x.local_bcn for x in features]),
         torch.cat([x.norm_bn for x in features]),

@@ -25,7 +25,7 @@ from ..datasets.files import canonical_split
 from ..datasets.folders import check_images
 from ..datasets.registry import DATASETS, get_dataset, shared_classes
 from ..features.backbones import PUBLISHED_RESIZE_RATIO, Backbone
-from ..features.grid import Features
+from ..features.grid import Features, as_grid
 from ..features.images import ImageLike
 from ..features.store import FeatureStore
 from .checkpoint import RUN_FILES, load_test_record, read_run
@@ -96,13 +96,19 @@ class TrainedBackbone(Backbone):
         # as `evaluate_once` reads its images
         self.resize_ratio = 1.0 if config.cached else PUBLISHED_RESIZE_RATIO
 
-    def view(self, image: ImageLike, *, resize_ratio: float | None = None) -> Image.Image:
+    def view(
+        self, image: ImageLike, *, resize_ratio: float | None = None, keep_sides: bool = False
+    ) -> Image.Image:
         "As `Backbone.view`; default: the ratio of this run's evaluation."
-        return super().view(image, resize_ratio=resize_ratio or self.resize_ratio)
+        ratio = resize_ratio or self.resize_ratio
+        return super().view(image, resize_ratio=ratio, keep_sides=keep_sides)
 
-    def preprocess(self, image: ImageLike, *, resize_ratio: float | None = None) -> Tensor:
+    def preprocess(
+        self, image: ImageLike, *, resize_ratio: float | None = None, keep_sides: bool = False
+    ) -> Tensor:
         "As `Backbone.preprocess`; default: the ratio of this run's evaluation."
-        return super().preprocess(image, resize_ratio=resize_ratio or self.resize_ratio)
+        ratio = resize_ratio or self.resize_ratio
+        return super().preprocess(image, resize_ratio=ratio, keep_sides=keep_sides)
 
     def augment(self, image: ImageLike) -> Tensor:
         "As `Backbone.augment`, by the backbone that was trained."
@@ -218,10 +224,11 @@ def _check_memory(protocol: Protocol, config: TrainConfig, top_k: int, max_bytes
     size = 4 * images * sum(map(math.prod, shapes))
     container: type = FeatureStore if 2 * size > max_bytes else Features
     # one number, seen as a whole gallery: sizes without memory
-    gallery = container(*(torch.zeros(1).expand(images, *shape) for shape in shapes), config.grid)
-    queries = Features(
-        gallery.local_bcn[:512], gallery.norm_bn[:512], gallery.global_bc[:512], config.grid
-    )
+    arrays = [torch.zeros(1).expand(images, *shape) for shape in shapes]
+    grid = as_grid(config.grid)
+    gallery = container(*arrays, grid)
+    local_bcn, norm_bn, global_bc = (x[:512] for x in arrays)
+    queries = Features(local_bcn, norm_bn, global_bc, grid)
     k = min(ranking_length(protocol.gallery.label_n, top_k), images)
     estimate_memory(queries, gallery, k=k, max_bytes=max_bytes // 2)
     estimate_memory(queries, gallery, k=1, top_k=min(top_k, images), max_bytes=max_bytes // 2)

@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from .._internal.paths import atomic_write, check_writable
-from ..explain.decomposition import flow_table, grid_side
+from ..explain.decomposition import flow_table
 from ..features.grid import Features
 from ..ot.matching import Match, MatchOptions, match_unchecked
 
 if TYPE_CHECKING:
-    from diml_nb.viz.figures import Figure
+    from diml_nb.viz.figures import Figure, PictureBox
 
 # %% ../../nbs/48_hits.ipynb #b5def148
 class Gallery(Protocol):
@@ -259,23 +259,25 @@ def _hit(hits: Hits, k: int) -> Hit:
     )
 
 # %% ../../nbs/48_hits.ipynb #e6f7da8b
-_SIDE, _GAP = 160, 72  # of a picture, and between two, in pixels
+_SIDE, _GAP = 160, 72  # longer side of a picture, and between two, in pixels
 
 
-def _center(n: int, side: int, left: float) -> tuple[float, float]:
-    "The middle of a cell, in pixels."
-    cell = _SIDE / side
-    return left + (n % side + 0.5) * cell, (n // side + 0.5) * cell
+def _boxes(hit: Hit) -> "tuple[PictureBox, PictureBox]":
+    "Where query and image are drawn."
+    from diml_nb.viz.figures import PictureBox
+
+    picture_a, picture_b = hit.pictures
+    return PictureBox.fit(picture_a, 0, _SIDE), PictureBox.fit(picture_b, _SIDE + _GAP, _SIDE)
 
 # %% ../../nbs/48_hits.ipynb #297ac822
-def _curves(match: Match, top: int) -> str:
+def _curves(match: Match, boxes: "tuple[PictureBox, PictureBox]", top: int) -> str:
     "The `top` largest contributions as SVG curves, the largest last: on top."
     plan_nm = match.plan_bnm[0]
-    side_a, side_b = (grid_side(cells) for cells in plan_nm.shape)
     paths = []
     for i in match.contribution_bnm[0].flatten().argsort(descending=True)[:top].tolist():
         n, m = divmod(i, plan_nm.shape[1])
-        (x, y), (to_x, to_y) = _center(n, side_a, 0), _center(m, side_b, _SIDE + _GAP)
+        x, y = boxes[0].cell_center(n, match.grid_a)
+        to_x, to_y = boxes[1].cell_center(m, match.grid_b)
         reach = (to_x - x) * 0.35
         # curves along one row do not hide each other: the bow depends on the two columns
         bow = 0.3 * (x + to_x - 2 * _SIDE - _GAP)
@@ -290,22 +292,23 @@ def _curves(match: Match, top: int) -> str:
     return "".join(reversed(paths))
 
 # %% ../../nbs/48_hits.ipynb #48d10fba
-def _picture(image: Image.Image, left: float) -> str:
+def _picture(image: Image.Image, box: "PictureBox") -> str:
     from diml_nb.viz.html import png_data_uri  # it loads matplotlib
 
-    uri = png_data_uri(image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))
-    size = f'x="{left}" width="{_SIDE}" height="{_SIDE}"'
+    pixels = round(box.width), round(box.height)
+    uri = png_data_uri(image.resize(pixels, Image.Resampling.LANCZOS))
+    size = f'x="{box.left:g}" y="{box.top:g}" width="{box.width:g}" height="{box.height:g}"'
     return f'<image {size} href="{uri}"/><rect {size}/>'
 
 # %% ../../nbs/48_hits.ipynb #7110fc73
 def _drawing(hit: Hit, match: Match, top: int) -> str:
     "Query and hit side by side with their flows."
-    picture_a, picture_b = hit.pictures
-    left_b = _SIDE + _GAP
+    boxes = _boxes(hit)
+    pictures = [_picture(image, box) for image, box in zip(hit.pictures, boxes, strict=True)]
     label = html.escape(f"{hit.query.name} and {hit.id}, joined by their {top} strongest flows")
     return (
-        f'<svg viewBox="0 0 {left_b + _SIDE} {_SIDE}" role="img" aria-label="{label}">'
-        f"{_picture(picture_a, 0)}{_picture(picture_b, left_b)}<g>{_curves(match, top)}</g></svg>"
+        f'<svg viewBox="0 0 {2 * _SIDE + _GAP} {_SIDE}" role="img" aria-label="{label}">'
+        f"{''.join(pictures)}<g>{_curves(match, boxes, top)}</g></svg>"
     )
 
 # %% ../../nbs/48_hits.ipynb #bbba7d15

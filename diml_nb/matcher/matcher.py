@@ -36,18 +36,19 @@ from diml_nb.features.backbones import (
     weights_hash,
 )
 from ..features.grid import Features
-from ..features.images import ImageLike, is_image_like, list_images
+from ..features.images import ImageLike, image_size, is_image_like, list_images
 from ..learning.checkpoint import RUN_FILES
-from ..learning.network import concatenate_features
 from ..learning.trained import TrainedBackbone
 from .hits import Hits
 from diml_nb.matcher.index import (
+    FeatureGroup,
     Index,
     check_network,
     check_savable,
     check_search_options,
     checked_ids,
     checked_labels,
+    group_by_grid,
 )
 from .rule import Rule, choose_rule, default_rule, match_arguments, rule_from
 from .sources import ImageList, list_sources
@@ -66,13 +67,14 @@ from ..ot.matching import Match, MatchOptions, match, similarity_matrix
 _BATCH = 32  # images in a forward pass
 
 
-def _read_batch(backbone: Backbone, images: Sequence[ImageLike]) -> Tensor:
-    "Prepared images (B, 3, S, S); `ValueError` names all that cannot be read."
+def _read_batch(backbone: Backbone, images: Sequence[ImageLike], keep_sides: bool) -> list[Tensor]:
+    "Prepared images (3, H, W); `ValueError` names all that cannot be read."
     faults: list[str] = []
+    options = dict(keep_sides=True) if keep_sides else {}  # some networks cut squares only
 
     def prepare(image: ImageLike) -> Tensor | None:
         try:
-            return backbone.preprocess(image)
+            return backbone.preprocess(image, **options)
         except ValueError as error:
             faults.append(str(error))
             return None
@@ -81,18 +83,25 @@ def _read_batch(backbone: Backbone, images: Sequence[ImageLike]) -> Tensor:
         prepared = list(pool.map(prepare, images))
     if faults:
         raise ValueError(faults[0] if len(faults) == 1 else first_few(faults))
-    return torch.stack([x for x in prepared if x is not None])
+    return [x for x in prepared if x is not None]
 
 # %% ../../nbs/49_matcher.ipynb #b8c74bd3
 @torch.no_grad()
-def _iter_maps(backbone: Backbone, images: Sequence[ImageLike]) -> Iterator[Tensor]:
-    "Feature maps (B, C, H, W) of a batch of images after another, on the CPU."
+def _iter_maps(
+    backbone: Backbone, images: Sequence[ImageLike], *, keep_sides: bool = False
+) -> Iterator[tuple[list[int], Tensor]]:
+    "Places in the list and feature maps (B, C, H, W), on the CPU, of some images after others."
     device = device_of(backbone)
     starts = range(0, len(images), _BATCH)
     many = len(images) > 4 * _BATCH
     for start in progress_bar(starts, f"embedding {len(images)} images") if many else starts:
-        ready_bchw = _read_batch(backbone, images[start : start + _BATCH])
-        yield backbone(ready_bchw.to(device)).float().cpu()
+        ready = _read_batch(backbone, images[start : start + _BATCH], keep_sides)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for n, ready_chw in enumerate(ready):
+            by_shape.setdefault(ready_chw.shape, []).append(n)
+        for some in by_shape.values():
+            ready_bchw = torch.stack([ready[n] for n in some])
+            yield [start + n for n in some], backbone(ready_bchw.to(device)).float().cpu()
 
 # %% ../../nbs/49_matcher.ipynb #2d3b19ab
 class Matcher:
@@ -163,10 +172,10 @@ class Matcher:
 
     @cached_property
     def identity(self) -> str:
-        "SHA-256 of all that determines features: weights, image size, grid, exponent."
+        "SHA-256 of all that determines features: weights, image size, grid, exponent, sides."
         resize_ratio = getattr(self.backbone, "resize_ratio", 1.0)
-        facts = (weights_hash(self.backbone), resize_ratio, self.rule.grid, self.rule.global_power)
-        return hash_text(repr(facts))
+        facts = [weights_hash(self.backbone), resize_ratio, self.rule.grid, self.rule.global_power]
+        return hash_text(repr(facts + ["keep_sides"] * self.rule.keep_sides))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -187,24 +196,29 @@ class Matcher:
 
     def view(self, image: ImageLike) -> Image.Image:
         "The part of an image that the network sees, as a picture."
-        return self.backbone.view(image)
+        if not self.rule.keep_sides:  # some networks cut squares only
+            return self.backbone.view(image)
+        return self.backbone.view(image, keep_sides=True)
 
     def encode(self, images: ImageLike | Sequence[ImageLike]) -> Features:
-        "Features of images, a batch; `ValueError` names images that cannot be read."
-        maps = _iter_maps(self.backbone, list_images(images))
-        return concatenate_features([self.rule.features(map_bchw) for map_bchw in maps])
+        """Features of images, a batch; `ValueError` names images that cannot be read, and pictures
+        of different shapes: `encode_groups` takes these."""
+        return _encode(self, images)
+
+    def encode_groups(self, images: ImageLike | Sequence[ImageLike]) -> list[FeatureGroup]:
+        "Features of images of any shapes, a group for each grid."
+        maps = _iter_maps(self.backbone, list_images(images), keep_sides=self.rule.keep_sides)
+        return group_by_grid(FeatureGroup(n, self.rule.features(x)) for n, x in maps)
 
     def match(self, a: ImageLike, b: ImageLike) -> Match:
         "Two images matched part by part: the similarity and every term of it."
-        features = self.encode([a, b])
-        return match(features[0], features[1], **match_arguments(self.options))
+        return match(self.encode(a), self.encode(b), **match_arguments(self.options))
 
     def similarity(
         self, a: ImageLike | Sequence[ImageLike], b: ImageLike | Sequence[ImageLike]
     ) -> Tensor:
         "Structural similarities (A, B) of each image of `a` with each of `b`."
-        options = match_arguments(self.options)
-        return similarity_matrix(self.encode(a), self.encode(b), **options)
+        return _similarity(self, a, b)
 
     def index(
         self,
@@ -257,7 +271,7 @@ class Matcher:
         ----------
         images
             An `ImageDataset`; or a folder with a folder for each class, a table or a data set's
-            name, as `get_dataset` reads them.
+            name, as `get_dataset` reads them. The squares in their centres are compared.
 
         Raises
         ------
@@ -265,7 +279,7 @@ class Matcher:
             For fewer than two classes of at least two images.
         """
         labelled = images if isinstance(images, ImageDataset) else get_dataset(images)
-        maps_nchw = torch.cat(list(_iter_maps(self.backbone, labelled.paths)))
+        maps_nchw = torch.cat([x for _, x in _iter_maps(self.backbone, labelled.paths)])
         rule = choose_rule(maps_nchw, labelled.label_n, self.rule).rule
         return Matcher(self.backbone, rule=rule, source=self.source)
 
@@ -301,6 +315,31 @@ class Matcher:
         """
         return _rank(self, query, candidates, top_k, loader)
 
+# %% ../../nbs/49_matcher.ipynb #daeb249c
+def _encode(matcher: Matcher, images: Any) -> Features:
+    "`Matcher.encode`."
+    groups = matcher.encode_groups(images)
+    if len(groups) > 1:
+        shapes = [f"{len(n)} of {x.grid[0]} x {x.grid[1]} cells" for n, x in groups]
+        raise ValueError(
+            f"images: expected pictures of one shape, got {first_few(shapes)}; take encode_groups,"
+            " or a rule that cuts squares: Rule(keep_sides=False)"
+        )
+    return groups[0].features
+
+
+def _similarity(matcher: Matcher, a: Any, b: Any) -> Tensor:
+    "`Matcher.similarity`."
+    options = match_arguments(matcher.options)
+    a_groups, b_groups = matcher.encode_groups(a), matcher.encode_groups(b)
+    sizes = (sum(len(n) for n, _ in groups) for groups in (a_groups, b_groups))
+    similarity_ab = torch.empty(*sizes)
+    for places_a, x in a_groups:
+        for places_b, y in b_groups:
+            block = torch.tensor(places_a)[:, None], torch.tensor(places_b)
+            similarity_ab[block] = similarity_matrix(x, y, **options)
+    return similarity_ab
+
 # %% ../../nbs/49_matcher.ipynb #cd71e828
 def _facts(matcher: Matcher) -> dict[str, Any]:
     "`Matcher.facts`."
@@ -322,7 +361,7 @@ def _load_index(matcher: Matcher, folder: str | Path) -> Index:
 # %% ../../nbs/49_matcher.ipynb #ac8b9254
 def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None) -> Index:
     "`Matcher.index` without `out`."
-    first = matcher.encode(listed.sources[:1])
+    (_, first), *_ = matcher.encode_groups(listed.sources[:1])
     bytes_each = 4 * (first.local_bcn.numel() + first.norm_bn.numel() + first.global_bc.numel())
     needed, limit = bytes_each * len(listed.sources), max_bytes or _memory_of_machine() // 2
     if needed > limit:
@@ -340,7 +379,7 @@ def _memory_of_machine() -> int:
 
 # %% ../../nbs/49_matcher.ipynb #9fe93ecd
 _CHUNK = 1024  # images of a segment: what a kill may cost
-_MANY_SEGMENTS = 8  # more are merged, since each is searched by itself
+_MANY_SEGMENTS = 8  # of a grid; more are merged, since each is searched by itself
 
 
 @dataclass
@@ -406,6 +445,19 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
         )
     return kept
 
+# %% ../../nbs/49_matcher.ipynb #a8d68afe
+def _chunks(matcher: Matcher, files: list[str], todo: list[int]) -> list[list[int]]:
+    "Images of one shape that are embedded together; `ValueError` for a file that is no image."
+    by_shape: dict[tuple[int, int] | None, list[int]] = {}
+    for n in todo:
+        shape = None
+        if matcher.rule.keep_sides:
+            shape = matcher.backbone.view_size(*image_size(files[n]))
+        by_shape.setdefault(shape, []).append(n)
+    # few segments, since each has files that are open
+    size = max(_CHUNK, -(-len(todo) // 64))
+    return [some[i : i + size] for some in by_shape.values() for i in range(0, len(some), size)]
+
 # %% ../../nbs/49_matcher.ipynb #1f83895b
 def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision: str) -> Index:
     "`Matcher.index` with `out`."
@@ -421,9 +473,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
     rows = ImageTable(listed.ids, listed.labels, list(files), [file_stamp(x) for x in files])
     kept = _keep_unchanged(growing, rows)
     todo = [n for n, id in enumerate(rows.ids) if id not in kept]
-    # few segments, since each has files that are open
-    size = max(_CHUNK, -(-len(todo) // 64))
-    chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
+    chunks = _chunks(matcher, files, todo)
     for chunk in progress_bar(chunks, f"indexing {len(todo)} images, in {folder.name}"):
         some = ImageTable(*([column[n] for n in chunk] for column in vars(rows).values()))
 
@@ -432,9 +482,11 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
 
         growing.add(make, some, precision)
     growing.write(finished=True)
-    if len(growing.facts["segments"]) > _MANY_SEGMENTS:
-        Index.load(folder, encoder=matcher, check_files=False).save(folder, precision=precision)
-    return Index.load(folder, encoder=matcher)
+    index = Index.load(folder, encoder=matcher)
+    if len(growing.facts["segments"]) - len(index.grids) < _MANY_SEGMENTS:
+        return index
+    index.save(folder, precision=precision)  # one segment for each grid
+    return Index.load(folder, encoder=matcher, check_files=False)
 
 # %% ../../nbs/49_matcher.ipynb #c4349d90
 def _rank(

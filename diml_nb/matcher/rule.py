@@ -16,8 +16,8 @@ from torch import Tensor
 
 from .._internal.checks import as_labels
 from .._internal.device import progress_bar
-from ..features.backbones import Backbone
-from ..features.grid import Features, grid_features
+from ..features.backbones import Backbone, takes_wide_images
+from ..features.grid import Features, fit_grid, grid_features
 from ..learning.linear_probe import leave_one_out_search
 from ..learning.network import concatenate_features
 from ..ot.marginals import MARGINAL_RULES
@@ -34,6 +34,9 @@ class Rule:
     ----------
     grid
         Cells a side; 4 is the paper's choice.
+    keep_sides
+        True: a picture that is not square keeps its sides, and has about `grid`^2 cells; False:
+        the square in its centre, as in the paper.
     global_power
         Exponent of a cell's length as its weight in the global vector; see `grid_features`.
     options
@@ -43,10 +46,13 @@ class Rule:
     grid: int = 4
     global_power: float = 0.0
     options: MatchOptions = MatchOptions()
+    keep_sides: bool = False
 
     def features(self, map_bchw: Tensor) -> Features:
         "The features that feature maps (B, C, H, W) have by this rule."
-        return grid_features(map_bchw, grid=self.grid, global_power=self.global_power)
+        sides = map_bchw.shape[2:] if self.keep_sides else (1, 1)
+        grid = fit_grid(self.grid, *sides)
+        return grid_features(map_bchw, grid=grid, global_power=self.global_power)
 
 # %% ../../nbs/48_rule.ipynb #c3052332
 def rule_from(values: dict[str, Any]) -> Rule:
@@ -61,11 +67,14 @@ def match_arguments(options: MatchOptions) -> dict[str, Any]:
 
 
 def default_rule(backbone: Backbone) -> Rule:
-    "The rule that a network was trained with, else the paper's."
+    """The rule that a network was trained with, else the paper's; pictures keep their sides if the
+    network takes them."""
     config: Any = getattr(backbone, "config", None)
+    keep_sides = takes_wide_images(backbone)
     if config is None:
-        return Rule()
-    return Rule(grid=config.grid, options=MatchOptions(marginals=config.marginals, eps=config.eps))
+        return Rule(keep_sides=keep_sides)
+    options = MatchOptions(marginals=config.marginals, eps=config.eps)
+    return Rule(grid=config.grid, options=options, keep_sides=keep_sides)
 
 # %% ../../nbs/48_rule.ipynb #0d2c4635
 POWERS = (0.0, 1.0, 2.0)  # of a cell's length, in the global vector

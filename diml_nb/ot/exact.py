@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..features.grid import Grid
 from .matching import Match
 from .sinkhorn import sinkhorn
 
@@ -52,10 +53,10 @@ def exact_match(match: Match, *, index: int = 0) -> Match:
     """
     from scipy.optimize import linprog
 
-    pair = Match(*(value[[index]].detach() for value in match))
-    cosine_nm = pair.cosine_bnm[0].double().cpu().numpy()
-    a_n = pair.mass_a_bn[0].double().cpu().numpy()
-    b_m = pair.mass_b_bm[0].double().cpu().numpy()
+    pair = match.pair(index)
+    cosine_nm = pair.cosine_bnm[0].detach().double().cpu().numpy()
+    a_n = pair.mass_a_bn[0].detach().double().cpu().numpy()
+    b_m = pair.mass_b_bm[0].detach().double().cpu().numpy()
     result = linprog(
         # the cost 1 - s differs from -s by the total mass, which is the same for all plans
         -cosine_nm.ravel(),
@@ -87,6 +88,8 @@ class SinkhornTrace(NamedTuple):
 
     plan_knm: Tensor  # (K, N, M): the plan after 1, 2, ..., K iterations
     marginal_error_k: Tensor  # (K,): L1 error of the column sums; the rows are always exact
+    grid_a: Grid  # rows and columns of the N cells of A, and of the M cells of B
+    grid_b: Grid
 
 # %% ../../nbs/39_exact.ipynb #296a38a4
 def sinkhorn_trace(
@@ -130,4 +133,6 @@ def sinkhorn_trace(
     return SinkhornTrace(
         torch.cat([result.plan_bnm for result in results]),
         torch.cat([result.marginal_error_b for result in results]),
+        match.grid_a,
+        match.grid_b,
     )

@@ -7,15 +7,16 @@ __all__ = ['PLAN_KINDS', 'Match', 'best_cell_plan', 'MatchOptions', 'match_unche
            'similarity_matrix']
 
 # %% ../../nbs/18_matching.ipynb #cdf9f6e6
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._internal.checks import check_axes
 from .._internal.device import full_precision
-from ..features.grid import Features
+from ..features.grid import Features, Grid, as_grid
 from .cost import cosine_unchecked
 from .marginals import check_batch_sizes, check_marginal_rule, compute_marginals
 from .sinkhorn import Grad, Stopping, check_solver_options, solve_unchecked
@@ -33,11 +34,20 @@ class Match(NamedTuple):
     # L1 error of the columns when the solver stopped; 0 for plans that need no solver
     marginal_error_b: Tensor
     used_uniform_b: Tensor  # bool: an image had no mass and got the uniform marginal
+    grid_a: Grid  # rows and columns of the N cells of A, and of the M cells of B
+    grid_b: Grid
 
     @property
     def contribution_bnm(self) -> Tensor:
         "What each pair of cells adds to S: the explanation."
         return self.plan_bnm * self.cosine_bnm
+
+    def pair(self, index: int) -> "Match":
+        "One of the B pairs, as a batch of one."
+        tensors: dict[str, Any] = {
+            name: x[[index]] for name, x in self._asdict().items() if isinstance(x, Tensor)
+        }
+        return self._replace(**tensors)
 
 # %% ../../nbs/18_matching.ipynb #db76bfec
 PLAN_KINDS = ("transport", "best_cell", "product")
@@ -145,6 +155,8 @@ def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
         global_cosine_b=(a.global_bc * b.global_bc).sum(1),
         marginal_error_b=marginal_error_b,
         used_uniform_b=used_uniform_b,
+        grid_a=a.grid,
+        grid_b=b.grid,
     )
 
 # %% ../../nbs/18_matching.ipynb #f944f2d5
@@ -174,7 +186,12 @@ def check_features(**features: Features) -> None:
     channels = set()
     for name, x in features.items():
         fields = {f"{name}.{key}": value for key, value in vars(x).items() if key != "grid"}
-        channels.add(check_axes("bcn bn bc", **fields)["c"])
+        sizes = check_axes("bcn bn bc", **fields)
+        channels.add(sizes["c"])
+        if math.prod(as_grid(x.grid)) != sizes["n"]:
+            raise ValueError(
+                f"{name}.grid: expected rows and columns of {sizes['n']} cells, got {x.grid}"
+            )
     if len(channels) > 1:
         raise ValueError(f"{names}: expected the same number of channels, got {sorted(channels)}")
 

@@ -114,7 +114,7 @@ def _random_images(count: int, channels: int, cells: int, generator: torch.Gener
         return normalize(torch.randn(*shape, generator=generator) + 0.2, dim=1)
 
     local_bcn = unit(count, channels, cells)
-    return Features(local_bcn, torch.ones(count, cells), unit(count, channels), 1)
+    return Features(local_bcn, torch.ones(count, cells), unit(count, channels), (1, cells))
 
 
 def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:

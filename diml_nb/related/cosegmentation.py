@@ -193,23 +193,23 @@ def mean_contribution(
     Returns
     -------
     Tensor
-        (N, grid, grid): 1 for a cell with a perfect partner in each picture, 0 for a picture that
-        is never A.
+        (N, rows, columns): 1 for a cell with a perfect partner in each picture, 0 for a picture
+        that is never A.
     """
-    cells = features.grid**2
+    cells = features.norm_bn.shape[1]
     sum_nc = torch.zeros(len(features), cells)
     for a, b in progress_bar(pair_2p.split(block, 1), "flows", unit="block"):
         result = match(features[a], features[b], marginals=marginals, eps=eps)
         sum_nc.index_add_(0, a, result.contribution_bnm.sum(2) * cells)
     count_n = pair_2p[0].bincount(minlength=len(features)).clamp(min=1)
-    return (sum_nc / count_n[:, None]).unflatten(1, (features.grid, -1))
+    return (sum_nc / count_n[:, None]).unflatten(1, features.grid)
 
 # %% ../../nbs/52_cosegmentation.ipynb #f58988fb
 def group_flow(
     features: Features, label_n: Tensor, *, partners: int = 9, across: int = 4
 ) -> Tensor:
     """The flow of a group: what each cell contributes within its group, less what it contributes
-    to pictures of other groups, (N, grid, grid)."""
+    to pictures of other groups, (N, rows, columns)."""
     within_nhw = mean_contribution(features, pairs_within(label_n, partners=partners))
     return within_nhw - mean_contribution(features, pairs_across(label_n, partners=across))
 

@@ -384,6 +384,8 @@ def _as_match(cosine_bnm: Tensor, plan_bnm: Tensor) -> Match:
         global_cosine_b=zero_b,
         marginal_error_b=zero_b,
         used_uniform_b=zero_b.bool(),
+        grid_a=(1, cosine_bnm.shape[1]),
+        grid_b=(1, cosine_bnm.shape[2]),
     )
 
 # %% ../../nbs/51_grouping.ipynb #b85189e5

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'SEQUENTIAL_CMAP', 'COLOR_POSITIVE', 'COLOR_NEGATIVE', 'DIVERGING_CMAP', 'COLOR_FIRST',
-           'COLOR_SECOND', 'OVERLAY_ALPHA', 'Point', 'STRIDE', 'FIGURE_METADATA', 'theme', 'flow_caption', 'plot_flows',
-           'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions', 'plot_difference',
-           'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences', 'figure_path',
-           'check_format', 'save_figure']
+           'COLOR_SECOND', 'Point', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'theme', 'PictureBox', 'flow_caption',
+           'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions',
+           'plot_difference', 'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences',
+           'figure_path', 'check_format', 'save_figure']
 
 # %% ../../nbs/42_plots.ipynb #29217340
 import itertools
@@ -36,10 +36,11 @@ from diml_nb.explain.decomposition import (
     Decomposition,
     ScoreDifference,
     cell_name,
-    grid_side,
     match_warnings,
+    square_grid,
 )
 from ..explain.faithfulness import DeletionCurves
+from ..features.grid import Grid, as_grid
 from ..ot.exact import SinkhornTrace
 from ..ot.matching import Match
 
@@ -96,24 +97,54 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return plt.subplots(figsize=(width, height), layout="constrained")
 
 # %% ../../nbs/42_plots.ipynb #549dcbda
+Point = tuple[float, float]
+
+
+class PictureBox(NamedTuple):
+    "Where a picture is drawn; y grows downwards."
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @classmethod
+    def fit(cls, image: Image.Image, left: float = 0.0, size: float = 1.0) -> "PictureBox":
+        "As large as fits a square of this size at `left`, in its middle."
+        width, height = (size * side / max(image.size) for side in image.size)
+        return cls(left + (size - width) / 2, (size - height) / 2, width, height)
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        "As matplotlib takes it: left, right, bottom, top."
+        return self.left, self.left + self.width, self.top + self.height, self.top
+
+    def point(self, x: float, y: float) -> Point:
+        "The place at these shares of width and height."
+        return self.left + x * self.width, self.top + y * self.height
+
+    def cell_center(self, n: int, grid: Grid) -> Point:
+        "The middle of a cell."
+        (rows, columns), (row, column) = grid, divmod(n, grid[1])
+        return self.point((column + 0.5) / columns, (row + 0.5) / rows)
+
+# %% ../../nbs/42_plots.ipynb #10820dab
 OVERLAY_ALPHA = 0.62  # how opaque colours lie on an image; the colour bar is as pale
 
 
-def _extent(left: float) -> tuple[float, float, float, float]:
-    "The unit square whose left side is at `left`; y grows downwards."
-    return left, left + 1, 1, 0
-
-# %% ../../nbs/42_plots.ipynb #10820dab
-def _draw_grid(ax: Axes, left: float, side: int, color, label: str) -> None:
-    "The lines of a grid over a panel, its frame and its label."
+def _draw_grid(ax: Axes, box: PictureBox, grid: Grid, color, label: str) -> None:
+    "The lines of a grid over a picture, its frame and its label."
     color = _adapt_contrast(color)
-    lines = [i / side for i in range(1, side)]
-    ax.vlines([left + x for x in lines], 0, 1, color="0.6", lw=0.4, zorder=1)
-    ax.hlines(lines, left, left + 1, color="0.6", lw=0.4, zorder=1)
-    ax.add_patch(Rectangle((left, 0), 1, 1, fill=False, color=color, lw=2.5, zorder=2))
+    left, right, bottom, top = box.extent
+    rows, columns = grid
+    style: dict[str, Any] = dict(color="0.6", lw=0.4, zorder=1)
+    ax.vlines([box.point(i / columns, 0)[0] for i in range(1, columns)], bottom, top, **style)
+    ax.hlines([box.point(0, i / rows)[1] for i in range(1, rows)], left, right, **style)
+    frame = Rectangle((left, top), box.width, box.height, fill=False, color=color, lw=2.5, zorder=2)
+    ax.add_patch(frame)
     ax.text(
-        left + 0.5,
-        -0.03,
+        (left + right) / 2,
+        top - 0.03,
         label,
         color=color,
         ha="center",
@@ -123,29 +154,33 @@ def _draw_grid(ax: Axes, left: float, side: int, color, label: str) -> None:
     )
 
 
-def _image_panel(ax: Axes, image: Image.Image, left: float, side: int, color, label: str) -> None:
-    "An image with its grid, one unit a side."
-    ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=_extent(left), zorder=0)
-    _draw_grid(ax, left, side, color, label)
+def _image_panel(
+    ax: Axes, image: Image.Image, left: float, grid: Grid, color, label: str
+) -> PictureBox:
+    "An image with its grid, its longer side one unit."
+    box = PictureBox.fit(image, left)
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=box.extent, zorder=0)
+    _draw_grid(ax, box, grid, color, label)
+    return box
 
 
 def _value_panel(
-    ax: Axes, image: Image.Image, left: float, side: int, color, label: str, value_hw, scale
+    ax: Axes, image: Image.Image, left: float, grid: Grid, color, label: str, value_hw, scale
 ) -> None:
     "An image in grey with its grid, and over it the colours of values."
-    grey = image.convert("L")
-    ax.imshow(grey, cmap="gray", vmin=-128, vmax=255, extent=_extent(left), zorder=0)
+    grey, box = image.convert("L"), PictureBox.fit(image, left)
+    ax.imshow(grey, cmap="gray", vmin=-128, vmax=255, extent=box.extent, zorder=0)
     ax.imshow(
         value_hw,
         norm=scale.norm,
         cmap=scale.cmap,
         alpha=OVERLAY_ALPHA,
-        extent=_extent(left),
+        extent=box.extent,
         # values of cells have edges, a finer field has none
-        interpolation="nearest" if len(value_hw) == side else "bicubic",
+        interpolation="nearest" if tuple(value_hw.shape) == grid else "bicubic",
         zorder=0.5,
     )
-    _draw_grid(ax, left, side, color, label)
+    _draw_grid(ax, box, grid, color, label)
 
 # %% ../../nbs/42_plots.ipynb #c56252d1
 def _caption(ax: Axes, x: float, y: float, text: str, size: float = 8) -> None:
@@ -205,14 +240,6 @@ def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
     return "\n".join([*lines, *match_warnings(match, index=index)])
 
 # %% ../../nbs/42_plots.ipynb #1e1ba61b
-Point = tuple[float, float]
-
-
-def _cell_center(n: int, side: int, left: float = 0.0) -> Point:
-    "The middle of a cell of the panel whose left side is at `left`."
-    return left + (n % side + 0.5) / side, (n // side + 0.5) / side
-
-
 def _ribbon(start: Point, end: Point, bow: float = 0.0) -> Curve:
     "A cubic curve from one point to another, bowed up or down by `bow`."
     reach = 0.35 * (end[0] - start[0])
@@ -248,17 +275,19 @@ def _draw_flow(ax: Axes, start: Point, end: Point, bow: float, width: float, col
 
 
 def _draw_flows(
-    ax: Axes, plan_nm: Tensor, cosine_nm: Tensor, top: int, left_b: float, color_of
+    ax: Axes, match: Match, boxes: tuple[PictureBox, PictureBox], top: int, color_of
 ) -> None:
     "The `top` largest contributions as ribbons, the strongest on top, as wide as their mass."
-    side_a, side_b = map(grid_side, plan_nm.shape)
+    plan_nm, cosine_nm = (x[0].detach().cpu() for x in (match.plan_bnm, match.cosine_bnm))
+    box_a, box_b = boxes
+    middles = box_a.point(0.5, 0)[0] + box_b.point(0.5, 0)[0]
     largest = (plan_nm * cosine_nm).flatten().argsort(descending=True)[:top]
     for i in largest.flip(0).tolist():
-        n, m = divmod(i, side_b**2)
-        start = _cell_center(n, side_a)
-        end = _cell_center(m, side_b, left_b)
+        n, m = divmod(i, plan_nm.shape[1])
+        start = box_a.cell_center(n, match.grid_a)
+        end = box_b.cell_center(m, match.grid_b)
         # flows along one row do not hide each other: the bow depends on the two columns
-        bow = 0.3 * (start[0] + end[0] - left_b - 1)
+        bow = 0.3 * (start[0] + end[0] - middles)
         width = 7 * (plan_nm[n, m] / plan_nm.max()).item()
         _draw_flow(ax, start, end, bow, width, color_of(cosine_nm[n, m].item()))
 
@@ -281,9 +310,9 @@ def plot_flows(
     Parameters
     ----------
     image_a, image_b
-        The images as the network saw them: square.
+        The images as the network saw them.
     match
-        The pair matched; the grids of cells must be square.
+        The pair matched.
     index
         Which pair of the batch.
     top
@@ -294,11 +323,6 @@ def plot_flows(
         Cosines at the ends of the colour bar, the same in all figures that are compared.
     labels
         Names of the images.
-
-    Raises
-    ------
-    ValueError
-        If a grid is not square.
 
     Examples
     --------
@@ -311,31 +335,28 @@ def plot_flows(
     >>> fig.axes[1].get_ylabel().splitlines()[0]
     'cosine of the two cells'
     """
-    plan_nm = match.plan_bnm[index].detach().cpu()
-    cosine_nm = match.cosine_bnm[index].detach().cpu()
-    side_a, side_b = map(grid_side, plan_nm.shape)
-    left_b = 1.45
+    pair, left_b = match.pair(index), 1.45
     scale = ScalarMappable(Normalize(*limits), SEQUENTIAL_CMAP)
     fig, ax = _axes(8, 4.1)
-    _image_panel(ax, image_a, 0, side_a, COLOR_A, labels[0])
-    _image_panel(ax, image_b, left_b, side_b, COLOR_B, labels[1])
-    _draw_flows(ax, plan_nm, cosine_nm, top, left_b, scale.to_rgba)
+    box_a = _image_panel(ax, image_a, 0, pair.grid_a, COLOR_A, labels[0])
+    box_b = _image_panel(ax, image_b, left_b, pair.grid_b, COLOR_B, labels[1])
+    _draw_flows(ax, pair, (box_a, box_b), top, scale.to_rgba)
     _caption(ax, left_b / 2 + 0.5, 1.05, f"{flow_caption(match, index=index, top=top)}\n{note}")
     _set_limits(ax, left_b + 1.03, 1.17)
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)
-    widest = f"(widest ribbon: mass {plan_nm.max().item():.3f})"
+    widest = f"(widest ribbon: mass {pair.plan_bnm.max().item():.3f})"
     bar.set_label(f"cosine of the two cells\n{widest}", fontsize=8)
     return fig
 
 # %% ../../nbs/42_plots.ipynb #61e29955
 def _draw_cells(
-    ax: Axes, image: Image.Image, left: float, color, label: str, value_n: Tensor, scale, name: str
+    ax: Axes, image: Image.Image, left: float, color, label: str, value_hw: Tensor, scale, name: str
 ) -> None:
     "A panel with the values of its cells, and below it the largest."
-    side = math.isqrt(len(value_n))
-    _value_panel(ax, image, left, side, color, label, value_n.view(side, side), scale)
-    cell = cell_name(int(value_n.argmax()), side)
-    text = f"largest in cell {cell}: {name} {value_n.max().item():.3g}"
+    grid = as_grid(value_hw.shape)
+    _value_panel(ax, image, left, grid, color, label, value_hw, scale)
+    cell = cell_name(int(value_hw.argmax()), grid[1])
+    text = f"largest in cell {cell}: {name} {value_hw.max().item():.3g}"
     _caption(ax, left + 0.5, 1.04, text)
 
 # %% ../../nbs/42_plots.ipynb #076aaa76
@@ -345,6 +366,7 @@ def plot_cells(
     value_n: Tensor | None = None,
     value_m: Tensor | None = None,
     *,
+    grids: tuple[Grid, Grid] | None = None,
     name: str = "value",
     labels: tuple[str, str] = ("A", "B"),
     marks: Iterable[tuple[float, str]] = (),
@@ -355,10 +377,12 @@ def plot_cells(
     Parameters
     ----------
     image_a, image_b
-        The images as the network saw them: square.
+        The images as the network saw them.
     value_n, value_m
-        A value of each cell of A (N,) and of B (M,), both or none; N and M are squares. They lie
-        over the images in grey, and the largest are named below.
+        A value of each cell of A (N,) and of B (M,), both or none. They lie over the images in
+        grey, and the largest are named below.
+    grids
+        Rows and columns of the cells of A and of B; default: squares.
     name
         What the values are.
     labels
@@ -380,14 +404,16 @@ def plot_cells(
     fig, ax = _axes(7.6, 3.7)
     scale = None
     if value_n is None or value_m is None:
-        _image_panel(ax, image_a, 0, 1, COLOR_A, labels[0])
-        _image_panel(ax, image_b, left_b, 1, COLOR_B, labels[1])
+        _image_panel(ax, image_a, 0, (1, 1), COLOR_A, labels[0])
+        _image_panel(ax, image_b, left_b, (1, 1), COLOR_B, labels[1])
     else:
-        value_n, value_m = value_n.detach().cpu(), value_m.detach().cpu()
-        largest = max(value_n.max().item(), value_m.max().item())
+        grid_a, grid_b = grids or (square_grid(len(value_n)), square_grid(len(value_m)))
+        value_a_hw = value_n.detach().cpu().view(grid_a)
+        value_b_hw = value_m.detach().cpu().view(grid_b)
+        largest = max(value_a_hw.max().item(), value_b_hw.max().item())
         scale = ScalarMappable(Normalize(0, largest), SEQUENTIAL_CMAP)
-        _draw_cells(ax, image_a, 0, COLOR_A, labels[0], value_n, scale, name)
-        _draw_cells(ax, image_b, left_b, COLOR_B, labels[1], value_m, scale, name)
+        _draw_cells(ax, image_a, 0, COLOR_A, labels[0], value_a_hw, scale, name)
+        _draw_cells(ax, image_b, left_b, COLOR_B, labels[1], value_b_hw, scale, name)
     _caption(ax, left_b / 2 + 0.5, 1.13, note)
     _set_limits(ax, left_b + 1.29, 1.22 if note else 1.12)
     if scale is not None:
@@ -406,8 +432,7 @@ def plot_marginals(
     """Where the masses of two images lie.
 
     The mass that each cell would have if all were equal is marked on the colour bar. The images
-    are square, as the network saw them; `index` is the pair in the batch. ValueError if a grid is
-    not square.
+    are as the network saw them; `index` is the pair in the batch.
 
     Examples
     --------
@@ -420,15 +445,16 @@ def plot_marginals(
     >>> fig.axes[0].child_axes[0].get_ylabel()
     'mass of a cell'
     """
-    sides = sorted(set(map(grid_side, match.plan_bnm[index].shape)))
+    grids = match.grid_a, match.grid_b
     return plot_cells(
         image_a,
         image_b,
         match.mass_a_bn[index],
         match.mass_b_bm[index],
+        grids=grids,
         name="mass",
         labels=labels,
-        marks=[(1 / side**2, f"equal\n1/{side**2}") for side in sides],
+        marks=[(1 / cells, f"equal\n1/{cells}") for cells in sorted(set(map(math.prod, grids)))],
         note="; ".join(match_warnings(match, index=index)),
     )
 
@@ -459,18 +485,20 @@ def _draw_errors(ax: Axes, marginal_error_k: list[float], iteration: int, tol: f
     sns.despine(ax=ax)
 
 # %% ../../nbs/42_plots.ipynb #e7dd1bce
-def _cell_ticks(axis: Axis, cells: int, side_name: str, color) -> None:
+def _cell_ticks(axis: Axis, grid: Grid, side_name: str, color) -> None:
     "Names at the first cell of each row of the grid, of at most seven rows."
-    side = math.isqrt(cells)
-    rows = math.ceil(side / 7)  # every so many rows one name
-    first = range(0, cells, side * rows)
-    names = [cell_name(n, side) for n in first]
+    rows, columns = grid
+    step = math.ceil(rows / 7)  # every so many rows one name
+    first = range(0, rows * columns, columns * step)
+    names = [cell_name(n, columns) for n in first]
     axis.set_ticks([n + 0.5 for n in first], names, rotation=0, fontsize=8)
     label = f"cell of {side_name} (row,column)"
     axis.set_label_text(label, color=_adapt_contrast(color), fontsize=9)
 
 
-def _heat(axes: dict[str, Axes], value_nm: Tensor, name: str, cmap: str, label: str) -> None:
+def _heat(
+    axes: dict[str, Axes], value_nm: Tensor, grid_b: Grid, name: str, cmap: str, label: str
+) -> None:
     "A heat map of cells of A by cells of B in `axes[name]` and its colour bar."
     bar = axes[f"{name}_bar"]
     sns.heatmap(
@@ -485,7 +513,7 @@ def _heat(axes: dict[str, Axes], value_nm: Tensor, name: str, cmap: str, label: 
     )
     bar.tick_params(labelsize=8)
     bar.set_ylabel(label, fontsize=8)
-    _cell_ticks(axes[name].xaxis, value_nm.shape[1], "B", COLOR_B)
+    _cell_ticks(axes[name].xaxis, grid_b, "B", COLOR_B)
 
 # %% ../../nbs/42_plots.ipynb #7b70a673
 def _column_bars(ax: Axes, mass_m: Tensor, color) -> None:
@@ -516,15 +544,9 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     Parameters
     ----------
     match
-        The pair matched; the grids of cells must be square. The masses stand along the sides of
-        the plan.
+        The pair matched. The masses stand along the sides of the plan.
     index
         Which pair of the batch.
-
-    Raises
-    ------
-    ValueError
-        If a grid is not square.
 
     Examples
     --------
@@ -538,8 +560,6 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     """
     cosine_nm = match.cosine_bnm[index].detach().cpu()
     plan_nm = match.plan_bnm[index].detach().cpu()
-    for cells in plan_nm.shape:
-        grid_side(cells)  # must be a square
     rows: list[Any] = [
         [".", ".", ".", "above", "."],
         ["cost", "cost_bar", "beside", "plan", "plan_bar"],
@@ -547,14 +567,14 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     fig, axes = plt.subplot_mosaic(
         rows, figsize=(9.2, 4.5), width_ratios=(8, 0.3, 1.2, 8, 0.3), height_ratios=(1.2, 8)
     )
-    _heat(axes, 1 - cosine_nm, "cost", f"{SEQUENTIAL_CMAP}_r", "cost: 1 - cosine")
-    _heat(axes, plan_nm, "plan", SEQUENTIAL_CMAP, "mass moved")
+    _heat(axes, 1 - cosine_nm, match.grid_b, "cost", f"{SEQUENTIAL_CMAP}_r", "cost: 1 - cosine")
+    _heat(axes, plan_nm, match.grid_b, "plan", SEQUENTIAL_CMAP, "mass moved")
     _column_bars(axes["above"], match.mass_b_bm[index].detach().cpu(), COLOR_B)
     _row_bars(axes["beside"], match.mass_a_bn[index].detach().cpu(), COLOR_A)
     title = f"sum of (1 - cost) x mass = S = {match.similarity_b[index].item():.4f}"
     axes["cost"].set_title("\n".join([title, *match_warnings(match, index=index)]), fontsize=9)
     for name in ("cost", "beside"):
-        _cell_ticks(axes[name].yaxis, len(plan_nm), "A", COLOR_A)
+        _cell_ticks(axes[name].yaxis, match.grid_a, "A", COLOR_A)
     fig.set_layout_engine("constrained")
     return fig
 
@@ -604,8 +624,8 @@ def plot_sinkhorn(
         rows, figsize=(8.6, 3.9), width_ratios=(8, 8, 0.3), height_ratios=(1.6, 8)
     )
     _draw_errors(axes["error"], trace.marginal_error_k.tolist(), iteration, tol)
-    _heat(axes, plan_nm, "plan", SEQUENTIAL_CMAP, "mass moved")
-    _cell_ticks(axes["plan"].yaxis, len(plan_nm), "A", COLOR_A)
+    _heat(axes, plan_nm, trace.grid_b, "plan", SEQUENTIAL_CMAP, "mass moved")
+    _cell_ticks(axes["plan"].yaxis, trace.grid_a, "A", COLOR_A)
     _column_bars(axes["above"], sum_m, COLOR_B)
     title = "sums of the columns"
     if mass_b_m is not None:
@@ -712,26 +732,20 @@ def plot_difference(
     Parameters
     ----------
     query, first, second
-        The images as the network saw them: square.
+        The images as the network saw them.
     difference
-        Made by `score_difference` of the first and the second candidate; a square grid of cells.
+        Made by `score_difference` of the first and the second candidate.
     labels
         Names of the candidates.
-
-    Raises
-    ------
-    ValueError
-        If the grid is not square.
     """
-    cell_n = difference.cell_n.cpu()
-    side = grid_side(len(cell_n))
+    cell_n, grid = difference.cell_n.cpu(), difference.grid
     end = max(cell_n.abs().max().item(), 1e-9)
     scale = ScalarMappable(Normalize(-end, end), DIVERGING_CMAP)
     ink = plt.rcParams["text.color"]
     fig, ax = _axes(9.4, 3.3)
-    _value_panel(ax, query, 0, side, ink, "query", cell_n.view(side, side), scale)
-    _image_panel(ax, first, 1.5, 1, COLOR_FIRST, labels[0])
-    _image_panel(ax, second, 2.62, 1, COLOR_SECOND, labels[1])
+    _value_panel(ax, query, 0, grid, ink, "query", cell_n.view(grid), scale)
+    _image_panel(ax, first, 1.5, (1, 1), COLOR_FIRST, labels[0])
+    _image_panel(ax, second, 2.62, (1, 1), COLOR_SECOND, labels[1])
     text = (
         f"{labels[0]} less {labels[1]}: score {difference.score:+.3f} = cosine"
         f" {difference.cosine:+.3f}, cells {cell_n.sum().item():+.3f}; residual"
@@ -971,7 +985,8 @@ def plot_receptive_field(
     scale = ScalarMappable(Normalize(0, fine_hw.max().item()), SEQUENTIAL_CMAP)
     title = f"field of cell {cell_name(cell, grid)}"
     fig, ax = _axes(5, 4.3)
-    _value_panel(ax, image, 0, grid, plt.rcParams["text.color"], title, fine_hw, scale)
+    ink = plt.rcParams["text.color"]
+    _value_panel(ax, image, 0, as_grid(grid), ink, title, fine_hw, scale)
     shares = []
     for reach, style in ((0, "-"), (1, "--")):
         rows, columns = _neighbourhood(cell, grid, reach)
@@ -1015,20 +1030,20 @@ def plot_correspondences(
     The images are square, as the network saw them; `truth` is made by `true_correspondences`. A
     cross is a cell whose piece B does not show.
     """
-    side, left_b = math.isqrt(len(truth.coverage_n)), 1.2
+    grid, left_b = square_grid(len(truth.coverage_n)), 1.2
     fig, ax = _axes(8, 4)
-    _image_panel(ax, image_a, 0, side, COLOR_A, labels[0])
-    _image_panel(ax, image_b, left_b, side, COLOR_B, labels[1])
+    box_a = _image_panel(ax, image_a, 0, grid, COLOR_A, labels[0])
+    box_b = _image_panel(ax, image_b, left_b, grid, COLOR_B, labels[1])
     filled_n = (truth.coverage_n >= 0.5).nonzero().flatten().tolist()
     for k, n in enumerate(filled_n):
-        start = _cell_center(n, side)
+        start = box_a.cell_center(n, grid)
         if not truth.visible_n[n]:
             _draw_cross(ax, start)
             continue
-        x, y = (truth.target_xy_n2[n] / side).tolist()
+        x, y = (truth.target_xy_n2[n] / grid[0]).tolist()
         # the end of the map is too pale on white
         color = plt.get_cmap("plasma")(0.95 * k / max(len(filled_n) - 1, 1))
-        _draw_correspondence(ax, start, (left_b + x, y), _adapt_contrast(color))
+        _draw_correspondence(ax, start, box_b.point(x, y), _adapt_contrast(color))
     visible = int(truth.visible_n.sum())
     cells = f"{len(filled_n)} cells that the object fills at least by half"
     crosses = "; crosses: not shown" if visible < len(filled_n) else ""

@@ -24,7 +24,6 @@ from IPython.display import Code
 from PIL import Image
 
 from .._internal.paths import REPO_ROOT, atomic_write
-from ..explain.decomposition import grid_side
 from ..ot.matching import Match
 from .figures import flow_caption
 
@@ -50,7 +49,7 @@ def pair_payload(
     Parameters
     ----------
     match
-        The pair matched; the grids of cells must be square.
+        The pair matched.
     index
         Which pair of the batch.
     top
@@ -70,15 +69,10 @@ def pair_payload(
         Tensors in base64 of their float32 bytes, numbers and texts; the keys are the properties of
         `PairPayload` in pair_data.js.
 
-    Raises
-    ------
-    ValueError
-        If a grid is not square.
     """
-    side_a, side_b = map(grid_side, match.plan_bnm[index].shape)
     return dict(
-        side_a=side_a,
-        side_b=side_b,
+        grid_a=list(match.grid_a),
+        grid_b=list(match.grid_b),
         plan=encode_float32(match.plan_bnm[index]),
         local=encode_float32(match.cosine_bnm[index]),
         mass_a=encode_float32(match.mass_a_bn[index]),
@@ -104,18 +98,13 @@ def png_data_uri(image: Image.Image) -> str:
 def images_payload(
     image_a: Image.Image, image_b: Image.Image, labels: tuple[str, str] = ("A", "B")
 ) -> dict:
-    """Two images, as the network saw them, as data addresses with their labels.
-
-    Raises ValueError for an image that is not square.
-    """
-    pictures = {}
-    for side, image, label in zip("ab", (image_a, image_b), labels, strict=True):
-        if image.width != image.height:
-            raise ValueError(
-                f"image_{side}: expected a square image, got {image.width} x {image.height}"
-            )
-        pictures[side] = dict(src=png_data_uri(image), label=str(label))
-    return pictures
+    "Two images, as the network saw them, as data addresses with their sizes and labels."
+    return {
+        side: dict(
+            src=png_data_uri(image), label=str(label), width=image.width, height=image.height
+        )
+        for side, image, label in zip("ab", (image_a, image_b), labels, strict=True)
+    }
 
 # %% ../../nbs/43_view.ipynb #2520317a
 STATIC = REPO_ROOT / "diml_nb" / "viz" / "static"
@@ -184,9 +173,9 @@ def export_html(
     Parameters
     ----------
     image_a, image_b
-        The images as the network saw them: square.
+        The images as the network saw them.
     match
-        The pair matched; the grids of cells must be square.
+        The pair matched.
     path
         Where the page is also written; default: nowhere.
     labels, title
@@ -202,8 +191,7 @@ def export_html(
     Raises
     ------
     ValueError
-        For an image or a grid that is not square, a number that is not finite, and a `path` with a
-        suffix other than .html and .htm.
+        For a number that is not finite, and a `path` with a suffix other than .html and .htm.
 
     Examples
     --------

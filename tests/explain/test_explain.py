@@ -82,8 +82,12 @@ def test_dropped_cells_are_as_if_they_had_never_been(plan):
         max_iter=5000,
     )
     less = match(
-        Features(a.local_bcn[..., kept_n], a.norm_bn[:, kept_n], a.global_bc, 4),
-        Features(b.local_bcn[..., kept_m], b.norm_bn[:, kept_m], b.global_bc, 4),
+        Features(
+            a.local_bcn[..., kept_n], a.norm_bn[:, kept_n], a.global_bc, (1, int(kept_n.sum()))
+        ),
+        Features(
+            b.local_bcn[..., kept_m], b.norm_bn[:, kept_m], b.global_bc, (1, int(kept_m.sum()))
+        ),
         plan=plan,
         tol=1e-10,
         max_iter=5000,

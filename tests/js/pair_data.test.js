@@ -21,7 +21,7 @@ import { smallPayload } from "./payload.js";
 const pair = readPair(smallPayload());
 
 test("a payload is decoded", () => {
-  assert.deepEqual(pair.gridSize, { a: 2, b: 3 });
+  assert.deepEqual(pair.grid, { a: [2, 2], b: [3, 3] });
   assert.equal(pair.columns, 9);
   assert.equal(pair.plan.length, 36);
   assert.equal(pair.maxFlow, 0.5);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readPair } from "../../diml_nb/viz/static/pair_data.js";
+import { pictureBoxes, readPair } from "../../diml_nb/viz/static/pair_data.js";
 import {
   answerText,
   cellBox,
@@ -34,7 +34,7 @@ test("a ribbon leads from the middle of a cell to the middle of another", () => 
 });
 
 test("a ribbon leaves and arrives horizontally, after the same reach", () => {
-  const even = readPair(smallPayload({ side_b: 2 }));
+  const even = readPair(smallPayload({ grid_b: [2, 2] }));
   const path = ribbonPath(even, { n: 0, m: 1, mass: 1, cosine: 1, contribution: 1 });
   const numbers = (path.match(/-?[\d.]+/g) ?? []).map(Number);
   const [x, y, firstX, firstY, secondX, secondY, endX, endY] = numbers;
@@ -44,7 +44,7 @@ test("a ribbon leaves and arrives horizontally, after the same reach", () => {
 });
 
 test("a ribbon between mirrored columns is straight, others are bowed", () => {
-  const even = readPair(smallPayload({ side_b: 2 }));
+  const even = readPair(smallPayload({ grid_b: [2, 2] }));
   const bow = (/** @type {number} */ n, /** @type {number} */ m) => {
     const path = ribbonPath(even, { n, m, mass: 1, cosine: 1, contribution: 1 });
     const numbers = (path.match(/-?[\d.]+/g) ?? []).map(Number);
@@ -55,13 +55,25 @@ test("a ribbon between mirrored columns is straight, others are bowed", () => {
   assert.ok(bow(0, 0) < 0);
 });
 
-test("a cross is a square with both diagonals", () => {
-  const box = { x: 1, y: 2, width: 10, height: 10 };
-  assert.equal(crossPath(box), "M1 2h10v10h-10zl10 10m-10 0l10 -10");
+test("a wide picture is as wide as a square one, and stands in its middle", () => {
+  const wide = readPair(smallPayload({ grid_a: [1, 4] }));
+  wide.boxes = pictureBoxes({ a: { width: 300, height: 200 }, b: { width: 224, height: 224 } });
+  const first = cellBox(wide, ["a", 0]);
+  const last = cellBox(wide, ["a", 3]);
+  assert.ok(Math.abs(first.x) < 1e-9 && Math.abs(last.x + last.width - 230) < 1e-9);
+  assert.ok(Math.abs(first.height - 230 / 1.5) < 1e-9);
+  assert.ok(Math.abs(first.y + first.height / 2 - 115) < 1e-9);
+  assert.deepEqual(wide.boxes.b, { x: 334, y: 0, width: 230, height: 230 });
 });
 
-test("a crop shows half a cell around the cell", () => {
+test("a cross is a cell with both diagonals", () => {
+  const box = { x: 1, y: 2, width: 10, height: 8 };
+  assert.equal(crossPath(box), "M1 2h10v8h-10zl10 8m-10 0l10 -8");
+});
+
+test("a crop is a square around the cell, also where the cell is none", () => {
   assert.equal(cropWindow({ x: 10, y: 20, width: 4, height: 4 }), "8 18 8 8");
+  assert.equal(cropWindow({ x: 10, y: 20, width: 4, height: 2 }), "8 17 8 8");
 });
 
 test("the answer is about the row of the table, then the cell, then the strongest flow", () => {

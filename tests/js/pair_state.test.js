@@ -26,6 +26,12 @@ test("a change leaves the old state as it was", () => {
   assert.deepEqual(droppedCells(view, "a"), []);
 });
 
+test("the last row and the last column of a grid that is not square", () => {
+  const wide = readPair(smallPayload({ grid_a: [1, 4] }));
+  assert.deepEqual(moveCell(wide, ["a", 1], "ArrowDown"), ["a", 1]);
+  assert.deepEqual(moveCell(wide, ["a", 0], "End"), ["a", 3]);
+});
+
 test("arrows move by a row or a column of the grid of that side", () => {
   assert.deepEqual(moveCell(pair, ["b", 4], "ArrowLeft"), ["b", 3]);
   assert.deepEqual(moveCell(pair, ["b", 4], "ArrowRight"), ["b", 5]);

@@ -72,8 +72,8 @@ test("the flows that are not shown are one step", () => {
 
 test("a single flow that is not shown is a step, too", () => {
   const one = smallPayload({
-    side_a: 1,
-    side_b: 1,
+    grid_a: [1, 1],
+    grid_b: [1, 1],
     plan: encodeFloat32([1]),
     local: encodeFloat32([0.25]),
     mass_a: encodeFloat32([1]),

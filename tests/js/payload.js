@@ -21,8 +21,8 @@ export function smallPayload(changes = {}) {
   plan[2] = 0.125;
   local[2] = -1;
   return {
-    side_a: 2,
-    side_b: 3,
+    grid_a: [2, 2],
+    grid_b: [3, 3],
     plan: encodeFloat32(plan),
     local: encodeFloat32(local),
     mass_a: encodeFloat32([0.625, 0.0625, 0.0625, 0.25]),

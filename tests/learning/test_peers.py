@@ -304,7 +304,7 @@ def test_queries_partly_inside_the_gallery(inside, vectors):
     "Each kind by itself, together the means of AccuracyCalculator for both."
     vectors = normalize(torch.randn(40, 6), dim=1)
     labels = torch.randint(5, (40,))
-    features = Features(vectors[:, :, None], torch.ones(40, 1), vectors, 1)
+    features = Features(vectors[:, :, None], torch.ones(40, 1), vectors, (1, 1))
     gallery = torch.arange(30)
     q = torch.cat([torch.arange(int(10 * inside)), torch.arange(30, 40 - int(10 * inside))])
     within = q < 30

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn.functional import normalize
 
-from diml_nb.features.grid import Features, grid_features
+from diml_nb.features.grid import Features, as_grid, grid_features
 from diml_nb.features.store import open_store, write_store
 from diml_nb.matcher.index import Index
-from diml_nb.ot.matching import MatchOptions
+from diml_nb.ot.matching import MatchOptions, similarity_matrix
 from diml_nb.retrieval import scan
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.scan import encode_vectors, scan_topk
@@ -26,7 +26,7 @@ SEEDS = st.integers(0, 2**20)
 
 def features_of(seed, images, channels=6, grid=2):
     draw = torch.Generator().manual_seed(seed)
-    return grid_features(torch.rand(images, channels, grid, grid, generator=draw), grid=grid)
+    return grid_features(torch.rand(images, channels, *as_grid(grid), generator=draw), grid=grid)
 
 
 def lists(index, q, top_k=1000, **options):
@@ -238,10 +238,30 @@ def test_features_of_two_types_are_refused():
         Index.from_features(mixed)
 
 
-def test_features_of_another_grid_are_refused():
-    index = Index.from_features(features_of(12, 3))
-    with pytest.raises(ValueError, match="images: expected 2 cells a side, as in the index, got 3"):
-        index.add(features_of(12, 3, grid=3))
+@pytest.mark.parametrize("queries", [1, 80])
+def test_images_of_several_grids(tmp_path, queries):
+    "A query of any grid is matched with all images, in memory and from the disk."
+    parts = [features_of(seed, 12, grid=grid) for seed, grid in enumerate([2, (2, 3), (3, 2)])]
+    index = Index.from_features(parts[0], ids=range(12))
+    for k, part in enumerate(parts[1:], 1):
+        index.add(part, ids=range(12 * k, 12 * k + 12))
+    index.remove([12, 35])
+    q = features_of(9, queries, grid=(1, 4))
+    score_qn = torch.empty(queries, 36)
+    for k, part in enumerate(parts):
+        block = slice(12 * k, 12 * k + 12)
+        score_qn[:, block] = q.global_bc @ part.global_bc.T + similarity_matrix(q, part)
+    score_qn[:, [12, 35]] = -torch.inf
+    index.save(tmp_path / "index")
+    for searched in (index, Index.load(tmp_path / "index")):
+        assert searched.grids == {(2, 2), (2, 3), (3, 2)} and len(searched) == 34
+        hits = searched.search(q, top_k=34, shortlist=34)
+        found_qn = torch.tensor([[hit.id for hit in one] for one in hits])
+        score_qk = torch.stack([one.score_k for one in hits])
+        assert torch.allclose(score_qn.gather(1, found_qn), score_qk, atol=1e-5)
+        assert torch.allclose(score_qn.sort(descending=True).values[:, :34], score_qk, atol=1e-5)
+        plan_bnm = hits[0][0].match.plan_bnm
+        assert plan_bnm.shape[1] == 4 and plan_bnm.shape[2] in (4, 6)
 
 
 @pytest.mark.parametrize("options", [dict(swap_marginals=True), dict(stopping="batch_max")])

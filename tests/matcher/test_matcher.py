@@ -14,7 +14,7 @@ from PIL import Image
 from small_networks import wrapped
 from small_runs import few_images
 
-from diml_nb.features.backbones import get_backbone
+from diml_nb.features.backbones import Backbone, get_backbone
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.trainer import train
 from diml_nb.matcher import matcher as module
@@ -53,6 +53,47 @@ def test_three_lines(photos, small, tmp_path):
     assert (len(hits), hits[0].id, hits[0].label) == (5, "sea/4.png", "sea")
     assert hits[0].path == photos / "sea" / "4.png"
     assert hits[0].explain(tmp_path / "why.html").read_text().startswith("<!doctype html>")
+
+
+def test_pictures_keep_their_sides(tmp_path):
+    "In features, lists, figures and pages; upright and lying, by the note of a camera or in truth."
+    m = Matcher(get_backbone())
+    shapes = {"lying": (90, 60), "upright": (60, 90), "square": (70, 70), "ribbon": (300, 20)}
+    for n, (name, size) in enumerate(shapes.items()):
+        photograph(tmp_path / f"{name}.png", n, size)
+    turned = Image.open(tmp_path / "lying.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    paths = sorted(tmp_path.glob("*.png"))
+    grids = {paths[n].stem: x.grid for places, x in m.encode_groups(paths) for n in places}
+    assert grids == dict(lying=(3, 5), upright=(5, 3), square=(4, 4), ribbon=(2, 7), turned=(5, 3))
+    for out in (None, tmp_path / "index"):
+        index = m.index(paths, out=out)
+        hits = index.search(tmp_path / "lying.png", top_k=5)
+        assert hits[0].path.stem == "lying" and hits[0].similarity > 0.9
+        assert sorted(hit.path.stem for hit in hits) == sorted(grids)
+        for hit in hits:
+            assert hit.match.grid_a == (3, 5) and hit.match.grid_b == grids[hit.path.stem]
+            assert [picture.size for picture in hit.pictures][0] == (288, 192)
+            hit.explain(tmp_path / "why.html")
+            hit.explain(tmp_path / "why.png")
+        assert hits.to_html().count("<svg") == 5
+    similarity_ab = m.similarity(paths, paths)
+    assert torch.allclose(similarity_ab, similarity_ab.T, atol=2e-3)
+    assert abs(m.match(paths[0], paths[-1]).similarity_b[0] - similarity_ab[0, -1]) < 1e-5
+    with pytest.raises(ValueError, match="images: expected pictures of one shape, got 1 of 3 x 5"):
+        m.encode(paths)
+
+
+def test_a_network_that_takes_squares_only_gets_squares(photos):
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 32, stride=32), torch.nn.Flatten(), torch.nn.Linear(8 * 16, 4)
+    )
+    m = Matcher(Backbone(network, image_size=128))
+    assert not m.rule.keep_sides and m.encode(photos / "lost.png").grid == (4, 4)
+    with pytest.raises(ValueError, match="the network does not take images of shape"):
+        Matcher(m.backbone, rule=Rule(keep_sides=True)).encode(Image.new("RGB", (120, 60)))
 
 
 def test_what_cannot_be_said_by_a_name_is_a_picture(small):

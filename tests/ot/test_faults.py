@@ -186,7 +186,7 @@ def test_a_pair_does_not_depend_on_its_company(x):
         torch.cat([x.local_bcn, x.local_bcn.roll(3, 2)]),
         x.norm_bn.repeat(2, 1),
         x.global_bc.repeat(2, 1),
-        4,
+        x.grid,
     )
     together = match(x[0], y)
     for i in range(len(y)):

@@ -80,7 +80,7 @@ def test_extreme_images(compiled_or_plain):
     cells[1], cells[2, :, :8], cells[3] = -cells[0], cells[2, :, :1], 0
     wholes = normalize(cells.mean(2) + 1e-4, dim=1)
     wholes[4] = -wholes[0]
-    x = Features(cells, torch.rand(6, 16), wholes, 4)
+    x = Features(cells, torch.rand(6, 16), wholes, (4, 4))
     i_p, j_p = torch.cartesian_prod(torch.arange(6), torch.arange(6)).T
     for rule in MARGINAL_RULES:
         found = score_pairs(x, x, i_p, j_p, marginals=rule)
@@ -114,7 +114,7 @@ def test_the_whole_way_is_the_same_without_a_compiler(monkeypatch):
     """Lists of a search and a re-ranking, with duplicates in the gallery. A small tolerance: an
     error that rounds to the other side of a large one costs an iteration."""
     x = images(300, 4, 64)
-    x = Features(*(torch.cat([y, y[:40]]) for y in (x.local_bcn, x.norm_bn, x.global_bc)), 4)
+    x = Features(*(torch.cat([y, y[:40]]) for y in (x.local_bcn, x.norm_bn, x.global_bc)), x.grid)
     fast = search(x[:50], x, top_k=60)
     fast = fast, rerank(fast, x[:50], x, top_k=50, tol=1e-6)
     monkeypatch.setattr(native, "_pair_program", lambda *shape: None)

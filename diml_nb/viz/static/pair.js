@@ -1,7 +1,7 @@
 /** The view of a pair: its page, its drawing, and the widget that shows it in a notebook. */
 
 import { createNode, formatScore, listenToTraits, range, viridis } from "./dom.js";
-import { isOutside, readPair } from "./pair_data.js";
+import { isOutside, pictureBoxes, readPair, sameGrids } from "./pair_data.js";
 import { addListeners } from "./pair_events.js";
 import { describeCells, drawPictures, highlight } from "./pair_picture.js";
 import { DEFAULT_VIEW } from "./pair_state.js";
@@ -213,16 +213,16 @@ export function createPairView(root, onChange) {
  * @param {PairUpdate} update
  */
 function updateView(ui, { pictures, data, view }) {
-  const oldSize = ui.pair?.gridSize;
+  const old = ui.pair;
   ui.pointedFlow = null;
   ui.view = { ...ui.view, ...view };
   if (pictures) ui.pictures = pictures;
   if (data) ui.pair = readPair(data);
   if (!ui.pair || !ui.pictures) return;
+  ui.pair.boxes = pictureBoxes(ui.pictures);
   const { locked } = ui.view;
   if (locked && isOutside(ui.pair, locked)) ui.view.locked = null;
-  const { a, b } = ui.pair.gridSize;
-  if (pictures || oldSize?.a !== a || oldSize.b !== b) {
+  if (pictures || !old || !sameGrids(old, ui.pair)) {
     drawPictures(ui);
     ui.root.replaceChildren(ui.parts.left, ui.parts.right);
   }

@@ -6,10 +6,14 @@ import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom
 /**
  * @typedef {"a" | "b"} Side
  * @typedef {[Side, number]} Cell A side and the number of a cell, counted row by row from 0.
+ * @typedef {[number, number]} Grid Rows and columns.
+ * @typedef {{x: number, y: number, width: number, height: number}} Box
+ * @typedef {{width: number, height: number}} Size
+ * @typedef {Size & {src: string, label: string}} Picture In pixels.
  *
  * @typedef {object} PairPayload What `pair_payload` of the Python library sends.
- * @property {number} side_a Rows, and columns, of the grid of A.
- * @property {number} side_b
+ * @property {Grid} grid_a Of the cells of A.
+ * @property {Grid} grid_b
  * @property {string} plan (N, M) transport plan, base64 of float32.
  * @property {string} local (N, M) cosine of each two cells.
  * @property {string} mass_a (N,) marginal of A.
@@ -31,7 +35,8 @@ import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom
  * @property {number} contribution mass * cosine
  *
  * @typedef {object} PairNumbers
- * @property {Record<Side, number>} gridSize Cells a side.
+ * @property {Record<Side, Grid>} grid
+ * @property {Record<Side, Box>} boxes Where the pictures are drawn.
  * @property {number} columns M
  * @property {Float32Array} plan
  * @property {Float32Array} local
@@ -60,8 +65,9 @@ export function readPair(payload) {
     plan,
     local,
     mass,
-    gridSize: { a: payload.side_a, b: payload.side_b },
-    columns: payload.side_b ** 2,
+    grid: { a: payload.grid_a, b: payload.grid_b },
+    boxes: pictureBoxes({ a: SQUARE, b: SQUARE }),
+    columns: mass.b.length,
     contributions: plan.map((moved, i) => moved * local[i]),
     maxFlow: maximum(plan),
     maxMass: { a: maximum(mass.a), b: maximum(mass.b) },
@@ -69,6 +75,34 @@ export function readPair(payload) {
   };
   pair.flows = strongestFlows(pair, range(plan.length));
   return pair;
+}
+
+/* boxes */
+export const PICTURE_SIZE = 230;
+export const PICTURE_LEFT = { a: 0, b: 334 };
+/** @type {Size} until the pictures are there */
+const SQUARE = { width: 1, height: 1 };
+
+/**
+ * Where the two pictures are drawn: each as large as fits a square, in its middle.
+ *
+ * @param {Record<Side, Size>} pictures
+ * @returns {Record<Side, Box>}
+ */
+export function pictureBoxes(pictures) {
+  return { a: fitBox(pictures.a, PICTURE_LEFT.a), b: fitBox(pictures.b, PICTURE_LEFT.b) };
+}
+
+/**
+ * @param {Size} size
+ * @param {number} left of the square
+ * @returns {Box}
+ */
+function fitBox(size, left) {
+  const scale = PICTURE_SIZE / Math.max(size.width, size.height);
+  const width = scale * size.width;
+  const height = scale * size.height;
+  return { x: left + (PICTURE_SIZE - width) / 2, y: (PICTURE_SIZE - height) / 2, width, height };
 }
 
 /* flows */
@@ -129,6 +163,14 @@ export function isOutside(pair, [side, n]) {
 }
 
 /**
+ * @param {Pair} x
+ * @param {Pair} y
+ */
+export function sameGrids(x, y) {
+  return String([x.grid.a, x.grid.b]) === String([y.grid.a, y.grid.b]);
+}
+
+/**
  * @param {Cell | null} x
  * @param {Cell | null} y
  */
@@ -144,8 +186,8 @@ export function sameCell(x, y) {
  * @param {Cell} cell
  */
 export function cellPosition(pair, [side, n]) {
-  const size = pair.gridSize[side];
-  return `${Math.floor(n / size) + 1},${(n % size) + 1}`;
+  const [, columns] = pair.grid[side];
+  return `${Math.floor(n / columns) + 1},${(n % columns) + 1}`;
 }
 
 /**

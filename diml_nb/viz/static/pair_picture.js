@@ -8,38 +8,38 @@ import {
   cellSentence,
   flowSentence,
   isOutside,
+  PICTURE_LEFT,
+  PICTURE_SIZE,
   sameCell,
 } from "./pair_data.js";
 import { droppedCells } from "./pair_state.js";
 
 /**
- * @import {Cell, Flow, Pair, Side} from "./pair_data.js"
+ * @import {Box, Cell, Flow, Pair, Side} from "./pair_data.js"
  * @import {PairUi} from "./pair_state.js"
- *
- * @typedef {{x: number, y: number, width: number, height: number}} Box
  */
 
 /** @type {Side[]} */
 const SIDES = ["a", "b"];
 
 /* geometry */
-const PICTURE_SIZE = 230;
-const PICTURE_LEFT = { a: 0, b: 334 };
 const MAX_RIBBON_WIDTH = 7;
 
 /**
- * The square of a cell in the coordinates of the drawing.
+ * The place of a cell in the coordinates of the drawing.
  *
  * @param {Pair} pair
  * @param {Cell} cell
  * @returns {Box}
  */
 export function cellBox(pair, [side, n]) {
-  const count = pair.gridSize[side];
-  const size = PICTURE_SIZE / count;
-  const x = PICTURE_LEFT[side] + size * (n % count);
-  const y = size * Math.floor(n / count);
-  return { x, y, width: size, height: size };
+  const box = pair.boxes[side];
+  const [rows, columns] = pair.grid[side];
+  const width = box.width / columns;
+  const height = box.height / rows;
+  const x = box.x + width * (n % columns);
+  const y = box.y + height * Math.floor(n / columns);
+  return { x, y, width, height };
 }
 
 /**
@@ -64,21 +64,23 @@ function boxCenter({ x, y, width, height }) {
 }
 
 /**
- * A square with both diagonals.
+ * A rectangle with both diagonals.
  *
  * @param {Box} box
  */
-export function crossPath({ x, y, width: s }) {
-  return `M${x} ${y}h${s}v${s}h${-s}zl${s} ${s}m${-s} 0l${s} ${-s}`;
+export function crossPath({ x, y, width: w, height: h }) {
+  return `M${x} ${y}h${w}v${h}h${-w}zl${w} ${h}m${-w} 0l${w} ${-h}`;
 }
 
 /**
- * The window of a crop: the cell, and half a cell around it.
+ * The window of a crop: a square with the cell in its middle, twice as large.
  *
  * @param {Box} box
  */
-export function cropWindow({ x, y, width: s }) {
-  return `${x - s / 2} ${y - s / 2} ${2 * s} ${2 * s}`;
+export function cropWindow(box) {
+  const [x, y] = boxCenter(box);
+  const half = Math.max(box.width, box.height);
+  return `${x - half} ${y - half} ${2 * half} ${2 * half}`;
 }
 
 /* grids */
@@ -103,7 +105,7 @@ export function drawPictures(ui) {
  */
 function buildPanel(ui, side) {
   const { src, label } = ui.pictures[side];
-  const box = { x: PICTURE_LEFT[side], y: 0, width: PICTURE_SIZE, height: PICTURE_SIZE };
+  const box = ui.pair.boxes[side];
   ui.parts[`label_${side}`].textContent = label;
   return [
     createNode("image", { ...box, href: src, preserveAspectRatio: "none" }),
@@ -117,8 +119,8 @@ function buildPanel(ui, side) {
  * @param {Side} side
  */
 function buildGrid(ui, side) {
-  const size = ui.pair.gridSize[side];
-  const cells = range(size ** 2).map((n) =>
+  const [rowCount, columns] = ui.pair.grid[side];
+  const cells = range(rowCount * columns).map((n) =>
     createNode("rect", {
       class: "diml-cell",
       role: "gridcell",
@@ -128,8 +130,8 @@ function buildGrid(ui, side) {
     }),
   );
   ui.cells[side] = cells;
-  const rows = range(size).map((row) =>
-    createNode("g", { role: "row" }, ...cells.slice(row * size, (row + 1) * size)),
+  const rows = range(rowCount).map((row) =>
+    createNode("g", { role: "row" }, ...cells.slice(row * columns, (row + 1) * columns)),
   );
   const label = `cells of ${side.toUpperCase()}, ${ui.pictures[side].label}`;
   return createNode("g", { role: "grid", "aria-label": label }, ...rows);

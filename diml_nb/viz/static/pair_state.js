@@ -1,7 +1,7 @@
 /** What a reader did to a view, as plain values: a change gives a new object. */
 
 /**
- * @import {Cell, Flow, Pair, Side} from "./pair_data.js"
+ * @import {Cell, Flow, Pair, Picture, Side} from "./pair_data.js"
  *
  * @typedef {"mass" | "cosine" | "contribution"} SortKey
  *
@@ -18,7 +18,7 @@
  * @property {Record<Side, (HTMLElement | SVGElement)[]>} cells
  * @property {Record<SortKey, HTMLElement | SVGElement>} headers Of the table's columns of numbers.
  * @property {Pair} pair
- * @property {Record<Side, {src: string, label: string}>} pictures
+ * @property {Record<Side, Picture>} pictures
  * @property {ViewState} view
  * @property {Record<Side, number>} tabStops The cell of each grid that the Tab key reaches.
  * @property {Cell | null} hovered
@@ -84,11 +84,11 @@ const MOVES = {
  */
 export function moveCell(pair, [side, n], key) {
   if (!Object.hasOwn(MOVES, key)) return null;
-  const size = pair.gridSize[side];
+  const [rows, columns] = pair.grid[side];
   const [down, right] = MOVES[key];
-  const row = clamp(Math.floor(n / size) + down, size - 1);
-  const column = clamp((n % size) + right, size - 1);
-  return [side, row * size + column];
+  const row = clamp(Math.floor(n / columns) + down, rows - 1);
+  const column = clamp((n % columns) + right, columns - 1);
+  return [side, row * columns + column];
 }
 
 /**

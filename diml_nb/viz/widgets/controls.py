@@ -70,7 +70,7 @@ def resolve_backbone(backbone: Backbone | None, run: str | Path | None) -> Backb
 class PreparedImage(NamedTuple):
     "An image as the network saw it."
 
-    image: Image.Image  # square
+    image: Image.Image
     ready_chw: Tensor  # normalised: what the network gets
     map_bchw: Tensor  # feature map, a batch of one
 
@@ -87,9 +87,13 @@ def compute_map(backbone: Backbone, image_bchw: Tensor) -> Tensor:
 # %% ../../../nbs/44_controls.ipynb #1347c908
 @torch.no_grad()
 def prepare_image(
-    source: ImageLike, backbone: Backbone | None = None, *, resize_ratio: float | None = None
+    source: ImageLike,
+    backbone: Backbone | None = None,
+    *,
+    resize_ratio: float | None = None,
+    keep_sides: bool = False,
 ) -> PreparedImage:
-    """Read an image, cut the square of it that the network sees, and compute its feature map.
+    """Read an image, cut what the network sees of it, and compute its feature map.
 
     Parameters
     ----------
@@ -99,11 +103,13 @@ def prepare_image(
         The network; default: the installed one.
     resize_ratio
         As in `Backbone.preprocess`; default: the network's own.
+    keep_sides
+        As in `Backbone.preprocess`: True keeps a picture that is not square as it is.
 
     Returns
     -------
     PreparedImage
-        The square as a picture, the normalised image (3, S, S) and its map (1, C, H, W).
+        What the network sees as a picture, as a normalised image (3, H, W), and its map.
 
     Raises
     ------
@@ -111,7 +117,9 @@ def prepare_image(
         If the file is no image that can be read; the message names it.
     """
     backbone = backbone or default_backbone()
-    options = {} if resize_ratio is None else {"resize_ratio": resize_ratio}
+    options: dict[str, Any] = {} if resize_ratio is None else {"resize_ratio": resize_ratio}
+    if keep_sides:
+        options["keep_sides"] = True
     ready_chw = backbone.preprocess(load_image(source), **options)
 
     # the picture: the normalisation is undone

@@ -9,6 +9,7 @@ __all__ = ['DEFAULT_VIEW', 'PLAN_LABELS', 'validate_view', 'PairView', 'GridFeat
 # %% ../../../nbs/44_explorer.ipynb #e953230c
 import html
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +24,8 @@ from torch import Tensor
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
 from ...explain.counterfactual import match_reweighted
 from ...explain.faithfulness import DeletionCurves, faithfulness
-from ...features.backbones import Backbone
-from ...features.grid import Features, grid_features
+from ...features.backbones import Backbone, takes_wide_images
+from ...features.grid import Features, fit_grid, grid_features
 from ...features.images import ImageLike, load_image
 from ...ot.exact import exact_match, sinkhorn_trace
 from ...ot.matching import Match
@@ -38,6 +39,7 @@ from diml_nb.viz.figures import (
 from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
 from diml_nb.viz.widgets.controls import (
     Explorer,
+    PreparedImage,
     compute_map,
     dropdown,
     figure_html,
@@ -118,7 +120,8 @@ class PairView(anywidget.AnyWidget):
 class GridFeatureCache:
     """Feature maps (B, C, H, W), pooled when asked; the cells of the last grid are kept.
 
-    Called with a number of cells a side, it returns the `Features` of all maps.
+    Called with a number of cells a side, it returns the `Features` of all maps. Maps that are not
+    square have about as many cells, by `fit_grid`.
     """
 
     def __init__(self, map_bchw: Tensor):
@@ -130,8 +133,13 @@ class GridFeatureCache:
 
     def __call__(self, grid: int) -> Features:
         if grid not in self._features:
-            self._features = {grid: grid_features(self.map_bchw.float(), grid=grid)}
+            rows_columns = fit_grid(grid, *self.map_bchw.shape[2:])
+            self._features = {grid: grid_features(self.map_bchw.float(), grid=rows_columns)}
         return self._features[grid]
+
+    def cells(self, grid: int) -> int:
+        "How many cells an image has."
+        return math.prod(fit_grid(grid, *self.map_bchw.shape[2:]))
 
 # %% ../../../nbs/44_explorer.ipynb #9e4ba269
 PLAN_LABELS = {
@@ -176,8 +184,8 @@ def match_state(
     grid = state["grid"]
     weight_n, weight_m = None, None
     if dropped:
-        weight_n = _kept_cells(state["view"]["dropped_a"], grid**2)
-        weight_m = _kept_cells(state["view"]["dropped_b"], grid**2)
+        weight_n = _kept_cells(state["view"]["dropped_a"], a.cells(grid))
+        weight_m = _kept_cells(state["view"]["dropped_b"], b.cells(grid))
     result = match_reweighted(
         a(grid),
         b(grid),
@@ -192,7 +200,11 @@ def match_state(
         return result
     # the linear program solves one pair at a time
     pairs = [exact_match(result, index=i) for i in range(len(result.similarity_b))]
-    return Match(*(torch.cat(term) for term in zip(*pairs)))
+    return result._replace(
+        plan_bnm=torch.cat([pair.plan_bnm for pair in pairs]),
+        similarity_b=torch.cat([pair.similarity_b for pair in pairs]),
+        marginal_error_b=torch.cat([pair.marginal_error_b for pair in pairs]),
+    )
 
 # %% ../../../nbs/44_explorer.ipynb #21d825e7
 class Candidates(NamedTuple):
@@ -248,15 +260,14 @@ def _flow_controls(plan: str, top: int) -> dict[str, widgets.Widget]:
     )
 
 
-def _within_grid(view: dict, grid: int) -> dict:
-    "What the reader did, without cells that a grid of so many cells a side does not have."
-    cells = grid**2
+def _within_grid(view: dict, cells: dict[str, int]) -> dict:
+    "What the reader did, without cells that A or B, with so many cells, do not have."
     locked = view["locked"]
-    if locked and locked[1] >= cells:
+    if locked and locked[1] >= cells[locked[0]]:
         locked = None
     return view | dict(
-        dropped_a=[n for n in view["dropped_a"] if n < cells],
-        dropped_b=[n for n in view["dropped_b"] if n < cells],
+        dropped_a=[n for n in view["dropped_a"] if n < cells["a"]],
+        dropped_b=[n for n in view["dropped_b"] if n < cells["b"]],
         locked=locked,
     )
 
@@ -273,10 +284,9 @@ _NO_CELL_LEFT = (
 )
 
 
-def _has_cells(state: dict) -> bool:
+def _has_cells(view: dict, cells: dict[str, int]) -> bool:
     "Whether at least one cell of each image is left."
-    view = state["view"]
-    return max(len(view["dropped_a"]), len(view["dropped_b"])) < state["grid"] ** 2
+    return len(view["dropped_a"]) < cells["a"] and len(view["dropped_b"]) < cells["b"]
 
 # %% ../../../nbs/44_explorer.ipynb #b01603a0
 def _live_payload(
@@ -334,6 +344,9 @@ class PairExplorer(Explorer):
         A value of `PLAN_LABELS`: how the mass is moved.
     top
         How many flows are drawn.
+    keep_sides
+        True: pictures that are not square keep their sides, if the network takes them; False: the
+        square in the centre.
 
     Raises
     ------
@@ -368,8 +381,10 @@ class PairExplorer(Explorer):
         plan: str = "transport",
         eps: float | None = None,
         top: int = 12,
+        keep_sides: bool = True,
     ):
         self.backbone = resolve_backbone(backbone, run)
+        self._keep_sides = keep_sides and takes_wide_images(self.backbone)
         self.averages = averages or {}
         self.view = PairView()
         self.answer = widgets.HTML()
@@ -381,6 +396,9 @@ class PairExplorer(Explorer):
         rows += [self.answer, self.view]
         super().__init__(controls | dict(view=self.view), rows, self.backbone)
         self.show(a, b, labels=labels, gallery=gallery)
+
+    def _prepare(self, image: ImageLike) -> PreparedImage:
+        return prepare_image(image, self.backbone, keep_sides=self._keep_sides)
 
     def _reset_view(self, _change) -> None:
         "After a change of the grid cells have new numbers, so nothing is locked or dropped."
@@ -396,7 +414,7 @@ class PairExplorer(Explorer):
         gallery: Candidates | None = None,
     ) -> None:
         "Show another pair in the same place; the controls stay. ValueError names a broken file."
-        self.prepared = (prepare_image(a, self.backbone), prepare_image(b, self.backbone))
+        self.prepared = (self._prepare(a), self._prepare(b))
         self.sources = (a, b)
         self.labels = (labels[0], labels[1])
         self.gallery = gallery
@@ -416,14 +434,16 @@ class PairExplorer(Explorer):
     @single_thread()
     def update(self) -> None:
         "Match the pair anew if a number depends on what has changed."
-        view = _within_grid(self.view.value, self.controls["grid"].value)
+        grid = self.controls["grid"].value
+        cells = {side: maps.cells(grid) for side, maps in zip("ab", self.maps, strict=True)}
+        view = _within_grid(self.view.value, cells)
         if view != self.view.value:
             self.view.set_trait("value", view)
         state = self.state
         inputs = _matching_inputs(state)
         if inputs == self._matched_inputs:
             return
-        if not _has_cells(state):
+        if not _has_cells(view, cells):
             self._matched_inputs = None
             self.answer.value = _alert_html(_NO_CELL_LEFT)
             return
@@ -465,7 +485,8 @@ def pair_deletion_curves(pair: PairExplorer) -> DeletionCurves:
         return match_state(pair.state, maps, pair.maps[1]).similarity_b
 
     contribution_n = pair.match.contribution_bnm[0].sum(1)
-    return faithfulness(score, pair.prepared[0].ready_chw, contribution_n)
+    image_chw = pair.prepared[0].ready_chw
+    return faithfulness(score, image_chw, contribution_n, grid=pair.match.grid_a)
 
 # %% ../../../nbs/44_explorer.ipynb #7fd92f30
 def _pair_buttons(pair: PairExplorer) -> tuple[widgets.Button, list[widgets.FileUpload]]:

@@ -268,7 +268,8 @@ def _busy(button: widgets.Button, text: str) -> Iterator[None]:
 
 def _embedded_pair(path: Path, backbone: Backbone, rule: MatchingRule) -> PairExplorer:
     "A pair explorer without the controls that its gallery has."
-    pair = PairExplorer(path, path, backbone=backbone, **rule)
+    # the gallery's maps are of squares, and the pair must have the same numbers
+    pair = PairExplorer(path, path, backbone=backbone, keep_sides=False, **rule)
     for widget in (*(pair.controls[name] for name in rule), *pair.uploads):
         widget.layout.display = "none"
     return pair

@@ -12,8 +12,7 @@ import anywidget
 import ipywidgets as widgets
 import traitlets
 
-from ...features.backbones import Backbone
-from ...features.grid import grid_features
+from ...features.backbones import Backbone, takes_wide_images
 from ...features.images import ImageLike
 from ...ot.exact import sinkhorn_trace
 from ...ot.matching import match
@@ -31,6 +30,7 @@ from diml_nb.viz.widgets.controls import (
     slider,
     wrapping_row,
 )
+from .pair import GridFeatureCache
 
 # %% ../../../nbs/47_iterations.ipynb #a0586cdf
 class SinkhornView(anywidget.AnyWidget):
@@ -94,7 +94,9 @@ class SinkhornExplorer(Explorer):
         controls["iteration"] = slider(
             "iteration", iteration, 1, iterations, "how many have been done"
         )
-        self.prepared = (prepare_image(a, backbone), prepare_image(b, backbone))
+        keep_sides = takes_wide_images(backbone)
+        self.prepared = tuple(prepare_image(x, backbone, keep_sides=keep_sides) for x in (a, b))
+        self.maps = tuple(GridFeatureCache(image.map_bchw) for image in self.prepared)
         self.pictures = images_payload(self.prepared[0].image, self.prepared[1].image)
         self.iterations = iterations
         self.view = SinkhornView()
@@ -113,8 +115,8 @@ class SinkhornExplorer(Explorer):
             return
         eps = rule["eps"]
         with single_thread():
-            x, y = (grid_features(image.map_bchw, grid=rule["grid"]) for image in self.prepared)
-            self.match = match(x, y, marginals=rule["marginals"], eps=eps)
+            a, b = (maps(rule["grid"]) for maps in self.maps)
+            self.match = match(a, b, marginals=rule["marginals"], eps=eps)
             self.trace = sinkhorn_trace(self.match, eps=eps, iterations=self.iterations)
         self._matched_rule = rule
         self.view.trace = dict(
