@@ -478,7 +478,7 @@ OTHERS = {
     "explain.decomposition": {  # in float64
         "DECOMPOSITION_KINDS",
         "cell_name",
-        "grid_side",
+        "square_grid",
         "flow_table",
         "match_warnings",
         "Decomposition",

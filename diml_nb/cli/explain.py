@@ -116,17 +116,19 @@ def _draw_flows(
     network: "Backbone", a: Path, b: Path, rule: "MatchingRule", *, top: int, out: Path, dark: bool
 ) -> str:
     "Write the figure or the page of a pair; returns what it shows, in words."
-    from diml_nb.features.grid import grid_features
-    from diml_nb.ot.matching import match
+    from dataclasses import replace
+
+    from diml_nb.matcher.matcher import Matcher
+    from diml_nb.matcher.rule import default_rule
+    from diml_nb.ot.matching import MatchOptions
     from diml_nb.viz.figures import flow_caption, plot_flows, save_figure, theme
     from diml_nb.viz.html import export_html
-    from diml_nb.viz.widgets.controls import prepare_image
 
-    image_a, image_b = prepare_image(a, network), prepare_image(b, network)
-    features_a = grid_features(image_a.map_bchw, grid=rule["grid"])
-    features_b = grid_features(image_b.map_bchw, grid=rule["grid"])
-    result = match(features_a, features_b, marginals=rule["marginals"], eps=rule["eps"])
-    pair = image_a.image, image_b.image, result
+    options = MatchOptions(marginals=rule["marginals"], eps=rule["eps"])
+    own_rule = replace(default_rule(network), grid=rule["grid"], options=options)
+    matcher = Matcher(network, rule=own_rule)
+    result = matcher.match(a, b)
+    pair = matcher.view(a), matcher.view(b), result
     labels, note = (a.stem, b.stem), f"network: {network.name}"
     if out.suffix.lower() == ".html":
         export_html(*pair, out, top=top, labels=labels, notes=[note])

@@ -38,6 +38,10 @@ def index_command(
     grid: Annotated[
         int | None, typer.Option(min=1, help="Cells a side.  [default: 4, or as trained]")
     ] = None,
+    square: Annotated[
+        bool,
+        typer.Option(help="Cut the square in the centre, as the paper does, of wider pictures."),
+    ] = False,
 ) -> None:
     """Embed photographs, once, so that `diml search` finds them. Run again, it embeds what is new
     or has changed, and goes on where it was stopped."""
@@ -48,8 +52,10 @@ def index_command(
 
     list_sources(photos)  # what cannot be indexed is said before a network is loaded
     chosen = Matcher.from_pretrained(matcher)
-    if grid is not None:
-        rule = replace(chosen.rule, grid=grid)
+    if grid is not None or square:
+        rule = chosen.rule
+        keep_sides = rule.keep_sides and not square
+        rule = replace(rule, grid=grid or rule.grid, keep_sides=keep_sides)
         chosen = Matcher(chosen.backbone, rule=rule, source=chosen.source)
     typer.echo(f"{chosen.index(photos, out=out)}\n{out}")
 

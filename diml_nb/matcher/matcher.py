@@ -33,6 +33,7 @@ from diml_nb.features.backbones import (
     device_of,
     get_backbone,
     is_backbone_name,
+    takes_wide_images,
     weights_hash,
 )
 from ..features.grid import Features
@@ -131,6 +132,10 @@ class Matcher:
         self.source = source
         self.rule = rule or default_rule(backbone)
         check_search_options(self.rule.options)
+        if rule is not None and rule.keep_sides and not takes_wide_images(self.backbone):
+            raise ValueError(
+                f"rule: {backbone.name} takes squares only, and keep_sides=True shows it others"
+            )
 
     @classmethod
     def from_pretrained(
