@@ -38,6 +38,9 @@ def index_command(
     grid: Annotated[
         int | None, typer.Option(min=1, help="Cells a side.  [default: 4, or as trained]")
     ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option(help="Leave out images that cannot be read, and name them.")
+    ] = False,
     square: Annotated[
         bool,
         typer.Option(help="Cut the square in the centre, as the paper does, of wider pictures."),
@@ -57,7 +60,8 @@ def index_command(
         keep_sides = rule.keep_sides and not square
         rule = replace(rule, grid=grid or rule.grid, keep_sides=keep_sides)
         chosen = Matcher(chosen.backbone, rule=rule, source=chosen.source)
-    typer.echo(f"{chosen.index(photos, out=out)}\n{out}")
+    on_error = "skip" if skip_broken else "raise"
+    typer.echo(f"{chosen.index(photos, out=out, on_error=on_error)}\n{out}")
 
 # %% ../../nbs/67_cli_search.ipynb #6c86f060
 @app.command("search")

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .._internal.checks import first_few
 from .._internal.device import full_precision
+from ..datasets.download import file_lock
 from ..features.backbones import same_computation
 from ..features.grid import Features, Grid
 from ..features.images import ImageLike, is_image_like, list_images, load_image
@@ -440,7 +441,8 @@ class Index:
         OSError, ValueError
             For a folder with other files, an empty index, and ids that are no texts or numbers.
         """
-        return _save(self, Path(folder).expanduser(), precision)
+        with file_lock(Path(folder).expanduser()):  # a second writer waits
+            return _save(self, Path(folder).expanduser(), precision)
 
     @classmethod
     def load(

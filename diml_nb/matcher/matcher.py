@@ -26,6 +26,7 @@ from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
 from .._internal.paths import atomic_write, check_writable, hash_text
 from ..datasets.dataset import ImageDataset
+from ..datasets.download import file_lock
 from ..datasets.registry import get_dataset
 from diml_nb.features.backbones import (
     Backbone,
@@ -37,7 +38,13 @@ from diml_nb.features.backbones import (
     weights_hash,
 )
 from ..features.grid import Features
-from ..features.images import ImageLike, image_size, is_image_like, list_images
+from diml_nb.features.images import (
+    ImageLike,
+    image_size,
+    is_image_like,
+    list_images,
+    load_image,
+)
 from ..learning.checkpoint import RUN_FILES
 from ..learning.trained import TrainedBackbone
 from .hits import Hits
@@ -128,9 +135,9 @@ class Matcher:
     """
 
     def __init__(self, backbone: Backbone, *, rule: Rule | None = None, source: str | None = None):
-        self.backbone = backbone.to(default_device())
+        self._backbone = backbone.to(default_device())
+        self._rule = rule or default_rule(backbone)
         self.source = source
-        self.rule = rule or default_rule(backbone)
         check_search_options(self.rule.options)
         if rule is not None and rule.keep_sides and not takes_wide_images(self.backbone):
             raise ValueError(
@@ -169,6 +176,16 @@ class Matcher:
             For a folder that cannot be written.
         """
         return _save_pretrained(self, Path(folder).expanduser())
+
+    @property
+    def backbone(self) -> Backbone:
+        "The network."
+        return self._backbone
+
+    @property
+    def rule(self) -> Rule:
+        "How images are cut and matched; another rule is another matcher."
+        return self._rule
 
     @property
     def name(self) -> str:
@@ -233,6 +250,7 @@ class Matcher:
         out: str | Path | None = None,
         precision: str = "float16",
         max_bytes: int | None = None,
+        on_error: str = "raise",
     ) -> Index:
         """Embed images, once, and return an index that can be searched.
 
@@ -252,6 +270,9 @@ class Matcher:
             Of the cells on disk, "float16" or "float32".
         max_bytes
             Limit for an index in memory; default: half of the memory of this machine.
+        on_error
+            "raise": an image that cannot be read stops everything. "skip": all images are read
+            once before, and a warning names those that are left out.
 
         Raises
         ------
@@ -261,6 +282,10 @@ class Matcher:
         listed = list_sources(images)
         if labels is not None:
             listed = listed._replace(labels=checked_labels(labels, len(listed.sources)))
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+        if on_error == "skip":
+            listed = _readable(listed)
         if out is not None:
             return _index_on_disk(self, listed, Path(out).expanduser(), precision)
         return _index_in_memory(self, listed, max_bytes)
@@ -362,6 +387,30 @@ def _load_index(matcher: Matcher, folder: str | Path) -> Index:
     index = Index.load(folder, encoder=matcher)
     index.options = matcher.options
     return index
+
+# %% ../../nbs/49_matcher.ipynb #76101ab5
+def _readable(listed: ImageList) -> ImageList:
+    "What is listed without images that cannot be read; a warning names these."
+    faults: dict[int, str] = {}
+
+    def read(n: int) -> None:
+        try:
+            load_image(listed.sources[n])
+        except ValueError as error:
+            faults[n] = str(error)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(read, range(len(listed.sources))))
+    if not faults:
+        return listed
+    named = first_few([faults[n] for n in sorted(faults)])
+    warnings.warn(f"{len(faults)} images are left out: {named}", stacklevel=3)
+    kept = [n for n in range(len(listed.sources)) if n not in faults]
+    if not kept:
+        raise ValueError(f"images: none can be read: {named}")
+    ids = listed.ids and [listed.ids[n] for n in kept]
+    sources, labels = ([x[n] for n in kept] for x in (listed.sources, listed.labels))
+    return ImageList(sources, ids, labels)
 
 # %% ../../nbs/49_matcher.ipynb #ac8b9254
 def _index_in_memory(matcher: Matcher, listed: ImageList, max_bytes: int | None) -> Index:
@@ -473,7 +522,21 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
         )
     checked_ids(listed.ids, len(listed.sources), {})
     check_savable("labels", listed.labels)
+    with file_lock(folder):  # a second writer waits
+        growing = _write_index_on_disk(matcher, listed, folder, precision)
+    index = Index.load(folder, encoder=matcher)
+    if len(growing.facts["segments"]) - len(index.grids) < _MANY_SEGMENTS:
+        return index
+    index.save(folder, precision=precision)  # one segment for each grid
+    return Index.load(folder, encoder=matcher, check_files=False)
+
+
+def _write_index_on_disk(
+    matcher: Matcher, listed: ImageList, folder: Path, precision: str
+) -> _Growing:
+    "Bring the index in a folder up to date."
     growing = _open_growing(matcher, folder)
+    assert listed.ids is not None
     files = [str(Path(source).expanduser().absolute()) for source in listed.sources]
     rows = ImageTable(listed.ids, listed.labels, list(files), [file_stamp(x) for x in files])
     kept = _keep_unchanged(growing, rows)
@@ -487,11 +550,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
 
         growing.add(make, some, precision)
     growing.write(finished=True)
-    index = Index.load(folder, encoder=matcher)
-    if len(growing.facts["segments"]) - len(index.grids) < _MANY_SEGMENTS:
-        return index
-    index.save(folder, precision=precision)  # one segment for each grid
-    return Index.load(folder, encoder=matcher, check_files=False)
+    return growing
 
 # %% ../../nbs/49_matcher.ipynb #c4349d90
 def _rank(

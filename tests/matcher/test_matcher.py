@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from multiprocessing import get_context
 
@@ -14,6 +15,7 @@ from PIL import Image
 from small_networks import wrapped
 from small_runs import few_images
 
+from diml_nb.datasets.download import file_lock
 from diml_nb.features.backbones import Backbone, get_backbone
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.trainer import train
@@ -190,6 +192,38 @@ def test_a_kill_costs_a_segment_at_most(photos, small, tmp_path, monkeypatch):
     assert len(index) == 13
     assert len(set(embedded)) <= 9  # two segments of two were there
     assert ids(index.search(photos / "lost.png"))[0] == "lost.png"
+
+
+def test_a_second_writer_waits(photos, small, tmp_path):
+    out = tmp_path / "index"
+    second = threading.Thread(target=small.index, args=(photos,), kwargs=dict(out=out))
+    with file_lock(out):
+        second.start()
+        second.join(0.3)
+        assert second.is_alive() and not out.exists()
+    second.join(60)
+    assert len(small.load_index(out)) == 13
+
+
+def test_photographs_that_cannot_be_read(photos, small, tmp_path):
+    (photos / "sea" / "film.jpg").write_bytes(b"no picture")
+    whole = (photos / "wood" / "1.png").read_bytes()
+    (photos / "wood" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for out in (None, tmp_path / "index"):
+        with pytest.raises(ValueError, match="film.jpg"):
+            small.index(photos, out=out)
+        with pytest.warns(UserWarning, match="2 images are left out: .*film.jpg.*cut.png"):
+            index = small.index(photos, out=out, on_error="skip")
+        assert len(index) == 13 and "wood/cut.png" not in index
+    with pytest.raises(ValueError, match="images: none can be read"), pytest.warns(UserWarning):
+        small.index([photos / "sea" / "film.jpg"], on_error="skip")
+    with pytest.raises(ValueError, match="on_error: expected 'raise' or 'skip', got 'ignore'"):
+        small.index(photos, on_error="ignore")
+
+
+def test_another_rule_is_another_matcher(small):
+    with pytest.raises(AttributeError):
+        small.rule = Rule(grid=4)
 
 
 def test_many_segments_become_one(photos, small, tmp_path, monkeypatch):
