@@ -6,6 +6,7 @@
 __all__ = ['HALF_PRECISION', 'check_axes', 'as_labels', 'first_few']
 
 # %% ../../nbs/01_checks.ipynb #628b2751
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ HALF_PRECISION = (torch.float16, torch.bfloat16)  # two bytes: too coarse for ma
 def _check_values(name: str, x: torch.Tensor) -> None:
     "Raise `ValueError` if a value is NaN or infinite."
     # the sum alone is quicker; but a sum of finite values may overflow, hence the second look
-    if torch.isfinite(x.sum()) or torch.isfinite(x).all():
+    if math.isfinite(x.sum().item()) or torch.isfinite(x).all():
         return
     wrong = int((~torch.isfinite(x)).sum())
     raise ValueError(
