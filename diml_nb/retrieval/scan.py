@@ -53,9 +53,9 @@ def encode_vectors(x_nc: Tensor) -> VectorCodes:
     Examples
     --------
     >>> import torch
-    >>> codes = encode_vectors(torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.9, 0.4]]))
+    >>> codes = encode_vectors(torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.8, 0.5]]))
     >>> codes.code_nc.tolist()
-    [[-127, 127], [127, -127], [64, 0]]
+    [[-127, 127], [127, -127], [0, 32]]
     """
     least_c, most_c = (bound_c.double().cpu() for bound_c in x_nc.aminmax(dim=0))
     middle_c, step_c = (most_c + least_c) / 2, (most_c - least_c) / 254
