@@ -77,8 +77,8 @@ class _Segment:
             removed_r = self.removed_r.to(index_qk.device)
             cosine_qk[torch.isin(index_qk, removed_r)] = -torch.inf
             cosine_qk, order_qk = cosine_qk.sort(dim=1, descending=True, stable=True)
-            index_qk = index_qk.gather(1, order_qk)
-        return index_qk[:, :k] + self.first, cosine_qk[:, :k]
+            index_qk, cosine_qk = index_qk.gather(1, order_qk)[:, :k], cosine_qk[:, :k]
+        return index_qk + self.first, cosine_qk
 
     def _top(self, q: Features, k: int) -> tuple[Tensor, Tensor]:
         "Positions in the segment and cosines of the best k, removed ones among them."

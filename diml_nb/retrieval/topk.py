@@ -8,6 +8,7 @@ __all__ = ['TOPK_SOURCE', 'inner_products', 'streaming_topk']
 # %% ../../nbs/21_topk.ipynb #a1e30885
 import ctypes
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import chain
 
 import torch
@@ -26,6 +27,7 @@ def _at_least_two(x_nc: Tensor) -> Tensor:
     return x_nc if len(x_nc) > 1 else torch.cat([x_nc, x_nc])
 
 
+@cache
 def _onednn_linear() -> Callable | None:
     "oneDNN's product of plain tensors, if torch has it; the public way copies all of them first."
     has_onednn = torch.backends.mkldnn.is_available()
