@@ -57,7 +57,7 @@ def encode_vectors(x_nc: Tensor) -> VectorCodes:
     >>> codes.code_nc.tolist()
     [[-127, 127], [127, -127], [0, 32]]
     """
-    least_c, most_c = (bound_c.double().cpu() for bound_c in x_nc.aminmax(dim=0))
+    least_c, most_c = x_nc.amin(0).double().cpu(), x_nc.amax(0).double().cpu()
     middle_c, step_c = (most_c + least_c) / 2, (most_c - least_c) / 254
     step_c[step_c == 0] = 1.0  # all are the same there: every code is 0
     code_nc = torch.empty(x_nc.shape, dtype=torch.int8)
