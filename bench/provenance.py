@@ -13,8 +13,9 @@ KEEPING = (*MACHINERY, "viz.figures.", "_internal.paths.atomic_write")
 
 
 def is_measured(path: Path) -> bool:
-    "Does this file of the folder belong to the benchmark? The explorers have one of their own."
-    return path.suffix == ".py" and path.name != "explorer.py"
+    """Does this file of the folder belong to the benchmark? The explorers and the index have one of
+    their own."""
+    return path.suffix == ".py" and path.name not in ("explorer.py", "index.py")
 
 
 def measured(source: dict[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@
 __all__ = ['HALF_PRECISION', 'check_axes', 'as_labels', 'first_few']
 
 # %% ../../nbs/01_checks.ipynb #628b2751
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ HALF_PRECISION = (torch.float16, torch.bfloat16)  # two bytes: too coarse for ma
 def _check_values(name: str, x: torch.Tensor) -> None:
     "Raise `ValueError` if a value is NaN or infinite."
     # the sum alone is quicker; but a sum of finite values may overflow, hence the second look
-    if torch.isfinite(x.sum()) or torch.isfinite(x).all():
+    if math.isfinite(x.sum().item()) or torch.isfinite(x).all():
         return
     wrong = int((~torch.isfinite(x)).sum())
     raise ValueError(
@@ -53,20 +54,24 @@ def check_axes(axes: str, **tensors: torch.Tensor) -> dict[str, int]:
     {'b': 2, 'c': 8, 'n': 16}
     """
     sizes: dict[str, int] = {}
+
+    def expected(name: str, letters: str) -> str:
+        return f"{name}: expected a floating tensor with axes ({', '.join(letters)})"
+
     for letters, (name, x) in zip(axes.split(), tensors.items(), strict=True):
-        expected = f"{name}: expected a floating tensor with axes ({', '.join(letters)})"
         if not isinstance(x, torch.Tensor):
-            raise TypeError(f"{expected}, got {type(x).__name__}")
+            raise TypeError(f"{expected(name, letters)}, got {type(x).__name__}")
         if not x.is_floating_point():
-            raise TypeError(f"{expected}, got dtype {x.dtype}")
+            raise TypeError(f"{expected(name, letters)}, got dtype {x.dtype}")
         if x.dtype in HALF_PRECISION:
             raise TypeError(f"{name}: expected float32 or float64, got {x.dtype}; call .float()")
-        if x.ndim != len(letters) or x.numel() == 0:
-            raise ValueError(f"{expected}, none of them empty, got shape {tuple(x.shape)}")
-        for letter, size in zip(letters, x.shape, strict=True):
+        shape = tuple(x.shape)
+        if len(shape) != len(letters) or 0 in shape:
+            raise ValueError(f"{expected(name, letters)}, none of them empty, got shape {shape}")
+        for letter, size in zip(letters, shape, strict=True):
             if sizes.setdefault(letter, size) != size:
                 raise ValueError(
-                    f"{expected} where {letter} = {sizes[letter]}, got shape {tuple(x.shape)}"
+                    f"{expected(name, letters)} where {letter} = {sizes[letter]}, got shape {shape}"
                 )
         _check_values(name, x)
     return sizes

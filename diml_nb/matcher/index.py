@@ -79,8 +79,8 @@ class _Segment:
             removed_r = self.removed_r.to(index_qk.device)
             cosine_qk[torch.isin(index_qk, removed_r)] = -torch.inf
             cosine_qk, order_qk = cosine_qk.sort(dim=1, descending=True, stable=True)
-            index_qk = index_qk.gather(1, order_qk)
-        return index_qk[:, :k] + self.first, cosine_qk[:, :k]
+            index_qk, cosine_qk = index_qk.gather(1, order_qk)[:, :k], cosine_qk[:, :k]
+        return index_qk + self.first, cosine_qk
 
     def _top(self, q: Features, k: int) -> tuple[Tensor, Tensor]:
         "Positions in the segment and cosines of the best k, removed ones among them."
@@ -137,7 +137,8 @@ def _match_shortlists(
     "Structural similarity (Q, S) of each query with the images of its shortlist."
     # pair p is query i_p with the image at position_p; all pairs of a query stand together
     position_p = position_qs.flatten()
-    i_p = torch.arange(len(q), device=position_p.device).repeat_interleave(position_qs.shape[1])
+    i_q1 = torch.arange(len(q), device=position_p.device).unsqueeze(1)
+    i_p = i_q1.expand_as(position_qs).flatten()
     if len(segments) == 1:
         return _similarity(segments[0], q, i_p, position_p, options).view_as(position_qs)
     similarity_p = torch.empty(len(i_p), dtype=q.norm_bn.dtype, device=i_p.device)
@@ -164,18 +165,14 @@ def _find(
     similarity_qs = _match_shortlists(segments, q, head_qs, options)
     # stable: equal sums keep the order of the cosines
     score_qs, order_qs = (cosine_qs + similarity_qs).sort(dim=1, descending=True, stable=True)
-
-    def joined(head_qs: Tensor, tail_qk: Tensor) -> Tensor:
-        if k <= shortlist:
-            return head_qs[:, :k]
-        return torch.cat([head_qs, tail_qk[:, shortlist:]], dim=1)[:, :k]
-
-    return _Found(
-        joined(head_qs.gather(1, order_qs), position_qk),
-        joined(score_qs, cosine_qk),
-        joined(cosine_qs.gather(1, order_qs), cosine_qk),
-        joined(similarity_qs.gather(1, order_qs), torch.full_like(cosine_qk, torch.nan)),
-    )
+    ordered = (x.gather(1, order_qs) for x in (head_qs, cosine_qs, similarity_qs))
+    position_qs, cosine_qs, similarity_qs = ordered
+    head = position_qs, score_qs, cosine_qs, similarity_qs
+    if k <= shortlist:
+        return _Found(*(x[:, :k] for x in head))
+    tail = position_qk, cosine_qk, cosine_qk, torch.full_like(cosine_qk, torch.nan)
+    joined = (torch.cat([x, y[:, shortlist:]], dim=1) for x, y in zip(head, tail, strict=True))
+    return _Found(*(x[:, :k] for x in joined))
 
 # %% ../../nbs/48_index.ipynb #2667c775
 class FeatureGroup(NamedTuple):

@@ -7,12 +7,12 @@ __all__ = ['TOPK_SOURCE', 'inner_products', 'streaming_topk']
 
 # %% ../../nbs/21_topk.ipynb #a1e30885
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from .._internal.checks import HALF_PRECISION
 from .._internal.compiler import compiled_library
@@ -24,10 +24,16 @@ TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
 # %% ../../nbs/21_topk.ipynb #ba68c5b7
 def _at_least_two(x_nc: Tensor) -> Tensor:
     "The rows, a single one twice: oneDNN sums one row alone in another order."
-    return x_nc if len(x_nc) > 1 else x_nc.repeat(2, 1)
+    return x_nc if len(x_nc) > 1 else torch.cat([x_nc, x_nc])
 
 
-@full_precision()
+@cache
+def _onednn_linear() -> Callable | None:
+    "oneDNN's product of plain tensors, if torch has it; the public way copies all of them first."
+    has_onednn = torch.backends.mkldnn.is_available()
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None) if has_onednn else None
+
+
 def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     """Inner products of all rows of both; the cosines, if these are unit vectors.
 
@@ -39,7 +45,8 @@ def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (Q, G). Each number has the same bits whatever other rows there are, on the CPU in float32.
+        (Q, G). Each number has the same bits whatever other rows there are, on the CPU in float32
+        and where no gradient is wanted.
 
     Raises
     ------
@@ -51,12 +58,16 @@ def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
             "q_qc, g_gc: expected float32 or float64, got"
             f" {q_qc.dtype} and {g_gc.dtype}; call .float()"
         )
-    has_onednn = torch.backends.mkldnn.is_available()
-    if q_qc.device.type != "cpu" or q_qc.dtype != torch.float32 or not has_onednn:
-        return q_qc @ g_gc.T
+    onednn_linear = _onednn_linear()
+    # it has no gradient
+    needs_grad = torch.is_grad_enabled() and (q_qc.requires_grad or g_gc.requires_grad)
+    is_float = q_qc.device.type == "cpu" and q_qc.dtype == torch.float32
+    if onednn_linear is None or needs_grad or not is_float:
+        with full_precision():
+            return q_qc @ g_gc.T
     # oneDNN computes each number alone; the usual product depends on how the rows are blocked
-    product = linear(_at_least_two(q_qc).to_mkldnn(), _at_least_two(g_gc).to_mkldnn())
-    return product.to_dense()[: len(q_qc), : len(g_gc)]
+    product = onednn_linear(_at_least_two(q_qc), _at_least_two(g_gc), None, "none", [], "")
+    return product[: len(q_qc)] if len(g_gc) > 1 else product[: len(q_qc), :1]
 
 # %% ../../nbs/21_topk.ipynb #26cef44f
 def _topk_torch(tiles: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:

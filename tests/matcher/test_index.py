@@ -117,6 +117,11 @@ def test_in_double_precision():
 # the scan
 
 
+@pytest.fixture
+def scan_library():
+    return scan._scan_library() or pytest.skip("no C compiler on this machine")
+
+
 @some
 @given(SEEDS, st.integers(1, 300), st.sampled_from([1, 3, 16, 40]), st.sampled_from([0.0, 1.0, 30]))
 def test_a_scan_is_exact(seed, images, channels, alike):
@@ -124,23 +129,63 @@ def test_a_scan_is_exact(seed, images, channels, alike):
     draw = torch.Generator().manual_seed(seed)
     g_gc = normalize(torch.randn(images, channels, generator=draw) + alike, dim=1)
     g_gc[::7] = 0
-    q_1c = normalize(torch.randn(1, channels, generator=draw) + alike, dim=1)
+    q_qc = normalize(torch.randn(1 + seed % 3, channels, generator=draw) + alike, dim=1)
     k = 1 + seed % images
-    found = scan_topk(q_1c, g_gc, encode_vectors(g_gc), k)
+    found = scan_topk(q_qc, g_gc, encode_vectors(g_gc), k)
     if found is None:
         pytest.skip("no C compiler on this machine")
-    expected = streaming_topk([inner_products(q_1c, g_gc)], k)
+    expected = streaming_topk([inner_products(q_qc, g_gc)], k)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
 
 
-def test_the_bound_of_the_codes_holds():
+@pytest.mark.parametrize("alike", [0.0, 1.0, 3000.0])
+def test_a_scan_by_groups_is_exact(scan_library, alike):
+    "In a large gallery the k-th is found among maxima of groups; two threads share the images."
+    draw = torch.Generator().manual_seed(0)
+    g_gc = normalize(alike + torch.randn(9000, 24, generator=draw), dim=1)
+    g_gc[4500:] = g_gc[:4500]
+    q_qc = normalize(alike + torch.randn(5, 24, generator=draw), dim=1)
+    codes, expected = encode_vectors(g_gc), streaming_topk([inner_products(q_qc, g_gc)], 9)
+    threads = torch.get_num_threads()
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        found = scan_topk(q_qc, g_gc, codes, 9)
+        assert all(map(torch.equal, found, expected)), count
+    torch.set_num_threads(threads)
+
+
+def test_codes_are_the_nearest_whole_steps():
     draw = torch.Generator().manual_seed(0)
     x_nc = torch.randn(500, 33, generator=draw) * torch.logspace(-3, 3, 500)[:, None]
+    x_nc[:, 5] = 0.1  # a channel that says nothing
     codes = encode_vectors(x_nc)
-    decoded_nc = codes.code_nc.double() * codes.scale / 2**14
-    assert ((decoded_nc - x_nc).norm(dim=1) <= codes.error * (1 + 1e-6)).all()
-    assert codes.code_nc.abs().max() <= 2**14
+    off_nc = (x_nc - codes.middle_c) / codes.step_c - codes.code_nc
+    assert off_nc.abs().max() <= 0.5 + 1e-9
+    assert (off_nc.norm(dim=1) <= codes.error * (1 + 1e-12)).all()
+    assert codes.code_nc.int().abs().max() == 127
+    assert not codes.code_nc[:, 5].any()
+    assert codes.longest == pytest.approx(float(x_nc.norm(dim=1).max()), rel=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 33, 600, 5000])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_no_sum_overflows_and_the_margin_holds(scan_library, channels, extreme):
+    "The largest sums there can be: all codes and weights have the largest size."
+    draw = torch.Generator().manual_seed(channels)
+    g_gc, q_qc = (torch.randn(n, channels, generator=draw) for n in (70, 3))
+    if extreme:
+        g_gc, q_qc = g_gc.sign(), q_qc.sign()
+        g_gc[:3] = q_qc
+    gallery = encode_vectors(g_gc)
+    code_qc, margin_q = scan._encode_queries(scan_library, q_qc, gallery)
+    sum_qg = scan._scan(scan_library, code_qc, gallery.code_nc)
+    assert torch.equal(sum_qg.long(), code_qc.long() @ gallery.code_nc.long().T)
+    weight_qc = q_qc.double() * gallery.step_c
+    unit_q1 = (weight_qc * code_qc).sum(1, keepdim=True) / code_qc.double().square().sum(1, True)
+    score_qg = q_qc.double() @ (g_gc.double() - gallery.middle_c).T
+    miss_q = (score_qg - sum_qg * unit_q1).abs().amax(1) / unit_q1[:, 0]
+    assert (2 * miss_q < torch.tensor(margin_q)).all()
 
 
 # what is refused
