@@ -7,12 +7,12 @@ __all__ = ['TOPK_SOURCE', 'inner_products', 'streaming_topk']
 
 # %% ../../nbs/21_topk.ipynb #a1e30885
 import ctypes
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Iterable
 from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from .._internal.checks import HALF_PRECISION
 from .._internal.compiler import compiled_library
@@ -27,11 +27,13 @@ def _at_least_two(x_nc: Tensor) -> Tensor:
     return x_nc if len(x_nc) > 1 else torch.cat([x_nc, x_nc])
 
 
-@cache
-def _onednn_linear() -> Callable | None:
-    "oneDNN's product of plain tensors, if torch has it; the public way copies all of them first."
-    has_onednn = torch.backends.mkldnn.is_available()
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None) if has_onednn else None
+def _onednn_product(q_qc: Tensor, g_gc: Tensor) -> Tensor:
+    "Inner products (Q, G) by oneDNN, which has no gradient."
+    of_plain_tensors = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if of_plain_tensors is not None:
+        return of_plain_tensors(q_qc, g_gc, None, "none", [], "")
+    # the public way gives the same bits, and copies everything first
+    return linear(q_qc.to_mkldnn(), g_gc.to_mkldnn()).to_dense()
 
 
 def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
@@ -58,15 +60,13 @@ def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
             "q_qc, g_gc: expected float32 or float64, got"
             f" {q_qc.dtype} and {g_gc.dtype}; call .float()"
         )
-    onednn_linear = _onednn_linear()
-    # it has no gradient
     needs_grad = torch.is_grad_enabled() and (q_qc.requires_grad or g_gc.requires_grad)
     is_float = q_qc.device.type == "cpu" and q_qc.dtype == torch.float32
-    if onednn_linear is None or needs_grad or not is_float:
+    if needs_grad or not is_float or not torch.backends.mkldnn.is_available():
         with full_precision():
             return q_qc @ g_gc.T
     # oneDNN computes each number alone; the usual product depends on how the rows are blocked
-    product = onednn_linear(_at_least_two(q_qc), _at_least_two(g_gc), None, "none", [], "")
+    product = _onednn_product(_at_least_two(q_qc), _at_least_two(g_gc))
     return product[: len(q_qc)] if len(g_gc) > 1 else product[: len(q_qc), :1]
 
 # %% ../../nbs/21_topk.ipynb #26cef44f

@@ -99,9 +99,9 @@ export function pictureBoxes(pictures) {
  * @returns {Box}
  */
 function fitBox(size, left) {
-  const scale = PICTURE_SIZE / Math.max(size.width, size.height);
-  const width = scale * size.width;
-  const height = scale * size.height;
+  const longest = Math.max(size.width, size.height);
+  const width = (PICTURE_SIZE * size.width) / longest;
+  const height = (PICTURE_SIZE * size.height) / longest;
   return { x: left + (PICTURE_SIZE - width) / 2, y: (PICTURE_SIZE - height) / 2, width, height };
 }
 
