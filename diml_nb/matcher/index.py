@@ -168,7 +168,9 @@ def _find(
     ordered = (x.gather(1, order_qs) for x in (head_qs, cosine_qs, similarity_qs))
     position_qs, cosine_qs, similarity_qs = ordered
     head = position_qs, score_qs, cosine_qs, similarity_qs
-    if k <= shortlist:
+    if k == shortlist:
+        return _Found(*head)
+    if k < shortlist:
         return _Found(*(x[:, :k] for x in head))
     tail = position_qk, cosine_qk, cosine_qk, torch.full_like(cosine_qk, torch.nan)
     joined = (torch.cat([x, y[:, shortlist:]], dim=1) for x, y in zip(head, tail, strict=True))
