@@ -33,6 +33,7 @@ _PUBLIC = {
     "features.backbones": "Backbone get_backbone",
     "features.grid": "Features grid_features",
     "features.cache": "extract_feature_maps",
+    "features.compress": "fit_projection pack_features",
     "features.store": "open_store write_store",
     "ot.marginals": "MARGINAL_RULES compute_marginals",
     "ot.sinkhorn": "sinkhorn",
@@ -73,6 +74,10 @@ if TYPE_CHECKING:  # what an editor is told; at run time, see `__getattr__`
     from .features.backbones import Backbone as Backbone, get_backbone as get_backbone
     from .features.grid import Features as Features, grid_features as grid_features
     from .features.cache import extract_feature_maps as extract_feature_maps
+    from .features.compress import (
+        fit_projection as fit_projection,
+        pack_features as pack_features,
+    )
     from .features.store import open_store as open_store, write_store as write_store
     from .ot.marginals import (
         MARGINAL_RULES as MARGINAL_RULES,

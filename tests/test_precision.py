@@ -14,6 +14,7 @@ from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import cosine_decomposition
 from diml_nb.explain.faithfulness import effective_receptive_field, occlude
 from diml_nb.features.backbones import Backbone
+from diml_nb.features.compress import fit_projection, pack_features
 from diml_nb.features.grid import grid_features
 from diml_nb.learning import losses as our_losses
 from diml_nb.learning.distances import StructuralEuclideanDistance, StructuralSimilarity
@@ -103,6 +104,12 @@ def with_gradient(function):
 # name in its module: what is called, and with what. Every floating tensor inside is cast in turn.
 CASES = {
     "features.grid.grid_features": (grid_features, uniform(3, 8, 7, 7)),
+    "features.compress.fit_projection": (lambda x: fit_projection(x, 5), some_features()),
+    "features.compress.Projection": (
+        lambda x: fit_projection(some_features(), 5)(x),
+        some_features(),
+    ),
+    "features.compress.pack_features": (lambda x: pack_features(x)[:], some_features()),
     "learning.linear_probe.grid_features_batched": (grid_features_batched, uniform(3, 8, 7, 7)),
     "ot.cost.pairwise_cosine": (pairwise_cosine, unit(2, 8, 9), unit(2, 8, 6)),
     "ot.cost.cosine_cost": (cosine_cost, unit(2, 8, 9), unit(2, 8, 6)),

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .._internal.device import progress_bar
+from .compress import PACKED_BITS, PackedFeatures, pack_features
 from .grid import Features, as_grid
 
 # %% ../../nbs/23_bank.ipynb #505fb6ff
@@ -63,22 +64,23 @@ def _release(array: np.memmap) -> None:
 
 # %% ../../nbs/23_bank.ipynb #bf043819
 @dataclass(frozen=True)
-class FeatureStore(Features):
+class FeatureStore(PackedFeatures):
     """Features on disk, memory-mapped: `store[index]` reads images as `Features` in float32.
 
     Made by `write_store` and opened by `open_store`. The index is an int, a slice, a list, a
-    tensor or a mask of images.
+    tensor or a mask of images; `store.take(index)` reads them as they are on the disk.
     """
 
     files: tuple[_ArrayFile, ...] = ()  # of local_bcn, norm_bn and global_bc, in this order
 
-    def __getitem__(self, index) -> Features:
+    def take(self, index: int | slice | Sequence[int] | Tensor) -> PackedFeatures:
+        "Some of the images as they are kept."
         if isinstance(index, (int, slice)):
-            return super().__getitem__(index).to(torch.float32)
+            return super().take(index)
         # negative positions count from the end, and a mask becomes positions
         index_i = torch.arange(len(self))[index]
         local_bcn, norm_bn, global_bc = (file.read_rows(index_i) for file in self.files)
-        return Features(local_bcn, norm_bn, global_bc, self.grid).to(torch.float32)
+        return PackedFeatures(local_bcn, norm_bn, global_bc, self.grid)
 
     def release(self) -> None:
         "Give the memory of pages that were read back; they are read again when they are touched."
@@ -157,23 +159,31 @@ def _manifest(folder: Path, expected: dict, example: Callable[[], Features]) -> 
     return manifest
 
 # %% ../../nbs/23_bank.ipynb #571a7a23
+def _array_layout(manifest: dict) -> dict[str, tuple[tuple[int, ...], str]]:
+    "Shape and type of the numbers in each file of a store."
+    images, channels, cells = manifest["images"], manifest["channels"], manifest["cells"]
+    precision = manifest["precision"]
+    is_packed = precision in PACKED_BITS
+    # two codes of 4 bits share a byte
+    rows, dtype = (channels // 2, "uint8") if precision == "int4" else (channels, precision)
+    return {
+        ARRAY_FILES["local_bcn"]: ((images, rows, cells), dtype),
+        ARRAY_FILES["norm_bn"]: ((images, cells), "float16" if is_packed else "float32"),
+        ARRAY_FILES["global_bc"]: ((images, channels), "int8" if is_packed else "float32"),
+        "done.npy": ((-(-images // manifest["block"]),), "uint8"),
+    }
+
+
 def _open_arrays(folder: Path, manifest: dict) -> list[np.memmap]:
     "The three arrays of features and the marks of finished blocks, made where they are missing."
-    images, channels, cells = manifest["images"], manifest["channels"], manifest["cells"]
-    blocks = -(-images // manifest["block"])
-    layout = {
-        ARRAY_FILES["local_bcn"]: ((images, channels, cells), manifest["precision"]),
-        ARRAY_FILES["norm_bn"]: ((images, cells), "float32"),
-        ARRAY_FILES["global_bc"]: ((images, channels), "float32"),
-        "done.npy": ((blocks,), "uint8"),
-    }
+    layout = _array_layout(manifest)
     missing = [file for file in layout if not (folder / file).exists()]
     needed = sum(int(np.prod(layout[f][0])) * np.dtype(layout[f][1]).itemsize for f in missing)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
             f"{folder}: the feature store needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
-            " free; take another folder, or precision='float16'"
+            " free; take another folder, or precision='int4'"
         )
     for file, (shape, dtype) in layout.items():
         make = functools.partial(
@@ -183,12 +193,18 @@ def _open_arrays(folder: Path, manifest: dict) -> list[np.memmap]:
     return [np.load(folder / file, mmap_mode="r+") for file in layout]
 
 # %% ../../nbs/23_bank.ipynb #a5e2de4a
+def _as_kept(features: Features, precision: str) -> Features:
+    "Features in the numbers in which a store of this precision keeps them."
+    return pack_features(features, precision) if precision in PACKED_BITS else features
+
+
 def _same_images(arrays: list[np.memmap], start: int, again: Features) -> bool:
-    "Is this what the disk holds of one image, up to rounding?"
-    for array, name in zip(arrays, ARRAY_FILES, strict=True):
-        stored = np.float32(array[start])
-        made = getattr(again, name)[0].float().cpu().numpy()
-        if np.linalg.norm(stored - made) > 0.02 * np.linalg.norm(made):
+    "Is this, as it is kept, what the disk holds of one image, up to rounding?"
+    local_bcn, norm_bn, global_bc = (torch.from_numpy(np.array(x[[start]])) for x in arrays)
+    stored = PackedFeatures(local_bcn, norm_bn, global_bc, again.grid)[:]
+    for name in ARRAY_FILES:
+        stored_1, made_1 = getattr(stored, name), getattr(again[:1], name).float().cpu()
+        if (stored_1 - made_1).norm() > 0.02 * made_1.norm():
             return False
     return True
 
@@ -202,6 +218,22 @@ def _check_same(
             f"{folder}: a feature store of other features was begun here (image {first} differs);"
             " delete it or take another folder"
         )
+
+# %% ../../nbs/23_bank.ipynb #f1ee1e7c
+_PRECISIONS = ("float16", "float32", *PACKED_BITS)
+
+
+def _check_request(images: int, precision: str, block: int, part: tuple[int, int]) -> None:
+    "`ValueError` for arguments with which `write_store` cannot begin."
+    if images < 1 or block < 1:
+        raise ValueError(
+            f"expected at least one image and one a block, got images={images}, block={block}"
+        )
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(_PRECISIONS)}, got {precision!r}")
+    rank, processes = part
+    if not 0 <= rank < processes:
+        raise ValueError(f"part: expected (rank, processes) with rank below processes, got {part}")
 
 # %% ../../nbs/23_bank.ipynb #8a0f8421
 def write_store(
@@ -225,7 +257,8 @@ def write_store(
     images
         How many there are.
     precision
-        Of the cells: "float16", or "float32", which keeps every bit.
+        Of the cells: "float16", "float32", which keeps every bit, or "int8" and "int4", which keep
+        whole numbers of lengths and global vectors as well; see `pack_features`.
     identity
         What the features are made of, such as hashes of data and weights. A store of something
         else is not continued.
@@ -258,27 +291,25 @@ def write_store(
     >>> len(store), store[[4, 0]].local_bcn.shape
     (5, torch.Size([2, 8, 16]))
     """
-    if images < 1 or block < 1:
-        raise ValueError(
-            f"expected at least one image and one a block, got images={images}, block={block}"
-        )
-    if precision not in ("float16", "float32"):
-        raise ValueError(f"precision: expected 'float16' or 'float32', got {precision!r}")
+    _check_request(images, precision, block, part)
     rank, processes = part
-    if not 0 <= rank < processes:
-        raise ValueError(f"part: expected (rank, processes) with rank below processes, got {part}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+
+    def make_kept(start: int, stop: int) -> Features:
+        return _as_kept(make(start, stop), precision)
+
+    layout = "diml_nb bank 2" if precision in PACKED_BITS else "diml_nb bank 1"
     expected = dict(
-        format="diml_nb bank 1", images=images, precision=precision, block=block, identity=identity
+        format=layout, images=images, precision=precision, block=block, identity=identity
     )
-    *arrays, done = _open_arrays(folder, _manifest(folder, expected, lambda: make(0, 1)))
+    *arrays, done = _open_arrays(folder, _manifest(folder, expected, lambda: make_kept(0, 1)[:1]))
     if done.any():
-        _check_same(folder, arrays, int(done.argmax()) * block, make)
+        _check_same(folder, arrays, int(done.argmax()) * block, make_kept)
     todo = [i for i in range(rank, len(done), processes) if not done[i]]
     for i in progress_bar(todo, f"features of {images} images"):
         start, stop = i * block, min((i + 1) * block, images)
-        features = make(start, stop)
+        features = make_kept(start, stop)
         for array, name in zip(arrays, ARRAY_FILES, strict=True):
             array[start:stop] = getattr(features, name).cpu().numpy()
             array.flush()
@@ -307,9 +338,10 @@ def open_store(folder: str | Path) -> FeatureStore:
         )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        images, channels, cells = manifest["images"], manifest["channels"], manifest["cells"]
+        layout = _array_layout(manifest)
         files = tuple(_ArrayFile(folder / name) for name in ARRAY_FILES.values())
         arrays = [file.array for file in files]
+        expected = [layout[name] for name in ARRAY_FILES.values()]
         done = np.load(folder / "done.npy")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -321,10 +353,10 @@ def open_store(folder: str | Path) -> FeatureStore:
             f"{folder}: {int(done.sum())} of {len(done)} blocks are written; run the same"
             " write_store again to finish it"
         )
-    shapes = [x.shape for x in arrays]
-    if shapes != [(images, channels, cells), (images, cells), (images, channels)]:
+    found = [(x.shape, str(x.dtype)) for x in arrays]
+    if found != expected:
         raise ValueError(
-            f"{folder}: its arrays {shapes} do not fit its manifest; delete it and write it again"
+            f"{folder}: its arrays {found} do not fit its manifest; delete it and write it again"
         )
     local_bcn, norm_bn, global_bc = (torch.from_numpy(x) for x in arrays)
     return FeatureStore(local_bcn, norm_bn, global_bc, as_grid(manifest["grid"]), files)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .._internal.checks import check_axes
 from .._internal.device import full_precision
+from ..features.compress import PackedFeatures
 from ..features.grid import Features, Grid, as_grid
 from .cost import cosine_unchecked
 from .marginals import check_batch_sizes, check_marginal_rule, compute_marginals
@@ -296,7 +297,7 @@ def similarity_matrix(
     Parameters
     ----------
     q, g
-        Features of the queries and of the gallery.
+        Features of the queries and of the gallery, which may be packed.
     marginals, plan, eps, tol, max_iter, stopping
         As in `match`. With an official stop rule a query's whole gallery is one call, whatever
         `max_block_bytes` says.
@@ -311,11 +312,12 @@ def similarity_matrix(
     >>> similarity_matrix(features[:2], features).shape
     torch.Size([2, 3])
     """
-    check_features(q=q, g=g)
+    # packed images were checked when they were packed: one is enough
+    check_features(q=q, g=g[:1] if isinstance(g, PackedFeatures) else g)
     options = MatchOptions(
         marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
     ).check()
-    pair_bytes = q.local_bcn.shape[2] * g.local_bcn.shape[2] * q.local_bcn.element_size()
+    pair_bytes = q.norm_bn.shape[1] * g.norm_bn.shape[1] * q.norm_bn.element_size()
     block = max(1, max_block_bytes // pair_bytes)
     if stopping != "per_pair":
         block = len(g)

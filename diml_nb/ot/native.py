@@ -22,6 +22,7 @@ from .._internal.compiler import compiled_library
 from .._internal.device import full_precision
 from .._internal.parallel import parallel_for
 from .._internal.paths import REPO_ROOT
+from ..features.compress import PackedFeatures, code_step, pack_features, unpack
 from ..features.grid import Features
 from .matching import MatchOptions, check_features, match_unchecked
 from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS, Stopping
@@ -30,7 +31,7 @@ NATIVE_SOURCE = REPO_ROOT / "diml_nb" / "ot" / "pair.c"
 
 # %% ../../nbs/19_kernels.ipynb #e7c26949
 class _Images(ctypes.Structure):
-    "`Images` of pair.c: addresses of float32 tensors; None for a factor of 1."
+    "`ImagesA` or `ImagesB` of pair.c: addresses of tensors; None for a factor of 1."
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("local_bcn", "global_bc", "factor_bn")]
 
@@ -100,7 +101,8 @@ def _forward(
     """Match the pairs (i_p of a, j_p of b) by the program.
 
     i_p, j_p: (P,) in int64, checked; results: the wanted tensors of `_Results`, of P pairs.
-    Everything is contiguous and in float32 but the positions and the bool `used_uniform_p`.
+    Everything is contiguous and in float32 but the positions, the bool `used_uniform_p`, and codes
+    of b.
     `MemoryError` without memory for the workspace."""
     a_images, b_images = (_Images(*_addresses(tensors)) for tensors in (a, b))
     written = _Results(*_addresses(results))
@@ -117,10 +119,12 @@ def _random_images(count: int, channels: int, cells: int, generator: torch.Gener
     return Features(local_bcn, torch.ones(count, cells), unit(count, channels), (1, cells))
 
 
-def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
+def _self_test(library: ctypes.CDLL, n: int, m: int, c: int, bits: int) -> bool:
     "Does the program give the similarities of `match` for three random pairs? Warns if not."
     generator = torch.Generator().manual_seed(0)
     a, b = (_random_images(3, c, cells, generator) for cells in (n, m))
+    if bits < 32:
+        b = pack_features(b, f"int{bits}")
     i_p = torch.arange(3)
     similarity_p = torch.empty(3)
     results = similarity_p, torch.empty(3), torch.empty(3, dtype=torch.bool)
@@ -128,7 +132,7 @@ def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
     solver = _Options(1, options.max_iter, options.eps, options.tol)
     a_tensors, b_tensors = _native_inputs(a, b, 0)
     _forward(library, a_tensors, b_tensors, i_p, i_p, solver, results)
-    expected = match_unchecked(a, b, options).similarity_b
+    expected = match_unchecked(a, b[:], options).similarity_b
     if (similarity_p - expected).abs().max() < 1e-4:
         return True
     warnings.warn(
@@ -140,28 +144,31 @@ def _self_test(library: ctypes.CDLL, n: int, m: int, c: int) -> bool:
 # %% ../../nbs/19_kernels.ipynb #b678f937
 def _native_inputs(a: Features, b: Features, norm_exponent: int) -> list[_ImageTensors]:
     """What the program reads of both batches, contiguous: unit vectors of the cells, global
-    vectors, and norm^norm_exponent, or nothing if that is 0."""
+    vectors, and norm^norm_exponent, or nothing if that is 0. Codes are read as they are."""
     sides: list[_ImageTensors] = []
     for x in (a, b):
-        factor_bn = (x.norm_bn**norm_exponent).contiguous() if norm_exponent else None
+        factor_bn = (unpack(x.norm_bn) ** norm_exponent).contiguous() if norm_exponent else None
         sides.append((x.local_bcn.contiguous(), x.global_bc.contiguous(), factor_bn))
     return sides
 
 
 @cache
-def _pair_program(n: int, m: int, c: int) -> ctypes.CDLL | None:
+def _pair_program(n: int, m: int, c: int, bits: int = 32) -> ctypes.CDLL | None:
     """The program for images of n and m cells of c channels, if it gives the numbers of `match`.
 
-    None without a compiler, where it misses them, and for large images. `MemoryError` if it finds
-    no memory."""
+    bits: of a number of a cell of B; 32 are a float, 8 and 4 a code. None without a compiler, where
+    it misses them, and for large images. `MemoryError` if it finds no memory."""
     if max(n, m) > 256:  # beyond 16 x 16 cells the tensors are large enough for torch
         return None
-    limits = dict(MIN_MASS=f"{MIN_MASS}f", LOG_DOMAIN_RANGE=f"{LOG_DOMAIN_RANGE}f")
-    library = compiled_library(NATIVE_SOURCE, N=str(n), M=str(m), C=str(c), **limits)
+    macros = dict(MIN_MASS=f"{MIN_MASS}f", LOG_DOMAIN_RANGE=f"{LOG_DOMAIN_RANGE}f")
+    if bits < 32:
+        macros |= dict(B_BITS=str(bits), B_STEP=f"{code_step(bits, c)}f")
+        macros |= dict(B_GLOBAL_STEP=f"{code_step(8, c)}f")
+    library = compiled_library(NATIVE_SOURCE, N=str(n), M=str(m), C=str(c), **macros)
     if library is None:
         return None
     _declare(library)
-    return library if _self_test(library, n, m, c) else None
+    return library if _self_test(library, n, m, c, bits) else None
 
 # %% ../../nbs/19_kernels.ipynb #0033c0eb
 # the rules of `MARGINAL_RULES` that the program has, as (p, f):
@@ -214,7 +221,10 @@ def native_library(a: Features, b: Features, options: MatchOptions) -> ctypes.CD
         return None
     if options.marginals not in _EXPONENTS:
         return None
-    return _pair_program(a.local_bcn.shape[2], b.local_bcn.shape[2], a.local_bcn.shape[1])
+    bits = b.bits if isinstance(b, PackedFeatures) else 32
+    if bits == 16:
+        return None
+    return _pair_program(a.local_bcn.shape[2], b.norm_bn.shape[1], a.local_bcn.shape[1], bits)
 
 
 def _match_block(
@@ -310,7 +320,10 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: Ma
     options.check()
     a_fields = a.local_bcn, a.norm_bn, a.global_bc
     b_fields = b.local_bcn, b.norm_bn, b.global_bc
-    dtypes = {x.dtype for x in (*a_fields, *b_fields)}
+    dtypes = {x.dtype for x in a_fields}
+    # codes are read as they are, halves are not
+    if not (isinstance(b, PackedFeatures) and b.bits < 16):
+        dtypes |= {x.dtype for x in b_fields}
     if len(dtypes) > 1:
         raise TypeError(
             f"a, b: expected one dtype, got {dtypes}; read the images of a feature store first, by"
@@ -367,7 +380,8 @@ def score_pairs(
     Parameters
     ----------
     a, b
-        Two batches of images; they may be the same, and of different grids.
+        Two batches of images; they may be the same, and of different grids. b may be packed in 8 or
+        4 bits (`pack_features`); its codes are then read as they are.
     i_p, j_p
         Positions (P,) in int64: pair p is image i_p of a with image j_p of b. Pairs that share
         their image of `a` should stand together.

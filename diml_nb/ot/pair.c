@@ -9,6 +9,10 @@
  *   -DC=128          channels
  *   -DMIN_MASS=1e-30f          a cell without mass gets this much, so that no division is by zero
  *   -DLOG_DOMAIN_RANGE=42.0f   scores that span more than this are left to the log domain
+ * and, where the images B are whole numbers (without them they are floats, as the images A are):
+ *   -DB_BITS=4       bits of a number of a cell of B, 4 or 8
+ *   -DB_STEP=0.05f   a number of a cell of B is its code times this
+ *   -DB_GLOBAL_STEP=0.007874f  the same of its global vectors, which have 8 bits
  *
  * Entry points: pairs_forward, pairs_backward. Both may run in several threads at once.
  *
@@ -26,12 +30,29 @@
 #endif
 
 /* ==== arguments ==== */
-// The images of one side, read only. `cells` is N for the images A and M for the images B.
+// The images A, read only.
 typedef struct {
-    const float *local_bcn; // (images, C, cells): the unit vector of each cell, channel by channel
+    const float *local_bcn; // (images, C, N): the unit vector of each cell, channel by channel
     const float *global_bc; // (images, C): the unit vector of each whole image
-    const float *factor_bn; // (images, cells): multiplies the mass of each cell; NULL for 1
-} Images;
+    const float *factor_bn; // (images, N): multiplies the mass of each cell; NULL for 1
+} ImagesA;
+
+// What one byte or one float of a cell of B is, and how many of them an image has.
+#ifdef B_BITS
+typedef int8_t BNumber;
+enum { B_NUMBERS = C * M * B_BITS / 8 };
+#else
+typedef float BNumber;
+enum { B_NUMBERS = C * M };
+#endif
+
+// The images B, read only.
+typedef struct {
+    // (images, C, M); of 4 bits (images, C / 2, M), where channel 2 c has the lower half of a byte
+    const BNumber *local_bcm;
+    const BNumber *global_bc; // (images, C)
+    const float *factor_bm;   // (images, M)
+} ImagesB;
 
 // How to weigh the cells and when to stop.
 typedef struct {
@@ -70,7 +91,7 @@ enum {
     BLOCK_ROWS = CEIL_DIV(N + 1, BLOCKS)
 };
 
-enum { CACHE_LINE = 64, FLOATS_PER_CACHE_LINE = CACHE_LINE / 4 }; // the first in bytes
+enum { CACHE_LINE = 64, B_LINES = B_NUMBERS * sizeof(BNumber) / CACHE_LINE }; // the first in bytes
 
 /* ==== workspace ==== */
 // Everything that one pair needs, small enough for the first caches. Made once for a call.
@@ -80,6 +101,7 @@ typedef struct {
     Vector kernel_t[M][A_VECTORS]; // K transposed
     Vector a_cells[C][A_VECTORS];  // the cells of A, the last vector padded
     Vector b_cells[C][CEIL_DIV(B_VECTORS, BLOCK_VECTORS) * BLOCK_VECTORS]; // the cells of B, padded
+    float b_global[C];                                                     // the global vector of B
     // the cells of A and its global vector as one row more, in blocks
     float a_rows[BLOCKS][C][BLOCK_ROWS];
 } Workspace;
@@ -149,7 +171,7 @@ INLINE void cosine_matrix(Workspace *workspace, const char *next_b, Vector a_glo
             Vector sums[BLOCK_ROWS][BLOCK_VECTORS] = {0};
             for (int c = 0; c < C; c++) {
                 int line = block * C + c;
-                if (first == 0 && line < C * M / FLOATS_PER_CACHE_LINE)
+                if (first == 0 && line < (int)B_LINES)
                     __builtin_prefetch(next_b + CACHE_LINE * line);
                 UNROLL
                 for (int i = 0; i < BLOCK_ROWS; i++) {
@@ -345,7 +367,7 @@ INLINE float sinkhorn(Workspace *workspace,
 
 /* ==== pairs ==== */
 // Copies image i of A to the workspace, in both layouts that the products read.
-INLINE void load_a(Workspace *workspace, const Images *a, int64_t i) {
+INLINE void load_a(Workspace *workspace, const ImagesA *a, int64_t i) {
     for (int c = 0; c < C; c++) {
         const float *cells = a->local_bcn + (i * C + c) * N;
         for (int n = 0; n <= N; n++) // row N is the global vector
@@ -355,10 +377,32 @@ INLINE void load_a(Workspace *workspace, const Images *a, int64_t i) {
     }
 }
 
-// Copies image j of B to the workspace.
-INLINE void load_b(Workspace *workspace, const Images *b, int64_t j) {
+// Copies image j of B to the workspace, as floats.
+INLINE void load_b(Workspace *workspace, const ImagesB *b, int64_t j) {
+    const BNumber *numbers = b->local_bcm + j * B_NUMBERS;
+    const BNumber *global = b->global_bc + j * C;
+#ifndef B_BITS
     for (int c = 0; c < C; c++)
-        memcpy(workspace->b_cells[c], b->local_bcn + (j * C + c) * M, 4 * M);
+        memcpy(workspace->b_cells[c], numbers + c * M, 4 * M);
+    memcpy(workspace->b_global, global, 4 * C);
+#else
+    const int channels_per_byte = 8 / B_BITS;
+    for (int c = 0; c < C; c += channels_per_byte) {
+        float *first = (float *)workspace->b_cells[c];
+        for (int m = 0; m < M; m++) {
+            int byte = *numbers++;
+            if (channels_per_byte == 1) {
+                first[m] = (float)byte * B_STEP;
+            } else {
+                // the lower half with its sign: 8 to 15 stand for -8 to -1
+                first[m] = (float)(((byte & 15) ^ 8) - 8) * B_STEP;
+                ((float *)workspace->b_cells[c + 1])[m] = (float)(byte >> 4) * B_STEP;
+            }
+        }
+    }
+    for (int c = 0; c < C; c++)
+        workspace->b_global[c] = (float)global[c] * B_GLOBAL_STEP;
+#endif
 }
 
 // The sum of plan * cosine with plan = diag(u) K diag(v). Writes cosines and plan of pair p where
@@ -395,8 +439,8 @@ INLINE float similarity(const Workspace *workspace,
 //
 // A pair whose kernel would underflow is not solved: its marginal_error_p is -1, its similarity_p
 // 0, and its plan_pnm is not written. Returns SUCCESS, or OUT_OF_MEMORY before anything is written.
-int pairs_forward(const Images *a,
-                  const Images *b,
+int pairs_forward(const ImagesA *a,
+                  const ImagesB *b,
                   const int64_t *i_p,
                   const int64_t *j_p,
                   int64_t pairs,
@@ -416,12 +460,12 @@ int pairs_forward(const Images *a,
         // cosines; and the products of each side's cells with the global vector of the other
         Vector mass_a[A_VECTORS];
         Vector mass_b[B_VECTORS];
-        weighted_row_sum(mass_a, workspace->a_cells[0], b->global_bc + j * C, C, A_VECTORS);
-        cosine_matrix(workspace, (const char *)(b->local_bcn + next_j * C * M), mass_b);
+        weighted_row_sum(mass_a, workspace->a_cells[0], workspace->b_global, C, A_VECTORS);
+        cosine_matrix(workspace, (const char *)(b->local_bcm + next_j * B_NUMBERS), mass_b);
 
         // masses from these products
         const float *factor_a = a->factor_bn ? a->factor_bn + i * N : NULL;
-        const float *factor_b = b->factor_bn ? b->factor_bn + j * M : NULL;
+        const float *factor_b = b->factor_bm ? b->factor_bm + j * M : NULL;
         int power = options->power;
         int empty_a = marginal((float *)mass_a, N, A_VECTORS * LANES, power, factor_a);
         int empty_b = marginal((float *)mass_b, M, B_VECTORS * LANES, power, factor_b);

@@ -71,8 +71,8 @@ def _estimate(q: Features, g: Features, k: int, top_k: int, query_block: int) ->
         score_tiles=threads * 4 * score_numbers,
         # twice k keys of 8 bytes, at least 64
         topk_buffers=threads * query_block * 16 * max(k, 32),
-        # as read, without duplicates, and what matching makes of it
-        gathered_features=gathered_images * 7 * g.local_bcn[0].numel(),
+        # as read, without duplicates, and what matching makes of it; of 4 bits there are two a byte
+        gathered_features=gathered_images * 7 * g.global_bc.shape[1] * g.norm_bn.shape[1],
         results=len(q) * (16 * k + 21 * top_k),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .._internal.checks import HALF_PRECISION
 from .._internal.device import full_precision, progress_bar
+from ..features.compress import PackedFeatures
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import MatchOptions, check_features
@@ -68,7 +69,8 @@ def _score_queries(
     j_p = index_qk.flatten()
     if isinstance(g, FeatureStore):
         needed, j_p = j_p.unique(return_inverse=True)
-        images = g[needed]
+        # codes stay codes, which are read as they are
+        images = g.take(needed) if g.bits < 16 else g[needed]
         g.release()
         g = images
     return score_pairs(
@@ -110,8 +112,8 @@ def score_shortlist(
     ranking
         Lists of Q queries, from `search` or from elsewhere.
     q, g
-        Features of queries and gallery; g may be a `FeatureStore`. They may have another grid than
-        those that were searched.
+        Features of queries and gallery; g may be a `FeatureStore` or packed. They may have another
+        grid than those that were searched, and queries another than the gallery.
     top_k
         Length of the shortlist. 100 is the paper's value.
     marginals, plan, eps, tol, max_iter, stopping
@@ -144,8 +146,8 @@ def score_shortlist(
     >>> score_shortlist(ranking, features, features, top_k=3).similarity_qk.shape
     torch.Size([6, 3])
     """
-    # the images of a store were checked when it was written: one is enough
-    check_features(q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
+    # packed images were checked when they were packed: one is enough
+    check_features(q=q, g=g[:1] if isinstance(g, PackedFeatures) else g)
     options = MatchOptions(
         marginals=marginals, plan=plan, eps=eps, tol=tol, max_iter=max_iter, stopping=stopping
     ).check()

@@ -15,6 +15,7 @@ from torch import Tensor
 from .._internal.checks import as_labels
 from .._internal.device import full_precision
 from .._internal.parallel import parallel_for
+from ..features.compress import PackedFeatures, unpack
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import check_features
@@ -51,8 +52,8 @@ def _self_index(
 # %% ../../nbs/24_exact_search.ipynb #14c85596
 def _check_arguments(q: Features, g: Features, exclude_self: bool, top_k: int | None) -> None:
     "Raise an error that names the argument unless `search` can run with these."
-    # the images of a store were checked when it was written: one is enough
-    check_features(q=q, g=g[:1] if isinstance(g, FeatureStore) else g)
+    # packed images were checked when they were packed: one is enough
+    check_features(q=q, g=g[:1] if isinstance(g, PackedFeatures) else g)
     if exclude_self and len(q) != len(g):
         raise ValueError(
             f"exclude_self: expected g to be q, got {len(q)} queries and {len(g)} images"
@@ -75,7 +76,7 @@ def _score_tiles(
     "Scores (Q, G) of some queries with one tile of the gallery after another."
     width = tile_width(g, k)
     for first in range(0, len(g), width):
-        score_qg = inner_products(q_qc, g.global_bc[first : first + width])
+        score_qg = inner_products(q_qc, unpack(g.global_bc[first : first + width]))
         if self_index_q is not None:
             in_tile_q = (self_index_q >= first) & (self_index_q < first + width)
             rows = in_tile_q.nonzero().flatten()
@@ -101,8 +102,8 @@ def search(
     Parameters
     ----------
     q, g
-        Features of Q queries and of the gallery; g may be a `FeatureStore`. Only `global_bc` is
-        read.
+        Features of Q queries and of the gallery; g may be a `FeatureStore` or packed. Only
+        `global_bc` is read.
     exclude_self
         Whether g is q, and each query is left out of its own list.
     query_positions

@@ -13,11 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diml_nb._internal.compiler import COMPILER_FLAGS
 from diml_nb._internal.paths import REPO_ROOT
+from diml_nb.features.compress import pack_features
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning.losses import make_loss
 from diml_nb.ot import native, sinkhorn
 from diml_nb.ot.marginals import MARGINAL_RULES
-from diml_nb.ot.matching import match
+from diml_nb.ot.matching import match, similarity_matrix
 from diml_nb.ot.native import _pair_program, plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.scan import SCAN_SOURCE
@@ -51,6 +52,7 @@ def images(count, grid, channels, shift=0.2):
         (3, 4, 20),
         (7, 7, 64),
         (4, 7, 128),
+        (7, 4, 64),
         (6, 5, 33),
         (12, 9, 17),
     ],
@@ -72,6 +74,46 @@ def test_every_shape_and_rule(compiled_or_plain, n, m, c, rule):
         flows = plan_pairs(a, b, i_p, j_p, marginals=rule, eps=eps)
         assert (flows.cosine_pnm - right.cosine_bnm).abs().max() < 1e-6
         assert (flows.plan_pnm - right.plan_bnm)[~near_tol].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("n, m, c", [(1, 1, 4), (4, 4, 64), (7, 4, 64), (4, 7, 6), (6, 5, 34)])
+def test_codes_are_read_as_they_are(compiled_or_plain, n, m, c, precision):
+    "Exactly the numbers of the unpacked gallery, also of the pairs that need logarithms."
+    a, b = images(7, n, c), pack_features(images(9, m, c), precision)
+    i_p, j_p = torch.arange(7).repeat_interleave(9), torch.arange(9).repeat(7)
+    for rule in MARGINAL_RULES:
+        for eps in (0.05, 0.01):
+            options = dict(marginals=rule, eps=eps, max_iter=50)
+            by_codes, by_floats = (score_pairs(a, x, i_p, j_p, **options) for x in (b, b[:]))
+            assert all(torch.equal(x, y) for x, y in zip(by_codes, by_floats))
+            by_codes, by_floats = (plan_pairs(a, x, i_p, j_p, **options) for x in (b, b[:]))
+            assert all(torch.equal(x, y) for x, y in zip(by_codes, by_floats))
+
+
+def test_codes_are_for_the_gallery_and_for_float32():
+    x, p = images(3, 4, 8), torch.arange(3)
+    packed = pack_features(x, "int8")
+    for a in (packed, x.to(torch.float64)):
+        with pytest.raises(TypeError, match="a, b: expected"):
+            score_pairs(a, packed, p, p)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("grid_q, grid_g", [(7, 4), (4, 7), (5, 2)])
+def test_queries_of_other_cells_than_the_gallery(compiled_or_plain, grid_q, grid_g, precision):
+    "Search and re-ranking against the definition: every pair by `match`."
+    q, g = images(5, grid_q, 32), images(60, grid_g, 32)
+    if precision != "float32":
+        g = pack_features(g, precision)
+    floats = g[:]
+    assert torch.equal(similarity_matrix(q, g), similarity_matrix(q, floats))
+    slow_qg = torch.stack([match(q[i], floats).similarity_b for i in range(5)])
+    score_qg = q.global_bc @ floats.global_bc.T + slow_qg
+    expected = score_qg.sort(dim=1, descending=True, stable=True)
+    found = rerank(search(q, g), q, g, top_k=60, tol=1e-3)
+    assert (found.score_qk - expected.values).abs().max() < 1e-5
+    assert (score_qg.gather(1, found.index_qk) - expected.values).abs().max() < 1e-5
 
 
 def test_extreme_images(compiled_or_plain):
@@ -147,12 +189,14 @@ def test_a_loss_and_its_gradient_are_those_of_the_plain_path(monkeypatch, name, 
     assert found[1][1].norm() > 0
 
 
-def test_scatter_pair_gradients_is_the_gradient(compiled_or_plain):
+@pytest.mark.parametrize("cells", [(16, 49), (49, 16)])
+def test_scatter_pair_gradients_is_the_gradient(compiled_or_plain, cells):
     "Against autograd, in float32 by the program and in float64 by torch."
+    n, m = cells
     i_p, j_p = torch.randint(5, (2, 300)).sort(0).values
     for kind, close in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        a, b = (torch.randn(5, 33, cells, dtype=kind, requires_grad=True) for cells in (16, 49))
-        slope = torch.randn(300, 16, 49, dtype=kind)
+        a, b = (torch.randn(5, 33, size, dtype=kind, requires_grad=True) for size in cells)
+        slope = torch.randn(300, n, m, dtype=kind)
         grad = torch.randn(300, dtype=kind) * (torch.arange(300) % 2)
         ((a[i_p].transpose(1, 2) @ b[j_p] * slope).sum((1, 2)) * grad).sum().backward()
         for x, right in zip(
@@ -263,8 +307,17 @@ def test_gradients_without_memory_are_an_error(without_memory, monkeypatch):
 
 
 LIBRARY = REPO_ROOT / "diml_nb"
-NO_SHAPE = [(0, 0, 0)]
-SHAPES = {"pair.c": [(1, 1, 3), (16, 16, 128), (49, 49, 128), (36, 25, 33)]}
+NO_SHAPE = [(0, 0, 0, 32)]
+SHAPES = {
+    "pair.c": [
+        (1, 1, 3, 32),
+        (16, 16, 128, 32),
+        (49, 49, 128, 32),
+        (36, 25, 33, 32),
+        (49, 16, 64, 8),
+        (49, 16, 64, 4),
+    ]
+}
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 
 
@@ -283,7 +336,10 @@ def label(value):
     ids=label,
 )
 def test_c_compiles_without_a_warning(compiler, source, shape, tmp_path):
-    sizes = dict(zip("NMC", shape), MIN_MASS="1e-30f", LOG_DOMAIN_RANGE="42.0f")
+    *cells_and_channels, bits = shape
+    sizes = dict(zip("NMC", cells_and_channels), MIN_MASS="1e-30f", LOG_DOMAIN_RANGE="42.0f")
+    if bits < 32:
+        sizes |= dict(B_BITS=bits, B_STEP="0.05f", B_GLOBAL_STEP="0.0078f")
     macros = [f"-D{name}={value}" for name, value in sizes.items()]
     command = [compiler, *COMPILER_FLAGS, *WARNINGS, *macros, f"-I{LIBRARY}"]
     done = subprocess.run(
