@@ -6,7 +6,6 @@
 __all__ = ['invert_affine', 'Correspondences', 'true_correspondences']
 
 # %% ../../nbs/26_correspondences.ipynb #a7a266ee
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
