@@ -38,6 +38,13 @@ def index_command(
     grid: Annotated[
         int | None, typer.Option(min=1, help="Cells a side.  [default: 4, or as trained]")
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the cells: float16, float32; int8 or int4: fewer channels in fewer bits, 1.2"
+            " KB an image."
+        ),
+    ] = "float16",
     skip_broken: Annotated[
         bool, typer.Option(help="Leave out images that cannot be read, and name them.")
     ] = False,
@@ -61,7 +68,8 @@ def index_command(
         rule = replace(rule, grid=grid or rule.grid, keep_sides=keep_sides)
         chosen = Matcher(chosen.backbone, rule=rule, source=chosen.source)
     on_error = "skip" if skip_broken else "raise"
-    typer.echo(f"{chosen.index(photos, out=out, on_error=on_error)}\n{out}")
+    index = chosen.index(photos, out=out, precision=precision, on_error=on_error)
+    typer.echo(f"{index}\n{out}")
 
 # %% ../../nbs/67_cli_search.ipynb #6c86f060
 @app.command("search")

@@ -25,6 +25,12 @@ from .._internal.checks import first_few
 from .._internal.device import full_precision
 from ..datasets.download import file_lock
 from ..features.backbones import same_computation
+from diml_nb.features.compress import (
+    PackedFeatures,
+    Projection,
+    fit_projection,
+    pack_features,
+)
 from ..features.grid import Features, Grid
 from ..features.images import ImageLike, is_image_like, list_images, load_image
 from ..features.store import FeatureStore
@@ -35,6 +41,8 @@ from diml_nb.matcher.storage import (
     changed_files,
     check_index_folder,
     file_stamp,
+    matrix_from_text,
+    matrix_to_text,
     next_segment,
     read_index,
     save_segment,
@@ -96,6 +104,11 @@ class _Segment:
 _FEW = 64  # queries up to which the gallery is scanned in whole numbers
 
 # %% ../../nbs/48_index.ipynb #724aaecc
+def _some(g: Features, index: Tensor) -> Features:
+    "Some images; codes of few bits stay codes, which are matched as they are."
+    return g.take(index) if isinstance(g, PackedFeatures) and g.bits < 16 else g[index]
+
+
 def _similarity(
     segment: _Segment, q: Features, i_p: Tensor, position_p: Tensor, options: MatchOptions
 ) -> Tensor:
@@ -104,10 +117,10 @@ def _similarity(
     # from a disk each image is read once
     if isinstance(g, FeatureStore):
         needed, j_p = j_p.unique(return_inverse=True)
-        g = g[needed]
+        g = _some(g, needed)
     # rules with lengths would look at those of the whole gallery
     elif "norm" in options.marginals and 8 * len(j_p) < len(g):
-        g, j_p = g[j_p], torch.arange(len(j_p), device=j_p.device)
+        g, j_p = _some(g, j_p), torch.arange(len(j_p), device=j_p.device)
     return score_pairs_unchecked(q, g, i_p, j_p, options).similarity_p
 
 # %% ../../nbs/48_index.ipynb #9a1ac5c6
@@ -283,11 +296,20 @@ class Index:
     encoder
         What turns images into features, usually a `Matcher`; None for an index that is given
         features only.
+    projection
+        To fewer channels, of what is added and of queries; see `compress`.
     """
 
-    def __init__(self, options: MatchOptions | None = None, *, encoder: Encoder | None = None):
+    def __init__(
+        self,
+        options: MatchOptions | None = None,
+        *,
+        encoder: Encoder | None = None,
+        projection: Projection | None = None,
+    ):
         self.options = check_search_options(options or MatchOptions())
         self.encoder = encoder
+        self.projection = projection
         self.ids: list = []  # by position, removed ones too
         self.labels: list = []
         self.sources: list = []
@@ -422,7 +444,27 @@ class Index:
         """
         return _search(self, query, top_k, shortlist)
 
-    def save(self, folder: str | Path, *, precision: str = "float32") -> Path:
+    def compress(self, precision: str = "int4", *, channels: int = 128) -> "Index":
+        """A copy in memory that takes about a tenth of the memory: 1.2 KB an image by default.
+
+        The channels are projected to fewer, and cells and global vectors rounded to whole numbers.
+        Queries are given as before. What it costs in accuracy: the chapter on compression.
+
+        Parameters
+        ----------
+        precision
+            Of the cells: "int4" or "int8".
+        channels
+            How many are kept, at most as many as there are; an even number for "int4".
+
+        Raises
+        ------
+        ValueError
+            For an empty index, or one that is compressed, and too few images to fit a projection.
+        """
+        return _compress(self, precision, channels)
+
+    def save(self, folder: str | Path, *, precision: str | None = None) -> Path:
         """Keep the index in a folder, without the images that were removed.
 
         An index that is there is replaced when the new one is whole. Pictures in memory are not
@@ -433,7 +475,8 @@ class Index:
         folder
             A new or empty folder, or one with an index.
         precision
-            Of the cells: "float32" keeps every bit, "float16" needs half of the disk.
+            Of the cells: "float32" keeps every bit, "float16" needs half of the disk; "int8" and
+            "int4" as in `compress`, whose copy needs still less. Default: as they are.
 
         Raises
         ------
@@ -496,8 +539,8 @@ def _encoder(index: Index, given: Any) -> Encoder:
 # %% ../../nbs/48_index.ipynb #3b405303
 def _check_fit(index: Index, features: Features, name: str) -> None:
     "Raise an error unless these are features like those of the index."
-    # the images of a store were checked when it was written: one is enough
-    checked = {name: features[:1] if isinstance(features, FeatureStore) else features}
+    # packed images were checked when they were packed: one is enough
+    checked = {name: features[:1] if isinstance(features, PackedFeatures) else features}
     if index._segments:
         checked["index"] = index._segments[0].features[:1]
     check_features(**checked)
@@ -512,12 +555,12 @@ _SMALL = 1024  # images; smaller segments in memory are joined, since each is se
 
 
 def _append(segments: list[_Segment], features: Features, first: int) -> None:
-    "Add features as a segment, or to the last one if both are small and in memory."
+    "Add features as a segment, or to the last one if both are small and not packed."
     last = segments[-1] if segments else None
-    in_memory = not any(isinstance(x, FeatureStore) for x in (features, last and last.features))
+    are_packed = any(isinstance(x, PackedFeatures) for x in (features, last and last.features))
     if (
         last is not None
-        and in_memory
+        and not are_packed
         and last.features.grid == features.grid
         and len(last.features) + len(features) <= _SMALL
     ):
@@ -525,6 +568,27 @@ def _append(segments: list[_Segment], features: Features, first: int) -> None:
         segments[-1] = _Segment(both, last.first, last.removed_r)
     else:
         segments.append(_Segment(features, first))
+
+# %% ../../nbs/48_index.ipynb #732458f0
+def _projected(index: Index, groups: list[FeatureGroup]) -> list[FeatureGroup]:
+    "Features as the index keeps them: with fewer channels, if it has a projection."
+    project = index.projection
+    if project is None:
+        return groups
+    return [FeatureGroup(places, project(features[:])) for places, features in groups]
+
+
+def _extend(
+    index: Index, features: Features, ids: list, labels: list, sources: list, stamps: list
+) -> None:
+    "Add checked features and what is known of their images."
+    first = len(index.ids)
+    _append(index._segments, features, first)
+    index._position |= {x: first + k for k, x in enumerate(ids)}
+    index.ids += ids
+    index.labels += labels
+    index.sources += sources
+    index.stamps += stamps
 
 # %% ../../nbs/48_index.ipynb #600313c1
 def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | None) -> None:
@@ -536,6 +600,7 @@ def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | Non
         groups = [FeatureGroup(list(range(len(images))), images)]
     else:
         groups = _encoder(index, images).encode_groups(sources)
+    groups = _projected(index, groups)
     names = [str(x) for x in sources if isinstance(x, (str, Path))]
     sources = [_absolute(x) if isinstance(x, (str, Path)) else x for x in sources]
     for group in groups:
@@ -544,14 +609,9 @@ def _add(index: Index, images: Any, labels: Iterable | None, ids: Iterable | Non
     if ids is None and len(names) == len(sources):
         ids = names
     new_ids = checked_ids(ids, len(sources), index._position)
+    lists = new_ids, new_labels, sources, stamps
     for places, features in groups:
-        first = len(index.ids)
-        _append(index._segments, features, first)
-        index._position |= {new_ids[n]: first + k for k, n in enumerate(places)}
-        index.ids += [new_ids[n] for n in places]
-        index.labels += [new_labels[n] for n in places]
-        index.sources += [sources[n] for n in places]
-        index.stamps += [stamps[n] for n in places]
+        _extend(index, features, *([x[n] for n in places] for x in lists))
 
 # %% ../../nbs/48_index.ipynb #e11e68f2
 def _remove(index: Index, ids: list) -> None:
@@ -595,15 +655,16 @@ def _picture(index: Index, position: int) -> Image.Image:
 def _as_queries(index: Index, query: Any) -> tuple[list[FeatureGroup], list[Query]]:
     "The features of all queries, by grid, and each query by itself with its name and its picture."
     if isinstance(query, Features):
-        queries = [Query(f"query {n}", query[n]) for n in range(len(query))]
-        return [FeatureGroup(list(range(len(query))), query)], queries
+        features = query if index.projection is None else index.projection(query[:])
+        queries = [Query(f"query {n}", features[n]) for n in range(len(query))]
+        return [FeatureGroup(list(range(len(query))), features)], queries
     encoder = _encoder(index, query)
     sources = [query] if is_image_like(query) else list_images(query)
     parts, found = [], {}
     for start in range(0, len(sources), 8):  # photographs are large: some at a time
         some = sources[start : start + 8]
         images = [load_image(source) for source in some]
-        for places, features in encoder.encode_groups(images):
+        for places, features in _projected(index, encoder.encode_groups(images)):
             parts.append(FeatureGroup([start + n for n in places], features))
             for k, n in enumerate(places):
                 name = Path(some[n]).name if isinstance(some[n], (str, Path)) else "query"
@@ -661,10 +722,52 @@ def _facts(index: Index) -> dict[str, Any]:
     "What index.json says of an index of one segment."
     network = index.encoder.facts if index.encoder else index._network
     options = asdict(index.options)
-    return dict(network=network, options=options, removed=[], finished=True)
+    facts: dict[str, Any] = dict(network=network, options=options, removed=[], finished=True)
+    if index.projection is not None:
+        facts["projection"] = matrix_to_text(index.projection.matrix_cd)
+    return facts
+
+# %% ../../nbs/48_index.ipynb #ee862e8a
+def _precision(index: Index) -> str:
+    "Of the cells of the first images."
+    features = index._segments[0].features
+    bits = features.bits if isinstance(features, PackedFeatures) else 32
+    return f"int{bits}" if bits < 16 else f"float{bits}"
+
+
+_FITTED = 1024  # images for which a projection is fitted, at most
+
+
+def _join_packed(parts: list[PackedFeatures]) -> PackedFeatures:
+    "Packed images of one grid and one precision."
+    return PackedFeatures(
+        torch.cat([x.local_bcn for x in parts]),
+        torch.cat([x.norm_bn for x in parts]),
+        torch.cat([x.global_bc for x in parts]),
+        parts[0].grid,
+    )
+
+
+def _compress(index: Index, precision: str, channels: int) -> Index:
+    "`Index.compress`."
+    if not len(index) or index.projection is not None:
+        state = "is compressed already" if len(index) else "is empty"
+        raise ValueError(f"the index {state}: compress one of images, before it was compressed")
+    largest = max((segment.features for segment in index._segments), key=len)
+    drawn = torch.linspace(0, len(largest) - 1, min(len(largest), _FITTED)).long()
+    projection = fit_projection(largest[drawn], min(channels, largest.global_bc.shape[1]))
+    small = Index(index.options, encoder=index.encoder, projection=projection)
+    small._network = index._network
+    for segment in index._segments:
+        position_n = _left(segment)
+        parts = [_gathered([segment], some_n) for some_n in position_n.split(_SMALL)]
+        packed = _join_packed([pack_features(projection(part), precision) for part in parts])
+        lists = index.ids, index.labels, index.sources, index.stamps
+        _extend(small, packed, *([x[n] for n in position_n.tolist()] for x in lists))
+    return small
 
 # %% ../../nbs/48_index.ipynb #a7bb14eb
-def _save(index: Index, folder: Path, precision: str) -> Path:
+def _save(index: Index, folder: Path, precision: str | None) -> Path:
     "`Index.save`."
     if not len(index):
         raise ValueError("the index is empty: add images before it is saved")
@@ -673,6 +776,7 @@ def _save(index: Index, folder: Path, precision: str) -> Path:
     for segment in index._segments:
         if segment.n_left:
             by_grid.setdefault(segment.features.grid, []).append(segment)
+    precision = precision or _precision(index)
     left = [torch.cat([_left(segment) for segment in some]) for some in by_grid.values()]
     table = _table(index, torch.cat(left).tolist())
     first = next_segment(folder)
@@ -721,7 +825,10 @@ def _load(folder: Path, encoder: Encoder | None, check_files: bool) -> Index:
     "`Index.load`."
     table, facts, segments = read_index(folder)
     check_network(folder, facts["network"], encoder)
-    index = Index(MatchOptions(**facts["options"]), encoder=encoder)
+    matrix = facts.get("projection")
+    projection = Projection(matrix_from_text(matrix)) if matrix else None
+    options = MatchOptions(**facts["options"])
+    index = Index(options, encoder=encoder, projection=projection)
     index._network = facts["network"]
     removed = set(facts["removed"])
     first = 0

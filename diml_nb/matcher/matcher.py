@@ -37,6 +37,7 @@ from diml_nb.features.backbones import (
     takes_wide_images,
     weights_hash,
 )
+from ..features.compress import PACKED_BITS, Projection, fit_projection
 from ..features.grid import Features
 from diml_nb.features.images import (
     ImageLike,
@@ -64,6 +65,8 @@ from diml_nb.matcher.storage import (
     ImageTable,
     check_index_folder,
     file_stamp,
+    matrix_from_text,
+    matrix_to_text,
     next_segment,
     read_index,
     save_segment,
@@ -249,6 +252,7 @@ class Matcher:
         *,
         out: str | Path | None = None,
         precision: str = "float16",
+        channels: int = 128,
         max_bytes: int | None = None,
         on_error: str = "raise",
     ) -> Index:
@@ -267,7 +271,10 @@ class Matcher:
             the index holds exactly what was listed; a warning says what it has forgotten. Default:
             in memory.
         precision
-            Of the cells on disk, "float16" or "float32".
+            Of the cells on disk: "float16"; "float32"; or "int4" and "int8", which keep fewer
+            channels in fewer bits, as `Index.compress` does.
+        channels
+            How many are kept in "int4" and "int8", at most as many as there are.
         max_bytes
             Limit for an index in memory; default: half of the memory of this machine.
         on_error
@@ -287,7 +294,7 @@ class Matcher:
         if on_error == "skip":
             listed = _readable(listed)
         if out is not None:
-            return _index_on_disk(self, listed, Path(out).expanduser(), precision)
+            return _index_on_disk(self, listed, Path(out).expanduser(), precision, channels)
         return _index_in_memory(self, listed, max_bytes)
 
     def fit(self, images: str | Path | ImageDataset) -> "Matcher":
@@ -454,6 +461,17 @@ class _Growing:
         self.facts["segments"].append(number)
         self.write(finished=False)
 
+    def projection(self, precision: str) -> Projection | None:
+        "To fewer channels; `ValueError` where the index is kept otherwise."
+        matrix = self.facts.get("projection")
+        if (matrix is not None) != (precision in PACKED_BITS):
+            kept = "in fewer channels and bits" if matrix else "with all channels"
+            raise ValueError(
+                f"{self.folder}: the index is kept {kept}, which precision={precision!r} is not;"
+                " take the precision that it was made with, or another folder"
+            )
+        return Projection(matrix_from_text(matrix)) if matrix else None
+
     def write(self, *, finished: bool) -> None:
         write_index(self.folder, self.table, self.facts | dict(finished=finished))
 
@@ -468,7 +486,8 @@ def _open_growing(matcher: Matcher, folder: Path) -> _Growing:
     if stored.facts["network"] is None:
         raise ValueError(f"{folder}: holds an index of features of an unknown network")
     check_network(folder, stored.facts["network"], matcher)
-    facts |= {name: stored.facts[name] for name in ("segments", "removed")}
+    kept = "segments", "removed", "projection"
+    facts |= {name: stored.facts[name] for name in kept if name in stored.facts}
     return _Growing(folder, stored.table, facts)
 
 # %% ../../nbs/49_matcher.ipynb #2c90db9c
@@ -499,6 +518,16 @@ def _keep_unchanged(growing: _Growing, rows: ImageTable) -> set[str]:
         )
     return kept
 
+# %% ../../nbs/49_matcher.ipynb #05a0bff5
+_FITTED = 256  # images for which a projection is fitted
+
+
+def _fit_on(matcher: Matcher, images: Sequence[ImageLike], channels: int) -> Projection:
+    "A projection that suits these images; those of the most frequent grid are asked."
+    groups = matcher.encode_groups(images)
+    features = max((group.features for group in groups), key=len)
+    return fit_projection(features, min(channels, features.global_bc.shape[1]))
+
 # %% ../../nbs/49_matcher.ipynb #a8d68afe
 def _chunks(matcher: Matcher, files: list[str], todo: list[int]) -> list[list[int]]:
     "Images of one shape that are embedded together; `ValueError` for a file that is no image."
@@ -513,7 +542,9 @@ def _chunks(matcher: Matcher, files: list[str], todo: list[int]) -> list[list[in
     return [some[i : i + size] for some in by_shape.values() for i in range(0, len(some), size)]
 
 # %% ../../nbs/49_matcher.ipynb #1f83895b
-def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision: str) -> Index:
+def _index_on_disk(
+    matcher: Matcher, listed: ImageList, folder: Path, precision: str, channels: int
+) -> Index:
     "`Matcher.index` with `out`."
     if listed.ids is None:
         raise ValueError(
@@ -523,7 +554,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
     checked_ids(listed.ids, len(listed.sources), {})
     check_savable("labels", listed.labels)
     with file_lock(folder):  # a second writer waits
-        growing = _write_index_on_disk(matcher, listed, folder, precision)
+        growing = _write_index_on_disk(matcher, listed, folder, precision, channels)
     index = Index.load(folder, encoder=matcher)
     if len(growing.facts["segments"]) - len(index.grids) < _MANY_SEGMENTS:
         return index
@@ -532,7 +563,7 @@ def _index_on_disk(matcher: Matcher, listed: ImageList, folder: Path, precision:
 
 
 def _write_index_on_disk(
-    matcher: Matcher, listed: ImageList, folder: Path, precision: str
+    matcher: Matcher, listed: ImageList, folder: Path, precision: str, channels: int
 ) -> _Growing:
     "Bring the index in a folder up to date."
     growing = _open_growing(matcher, folder)
@@ -542,11 +573,17 @@ def _write_index_on_disk(
     kept = _keep_unchanged(growing, rows)
     todo = [n for n, id in enumerate(rows.ids) if id not in kept]
     chunks = _chunks(matcher, files, todo)
+    if precision in PACKED_BITS and todo and not growing.facts["segments"]:
+        drawn = [files[todo[i]] for i in range(0, len(todo), -(-len(todo) // _FITTED))]
+        matrix_cd = _fit_on(matcher, drawn, channels).matrix_cd
+        growing.facts["projection"] = matrix_to_text(matrix_cd)
+    project = growing.projection(precision)
     for chunk in progress_bar(chunks, f"indexing {len(todo)} images, in {folder.name}"):
         some = ImageTable(*([column[n] for n in chunk] for column in vars(rows).values()))
 
         def make(start: int, stop: int, files=some.files) -> Features:
-            return matcher.encode(files[start:stop])
+            features = matcher.encode(files[start:stop])
+            return features if project is None else project(features)
 
         growing.add(make, some, precision)
     growing.write(finished=True)

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['INDEX_FORMAT', 'FileStamp', 'file_stamp', 'ImageTable', 'changed_files', 'segment_folder', 'check_index_folder',
-           'remove_segments', 'write_index', 'save_segment', 'next_segment', 'StoredIndex', 'read_index']
+           'matrix_to_text', 'matrix_from_text', 'remove_segments', 'write_index', 'save_segment', 'next_segment',
+           'StoredIndex', 'read_index']
 
 # %% ../../nbs/48_files.ipynb #6b30f198
+import base64
 import json
 import re
 import shutil
@@ -14,6 +16,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from .._internal.paths import atomic_write, check_writable
 from ..features.grid import Features
@@ -121,6 +127,20 @@ def check_index_folder(folder: Path) -> None:
         raise FileExistsError(
             f"{folder}: holds {path.name}, which is no part of an index; take another folder"
         )
+
+# %% ../../nbs/48_files.ipynb #3a66fec6
+def matrix_to_text(matrix_cd: Tensor) -> str:
+    "A matrix in float32 as a text: its shape, and its bytes in base64."
+    array = matrix_cd.cpu().contiguous().numpy().astype("<f4")
+    rows, columns = array.shape
+    return f"{rows} {columns} {base64.b64encode(array.tobytes()).decode()}"
+
+
+def matrix_from_text(text: str) -> Tensor:
+    "What `matrix_to_text` has written."
+    rows, columns, code = text.split()
+    array = np.frombuffer(base64.b64decode(code), "<f4").astype(np.float32)
+    return torch.from_numpy(array).view(int(rows), int(columns))
 
 # %% ../../nbs/48_files.ipynb #f9cc373e
 def remove_segments(folder: Path, *, but: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ __all__ = ['SCAN_SOURCE', 'VectorCodes', 'encode_vectors', 'can_scan', 'scan_top
 
 # %% ../../nbs/24_scan.ipynb #7d97ef84
 import ctypes
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from .._internal.compiler import compiled_library
 from .._internal.parallel import parallel_for
 from .._internal.paths import REPO_ROOT
+from ..features.compress import code_step, unpack
 from .topk import inner_products
 
 SCAN_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "scan.c"
@@ -48,7 +50,8 @@ def encode_vectors(x_nc: Tensor) -> VectorCodes:
     Parameters
     ----------
     x_nc
-        Vectors (N, C), finite, in float32 or float64.
+        Vectors (N, C), finite, in float32 or float64; or the global vectors of packed features in
+        int8, which are their own codes.
 
     Examples
     --------
@@ -57,6 +60,10 @@ def encode_vectors(x_nc: Tensor) -> VectorCodes:
     >>> codes.code_nc.tolist()
     [[-127, 127], [127, -127], [0, 32]]
     """
+    if x_nc.dtype == torch.int8:
+        channels = x_nc.shape[1]
+        step_c = torch.full((channels,), code_step(8, channels), dtype=torch.float64)
+        return VectorCodes(x_nc, torch.zeros_like(step_c), step_c, 0.0, math.sqrt(channels))
     least_c, most_c = x_nc.amin(0).double().cpu(), x_nc.amax(0).double().cpu()
     middle_c, step_c = (most_c + least_c) / 2, (most_c - least_c) / 254
     step_c[step_c == 0] = 1.0  # all are the same there: every code is 0
@@ -140,16 +147,17 @@ def _candidates(
 # %% ../../nbs/24_scan.ipynb #780a59b7
 def _best(q_1c: Tensor, g_gc: Tensor, image_n: Tensor, found: int, k: int) -> tuple[Tensor, Tensor]:
     "Positions and exact scores of the best k of the first `found` images, (K,), best first."
-    exact_n = inner_products(q_1c, g_gc.index_select(0, image_n))[0, :found]
+    exact_n = inner_products(q_1c, unpack(g_gc.index_select(0, image_n)))[0, :found]
     # the positions rise, and the sort is stable: of equal scores the earlier comes first
     score_n, order_n = exact_n.sort(descending=True, stable=True)
     return image_n.index_select(0, order_n[:k]), score_n[:k]
 
 # %% ../../nbs/24_scan.ipynb #17c3bc21
 def can_scan(q_qc: Tensor, g_gc: Tensor) -> bool:
-    "Are these vectors in float32 on the CPU, and is there a compiler?"
-    on_cpu = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (q_qc, g_gc))
-    return on_cpu and _scan_library() is not None
+    "Are these vectors in float32 (the gallery's or in int8) on the CPU, and is there a compiler?"
+    on_cpu = q_qc.device.type == g_gc.device.type == "cpu"
+    known = q_qc.dtype == torch.float32 and g_gc.dtype in (torch.float32, torch.int8)
+    return on_cpu and known and _scan_library() is not None
 
 # %% ../../nbs/24_scan.ipynb #84461896
 @torch.no_grad()
@@ -163,7 +171,7 @@ def scan_topk(
     q_qc
         The vectors of the queries, (Q, C).
     g_gc
-        The vectors of the gallery, (G, C), float32 on the CPU.
+        The vectors of the gallery, (G, C), float32 or packed in int8, on the CPU.
     gallery
         Their codes, by `encode_vectors`.
     k

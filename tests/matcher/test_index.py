@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn.functional import normalize
 
+from diml_nb.features.compress import pack_features
 from diml_nb.features.grid import Features, as_grid, grid_features
 from diml_nb.features.store import open_store, write_store
 from diml_nb.matcher.index import Index
@@ -307,6 +308,53 @@ def test_images_of_several_grids(tmp_path, queries):
         assert torch.allclose(score_qn.sort(descending=True).values[:, :34], score_qk, atol=1e-5)
         plan_bnm = hits[0][0].match.plan_bnm
         assert plan_bnm.shape[1] == 4 and plan_bnm.shape[2] in (4, 6)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("queries", [1, 80])
+def test_a_compressed_index_is_the_index_of_what_it_keeps(tmp_path, precision, queries):
+    "In memory and from the disk, by the scan and without it; it grows, forgets and is kept."
+    x, q = features_of(1, 40), features_of(2, queries)
+    index = Index.from_features(x, labels=range(40))
+    index.add(features_of(3, 9, grid=(2, 3)), ids=range(100, 109))
+    index.remove([7, 103])
+    small = index.compress(precision, channels=4)
+    assert len(small) == 47 and 7 not in small and len(index) == 49 - 2
+    kept = small.projection(x)
+    packed = pack_features(kept, precision)
+    cosine = small.projection(q).global_bc @ packed[:].global_bc.T
+    expected = cosine + similarity_matrix(small.projection(q), packed)
+    assert 0.3 < small._segments[0].features[:1].global_bc.norm() < 1.1
+    small.add(features_of(4, 2), ids=["new", "newer"])
+    small.remove("newer")
+    small.save(tmp_path / "index")
+    loaded = Index.load(tmp_path / "index")
+    assert loaded._segments[0].features.bits == int(precision[3:])
+    for searched in (small, loaded):
+        hits = searched.search(q, top_k=48, shortlist=48)
+        for n, one in enumerate(hits):
+            assert len({hit.id for hit in one}) == 48 and "new" in {hit.id for hit in one}
+            for hit in one:
+                if isinstance(hit.id, int) and hit.id < 40:
+                    assert abs(hit.score - expected[n, hit.id]) < 1e-4
+            assert abs(one[0].match.similarity_b - one[0].similarity) < 1e-4
+    again = lists(Index.load(tmp_path / "index"), q)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "compiled_library", lambda *a, **k: None)
+        assert same(again, lists(loaded, q))
+    with pytest.raises(ValueError, match="the index is compressed already"):
+        small.compress()
+    with pytest.raises(
+        ValueError, match="expected 6 channels, for which the projection was fitted"
+    ):
+        small.search(features_of(5, 1, channels=5))
+
+
+def test_what_cannot_be_compressed():
+    with pytest.raises(ValueError, match="the index is empty"):
+        Index().compress()
+    with pytest.raises(ValueError, match="precision: expected 'int8' or 'int4', got 'int2'"):
+        Index.from_features(features_of(1, 30)).compress("int2", channels=4)
 
 
 @pytest.mark.parametrize("options", [dict(swap_marginals=True), dict(stopping="batch_max")])

@@ -194,6 +194,26 @@ def test_a_kill_costs_a_segment_at_most(photos, small, tmp_path, monkeypatch):
     assert ids(index.search(photos / "lost.png"))[0] == "lost.png"
 
 
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_a_compressed_index_grows_on_disk(photos, small, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(module, "_CHUNK", 4)
+    out = tmp_path / "index"
+    options = dict(out=out, precision=precision, channels=6)
+    index = small.index(photos, **options)
+    projection = index.projection
+    photograph(photos / "sea" / "new.png", 50)
+    index = small.index(photos, **options)
+    assert len(index) == 14 and torch.equal(index.projection.matrix_cd, projection.matrix_cd)
+    assert ids(index.search(photos / "sea" / "new.png", 3))[0] == "sea/new.png"
+    assert ids(small.load_index(out).search(photos / "lost.png", 3))[0] == "lost.png"
+    with pytest.raises(ValueError, match="kept in fewer channels and bits, which precision='float"):
+        small.index(photos, out=out)
+    small.index(photos, out=tmp_path / "plain")
+    with pytest.raises(ValueError, match="kept with all channels, which precision='int"):
+        small.index(photos, out=tmp_path / "plain", precision=precision)
+    assert len(small.load_index(out)) == 14
+
+
 def test_a_second_writer_waits(photos, small, tmp_path):
     out = tmp_path / "index"
     second = threading.Thread(target=small.index, args=(photos,), kwargs=dict(out=out))
