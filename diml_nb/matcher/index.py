@@ -69,7 +69,7 @@ class _Segment:
 
     @cached_property
     def codes(self) -> VectorCodes:
-        "Of the global vectors; made when the first few queries come."
+        "Of the global vectors, a byte for each number; made when the first few queries come."
         return encode_vectors(self.features.global_bc)
 
     def without(self, removed_r: Tensor) -> "_Segment":
