@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+# %% ../../nbs/67_cli_search.ipynb #61a86d2d
+_Grid = Annotated[
+    int | None, typer.Option(min=1, help="Cells a side.  [default: 4, or as trained]")
+]
+_Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the cells: float16, float32; int8 or int4: fewer channels in fewer bits."
+    ),
+]
+_SkipBroken = Annotated[
+    bool, typer.Option(help="Leave out images that cannot be read, and name them.")
+]
+_Square = Annotated[
+    bool, typer.Option(help="Cut the square in the centre, as the paper does, of wider pictures.")
+]
+
 # %% ../../nbs/67_cli_search.ipynb #67544744
 @app.command("index")
 @friendly_errors()
@@ -35,23 +52,10 @@ def index_command(
             " `diml train` or of a saved matcher."
         ),
     ] = "efficientnet_lite0",
-    grid: Annotated[
-        int | None, typer.Option(min=1, help="Cells a side.  [default: 4, or as trained]")
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="Of the cells: float16, float32; int8 or int4: fewer channels in fewer bits, 1.2"
-            " KB an image."
-        ),
-    ] = "float16",
-    skip_broken: Annotated[
-        bool, typer.Option(help="Leave out images that cannot be read, and name them.")
-    ] = False,
-    square: Annotated[
-        bool,
-        typer.Option(help="Cut the square in the centre, as the paper does, of wider pictures."),
-    ] = False,
+    grid: _Grid = None,
+    precision: _Precision = "float16",
+    skip_broken: _SkipBroken = False,
+    square: _Square = False,
 ) -> None:
     """Embed photographs, once, so that `diml search` finds them. Run again, it embeds what is new
     or has changed, and goes on where it was stopped."""

@@ -168,7 +168,7 @@ def _watching(module: nn.Module) -> Iterator[list]:
     finally:
         _WATCHED.now = before
 
-# %% ../../nbs/09_backbone.ipynb #dab4ddb7
+# %% ../../nbs/09_backbone.ipynb #4b22014b
 PUBLISHED_RESIZE_RATIO = 256 / 224  # the published test resizes to 256 and keeps the central 224
 
 
@@ -192,7 +192,7 @@ def _cover(image: Image.Image, height: int, width: int, resize_ratio: float) -> 
     image = T.resize(image, [new_height, new_width], interpolation=cubic, antialias=True)
     return T.center_crop(image, [height, width])
 
-
+# %% ../../nbs/09_backbone.ipynb #7187cfe1
 _STRIDE = 32  # of the last map of most networks, in pixels
 _LONGEST = 4  # times the shorter side; of a longer picture the middle is taken
 
@@ -206,7 +206,7 @@ def _near_size(width: int, height: int, side: int) -> tuple[int, int]:
     new_height, new_width = (max(1, round(x / _STRIDE)) * _STRIDE for x in sides)
     return new_height, new_width
 
-
+# %% ../../nbs/09_backbone.ipynb #dab4ddb7
 def _random_view(image: Image.Image, side: int) -> Image.Image:
     "A crop of 8 to 100 % of the area, mirrored half the time, by torch's random numbers."
     from torchvision.transforms import v2

@@ -21,9 +21,10 @@ from .._internal.paths import atomic_write, check_writable
 from ..explain.decomposition import flow_table
 from ..features.grid import Features
 from ..ot.matching import Match, MatchOptions, match_unchecked
+from ..viz.boxes import PictureBox, flow_curve
 
 if TYPE_CHECKING:
-    from diml_nb.viz.figures import Figure, PictureBox
+    from diml_nb.viz.figures import Figure
 
 # %% ../../nbs/48_hits.ipynb #b5def148
 class Gallery(Protocol):
@@ -262,37 +263,28 @@ def _hit(hits: Hits, k: int) -> Hit:
 _SIDE, _GAP = 160, 72  # longer side of a picture, and between two, in pixels
 
 
-def _boxes(hit: Hit) -> "tuple[PictureBox, PictureBox]":
+def _boxes(hit: Hit) -> tuple[PictureBox, PictureBox]:
     "Where query and image are drawn."
-    from diml_nb.viz.figures import PictureBox
-
     picture_a, picture_b = hit.pictures
     return PictureBox.fit(picture_a, 0, _SIDE), PictureBox.fit(picture_b, _SIDE + _GAP, _SIDE)
 
 # %% ../../nbs/48_hits.ipynb #297ac822
-def _curves(match: Match, boxes: "tuple[PictureBox, PictureBox]", top: int) -> str:
+def _curves(match: Match, boxes: tuple[PictureBox, PictureBox], top: int) -> str:
     "The `top` largest contributions as SVG curves, the largest last: on top."
     plan_nm = match.plan_bnm[0]
     paths = []
     for i in match.contribution_bnm[0].flatten().argsort(descending=True)[:top].tolist():
         n, m = divmod(i, plan_nm.shape[1])
-        x, y = boxes[0].cell_center(n, match.grid_a)
-        to_x, to_y = boxes[1].cell_center(m, match.grid_b)
-        reach = (to_x - x) * 0.35
-        # curves along one row do not hide each other: the bow depends on the two columns
-        bow = 0.3 * (x + to_x - 2 * _SIDE - _GAP)
-        curve = (
-            f"M{x:.1f} {y:.1f}C{x + reach:.1f} {y + bow:.1f} {to_x - reach:.1f} {to_y + bow:.1f}"
-            f" {to_x:.1f} {to_y:.1f}"
-        )
+        points = flow_curve(*boxes, match.grid_a, match.grid_b, n, m)
+        start, *controls = (f"{x:.1f} {y:.1f}" for x, y in points)
         width = 1 + 4 * float(plan_nm[n, m] / plan_nm.max())
-        for end_x, end_y in ((x, y), (to_x, to_y)):
-            paths.append(f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="2"/>')
-        paths.append(f'<path d="{curve}" stroke-width="{width:.1f}"/>')
+        for x, y in (points[0], points[-1]):
+            paths.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2"/>')
+        paths.append(f'<path d="M{start}C{" ".join(controls)}" stroke-width="{width:.1f}"/>')
     return "".join(reversed(paths))
 
 # %% ../../nbs/48_hits.ipynb #48d10fba
-def _picture(image: Image.Image, box: "PictureBox") -> str:
+def _picture(image: Image.Image, box: PictureBox) -> str:
     from diml_nb.viz.html import png_data_uri  # it loads matplotlib
 
     pixels = round(box.width), round(box.height)

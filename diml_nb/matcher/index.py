@@ -6,7 +6,7 @@
 __all__ = ['FeatureGroup', 'group_by_grid', 'Encoder', 'check_search_options', 'checked_labels', 'checked_ids', 'check_savable',
            'Index', 'check_network']
 
-# %% ../../nbs/48_index.ipynb #a5b2d525
+# %% ../../nbs/48_index.ipynb #81ddfc0b
 import warnings
 from bisect import bisect_right
 from collections import Counter
@@ -35,6 +35,8 @@ from ..features.grid import Features, Grid
 from ..features.images import ImageLike, is_image_like, list_images, load_image
 from ..features.store import FeatureStore
 from ..learning.network import concatenate_features
+
+# %% ../../nbs/48_index.ipynb #a5b2d525
 from .hits import Hits, Query
 from diml_nb.matcher.storage import (
     ImageTable,
@@ -296,20 +298,12 @@ class Index:
     encoder
         What turns images into features, usually a `Matcher`; None for an index that is given
         features only.
-    projection
-        To fewer channels, of what is added and of queries; see `compress`.
     """
 
-    def __init__(
-        self,
-        options: MatchOptions | None = None,
-        *,
-        encoder: Encoder | None = None,
-        projection: Projection | None = None,
-    ):
+    def __init__(self, options: MatchOptions | None = None, *, encoder: Encoder | None = None):
         self.options = check_search_options(options or MatchOptions())
         self.encoder = encoder
-        self.projection = projection
+        self.projection: Projection | None = None  # of images and queries, if it is compressed
         self.ids: list = []  # by position, removed ones too
         self.labels: list = []
         self.sources: list = []
@@ -756,7 +750,8 @@ def _compress(index: Index, precision: str, channels: int) -> Index:
     largest = max((segment.features for segment in index._segments), key=len)
     drawn = torch.linspace(0, len(largest) - 1, min(len(largest), _FITTED)).long()
     projection = fit_projection(largest[drawn], min(channels, largest.global_bc.shape[1]))
-    small = Index(index.options, encoder=index.encoder, projection=projection)
+    small = Index(index.options, encoder=index.encoder)
+    small.projection = projection
     small._network = index._network
     for segment in index._segments:
         position_n = _left(segment)
@@ -826,9 +821,8 @@ def _load(folder: Path, encoder: Encoder | None, check_files: bool) -> Index:
     table, facts, segments = read_index(folder)
     check_network(folder, facts["network"], encoder)
     matrix = facts.get("projection")
-    projection = Projection(matrix_from_text(matrix)) if matrix else None
-    options = MatchOptions(**facts["options"])
-    index = Index(options, encoder=encoder, projection=projection)
+    index = Index(MatchOptions(**facts["options"]), encoder=encoder)
+    index.projection = Projection(matrix_from_text(matrix)) if matrix else None
     index._network = facts["network"]
     removed = set(facts["removed"])
     first = 0

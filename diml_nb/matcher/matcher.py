@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# %% ../../nbs/49_matcher.ipynb #82f71904
+# %% ../../nbs/49_matcher.ipynb #896c0553
 from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
 from .._internal.paths import atomic_write, check_writable, hash_text
@@ -46,6 +46,8 @@ from diml_nb.features.images import (
     list_images,
     load_image,
 )
+
+# %% ../../nbs/49_matcher.ipynb #82f71904
 from ..learning.checkpoint import RUN_FILES
 from ..learning.trained import TrainedBackbone
 from .hits import Hits
@@ -78,14 +80,18 @@ from ..ot.matching import Match, MatchOptions, match, similarity_matrix
 _BATCH = 32  # images in a forward pass
 
 
+def _side_options(keep_sides: bool) -> dict[str, bool]:
+    "For `preprocess` and `view`; those of some networks cut squares only, and know no option."
+    return dict(keep_sides=True) if keep_sides else {}
+
+
 def _read_batch(backbone: Backbone, images: Sequence[ImageLike], keep_sides: bool) -> list[Tensor]:
     "Prepared images (3, H, W); `ValueError` names all that cannot be read."
     faults: list[str] = []
-    options = dict(keep_sides=True) if keep_sides else {}  # some networks cut squares only
 
     def prepare(image: ImageLike) -> Tensor | None:
         try:
-            return backbone.preprocess(image, **options)
+            return backbone.preprocess(image, **_side_options(keep_sides))
         except ValueError as error:
             faults.append(str(error))
             return None
@@ -114,6 +120,18 @@ def _iter_maps(
             ready_bchw = torch.stack([ready[n] for n in some])
             yield [start + n for n in some], backbone(ready_bchw.to(device)).float().cpu()
 
+# %% ../../nbs/49_matcher.ipynb #54c327f8
+def _checked_rule(backbone: Backbone, rule: Rule | None) -> Rule:
+    "The rule, or the default; `ValueError` for one that the network or a search cannot follow."
+    if rule is None:
+        return default_rule(backbone)
+    check_search_options(rule.options)
+    if rule.keep_sides and not takes_wide_images(backbone):
+        raise ValueError(
+            f"rule: {backbone.name} takes squares only, and keep_sides=True shows it others"
+        )
+    return rule
+
 # %% ../../nbs/49_matcher.ipynb #2d3b19ab
 class Matcher:
     """A network and a rule: embeds images, compares them, indexes them and re-ranks them.
@@ -139,13 +157,8 @@ class Matcher:
 
     def __init__(self, backbone: Backbone, *, rule: Rule | None = None, source: str | None = None):
         self._backbone = backbone.to(default_device())
-        self._rule = rule or default_rule(backbone)
+        self._rule = _checked_rule(self.backbone, rule)
         self.source = source
-        check_search_options(self.rule.options)
-        if rule is not None and rule.keep_sides and not takes_wide_images(self.backbone):
-            raise ValueError(
-                f"rule: {backbone.name} takes squares only, and keep_sides=True shows it others"
-            )
 
     @classmethod
     def from_pretrained(
@@ -198,9 +211,7 @@ class Matcher:
     @cached_property
     def identity(self) -> str:
         "SHA-256 of all that determines features: weights, image size, grid, exponent, sides."
-        resize_ratio = getattr(self.backbone, "resize_ratio", 1.0)
-        facts = [weights_hash(self.backbone), resize_ratio, self.rule.grid, self.rule.global_power]
-        return hash_text(repr(facts + ["keep_sides"] * self.rule.keep_sides))
+        return _identity(self.backbone, self.rule)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -213,17 +224,13 @@ class Matcher:
         return self.rule.options
 
     def __repr__(self) -> str:
-        options = self.options
-        return (
-            f"Matcher({self.name!r}, {self.rule.grid} x {self.rule.grid} cells,"
-            f" {options.marginals}, eps {options.eps:g})"
-        )
+        grid, options = self.rule.grid, self.options
+        numbers = f"{grid} x {grid} cells, {options.marginals}, eps {options.eps:g}"
+        return f"Matcher({self.name!r}, {numbers})"
 
     def view(self, image: ImageLike) -> Image.Image:
         "The part of an image that the network sees, as a picture."
-        if not self.rule.keep_sides:  # some networks cut squares only
-            return self.backbone.view(image)
-        return self.backbone.view(image, keep_sides=True)
+        return self.backbone.view(image, **_side_options(self.rule.keep_sides))
 
     def encode(self, images: ImageLike | Sequence[ImageLike]) -> Features:
         """Features of images, a batch; `ValueError` names images that cannot be read, and pictures
@@ -286,13 +293,7 @@ class Matcher:
         ValueError, OSError
             For images that cannot be read, more than the limit, and a folder with other files.
         """
-        listed = list_sources(images)
-        if labels is not None:
-            listed = listed._replace(labels=checked_labels(labels, len(listed.sources)))
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
-        if on_error == "skip":
-            listed = _readable(listed)
+        listed = _listed(images, labels, on_error)
         if out is not None:
             return _index_on_disk(self, listed, Path(out).expanduser(), precision, channels)
         return _index_in_memory(self, listed, max_bytes)
@@ -315,10 +316,7 @@ class Matcher:
         ValueError
             For fewer than two classes of at least two images.
         """
-        labelled = images if isinstance(images, ImageDataset) else get_dataset(images)
-        maps_nchw = torch.cat([x for _, x in _iter_maps(self.backbone, labelled.paths)])
-        rule = choose_rule(maps_nchw, labelled.label_n, self.rule).rule
-        return Matcher(self.backbone, rule=rule, source=self.source)
+        return Matcher(self.backbone, rule=_fitted_rule(self, images), source=self.source)
 
     def load_index(self, folder: str | Path) -> Index:
         "The index in a folder, matched by the rule of this matcher; see `Index.load`."
@@ -351,6 +349,20 @@ class Matcher:
             For no candidates, ids without a loader, and images that cannot be read.
         """
         return _rank(self, query, candidates, top_k, loader)
+
+# %% ../../nbs/49_matcher.ipynb #4e9de808
+def _identity(backbone: Backbone, rule: Rule) -> str:
+    "`Matcher.identity`."
+    resize_ratio = getattr(backbone, "resize_ratio", 1.0)
+    facts: tuple = weights_hash(backbone), resize_ratio, rule.grid, rule.global_power
+    return hash_text(repr((*facts, "keep_sides") if rule.keep_sides else facts))
+
+
+def _fitted_rule(matcher: Matcher, images: str | Path | ImageDataset) -> Rule:
+    "The rule of `Matcher.fit`."
+    labelled = images if isinstance(images, ImageDataset) else get_dataset(images)
+    maps_nchw = torch.cat([x for _, x in _iter_maps(matcher.backbone, labelled.paths)])
+    return choose_rule(maps_nchw, labelled.label_n, matcher.rule).rule
 
 # %% ../../nbs/49_matcher.ipynb #daeb249c
 def _encode(matcher: Matcher, images: Any) -> Features:
@@ -396,6 +408,16 @@ def _load_index(matcher: Matcher, folder: str | Path) -> Index:
     return index
 
 # %% ../../nbs/49_matcher.ipynb #76101ab5
+def _listed(images: Any, labels: Iterable | None, on_error: str) -> ImageList:
+    "What `Matcher.index` shall embed."
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+    listed = list_sources(images)
+    if labels is not None:
+        listed = listed._replace(labels=checked_labels(labels, len(listed.sources)))
+    return _readable(listed) if on_error == "skip" else listed
+
+
 def _readable(listed: ImageList) -> ImageList:
     "What is listed without images that cannot be read; a warning names these."
     faults: dict[int, str] = {}
@@ -541,7 +563,7 @@ def _chunks(matcher: Matcher, files: list[str], todo: list[int]) -> list[list[in
     size = max(_CHUNK, -(-len(todo) // 64))
     return [some[i : i + size] for some in by_shape.values() for i in range(0, len(some), size)]
 
-# %% ../../nbs/49_matcher.ipynb #1f83895b
+# %% ../../nbs/49_matcher.ipynb #3816c2e5
 def _index_on_disk(
     matcher: Matcher, listed: ImageList, folder: Path, precision: str, channels: int
 ) -> Index:
@@ -561,7 +583,7 @@ def _index_on_disk(
     index.save(folder, precision=precision)  # one segment for each grid
     return Index.load(folder, encoder=matcher, check_files=False)
 
-
+# %% ../../nbs/49_matcher.ipynb #1f83895b
 def _write_index_on_disk(
     matcher: Matcher, listed: ImageList, folder: Path, precision: str, channels: int
 ) -> _Growing:

@@ -117,6 +117,23 @@ class MatchOptions:
         "Added to the total of the masses; see `compute_marginals`."
         return 0.0 if self.stopping == "per_pair" else 1e-5
 
+# %% ../../nbs/18_matching.ipynb #54ae6070
+def _transport(
+    cosine_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor, options: MatchOptions
+) -> tuple[Tensor, Tensor]:
+    "The transport plan (B, N, M) and the L1 error of its columns (B,)."
+    solution = solve_unchecked(
+        1 - cosine_bnm,
+        mass_a_bn,
+        mass_b_bm,
+        eps=options.eps,
+        tol=options.tol,
+        max_iter=options.max_iter,
+        grad=options.grad,
+        stopping=options.stopping,
+    )
+    return solution.plan_bnm, solution.marginal_error_b
+
 # %% ../../nbs/18_matching.ipynb #ff612983
 def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
     "`match` without the checks of shapes and of finiteness, for loops that have checked once."
@@ -129,16 +146,7 @@ def match_unchecked(a: Features, b: Features, options: MatchOptions) -> Match:
         mass_a_bn, mass_b_bm = mass_b_bm, mass_a_bn
     marginal_error_b = torch.zeros_like(cosine_bnm[:, 0, 0])
     if options.plan == "transport":
-        plan_bnm, marginal_error_b, _ = solve_unchecked(
-            1 - cosine_bnm,
-            mass_a_bn,
-            mass_b_bm,
-            eps=options.eps,
-            tol=options.tol,
-            max_iter=options.max_iter,
-            grad=options.grad,
-            stopping=options.stopping,
-        )
+        plan_bnm, marginal_error_b = _transport(cosine_bnm, mass_a_bn, mass_b_bm, options)
     elif options.plan == "best_cell":
         plan_bnm = best_cell_plan(cosine_bnm, mass_a_bn, mass_b_bm)
     else:

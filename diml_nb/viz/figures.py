@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'SEQUENTIAL_CMAP', 'COLOR_POSITIVE', 'COLOR_NEGATIVE', 'DIVERGING_CMAP', 'COLOR_FIRST',
-           'COLOR_SECOND', 'Point', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'theme', 'PictureBox', 'flow_caption',
-           'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions',
-           'plot_difference', 'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences',
-           'figure_path', 'check_format', 'save_figure']
+           'COLOR_SECOND', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'theme', 'flow_caption', 'plot_flows',
+           'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions', 'plot_difference',
+           'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences', 'figure_path',
+           'check_format', 'save_figure']
 
 # %% ../../nbs/42_plots.ipynb #29217340
 import itertools
@@ -43,6 +43,7 @@ from ..explain.faithfulness import DeletionCurves
 from ..features.grid import Grid, as_grid
 from ..ot.exact import SinkhornTrace
 from ..ot.matching import Match
+from .boxes import PictureBox, Point, flow_curve
 
 # %% ../../nbs/42_plots.ipynb #f2be9587
 COLOR_A = "#0072B2"  # blue and vermilion of the palette of Okabe and Ito
@@ -96,39 +97,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     "A figure of so many inches and its axes."
     return plt.subplots(figsize=(width, height), layout="constrained")
 
-# %% ../../nbs/42_plots.ipynb #549dcbda
-Point = tuple[float, float]
-
-
-class PictureBox(NamedTuple):
-    "Where a picture is drawn; y grows downwards."
-
-    left: float
-    top: float
-    width: float
-    height: float
-
-    @classmethod
-    def fit(cls, image: Image.Image, left: float = 0.0, size: float = 1.0) -> "PictureBox":
-        "As large as fits a square of this size at `left`, in its middle."
-        width, height = (size * side / max(image.size) for side in image.size)
-        return cls(left + (size - width) / 2, (size - height) / 2, width, height)
-
-    @property
-    def extent(self) -> tuple[float, float, float, float]:
-        "As matplotlib takes it: left, right, bottom, top."
-        return self.left, self.left + self.width, self.top + self.height, self.top
-
-    def point(self, x: float, y: float) -> Point:
-        "The place at these shares of width and height."
-        return self.left + x * self.width, self.top + y * self.height
-
-    def cell_center(self, n: int, grid: Grid) -> Point:
-        "The middle of a cell."
-        (rows, columns), (row, column) = grid, divmod(n, grid[1])
-        return self.point((column + 0.5) / columns, (row + 0.5) / rows)
-
-# %% ../../nbs/42_plots.ipynb #10820dab
+# %% ../../nbs/42_plots.ipynb #3e627a48
 OVERLAY_ALPHA = 0.62  # how opaque colours lie on an image; the colour bar is as pale
 
 
@@ -163,23 +132,17 @@ def _image_panel(
     _draw_grid(ax, box, grid, color, label)
     return box
 
-
+# %% ../../nbs/42_plots.ipynb #10820dab
 def _value_panel(
     ax: Axes, image: Image.Image, left: float, grid: Grid, color, label: str, value_hw, scale
 ) -> None:
     "An image in grey with its grid, and over it the colours of values."
     grey, box = image.convert("L"), PictureBox.fit(image, left)
     ax.imshow(grey, cmap="gray", vmin=-128, vmax=255, extent=box.extent, zorder=0)
-    ax.imshow(
-        value_hw,
-        norm=scale.norm,
-        cmap=scale.cmap,
-        alpha=OVERLAY_ALPHA,
-        extent=box.extent,
-        # values of cells have edges, a finer field has none
-        interpolation="nearest" if tuple(value_hw.shape) == grid else "bicubic",
-        zorder=0.5,
-    )
+    # values of cells have edges, a finer field has none
+    way = "nearest" if tuple(value_hw.shape) == grid else "bicubic"
+    style = dict(norm=scale.norm, cmap=scale.cmap, alpha=OVERLAY_ALPHA, interpolation=way)
+    ax.imshow(value_hw, extent=box.extent, zorder=0.5, **style)
     _draw_grid(ax, box, grid, color, label)
 
 # %% ../../nbs/42_plots.ipynb #c56252d1
@@ -240,16 +203,10 @@ def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
     return "\n".join([*lines, *match_warnings(match, index=index)])
 
 # %% ../../nbs/42_plots.ipynb #1e1ba61b
-def _ribbon(start: Point, end: Point, bow: float = 0.0) -> Curve:
-    "A cubic curve from one point to another, bowed up or down by `bow`."
-    reach = 0.35 * (end[0] - start[0])
-    points = [start, (start[0] + reach, start[1] + bow), (end[0] - reach, end[1] + bow), end]
-    return Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
-
-# %% ../../nbs/42_plots.ipynb #43af2808
-def _draw_flow(ax: Axes, start: Point, end: Point, bow: float, width: float, color) -> None:
+def _draw_flow(ax: Axes, points: list[Point], width: float, color) -> None:
     "A ribbon with a rim in the colour of the ground, and a dot at each end."
-    curve = _ribbon(start, end, bow)
+    curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
+    (x, y), *_, (end_x, end_y) = points
     rim = plt.rcParams["figure.facecolor"]
     for line_width, line_color in ((width + 1.2, rim), (width, color)):
         ax.add_patch(
@@ -264,8 +221,8 @@ def _draw_flow(ax: Axes, start: Point, end: Point, bow: float, width: float, col
             )
         )
     ax.scatter(
-        [start[0], end[0]],
-        [start[1], end[1]],
+        [x, end_x],
+        [y, end_y],
         s=10,
         color="white",
         edgecolors="black",
@@ -273,23 +230,18 @@ def _draw_flow(ax: Axes, start: Point, end: Point, bow: float, width: float, col
         zorder=5,
     )
 
-
+# %% ../../nbs/42_plots.ipynb #43af2808
 def _draw_flows(
     ax: Axes, match: Match, boxes: tuple[PictureBox, PictureBox], top: int, color_of
 ) -> None:
     "The `top` largest contributions as ribbons, the strongest on top, as wide as their mass."
     plan_nm, cosine_nm = (x[0].detach().cpu() for x in (match.plan_bnm, match.cosine_bnm))
-    box_a, box_b = boxes
-    middles = box_a.point(0.5, 0)[0] + box_b.point(0.5, 0)[0]
     largest = (plan_nm * cosine_nm).flatten().argsort(descending=True)[:top]
     for i in largest.flip(0).tolist():
         n, m = divmod(i, plan_nm.shape[1])
-        start = box_a.cell_center(n, match.grid_a)
-        end = box_b.cell_center(m, match.grid_b)
-        # flows along one row do not hide each other: the bow depends on the two columns
-        bow = 0.3 * (start[0] + end[0] - middles)
+        points = flow_curve(*boxes, match.grid_a, match.grid_b, n, m)
         width = 7 * (plan_nm[n, m] / plan_nm.max()).item()
-        _draw_flow(ax, start, end, bow, width, color_of(cosine_nm[n, m].item()))
+        _draw_flow(ax, points, width, color_of(cosine_nm[n, m].item()))
 
 # %% ../../nbs/42_plots.ipynb #82e60c5c
 def plot_flows(
@@ -484,7 +436,7 @@ def _draw_errors(ax: Axes, marginal_error_k: list[float], iteration: int, tol: f
     ax.legend(frameon=False, fontsize=8, loc="upper right")
     sns.despine(ax=ax)
 
-# %% ../../nbs/42_plots.ipynb #e7dd1bce
+# %% ../../nbs/42_plots.ipynb #0329f483
 def _cell_ticks(axis: Axis, grid: Grid, side_name: str, color) -> None:
     "Names at the first cell of each row of the grid, of at most seven rows."
     rows, columns = grid
@@ -515,7 +467,7 @@ def _heat(
     bar.set_ylabel(label, fontsize=8)
     _cell_ticks(axes[name].xaxis, grid_b, "B", COLOR_B)
 
-# %% ../../nbs/42_plots.ipynb #7b70a673
+# %% ../../nbs/42_plots.ipynb #26b1b3cf
 def _column_bars(ax: Axes, mass_m: Tensor, color) -> None:
     "Masses as bars above the columns of a heat map."
     centers = [m + 0.5 for m in range(len(mass_m))]
@@ -578,7 +530,7 @@ def plot_cost(match: Match, *, index: int = 0) -> Figure:
     fig.set_layout_engine("constrained")
     return fig
 
-# %% ../../nbs/42_plots.ipynb #d47dcf3f
+# %% ../../nbs/42_plots.ipynb #33fd7ff9
 def _draw_wanted(ax: Axes, mass_m: Tensor, sum_m: Tensor) -> None:
     "Lines at the masses that columns should have, over the bars of their sums."
     wanted = mass_m.detach().cpu().tolist()

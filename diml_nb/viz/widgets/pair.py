@@ -39,7 +39,6 @@ from diml_nb.viz.figures import (
 from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
 from diml_nb.viz.widgets.controls import (
     Explorer,
-    PreparedImage,
     compute_map,
     dropdown,
     figure_html,
@@ -284,6 +283,11 @@ _NO_CELL_LEFT = (
 )
 
 
+def _count_cells(maps: tuple[GridFeatureCache, ...], grid: int) -> dict[str, int]:
+    "How many cells A and B have."
+    return {side: images.cells(grid) for side, images in zip("ab", maps, strict=True)}
+
+
 def _has_cells(view: dict, cells: dict[str, int]) -> bool:
     "Whether at least one cell of each image is left."
     return len(view["dropped_a"]) < cells["a"] and len(view["dropped_b"]) < cells["b"]
@@ -384,7 +388,7 @@ class PairExplorer(Explorer):
         keep_sides: bool = True,
     ):
         self.backbone = resolve_backbone(backbone, run)
-        self._keep_sides = keep_sides and takes_wide_images(self.backbone)
+        self._sides = keep_sides and takes_wide_images(self.backbone)
         self.averages = averages or {}
         self.view = PairView()
         self.answer = widgets.HTML()
@@ -396,9 +400,6 @@ class PairExplorer(Explorer):
         rows += [self.answer, self.view]
         super().__init__(controls | dict(view=self.view), rows, self.backbone)
         self.show(a, b, labels=labels, gallery=gallery)
-
-    def _prepare(self, image: ImageLike) -> PreparedImage:
-        return prepare_image(image, self.backbone, keep_sides=self._keep_sides)
 
     def _reset_view(self, _change) -> None:
         "After a change of the grid cells have new numbers, so nothing is locked or dropped."
@@ -414,7 +415,7 @@ class PairExplorer(Explorer):
         gallery: Candidates | None = None,
     ) -> None:
         "Show another pair in the same place; the controls stay. ValueError names a broken file."
-        self.prepared = (self._prepare(a), self._prepare(b))
+        self.prepared = [prepare_image(x, self.backbone, keep_sides=self._sides) for x in (a, b)]
         self.sources = (a, b)
         self.labels = (labels[0], labels[1])
         self.gallery = gallery
@@ -434,8 +435,7 @@ class PairExplorer(Explorer):
     @single_thread()
     def update(self) -> None:
         "Match the pair anew if a number depends on what has changed."
-        grid = self.controls["grid"].value
-        cells = {side: maps.cells(grid) for side, maps in zip("ab", self.maps, strict=True)}
+        cells = _count_cells(self.maps, self.controls["grid"].value)
         view = _within_grid(self.view.value, cells)
         if view != self.view.value:
             self.view.set_trait("value", view)
