@@ -17,13 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bench.bank import check_disk
 from bench.evaluation import official_query
-from bench.measure import fresh, interleaved, others, ratio, spread, threads
+from bench.measure import fresh, others, ratio, seconds, spread, threads
 from bench.synthetic import Synthetic
 from diml_nb._internal.paths import data_dir
 from diml_nb.experiments.runner import ExperimentRun, remove_older, run_folder
@@ -121,8 +122,17 @@ def check(task: Gallery, queries: int) -> dict:
     return found
 
 
-def works(task: Gallery) -> dict[str, tuple[Callable[[int], object], int]]:
-    "What is timed, each with the number of queries that one call answers."
+class Work(NamedTuple):
+    "Something that is timed: a call for each of some parts."
+
+    call: Callable[[Any], object]
+    parts: list  # what is asked, in turn
+    queries: int  # in each part
+    calls: int = 1  # in each round
+
+
+def works(task: Gallery) -> dict[str, Work]:
+    "The official loop, and index and faiss with each number of queries at a time."
     import faiss
 
     faiss.omp_set_num_threads(1)
@@ -130,38 +140,34 @@ def works(task: Gallery) -> dict[str, tuple[Callable[[int], object], int]]:
     for start in range(0, len(task.x), 65536):
         flat.add(task.x.global_bc[start : start + 65536].numpy())
     asked = task.position_q.tolist()
-    found: dict = {
-        "official": (lambda turn: [official_query(task, i) for i in some(asked, turn, SLOW)], SLOW)
-    }
+    found = {"official": Work(lambda i: official_query(task, i), asked, 1, SLOW)}
     for count in COUNTS:
         parts = [task.q[n : n + count] for n in range(0, COUNTS[-1], count)]
-        calls = SINGLES if count == 1 else 1
-        found[f"index {count}"] = (
-            lambda turn, parts=parts, calls=calls: [
-                task.index.search(part, TOP_K) for part in some(parts, turn, calls)
-            ],
-            count * calls,
-        )
-        found[f"faiss {count}"] = (
-            lambda turn, parts=parts, calls=calls: [
-                flat.search(part.global_bc.numpy(), TOP_K) for part in some(parts, turn, calls)
-            ],
-            count * calls,
-        )
+        vectors = [part.global_bc.numpy() for part in parts]
+        size = count, SINGLES if count == 1 else 1
+        found[f"index {count}"] = Work(lambda q: task.index.search(q, TOP_K), parts, *size)
+        found[f"faiss {count}"] = Work(lambda q: flat.search(q, TOP_K), vectors, *size)
     return found
 
 
-def some(items: list, turn: int, count: int) -> list:
-    "So many of them, other ones at each turn."
-    return [items[(turn * count + n) % len(items)] for n in range(count)]
+def milliseconds(work: Work, turn: int) -> float:
+    "A query's share of a call, the median of the calls of one round; other parts at each turn."
+    places = [(turn * work.calls + n) % len(work.parts) for n in range(work.calls)]
+    took = [seconds(work.call, work.parts[place]) for place in places]
+    return 1e3 * statistics.median(took) / work.queries
 
 
 def measure(task: Gallery, rounds: int) -> dict:
     "Milliseconds a query (median, first and last decile), and ratios of what one round measured."
     timed = works(task)
+    ms: dict[str, list[float]] = {name: [] for name in timed}
     with others() as busy:
-        took = interleaved({name: work for name, (work, _) in timed.items()}, rounds)
-    ms = {name: [1e3 * t / timed[name][1] for t in x] for name, x in took.items()}
+        # every round runs all, so that a slow minute of the machine hits all; round 0 warms up
+        for turn in range(rounds + 1):
+            for name, work in timed.items():
+                took = milliseconds(work, turn)
+                if turn:
+                    ms[name].append(took)
     one = ms["index 1"]
     return busy | dict(
         where=task.where,
@@ -174,11 +180,11 @@ def measure(task: Gallery, rounds: int) -> dict:
 
 
 def first_answers(task: Gallery, folder: Path, rounds: int = 3) -> dict:
-    "Save the index, and ask it in new processes; seconds without the imports."
+    "Save the index, and ask it in new processes: seconds without imports, of the middle one."
     names = [f"image-{n}.jpg" for n in range(len(task.x))]
     saved = Index.from_features(task.x, ids=names).save(folder / "index", precision="float16")
     runs = [fresh("bench.index", "--first", saved) for _ in range(rounds)]
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    return sorted(runs, key=lambda run: run["first"])[rounds // 2]
 
 
 def first_answer(folder: Path) -> dict:
@@ -187,12 +193,8 @@ def first_answer(folder: Path) -> dict:
     index = Index.load(folder, check_files=False)  # the images are no files
     loaded = time.perf_counter() - start
     q, other = index.features_at(0), index.features_at(1)
-    seconds = []
-    for query in (q, other):
-        start = time.perf_counter()
-        index.search(query)
-        seconds.append(time.perf_counter() - start)
-    return dict(load=loaded, search=seconds[0], first=loaded + seconds[0], second=seconds[1])
+    searched, second = seconds(index.search, q), seconds(index.search, other)
+    return dict(load=loaded, search=searched, first=loaded + searched, second=second)
 
 
 def measure_set(run: ExperimentRun, setting: dict, checked: int, folder: Path) -> None:

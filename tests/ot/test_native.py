@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diml_nb._internal.compiler import COMPILER_FLAGS
@@ -229,6 +229,16 @@ def test_a_score_does_not_depend_on_its_neighbours():
         whole = inner_products(q, g)
         for i, j in ((1, 1), (1, 2048), (2, 3), (17, 2047), (70, 52), (63, 1)):
             assert torch.equal(inner_products(q[:i], g[-j:]), whole[:i, -j:]), (channels, i, j)
+
+
+@pytest.mark.parametrize("channels", [3, 128, 1280])
+def test_the_product_of_plain_tensors_is_that_of_onednn(channels):
+    "torch's public way to it copies both operands, and gives the same bits."
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch has no oneDNN here")
+    q, g = (normalize(torch.randn(n, channels), dim=1) for n in (70, 2100))
+    public = linear(q.to_mkldnn(), g.to_mkldnn()).to_dense()
+    assert torch.equal(inner_products(q, g), public)
 
 
 def test_without_a_compiler_it_says_so_once(tmp_path):
