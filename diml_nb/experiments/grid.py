@@ -60,6 +60,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "13_two_sided": dict(seed=_SEEDS),
         "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),
         "15_journeys": dict(seed=_SEEDS),
+        "16_compression": dict(dataset=("emoji_vendors",), seed=_SEEDS),
     },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }

@@ -200,9 +200,18 @@ class PackedFeatures(Features):
         )
 
     def take(self, index: int | slice | Sequence[int] | Tensor) -> "PackedFeatures":
-        "Some of the images as they are kept; the index is as for `Features`."
+        """Some of the images as `score_pairs` reads them: codes stay codes, halves become float32.
+
+        The index is as for `Features`."""
+        local_bcn, norm_bn, global_bc = self._rows(index)
+        if self.bits == 16:
+            local_bcn = unpack(local_bcn)
+        return PackedFeatures(local_bcn, norm_bn, global_bc, self.grid)
+
+    def _rows(self, index) -> tuple[Tensor, Tensor, Tensor]:
+        "Rows of the three tensors, as they are kept."
         x = super().__getitem__(index)
-        return PackedFeatures(x.local_bcn, x.norm_bn, x.global_bc, x.grid)
+        return x.local_bcn, x.norm_bn, x.global_bc
 
     def to(self, *args, **kwargs) -> Features:
         "All images, unpacked, on another device or in another precision, as `Tensor.to`."

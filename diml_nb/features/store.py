@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -68,19 +68,19 @@ class FeatureStore(PackedFeatures):
     """Features on disk, memory-mapped: `store[index]` reads images as `Features` in float32.
 
     Made by `write_store` and opened by `open_store`. The index is an int, a slice, a list, a
-    tensor or a mask of images; `store.take(index)` reads them as they are on the disk.
+    tensor or a mask of images; `store.take(index)` leaves codes as they are.
     """
 
     files: tuple[_ArrayFile, ...] = ()  # of local_bcn, norm_bn and global_bc, in this order
 
-    def take(self, index: int | slice | Sequence[int] | Tensor) -> PackedFeatures:
-        "Some of the images as they are kept."
+    def _rows(self, index) -> tuple[Tensor, Tensor, Tensor]:
+        "Rows of the three files, as they are kept."
         if isinstance(index, (int, slice)):
-            return super().take(index)
+            return super()._rows(index)
         # negative positions count from the end, and a mask becomes positions
         index_i = torch.arange(len(self))[index]
         local_bcn, norm_bn, global_bc = (file.read_rows(index_i) for file in self.files)
-        return PackedFeatures(local_bcn, norm_bn, global_bc, self.grid)
+        return local_bcn, norm_bn, global_bc
 
     def release(self) -> None:
         "Give the memory of pages that were read back; they are read again when they are touched."

@@ -69,8 +69,7 @@ def _score_queries(
     j_p = index_qk.flatten()
     if isinstance(g, FeatureStore):
         needed, j_p = j_p.unique(return_inverse=True)
-        # codes stay codes, which are read as they are
-        images = g.take(needed) if g.bits < 16 else g[needed]
+        images = g.take(needed)
         g.release()
         g = images
     return score_pairs(

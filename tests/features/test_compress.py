@@ -110,6 +110,7 @@ def test_a_store_of_the_first_format_opens_and_goes_on(x, tmp_path):
     store = open_store(folder)
     assert torch.equal(store[[7, 40]].local_bcn, x[[7, 40]].local_bcn.half().float())
     assert store.bits == 16
+    assert same(store.take([7, 40]), store[[7, 40]])
 
 
 def test_files_of_another_precision_are_named(x, tmp_path):
