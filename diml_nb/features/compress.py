@@ -9,7 +9,7 @@ __all__ = ['PACKED_BITS', 'Projection', 'fit_projection', 'code_step', 'unpack_l
 # %% ../../nbs/22_compress.ipynb #06405b64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor

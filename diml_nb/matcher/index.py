@@ -534,10 +534,15 @@ def _encoder(index: Index, given: Any) -> Encoder:
 def _check_fit(index: Index, features: Features, name: str) -> None:
     "Raise an error unless these are features like those of the index."
     # packed images were checked when they were packed: one is enough
-    checked = {name: features[:1] if isinstance(features, PackedFeatures) else features}
-    if index._segments:
-        checked["index"] = index._segments[0].features[:1]
-    check_features(**checked)
+    checked = features[:1] if isinstance(features, PackedFeatures) else features
+    check_features(**{name: checked})
+    if not index._segments:
+        return
+    kept = index._segments[0].features
+    dtype = torch.float32 if isinstance(kept, PackedFeatures) else kept.norm_bn.dtype
+    x = checked.global_bc
+    if (x.shape[1], x.dtype, x.device) != (kept.global_bc.shape[1], dtype, kept.global_bc.device):
+        check_features(**{name: checked, "index": kept[:1]})  # which says what does not fit
 
 # %% ../../nbs/48_index.ipynb #56dba1c5
 def _absolute(path: str | Path) -> Path:
@@ -650,7 +655,7 @@ def _as_queries(index: Index, query: Any) -> tuple[list[FeatureGroup], list[Quer
     "The features of all queries, by grid, and each query by itself with its name and its picture."
     if isinstance(query, Features):
         features = query if index.projection is None else index.projection(query[:])
-        queries = [Query(f"query {n}", features[n]) for n in range(len(query))]
+        queries = [Query(f"query {n}", features[n : n + 1]) for n in range(len(query))]
         return [FeatureGroup(list(range(len(query))), features)], queries
     encoder = _encoder(index, query)
     sources = [query] if is_image_like(query) else list_images(query)
