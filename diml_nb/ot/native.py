@@ -268,10 +268,11 @@ def _score_block(
     def score(pairs: slice) -> None:
         i, j = i_p[pairs], j_p[pairs]
         fields = [x[pairs] for x in out]
-        pending = torch.ones_like(i, dtype=torch.bool)
         if library:
             _forward(library, a_tensors, b_tensors, i, j, solver, fields)
             pending = fields[1] < 0  # an error of -1: these need the logarithms of `match`
+        else:
+            pending = torch.ones_like(i, dtype=torch.bool)
         if pending.any():
             values = _match_block(len(fields), a, b, i[pending], j[pending], options)
             for field, value in zip(fields, values, strict=True):
