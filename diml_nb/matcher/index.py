@@ -438,11 +438,12 @@ class Index:
         """
         return _search(self, query, top_k, shortlist)
 
-    def compress(self, precision: str = "int4", *, channels: int = 128) -> "Index":
-        """A copy in memory that takes about a tenth of the memory: 1.2 KB an image by default.
+    def compress(self, precision: str = "int4", *, channels: int = 256) -> "Index":
+        """A copy in memory of few bytes: with 4 x 4 cells 2.3 KB an image, 1.2 KB with 128 channels.
 
         The channels are projected to fewer, and cells and global vectors rounded to whole numbers.
-        Queries are given as before. What it costs in accuracy: the chapter on compression.
+        Queries are given as before. What it costs is measured in the reproduction on compression:
+        nothing of MAP@R with the default.
 
         Parameters
         ----------

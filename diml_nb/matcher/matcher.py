@@ -259,7 +259,7 @@ class Matcher:
         *,
         out: str | Path | None = None,
         precision: str = "float16",
-        channels: int = 128,
+        channels: int = 256,
         max_bytes: int | None = None,
         on_error: str = "raise",
     ) -> Index:
