@@ -439,7 +439,7 @@ class Index:
         return _search(self, query, top_k, shortlist)
 
     def compress(self, precision: str = "int4", *, channels: int = 256) -> "Index":
-        """A copy in memory of few bytes: with 4 x 4 cells 2.3 KB an image, 1.2 KB with 128 channels.
+        """A copy in memory of few bytes: of 4 x 4 cells 2.3 KB an image, 1.2 KB with 128 channels.
 
         The channels are projected to fewer, and cells and global vectors rounded to whole numbers.
         Queries are given as before. What it costs is measured in the reproduction on compression:
