@@ -385,7 +385,7 @@ class RetrievalExplorer(Explorer):
     Parameters
     ----------
     images
-        The set; at least two images.
+        The set; at least two images. The squares in their centres are compared.
     backbone, run
         The network, or the folder of a `diml train`; default: the installed network.
     grid, marginals, eps

@@ -282,7 +282,7 @@ class StepByStep(Explorer):
     Parameters
     ----------
     a, b
-        The images: files or pictures in memory.
+        The images: files or pictures in memory; the squares in their centres are shown.
     backbone, run
         The network, or the folder of a `diml train`; default: the installed network.
     grid, marginals, eps
