@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'SEQUENTIAL_CMAP', 'COLOR_POSITIVE', 'COLOR_NEGATIVE', 'DIVERGING_CMAP', 'COLOR_FIRST',
-           'COLOR_SECOND', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'theme', 'flow_caption', 'plot_flows',
-           'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions', 'plot_difference',
-           'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences', 'figure_path',
-           'check_format', 'save_figure']
+           'COLOR_SECOND', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'theme', 'adapt_contrast', 'new_axes',
+           'draw_grid', 'image_panel', 'draw_caption', 'set_limits', 'flow_caption', 'plot_flows', 'plot_cells',
+           'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions', 'plot_difference', 'plot_ranking',
+           'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences', 'figure_path', 'check_format',
+           'save_figure']
 
 # %% ../../nbs/42_plots.ipynb #29217340
 import itertools
@@ -85,7 +86,7 @@ def theme(dark: bool = False) -> AbstractContextManager[None]:
     return plt.rc_context(settings)
 
 
-def _adapt_contrast(color) -> tuple[float, float, float]:
+def adapt_contrast(color) -> tuple[float, float, float]:
     "The colour itself; on dark ground, where it would be hard to read, half way to white."
     *ground, opacity = to_rgba(plt.rcParams["figure.facecolor"])
     towards_white = 0.45 if opacity > 0.5 and sum(ground) < 1.5 else 0
@@ -93,7 +94,7 @@ def _adapt_contrast(color) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     "A figure of so many inches and its axes."
     return plt.subplots(figsize=(width, height), layout="constrained")
 
@@ -101,9 +102,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 OVERLAY_ALPHA = 0.62  # how opaque colours lie on an image; the colour bar is as pale
 
 
-def _draw_grid(ax: Axes, box: PictureBox, grid: Grid, color, label: str) -> None:
+def draw_grid(ax: Axes, box: PictureBox, grid: Grid, color, label: str) -> None:
     "The lines of a grid over a picture, its frame and its label."
-    color = _adapt_contrast(color)
+    color = adapt_contrast(color)
     left, right, bottom, top = box.extent
     rows, columns = grid
     style: dict[str, Any] = dict(color="0.6", lw=0.4, zorder=1)
@@ -123,13 +124,13 @@ def _draw_grid(ax: Axes, box: PictureBox, grid: Grid, color, label: str) -> None
     )
 
 
-def _image_panel(
+def image_panel(
     ax: Axes, image: Image.Image, left: float, grid: Grid, color, label: str
 ) -> PictureBox:
     "An image with its grid, its longer side one unit."
     box = PictureBox.fit(image, left)
     ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=box.extent, zorder=0)
-    _draw_grid(ax, box, grid, color, label)
+    draw_grid(ax, box, grid, color, label)
     return box
 
 # %% ../../nbs/42_plots.ipynb #10820dab
@@ -143,17 +144,17 @@ def _value_panel(
     way = "nearest" if tuple(value_hw.shape) == grid else "bicubic"
     style = dict(norm=scale.norm, cmap=scale.cmap, alpha=OVERLAY_ALPHA, interpolation=way)
     ax.imshow(value_hw, extent=box.extent, zorder=0.5, **style)
-    _draw_grid(ax, box, grid, color, label)
+    draw_grid(ax, box, grid, color, label)
 
 # %% ../../nbs/42_plots.ipynb #c56252d1
-def _caption(ax: Axes, x: float, y: float, text: str, size: float = 8) -> None:
+def draw_caption(ax: Axes, x: float, y: float, text: str, size: float = 8) -> None:
     "A line under a picture, in a font that has ✓ and ▲."
     ax.text(
         x, y, text, ha="center", va="top", fontsize=size, family="DejaVu Sans", parse_math=False
     )
 
 
-def _set_limits(ax: Axes, width: float, height: float) -> None:
+def set_limits(ax: Axes, width: float, height: float) -> None:
     "Limits of panels that begin at 0 and grow downwards."
     ax.set(xlim=(-0.03, width), ylim=(height, -0.12), aspect="equal")
     ax.axis("off")
@@ -166,7 +167,7 @@ def _colorbar(
     label: str,
     marks: Iterable[tuple[float, str]] = (),
 ) -> None:
-    "A colour bar as high as the panels and as pale as their values; after `_set_limits`."
+    "A colour bar as high as the panels and as pale as their values; after `set_limits`."
     # from the coordinates of the panels to fractions of the axes; y grows downwards
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     bounds = ((left - x0) / (x1 - x0), (1 - y0) / (y1 - y0), 0.045 / (x1 - x0), 1 / (y0 - y1))
@@ -289,12 +290,12 @@ def plot_flows(
     """
     pair, left_b = match.pair(index), 1.45
     scale = ScalarMappable(Normalize(*limits), SEQUENTIAL_CMAP)
-    fig, ax = _axes(8, 4.1)
-    box_a = _image_panel(ax, image_a, 0, pair.grid_a, COLOR_A, labels[0])
-    box_b = _image_panel(ax, image_b, left_b, pair.grid_b, COLOR_B, labels[1])
+    fig, ax = new_axes(8, 4.1)
+    box_a = image_panel(ax, image_a, 0, pair.grid_a, COLOR_A, labels[0])
+    box_b = image_panel(ax, image_b, left_b, pair.grid_b, COLOR_B, labels[1])
     _draw_flows(ax, pair, (box_a, box_b), top, scale.to_rgba)
-    _caption(ax, left_b / 2 + 0.5, 1.05, f"{flow_caption(match, index=index, top=top)}\n{note}")
-    _set_limits(ax, left_b + 1.03, 1.17)
+    draw_caption(ax, left_b / 2 + 0.5, 1.05, f"{flow_caption(match, index=index, top=top)}\n{note}")
+    set_limits(ax, left_b + 1.03, 1.17)
     bar = fig.colorbar(scale, ax=ax, shrink=0.7, pad=0.01)
     widest = f"(widest ribbon: mass {pair.plan_bnm.max().item():.3f})"
     bar.set_label(f"cosine of the two cells\n{widest}", fontsize=8)
@@ -309,7 +310,7 @@ def _draw_cells(
     _value_panel(ax, image, left, grid, color, label, value_hw, scale)
     cell = cell_name(int(value_hw.argmax()), grid[1])
     text = f"largest in cell {cell}: {name} {value_hw.max().item():.3g}"
-    _caption(ax, left + 0.5, 1.04, text)
+    draw_caption(ax, left + 0.5, 1.04, text)
 
 # %% ../../nbs/42_plots.ipynb #076aaa76
 def plot_cells(
@@ -353,11 +354,11 @@ def plot_cells(
         given, missing = ("value_m", "value_n") if value_n is None else ("value_n", "value_m")
         raise ValueError(f"{missing}: expected values of both images or of none, got {given} alone")
     left_b = 1.12
-    fig, ax = _axes(7.6, 3.7)
+    fig, ax = new_axes(7.6, 3.7)
     scale = None
     if value_n is None or value_m is None:
-        _image_panel(ax, image_a, 0, (1, 1), COLOR_A, labels[0])
-        _image_panel(ax, image_b, left_b, (1, 1), COLOR_B, labels[1])
+        image_panel(ax, image_a, 0, (1, 1), COLOR_A, labels[0])
+        image_panel(ax, image_b, left_b, (1, 1), COLOR_B, labels[1])
     else:
         grid_a, grid_b = grids or (square_grid(len(value_n)), square_grid(len(value_m)))
         value_a_hw = value_n.detach().cpu().view(grid_a)
@@ -366,8 +367,8 @@ def plot_cells(
         scale = ScalarMappable(Normalize(0, largest), SEQUENTIAL_CMAP)
         _draw_cells(ax, image_a, 0, COLOR_A, labels[0], value_a_hw, scale, name)
         _draw_cells(ax, image_b, left_b, COLOR_B, labels[1], value_b_hw, scale, name)
-    _caption(ax, left_b / 2 + 0.5, 1.13, note)
-    _set_limits(ax, left_b + 1.29, 1.22 if note else 1.12)
+    draw_caption(ax, left_b / 2 + 0.5, 1.13, note)
+    set_limits(ax, left_b + 1.29, 1.22 if note else 1.12)
     if scale is not None:
         _colorbar(ax, scale, left_b + 1.24, f"{name} of a cell", marks)
     return fig
@@ -445,7 +446,7 @@ def _cell_ticks(axis: Axis, grid: Grid, side_name: str, color) -> None:
     names = [cell_name(n, columns) for n in first]
     axis.set_ticks([n + 0.5 for n in first], names, rotation=0, fontsize=8)
     label = f"cell of {side_name} (row,column)"
-    axis.set_label_text(label, color=_adapt_contrast(color), fontsize=9)
+    axis.set_label_text(label, color=adapt_contrast(color), fontsize=9)
 
 
 def _heat(
@@ -472,7 +473,7 @@ def _column_bars(ax: Axes, mass_m: Tensor, color) -> None:
     "Masses as bars above the columns of a heat map."
     centers = [m + 0.5 for m in range(len(mass_m))]
     top = mass_m.max().item()
-    ax.bar(centers, mass_m.tolist(), 0.9, color=_adapt_contrast(color))
+    ax.bar(centers, mass_m.tolist(), 0.9, color=adapt_contrast(color))
     ax.set(xticks=[], yticks=[0, top], yticklabels=["0", f"{top:.2g}"])
     ax.set(xlim=(0, len(mass_m)), ylim=(0, 1.05 * top))
     ax.tick_params(labelsize=8)
@@ -483,7 +484,7 @@ def _row_bars(ax: Axes, mass_n: Tensor, color) -> None:
     "Masses as bars at the left of the rows of a heat map."
     centers = [n + 0.5 for n in range(len(mass_n))]
     top = mass_n.max().item()
-    ax.barh(centers, mass_n.tolist(), 0.9, color=_adapt_contrast(color))
+    ax.barh(centers, mass_n.tolist(), 0.9, color=adapt_contrast(color))
     ax.set(yticks=[], xticks=[0, top], xticklabels=["0", f"{top:.2g}"])
     ax.set(ylim=(len(mass_n), 0), xlim=(1.05 * top, 0))
     ax.tick_params(labelsize=8)
@@ -615,7 +616,7 @@ def _waterfall_layout(count: int) -> _Layout:
 def _draw_waterfall(ax: Axes, value_k: list[float], ends: list[float], score: float) -> None:
     "Each bar begins where the last one ended; the bar of the score begins at 0."
     count = len(value_k)
-    colors = [_adapt_contrast(COLOR_POSITIVE if v >= 0 else COLOR_NEGATIVE) for v in value_k]
+    colors = [adapt_contrast(COLOR_POSITIVE if v >= 0 else COLOR_NEGATIVE) for v in value_k]
     ax.barh(range(count), value_k, 0.8, left=ends[:-1], color=colors, edgecolor=colors, lw=0.8)
     ax.barh(count, score, 0.8, color="0.5")
     # from the end of each bar to the beginning of the next
@@ -653,7 +654,7 @@ def plot_contributions(decomposition: Decomposition) -> Figure:
     ends = [0, *itertools.accumulate(value_k)]
     low, high = min(score, *ends), max(score, *ends)
     gap = 0.01 * (high - low)
-    fig, ax = _axes(7, 0.8 + layout.height * (count + 2))
+    fig, ax = new_axes(7, 0.8 + layout.height * (count + 2))
     _draw_waterfall(ax, value_k, ends, score)
     largest = sorted(range(count), key=lambda k: -abs(value_k[k]))[: layout.values_written]
     for k in largest:
@@ -694,17 +695,17 @@ def plot_difference(
     end = max(cell_n.abs().max().item(), 1e-9)
     scale = ScalarMappable(Normalize(-end, end), DIVERGING_CMAP)
     ink = plt.rcParams["text.color"]
-    fig, ax = _axes(9.4, 3.3)
+    fig, ax = new_axes(9.4, 3.3)
     _value_panel(ax, query, 0, grid, ink, "query", cell_n.view(grid), scale)
-    _image_panel(ax, first, 1.5, (1, 1), COLOR_FIRST, labels[0])
-    _image_panel(ax, second, 2.62, (1, 1), COLOR_SECOND, labels[1])
+    image_panel(ax, first, 1.5, (1, 1), COLOR_FIRST, labels[0])
+    image_panel(ax, second, 2.62, (1, 1), COLOR_SECOND, labels[1])
     text = (
         f"{labels[0]} less {labels[1]}: score {difference.score:+.3f} = cosine"
         f" {difference.cosine:+.3f}, cells {cell_n.sum().item():+.3f}; residual"
         f" {difference.residual:.0e}"
     )
-    _caption(ax, 1.81, 1.06, f"{text}\n{difference.note}", 9)
-    _set_limits(ax, 3.65, 1.16)
+    draw_caption(ax, 1.81, 1.06, f"{text}\n{difference.note}", 9)
+    set_limits(ax, 3.65, 1.16)
     _colorbar(ax, scale, 1.06, f"for {labels[1]}  |  for {labels[0]}")
     return fig
 
@@ -716,7 +717,7 @@ def _thumbnail(ax: Axes, image: Image.Image, left: float, top: float, color) -> 
     "A framed square of an image."
     square = ImageOps.fit(image.convert("RGB"), (160, 160))
     ax.imshow(square, extent=(left, left + 1, top + 1, top))
-    ax.add_patch(Rectangle((left, top), 1, 1, fill=False, color=_adapt_contrast(color), lw=2.5))
+    ax.add_patch(Rectangle((left, top), 1, 1, fill=False, color=adapt_contrast(color), lw=2.5))
 
 
 def _mark(ax: Axes, left: float, top: float, color, mark: str) -> None:
@@ -743,7 +744,7 @@ def _draw_row(
         _thumbnail(ax, images[i], STRIDE * k, top, color)
         _mark(ax, STRIDE * k, top, color, mark)
         if score_i is not None:
-            _caption(ax, STRIDE * k + 0.5, top + 1.03, f"{float(score_i[i]):.3f}")
+            draw_caption(ax, STRIDE * k + 0.5, top + 1.03, f"{float(score_i[i]):.3f}")
 
 # %% ../../nbs/42_plots.ipynb #e9c3449d
 def _rank_change(before: int | None, after: int) -> str:
@@ -769,9 +770,9 @@ def _draw_changes(
     before, after = shown
     for k, i in enumerate(after):
         x = STRIDE * k + 0.5
-        _caption(ax, x, 1.5, _rank_change(rank_before.get(i), k), 9)
+        draw_caption(ax, x, 1.5, _rank_change(rank_before.get(i), k), 9)
         if i in before:
-            color = _adapt_contrast(COLOR_POSITIVE if relevant[i] else COLOR_NEGATIVE)
+            color = adapt_contrast(COLOR_POSITIVE if relevant[i] else COLOR_NEGATIVE)
             x_before = STRIDE * rank_before[i] + 0.5
             ax.plot([x_before, x], [1.04 + foot, 1.45], color=color, lw=1.2, alpha=0.7)
 
@@ -779,7 +780,7 @@ def _draw_changes(
 def _draw_query(ax: Axes, query: Image.Image) -> None:
     "The query at the left of the two rows."
     _thumbnail(ax, query, -1.75, 0.86, COLOR_A)
-    color = _adapt_contrast(COLOR_A)
+    color = adapt_contrast(COLOR_A)
     ax.text(-1.25, 0.81, "query", color=color, ha="center", va="bottom", fontweight="bold")
 
 # %% ../../nbs/42_plots.ipynb #b1a78ce0
@@ -831,14 +832,14 @@ def plot_ranking(
     score_before, score_after = scores or (None, None)
     foot = 0.19 if scores else 0  # room for the scores below a row
     width = STRIDE * max(4, *map(len, shown))
-    fig, ax = _axes(0.94 * width + 1.8, 3.15 + foot)
+    fig, ax = new_axes(0.94 * width + 1.8, 3.15 + foot)
     _draw_query(ax, query)
     _draw_row(ax, images, shown[0], relevant, 0, "before", score_before)
     _draw_row(ax, images, shown[1], relevant, 1.72, "after", score_after)
     _draw_changes(ax, shown, rank_before, relevant, foot)
     counts = [f"{sum(bool(relevant[i]) for i in row)} of {len(row)}" for row in shown]
     text = f"✓ right, ✗ wrong: {counts[0]} before, {counts[1]} after;  ▲ ▼ places won or lost"
-    _caption(ax, width / 2 - 0.9, 2.79 + foot, text, 9)
+    draw_caption(ax, width / 2 - 0.9, 2.79 + foot, text, 9)
     ax.set(xlim=(-1.8, width - 0.08), ylim=(2.95 + foot, -0.05), aspect="equal")
     ax.axis("off")
     return fig
@@ -847,9 +848,9 @@ def plot_ranking(
 def _deletion_colors() -> dict[str, Any]:
     "The colours of the three orders in which cells are hidden."
     return {
-        "least_first": _adapt_contrast(COLOR_POSITIVE),
+        "least_first": adapt_contrast(COLOR_POSITIVE),
         "random": "0.55",
-        "most_first": _adapt_contrast(COLOR_NEGATIVE),
+        "most_first": adapt_contrast(COLOR_NEGATIVE),
     }
 
 
@@ -873,7 +874,7 @@ def plot_faithfulness(
     >>> fig.legends[0].get_texts()[-1].get_text()
     'gap: 0.300'
     """
-    fig, ax = _axes(6.8, 3.2)
+    fig, ax = new_axes(6.8, 3.2)
     for name, color in _deletion_colors().items():
         left_k = getattr(curves, f"{name}_k")
         label = f"{name.replace('_', ' ')}: area {curves.area(name):.3f}"
@@ -936,7 +937,7 @@ def plot_receptive_field(
     share_hw = _field_of_cells(field_hw, grid, grid)
     scale = ScalarMappable(Normalize(0, fine_hw.max().item()), SEQUENTIAL_CMAP)
     title = f"field of cell {cell_name(cell, grid)}"
-    fig, ax = _axes(5, 4.3)
+    fig, ax = new_axes(5, 4.3)
     ink = plt.rcParams["text.color"]
     _value_panel(ax, image, 0, as_grid(grid), ink, title, fine_hw, scale)
     shares = []
@@ -950,8 +951,8 @@ def plot_receptive_field(
             Rectangle(corner, width, height, fill=False, color=COLOR_B, lw=2, ls=style, zorder=3)
         )
     text = f"{shares[0]:.0%} of the field lies in the cell, {shares[1]:.0%} in the 3 x 3 around it"
-    _caption(ax, 0.5, 1.04, text)
-    _set_limits(ax, 1.3, 1.12)
+    draw_caption(ax, 0.5, 1.04, text)
+    set_limits(ax, 1.3, 1.12)
     equal = (1 / grid**2, f"equal\n1/{grid**2}")
     _colorbar(ax, scale, 1.25, "share of the field on the area of a cell", [equal])
     return fig
@@ -983,9 +984,9 @@ def plot_correspondences(
     cross is a cell whose piece B does not show.
     """
     grid, left_b = square_grid(len(truth.coverage_n)), 1.2
-    fig, ax = _axes(8, 4)
-    box_a = _image_panel(ax, image_a, 0, grid, COLOR_A, labels[0])
-    box_b = _image_panel(ax, image_b, left_b, grid, COLOR_B, labels[1])
+    fig, ax = new_axes(8, 4)
+    box_a = image_panel(ax, image_a, 0, grid, COLOR_A, labels[0])
+    box_b = image_panel(ax, image_b, left_b, grid, COLOR_B, labels[1])
     filled_n = (truth.coverage_n >= 0.5).nonzero().flatten().tolist()
     for k, n in enumerate(filled_n):
         start = box_a.cell_center(n, grid)
@@ -995,13 +996,13 @@ def plot_correspondences(
         x, y = (truth.target_xy_n2[n] / grid[0]).tolist()
         # the end of the map is too pale on white
         color = plt.get_cmap("plasma")(0.95 * k / max(len(filled_n) - 1, 1))
-        _draw_correspondence(ax, start, box_b.point(x, y), _adapt_contrast(color))
+        _draw_correspondence(ax, start, box_b.point(x, y), adapt_contrast(color))
     visible = int(truth.visible_n.sum())
     cells = f"{len(filled_n)} cells that the object fills at least by half"
     crosses = "; crosses: not shown" if visible < len(filled_n) else ""
     text = f"{visible} of the {cells} are shown in {labels[1]}{crosses}"
-    _caption(ax, left_b / 2 + 0.5, 1.05, text, 9)
-    _set_limits(ax, left_b + 1.03, 1.12)
+    draw_caption(ax, left_b / 2 + 0.5, 1.05, text, 9)
+    set_limits(ax, left_b + 1.03, 1.12)
     return fig
 
 # %% ../../nbs/42_plots.ipynb #10f11ae7
