@@ -148,6 +148,7 @@ def true_correspondences(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> parts = torch.tensor([[10.0, 10, 1], [100, 200, 1]])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "bird.png"
