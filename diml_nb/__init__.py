@@ -52,9 +52,11 @@ _PUBLIC = {
     "learning.trainer": "load_trained train",
     "learning.trained": "TrainedBackbone evaluate_once",
     "explain.decomposition": "decompose flow_table score_difference",
+    "explain.parts": "parts query_parts",
     "explain.faithfulness": "faithfulness",
     "explain.truth": "flow_accuracy",
     "viz.figures": "plot_flows save_figure",
+    "viz.part_figures": "plot_parts",
     "viz.html": "export_html",
     "viz.widgets.pair": "PairExplorer",
     "viz.widgets.ranking": "RetrievalExplorer",
@@ -106,9 +108,11 @@ if TYPE_CHECKING:  # what an editor is told; at run time, see `__getattr__`
         flow_table as flow_table,
         score_difference as score_difference,
     )
+    from .explain.parts import parts as parts, query_parts as query_parts
     from .explain.faithfulness import faithfulness as faithfulness
     from .explain.truth import flow_accuracy as flow_accuracy
     from .viz.figures import plot_flows as plot_flows, save_figure as save_figure
+    from .viz.part_figures import plot_parts as plot_parts
     from .viz.html import export_html as export_html
     from .viz.widgets.pair import PairExplorer as PairExplorer
     from .viz.widgets.ranking import RetrievalExplorer as RetrievalExplorer

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .._internal.paths import atomic_write, check_writable
 from ..explain.decomposition import flow_table
+from ..explain.parts import Parts, parts
 from ..features.grid import Features
 from ..ot.matching import Match, MatchOptions, match_unchecked
 from ..viz.boxes import PictureBox, flow_curve
@@ -129,9 +130,28 @@ class Hit:
             )
         return self.query.picture, self.gallery.picture_at(self.position)
 
-    def figure(self, *, top: int = 12) -> "Figure":
-        "The `top` strongest flows from the query to this image, as `plot_flows` draws them."
-        return _figure(self, top)
+    @property
+    def parts(self) -> Parts:
+        "The similarity as a sum of a few part-wise similarities and a rest; see `parts`."
+        return parts(self.match)
+
+    def figure(self, by: str = "flows", *, top: int = 12) -> "Figure":
+        """Why this image was found.
+
+        Parameters
+        ----------
+        by
+            "flows": the `top` strongest flows, as `plot_flows` draws them; "parts": a few groups of
+            cells and what each adds, as `plot_parts` does.
+        top
+            How many flows.
+
+        Raises
+        ------
+        ValueError
+            For another `by`, and where there are no pictures.
+        """
+        return _figure(self, by, top)
 
     def explain(self, path: str | Path, *, top: int = 12) -> Path:
         """Write why this image was found: .html for a page that answers, else a figure.
@@ -155,9 +175,14 @@ def _labels(hit: Hit) -> tuple[str, str]:
     return hit.query.name, Path(str(hit.id)).stem
 
 # %% ../../nbs/48_hits.ipynb #253018ad
-def _figure(hit: Hit, top: int) -> "Figure":
+def _figure(hit: Hit, by: str, top: int) -> "Figure":
     from diml_nb.viz.figures import plot_flows
+    from diml_nb.viz.part_figures import plot_parts
 
+    if by not in ("flows", "parts"):
+        raise ValueError(f"by: expected 'flows' or 'parts', got {by!r}")
+    if by == "parts":
+        return plot_parts(*hit.pictures, hit.parts, labels=_labels(hit))
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
 # %% ../../nbs/48_hits.ipynb #595bb863
@@ -172,7 +197,7 @@ def _explain(hit: Hit, path: Path, top: int) -> Path:
         title = f"{hit.query.name} and {hit.id}: score {hit.score:.4f}"
         export_html(*pictures, hit.match, path, top=top, labels=_labels(hit), title=title)
         return path
-    return save_figure(_figure(hit, top), path.name, path.parent)
+    return save_figure(_figure(hit, "flows", top), path.name, path.parent)
 
 # %% ../../nbs/48_hits.ipynb #43a05e03
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Curve
+from matplotlib.typing import ColorType
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -86,7 +87,7 @@ def theme(dark: bool = False) -> AbstractContextManager[None]:
     return plt.rc_context(settings)
 
 
-def adapt_contrast(color) -> tuple[float, float, float]:
+def adapt_contrast(color: ColorType) -> tuple[float, float, float]:
     "The colour itself; on dark ground, where it would be hard to read, half way to white."
     *ground, opacity = to_rgba(plt.rcParams["figure.facecolor"])
     towards_white = 0.45 if opacity > 0.5 and sum(ground) < 1.5 else 0
@@ -102,7 +103,7 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
 OVERLAY_ALPHA = 0.62  # how opaque colours lie on an image; the colour bar is as pale
 
 
-def draw_grid(ax: Axes, box: PictureBox, grid: Grid, color, label: str) -> None:
+def draw_grid(ax: Axes, box: PictureBox, grid: Grid, color: ColorType, label: str) -> None:
     "The lines of a grid over a picture, its frame and its label."
     color = adapt_contrast(color)
     left, right, bottom, top = box.extent
@@ -125,7 +126,7 @@ def draw_grid(ax: Axes, box: PictureBox, grid: Grid, color, label: str) -> None:
 
 
 def image_panel(
-    ax: Axes, image: Image.Image, left: float, grid: Grid, color, label: str
+    ax: Axes, image: Image.Image, left: float, grid: Grid, color: ColorType, label: str
 ) -> PictureBox:
     "An image with its grid, its longer side one unit."
     box = PictureBox.fit(image, left)

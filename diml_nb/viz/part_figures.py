@@ -7,7 +7,6 @@ __all__ = ['PART_COLORS', 'draw_parts', 'plot_parts', 'plot_part_difference']
 
 # %% ../../nbs/42_part_figures.ipynb #7257731d
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -25,20 +24,19 @@ from diml_nb.viz.figures import (
     adapt_contrast,
     draw_caption,
     draw_grid,
-    new_axes,
     set_limits,
 )
 
 PART_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
 
-# %% ../../nbs/42_part_figures.ipynb #9fbe4e69
+# %% ../../nbs/42_part_figures.ipynb #b82da808
 def _draw_number(ax: Axes, x: float, y: float, k: int, size: float = 9) -> None:
     "The number of a part on a disc of its colour."
     color = PART_COLORS[k % len(PART_COLORS)]
     ax.scatter(x, y, s=13 * size, color=color, edgecolors="black", linewidths=0.8, zorder=5)
     ax.text(x, y, part_name(k), ha="center", va="center", fontsize=size, color="black", zorder=6)
 
-
+# %% ../../nbs/42_part_figures.ipynb #9fbe4e69
 def _draw_cells(ax: Axes, box: PictureBox, label_n: Tensor, strength_n: Tensor, grid: Grid) -> None:
     "The cells of each part in its colour, and its number at its strongest place."
     opacity_n = (strength_n / strength_n.max().clamp_min(1e-12)).clamp(0, 1).sqrt()
@@ -73,7 +71,7 @@ def draw_parts(
     _draw_cells(ax, box, label_n, strength_n, grid)
     draw_grid(ax, box, (1, 1), color, label)
 
-# %% ../../nbs/42_part_figures.ipynb #e53e52b7
+# %% ../../nbs/42_part_figures.ipynb #1fce7e2e
 def _draw_face(ax: Axes, image: Image.Image, window: tuple, x: float, y: float) -> None:
     "A piece of an image as a thumbnail in a row of bars; x in the axes, y in the data."
     left, top, right, bottom = window
@@ -85,7 +83,7 @@ def _draw_face(ax: Axes, image: Image.Image, window: tuple, x: float, y: float) 
     inset.imshow(piece)
     inset.set(xticks=[], yticks=[])
 
-
+# %% ../../nbs/42_part_figures.ipynb #e53e52b7
 def _draw_bars(ax: Axes, images: tuple[Image.Image, Image.Image], found: Parts) -> None:
     "A bar for each part and one for the rest, each with its number."
     count = len(found.contribution_k)
