@@ -48,6 +48,10 @@ class Rule:
     options: MatchOptions = MatchOptions()
     keep_sides: bool = False
 
+    def __str__(self) -> str:
+        options = self.options
+        return f"{self.grid} x {self.grid} cells, {options.marginals}, eps {options.eps:g}"
+
     def features(self, map_bchw: Tensor) -> Features:
         "The features that feature maps (B, C, H, W) have by this rule."
         sides = map_bchw.shape[2:] if self.keep_sides else (1, 1)

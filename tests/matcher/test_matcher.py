@@ -214,6 +214,20 @@ def test_a_compressed_index_grows_on_disk(photos, small, tmp_path, monkeypatch, 
     assert len(small.load_index(out)) == 14
 
 
+def test_a_finer_network_is_found_again(photos, tmp_path):
+    fine = Matcher.from_pretrained(image_size=96, rule=Rule(grid=3, keep_sides=True))
+    assert fine.encode(photos / "lost.png").grid == (2, 4)  # a photograph of 60 x 40 pixels
+    fine.index(photos, out=tmp_path / "index")
+    opened = open_index(tmp_path / "index")
+    assert opened.encoder.backbone.image_size == 96 and opened.encoder.identity == fine.identity
+    fine.save_pretrained(tmp_path / "matcher")
+    assert Matcher.from_pretrained(tmp_path / "matcher").identity == fine.identity
+    with pytest.raises(ValueError, match="image_size: the network in .* has its own"):
+        Matcher.from_pretrained(tmp_path / "matcher", image_size=224)
+    with pytest.raises(ValueError, match="image_size: expected at least 32 pixels, got 8"):
+        Matcher.from_pretrained(image_size=8)
+
+
 def test_a_second_writer_waits(photos, small, tmp_path):
     out = tmp_path / "index"
     second = threading.Thread(target=small.index, args=(photos,), kwargs=dict(out=out))
