@@ -153,7 +153,9 @@ class Parts(NamedTuple):
 
     @property
     def share(self) -> float:
-        "The share of S within the parts."
+        "The share of S within the parts; NaN unless S is above 0, of which there are no shares."
+        if not self.similarity > 1e-9:
+            return float("nan")
         return self.contribution_k.sum().item() / self.similarity
 
     @property
@@ -168,9 +170,10 @@ class Parts(NamedTuple):
         lines = [
             f"parts {' + '.join(terms)} + rest {self.rest:.3f} = {total:.4f} = similarity"
             f" {self.similarity:.4f}",
-            f"{self.share:.0%} of S within {count} {'part' if count == 1 else 'parts'}, chance"
-            f" {self.chance:.0%}",
         ]
+        if self.share == self.share:
+            named = "1 part" if count == 1 else f"{count} parts"
+            lines.append(f"{self.share:.0%} of S within {named}, chance {self.chance:.0%}")
         return "\n".join([*lines, *filter(None, [self.note])])
 
 # %% ../../nbs/41_parts.ipynb #357a0c67
@@ -306,9 +309,12 @@ class QueryParts(NamedTuple):
     label_n
         The part of each cell of the query, (N,); -1 for a cell without flows.
     label_bm
-        For each candidate the part to which most of a cell's flows belong, (B, M).
+        For each candidate the part to which most of a cell's flows belong, (B, M); -1 for a cell
+        without flows.
     contribution_bk
         What the flows of each part add to the similarity of each candidate, (B, K) in float64.
+    rest_b
+        What the flows of cells of no part add, (B,).
     cosine_b
         Cosines of the whole images, (B,).
     strength_n, strength_bm
@@ -321,6 +327,7 @@ class QueryParts(NamedTuple):
     label_n: Tensor
     label_bm: Tensor
     contribution_bk: Tensor
+    rest_b: Tensor
     cosine_b: Tensor
     strength_n: Tensor
     strength_bm: Tensor
@@ -333,17 +340,18 @@ class QueryParts(NamedTuple):
         Returns
         -------
         DataFrame
-            A row for the cosine of the whole images and one for each part: `part`, `first`,
-            `second`, `difference`. The differences add up to that of the scores.
+            A row for the cosine of the whole images, one for each part, and one for the rest:
+            `part`, `first`, `second`, `difference`. The differences add up to that of the scores.
         """
         candidates = [first, second]
-        value_bk = torch.cat([self.cosine_b[:, None], self.contribution_bk], 1)[candidates]
+        columns_b = self.cosine_b[:, None], self.contribution_bk, self.rest_b[:, None]
+        value_bk = torch.cat(columns_b, 1)[candidates]
         names = [f"part {part_name(k)}" for k in range(self.contribution_bk.shape[1])]
-        columns = dict(part=["whole images", *names], first=value_bk[0], second=value_bk[1])
+        columns = dict(part=["whole images", *names, "rest"], first=value_bk[0], second=value_bk[1])
         table = pd.DataFrame({name: np.asarray(x) for name, x in columns.items()})
         return table.assign(difference=table["first"] - table["second"])
 
-# %% ../../nbs/41_parts.ipynb #6e9b8536
+# %% ../../nbs/41_parts.ipynb #677e2a42
 def query_parts(match: Match, k: int | None = None) -> QueryParts:
     """The parts of a query that suit all its candidates.
 
@@ -366,18 +374,20 @@ def query_parts(match: Match, k: int | None = None) -> QueryParts:
     contribution_bnm = match.contribution_bnm.detach().double().cpu()
     in_part_nk = torch.nn.functional.one_hot(found.label_a_n + 1, count + 1)[:, 1:].double()
     contribution_bkm = torch.einsum("nk,bnm->bkm", in_part_nk, contribution_bnm)
+    most_bm = contribution_bkm.max(1)
     return QueryParts(
         label_n=found.label_a_n,
-        label_bm=contribution_bkm.argmax(1),
+        label_bm=torch.where(most_bm.values > 0, most_bm.indices, -1),
         contribution_bk=contribution_bkm.sum(2),
+        rest_b=contribution_bnm.sum((1, 2)) - contribution_bkm.sum((1, 2)),
         cosine_b=match.global_cosine_b.detach().double().cpu(),
         strength_n=contribution_bnm.sum(2).mean(0),
-        strength_bm=contribution_bkm.max(1).values,
+        strength_bm=most_bm.values,
         grid=match.grid_a,
         candidate_grid=match.grid_b,
     )
 
-
+# %% ../../nbs/41_parts.ipynb #6e9b8536
 def _side_by_side(match: Match) -> Match:
     "One query and B candidates as one pair, whose second picture has the cells of all of them."
     n_pairs, n_cells = match.plan_bnm.shape[:2]

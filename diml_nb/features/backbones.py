@@ -369,11 +369,10 @@ def takes_wide_images(backbone: Backbone) -> bool:
     try:
         ready_chw = backbone.preprocess(black, keep_sides=True)
         backbone(ready_chw[None].to(device_of(backbone)))
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-    ):  # TypeError: a `preprocess` that only cuts squares
+    except torch.OutOfMemoryError:
+        raise
+    # whatever a network raises for what it does not take, and a `preprocess` that cuts squares
+    except Exception:
         return False
     return True
 

@@ -128,7 +128,7 @@ def fit_projection(features: Features, channels: int) -> Projection:
     if n_cells < channels:
         raise ValueError(
             f"features: {len(features)} images have {n_cells} cells, too few for {channels}"
-            " channels; give more images"
+            " channels; give more images, or keep fewer channels"
         )
     # the eigenvalues rise
     eigenvector_cd = torch.linalg.eigh(_second_moment(features)).eigenvectors.flip(1)[:, :channels]

@@ -133,8 +133,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     "Width and height of a file, turned as by `load_image`; `ValueError` if it is no image."
     try:
         with Image.open(os.path.expanduser(path)) as image:
-            # orientations 5 to 8 of Exif turn the image by 90 degrees
-            is_turned = image.getexif().get(0x0112, 1) > 4
+            # orientations 5 to 8 of Exif turn by 90 degrees; of a TIFF, Pillow has done it
+            is_turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8) and image.format != "TIFF"
             width, height = image.size
     except Exception as error:  # of many types, as above
         raise ValueError(f"cannot read the image {path}: {error}") from error

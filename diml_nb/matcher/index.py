@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FeatureGroup', 'group_by_grid', 'Encoder', 'check_search_options', 'checked_labels', 'checked_ids', 'check_savable',
-           'Index', 'check_network']
+           'Index', 'check_packing', 'fit_fewer_channels', 'save_index', 'check_network']
 
 # %% ../../nbs/48_index.ipynb #81ddfc0b
 import warnings
@@ -26,6 +26,7 @@ from .._internal.device import full_precision
 from ..datasets.download import file_lock
 from ..features.backbones import same_computation
 from diml_nb.features.compress import (
+    PACKED_BITS,
     PackedFeatures,
     Projection,
     fit_projection,
@@ -470,8 +471,8 @@ class Index:
         folder
             A new or empty folder, or one with an index.
         precision
-            Of the cells: "float32" keeps every bit, "float16" needs half of the disk; "int8" and
-            "int4" as in `compress`, whose copy needs still less. Default: as they are.
+            Of the cells: "float32" keeps every bit, "float16" needs half of the disk; "int8" or
+            "int4" for an index that `compress` has made. Default: as they are.
 
         Raises
         ------
@@ -479,7 +480,7 @@ class Index:
             For a folder with other files, an empty index, and ids that are no texts or numbers.
         """
         with file_lock(Path(folder).expanduser()):  # a second writer waits
-            return _save(self, Path(folder).expanduser(), precision)
+            return save_index(self, Path(folder).expanduser(), precision)
 
     @classmethod
     def load(
@@ -655,7 +656,8 @@ def _picture(index: Index, position: int) -> Image.Image:
 def _as_queries(index: Index, query: Any) -> tuple[list[FeatureGroup], list[Query]]:
     "The features of all queries, by grid, and each query by itself with its name and its picture."
     if isinstance(query, Features):
-        features = query if index.projection is None else index.projection(query[:])
+        features = query[:] if isinstance(query, PackedFeatures) else query
+        features = features if index.projection is None else index.projection(features)
         queries = [Query(f"query {n}", features[n : n + 1]) for n in range(len(query))]
         return [FeatureGroup(list(range(len(query))), features)], queries
     encoder = _encoder(index, query)
@@ -719,7 +721,7 @@ def _table(index: Index, positions: list[int]) -> ImageTable:
 
 # %% ../../nbs/48_index.ipynb #00c70d95
 def _facts(index: Index) -> dict[str, Any]:
-    "What index.json says of an index of one segment."
+    "What index.json says of an index, its segments aside."
     network = index.encoder.facts if index.encoder else index._network
     options = asdict(index.options)
     facts: dict[str, Any] = dict(network=network, options=options, removed=[], finished=True)
@@ -727,17 +729,34 @@ def _facts(index: Index) -> dict[str, Any]:
         facts["projection"] = matrix_to_text(index.projection.matrix_cd)
     return facts
 
-# %% ../../nbs/48_index.ipynb #ee862e8a
+# %% ../../nbs/48_index.ipynb #6ad89cb4
 def _precision(index: Index) -> str:
     "Of the cells of the first images."
     features = index._segments[0].features
     bits = features.bits if isinstance(features, PackedFeatures) else 32
     return f"int{bits}" if bits < 16 else f"float{bits}"
 
-
+# %% ../../nbs/48_index.ipynb #1fd8b00a
 _FITTED = 1024  # images for which a projection is fitted, at most
 
 
+def check_packing(precision: str, channels: int) -> None:
+    "`ValueError` unless features can be compressed so, before anything costly."
+    if precision not in PACKED_BITS:
+        raise ValueError(f"precision: expected 'int8' or 'int4', got {precision!r}")
+    if channels < 1 or (precision == "int4" and channels % 2):
+        raise ValueError(
+            f"channels: expected at least 1, and an even number for 'int4', got {channels}"
+        )
+
+
+def fit_fewer_channels(features: Features, channels: int, precision: str) -> Projection:
+    "A projection that suits these images, to at most so many channels."
+    check_packing(precision, channels)
+    available = features.global_bc.shape[1]
+    return fit_projection(features, min(channels, available))
+
+# %% ../../nbs/48_index.ipynb #ee862e8a
 def _join_packed(parts: list[PackedFeatures]) -> PackedFeatures:
     "Packed images of one grid and one precision."
     return PackedFeatures(
@@ -753,13 +772,15 @@ def _compress(index: Index, precision: str, channels: int) -> Index:
     if not len(index) or index.projection is not None:
         state = "is compressed already" if len(index) else "is empty"
         raise ValueError(f"the index {state}: compress one of images, before it was compressed")
-    largest = max((segment.features for segment in index._segments), key=len)
-    drawn = torch.linspace(0, len(largest) - 1, min(len(largest), _FITTED)).long()
-    projection = fit_projection(largest[drawn], min(channels, largest.global_bc.shape[1]))
+    segments = [segment for segment in index._segments if segment.n_left]
+    largest = max(segments, key=lambda segment: segment.n_left)
+    left_n = _left(largest)
+    drawn_n = left_n[torch.linspace(0, len(left_n) - 1, min(len(left_n), _FITTED)).long()]
+    projection = fit_fewer_channels(_gathered([largest], drawn_n), channels, precision)
     small = Index(index.options, encoder=index.encoder)
     small.projection = projection
     small._network = index._network
-    for segment in index._segments:
+    for segment in segments:
         position_n = _left(segment)
         parts = [_gathered([segment], some_n) for some_n in position_n.split(_SMALL)]
         packed = _join_packed([pack_features(projection(part), precision) for part in parts])
@@ -768,8 +789,8 @@ def _compress(index: Index, precision: str, channels: int) -> Index:
     return small
 
 # %% ../../nbs/48_index.ipynb #a7bb14eb
-def _save(index: Index, folder: Path, precision: str | None) -> Path:
-    "`Index.save`."
+def save_index(index: Index, folder: Path, precision: str | None) -> Path:
+    "`Index.save` for a caller that holds the lock of the folder."
     if not len(index):
         raise ValueError("the index is empty: add images before it is saved")
     check_index_folder(folder)
@@ -778,6 +799,10 @@ def _save(index: Index, folder: Path, precision: str | None) -> Path:
         if segment.n_left:
             by_grid.setdefault(segment.features.grid, []).append(segment)
     precision = precision or _precision(index)
+    is_kept = precision == _precision(index)
+    if not is_kept and (precision in PACKED_BITS) != (index.projection is not None):
+        state = "is compressed" if index.projection else "is not compressed: call compress first"
+        raise ValueError(f"precision: {precision!r} does not fit an index that {state}")
     left = [torch.cat([_left(segment) for segment in some]) for some in by_grid.values()]
     table = _table(index, torch.cat(left).tolist())
     first = next_segment(folder)
@@ -789,7 +814,7 @@ def _save(index: Index, folder: Path, precision: str | None) -> Path:
 
         save_segment(folder, number, make, len(position_n), identity="", precision=precision)
     numbers = list(range(first, first + len(by_grid)))
-    write_index(folder, table, _facts(index) | dict(segments=numbers))
+    write_index(folder, table, _facts(index) | dict(segments=numbers, precision=precision))
     return folder
 
 # %% ../../nbs/48_index.ipynb #0267f5c0
@@ -798,6 +823,14 @@ def check_network(folder: Path, network: dict | None, encoder: Encoder | None) -
     if encoder is None or network is None:
         return
     here = encoder.facts
+    sides = (network.get("rule", {}).get("keep_sides", False), here["rule"]["keep_sides"])
+    if sides[0] != sides[1]:
+        kept = "keep their sides" if sides[0] else "were cut to squares"
+        shell = "no --square" if sides[0] else "--square"
+        raise ValueError(
+            f"{folder}: its pictures {kept}, and this matcher does otherwise; take a matcher with"
+            f" Rule(keep_sides={sides[0]}), in the shell {shell}, or another folder"
+        )
     same = network["identity"] == here["identity"]
     # weights may be the same and the network not, e.g. with another stride
     if same and same_computation(network["sketches"], here["sketches"]):

@@ -63,7 +63,9 @@ def encode_vectors(x_nc: Tensor) -> VectorCodes:
     if x_nc.dtype == torch.int8:
         channels = x_nc.shape[1]
         step_c = torch.full((channels,), code_step(8, channels), dtype=torch.float64)
-        return VectorCodes(x_nc, torch.zeros_like(step_c), step_c, 0.0, math.sqrt(channels))
+        return VectorCodes(
+            x_nc.contiguous(), torch.zeros_like(step_c), step_c, 0.0, math.sqrt(channels)
+        )
     least_c, most_c = x_nc.amin(0).double().cpu(), x_nc.amax(0).double().cpu()
     middle_c, step_c = (most_c + least_c) / 2, (most_c - least_c) / 254
     step_c[step_c == 0] = 1.0  # all are the same there: every code is 0

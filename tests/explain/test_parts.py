@@ -112,12 +112,35 @@ def test_the_parts_of_a_query_are_all_of_each_similarity(seed, candidates, k):
     x = blobs(seed, tuple(range(candidates + 1)))
     pairs = match(x[0], x[1:])
     by_part = query_parts(pairs, k)
-    assert torch.allclose(by_part.contribution_bk.sum(1).float(), pairs.similarity_b, atol=1e-5)
+    total_b = by_part.contribution_bk.sum(1) + by_part.rest_b
+    assert torch.allclose(total_b.float(), pairs.similarity_b, atol=1e-5)
     score_b = pairs.global_cosine_b + pairs.similarity_b
     for other in range(candidates):
         table = by_part.compare(0, other)
         assert abs(table.difference.sum() - float(score_b[0] - score_b[other])) < 1e-5
-        assert len(table) == 1 + by_part.contribution_bk.shape[1]
+        assert len(table) == 2 + by_part.contribution_bk.shape[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cells_of_no_part_are_a_row_of_the_table(seed):
+    "Noisy copies, of which small groups are left to the rest."
+    draw = torch.Generator().manual_seed(seed)
+    map_1chw = torch.randn(1, 16, 6, 6, generator=draw)
+    noise = 0.8 * torch.randn(4, 16, 6, 6, generator=draw)
+    x = grid_features(map_1chw + noise, grid=6)
+    pairs = match(x[0], x[1:])
+    score_b = pairs.global_cosine_b + pairs.similarity_b
+    table = query_parts(pairs).compare(0, 2)
+    assert abs(table.difference.sum() - float(score_b[0] - score_b[2])) < 1e-5
+
+
+def test_a_similarity_of_nothing_has_no_shares():
+    maps = torch.zeros(2, 4, 2, 2)
+    maps[0, 0], maps[1, 1] = 1, 1  # orthogonal
+    x = grid_features(maps, grid=2)
+    found = parts(match(x[0], x[1]))
+    assert found.share != found.share and "%" not in str(found)
+    check_sums(found, 0.0)
 
 
 def test_the_parts_of_a_query_are_those_of_its_candidates():

@@ -350,11 +350,49 @@ def test_a_compressed_index_is_the_index_of_what_it_keeps(tmp_path, precision, q
         small.search(features_of(5, 1, channels=5))
 
 
+def test_a_compressed_index_of_what_is_left():
+    "All images of one grid were removed, and images of the largest one."
+    index = Index.from_features(features_of(1, 40))
+    index.add(features_of(3, 9, grid=(2, 3)), ids=range(100, 109))
+    index.remove([*range(100, 109), *range(30)])
+    small = index.compress(channels=4)
+    assert sorted(small._position) == list(range(30, 40))
+    assert small.search(features_of(1, 40)[33])[0][0].id == 33
+
+
+def test_packed_features_are_searched_however_they_lie(tmp_path):
+    "Their numbers stand in columns; and packed queries are queries."
+    x = features_of(5, 300, channels=16)
+    columns = Features(x.local_bcn, x.norm_bn, x.global_bc.T.contiguous().T, x.grid)
+    packed = pack_features(columns, "int8")
+    assert packed.global_bc.stride() == (1, 300)
+    index = Index.from_features(packed)
+    assert [hits[0].id for hits in index.search(x[:3], top_k=5)] == [0, 1, 2]
+    index.save(tmp_path / "index")
+    assert [h[0].id for h in Index.load(tmp_path / "index").search(x[:3])] == [0, 1, 2]
+    plain = Index.from_features(x)
+    for queries in (packed, pack_features(x, "int4")):
+        assert [hits[0].id for hits in plain.search(queries)[:3]] == [0, 1, 2]
+
+
+def test_codes_are_kept_of_a_compressed_index_only(tmp_path):
+    index = Index.from_features(features_of(1, 40))
+    with pytest.raises(ValueError, match="precision: 'int4' does not fit .* call compress first"):
+        index.save(tmp_path / "index", precision="int4")
+    with pytest.raises(ValueError, match="precision: 'float16' does not fit .* is compressed"):
+        index.compress(channels=4).save(tmp_path / "index", precision="float16")
+    assert not (tmp_path / "index").exists()
+
+
 def test_what_cannot_be_compressed():
     with pytest.raises(ValueError, match="the index is empty"):
         Index().compress()
     with pytest.raises(ValueError, match="precision: expected 'int8' or 'int4', got 'int2'"):
         Index.from_features(features_of(1, 30)).compress("int2", channels=4)
+    with pytest.raises(ValueError, match="channels: expected at least 1, and an even number"):
+        Index.from_features(features_of(1, 30)).compress("int4", channels=5)
+    with pytest.raises(ValueError, match="too few for 6 channels; give more images, or keep fewer"):
+        Index.from_features(features_of(1, 1)).compress("int4")
 
 
 @pytest.mark.parametrize("options", [dict(swap_marginals=True), dict(stopping="batch_max")])

@@ -206,12 +206,45 @@ def test_a_compressed_index_grows_on_disk(photos, small, tmp_path, monkeypatch, 
     assert len(index) == 14 and torch.equal(index.projection.matrix_cd, projection.matrix_cd)
     assert ids(index.search(photos / "sea" / "new.png", 3))[0] == "sea/new.png"
     assert ids(small.load_index(out).search(photos / "lost.png", 3))[0] == "lost.png"
-    with pytest.raises(ValueError, match="kept in fewer channels and bits, which precision='float"):
+    with pytest.raises(ValueError, match="kept in fewer channels, in int., which precision='float"):
         small.index(photos, out=out)
     small.index(photos, out=tmp_path / "plain")
     with pytest.raises(ValueError, match="kept with all channels, which precision='int"):
         small.index(photos, out=tmp_path / "plain", precision=precision)
+    other = dict(int4="int8", int8="int4")[precision]
+    with pytest.raises(ValueError, match=f"in {precision}, which precision='{other}' is not"):
+        small.index(photos, out=out, precision=other, channels=6)
     assert len(small.load_index(out)) == 14
+
+
+def test_a_compressed_index_in_memory(photos, small):
+    index = small.index(photos, precision="int8", channels=6)
+    assert index.projection is not None and len(index) == 13
+    assert ids(index.search(photos / "lost.png", 3))[0] == "lost.png"
+    for wrong, text in ((dict(precision="int2"), "precision"), (dict(channels=0), "channels")):
+        with pytest.raises(ValueError, match=f"{text}: expected"):
+            small.index(photos, **(dict(precision="int4") | wrong))
+
+
+def test_squares_and_whole_pictures_are_not_mixed(photos, tmp_path):
+    squares = Matcher(wrapped(), rule=Rule(grid=2))
+    squares.index(photos, out=tmp_path / "index")
+    whole = Matcher(wrapped(), rule=Rule(grid=2, keep_sides=True))
+    for call in (whole.load_index, lambda out: whole.index(photos, out=out)):
+        with pytest.raises(ValueError, match="were cut to squares, .*keep_sides=False.*--square"):
+            call(tmp_path / "index")
+
+
+def test_pictures_of_many_shapes_are_few_segments(tmp_path):
+    "A segment for each grid, however many shapes have it; a new picture begins no new index."
+    whole = Matcher(get_backbone(), rule=Rule(grid=2, keep_sides=True))
+    for n, width in enumerate(range(100, 310, 15)):
+        photograph(tmp_path / "photos" / f"{n}.png", n, (width, 100))
+    index = whole.index(tmp_path / "photos", out=tmp_path / "index")
+    assert len(index.grids) == len(index._segments) > 1
+    photograph(tmp_path / "photos" / "more.png", 50, (200, 100))
+    grown = whole.index(tmp_path / "photos", out=tmp_path / "index")
+    assert len(grown) == 15 and len(grown._segments) == len(index._segments) + 1
 
 
 def test_a_finer_network_is_found_again(photos, tmp_path):
