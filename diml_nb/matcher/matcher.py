@@ -590,7 +590,7 @@ def _fit_on(
 def _grid_of(matcher: Matcher, shape: tuple[int, int]) -> Grid:
     "Rows and columns of the cells of a picture that the network sees with this height and width."
     black = Image.new("RGB", shape[::-1])
-    return matcher.encode(black).grid
+    return matcher.encode_groups(black)[0].features.grid
 
 
 def _chunks(matcher: Matcher, files: list[str], todo: list[int]) -> list[list[int]]:
