@@ -81,18 +81,20 @@ def _block_sums(value_nm: Tensor, label_n: Tensor, label_m: Tensor, k: int) -> T
     return in_part_nk.T @ value_nm @ in_part_mk
 
 
-def _cut(w_nm: Tensor, points: _Points, k: int, smallest: float = 0.0) -> tuple[Tensor, Tensor]:
+def _cut(value_nm: Tensor, points: _Points, k: int, smallest: float = 0.0) -> tuple[Tensor, Tensor]:
     """Labels (N,) and (M,) of at most k parts, the one with the largest sum first.
 
-    -1 is no part: a cell without flows, and a group with less than `smallest` of all weight."""
-    n_cells = len(w_nm)
-    label_i = _cluster(_Points(points.x_id[:, : k - 1], points.weight_i), k)
-    sums_k = _block_sums(w_nm, label_i[:n_cells], label_i[n_cells:], k).diagonal()
+    -1 is no part: a cell without flows, and a group with less than `smallest` of the sum of all
+    values (N, M), or with a sum that is not positive."""
+    n_cells = len(value_nm)
+    group_i = _cluster(_Points(points.x_id[:, : k - 1], points.weight_i), k)
+    label_i = torch.where(points.weight_i > 0, group_i, -1)
+    sums_k = _block_sums(value_nm, label_i[:n_cells], label_i[n_cells:], k).diagonal()
     order_k = sums_k.argsort(descending=True, stable=True)
-    is_part_k = (sums_k > 0) & (sums_k >= smallest * w_nm.sum())
+    is_part_k = (sums_k > 0) & (sums_k >= smallest * value_nm.sum())
     rank_k = torch.empty_like(order_k)
     rank_k[order_k] = torch.where(is_part_k[order_k], torch.arange(k), -1)
-    label_i = torch.where(points.weight_i > 0, rank_k[label_i], -1)
+    label_i = torch.where(label_i >= 0, rank_k[group_i], -1)
     return label_i[:n_cells], label_i[n_cells:]
 
 # %% ../../nbs/41_parts.ipynb #1042fe32
@@ -258,18 +260,17 @@ def parts(match: Match, k: int | None = None, *, index: int = 0) -> Parts:
     shape = match.plan_bnm.shape[1:]
     if k is not None and not 1 <= k <= min(shape):
         raise ValueError(f"k: expected 1 to {min(shape)} parts, got {k}")
-    # what is alike joins; a negative term parts nothing
-    w_nm = match.contribution_bnm[index].detach().double().cpu().clamp_min(0)
+    value_nm = match.contribution_bnm[index].detach().double().cpu()
     one = torch.zeros(shape[0], dtype=torch.int64), torch.zeros(shape[1], dtype=torch.int64)
     if k == 1:
         return _describe(match, index, *one, "")
     most = k or min(MAX_PARTS, *shape)
-    points = _points(w_nm, most - 1)
+    points = _points(value_nm.clamp_min(0), most - 1)  # what is alike joins; no weight is negative
     if k is not None:
-        return _describe(match, index, *_cut(w_nm, points, k), "")
-    tried = [
-        _describe(match, index, *_cut(w_nm, points, n, MIN_PART), "") for n in range(2, most + 1)
-    ]
+        labels = _cut(value_nm, points, k)
+        return _describe(match, index, *(labels if labels[0].max() >= 0 else one), "")
+    cuts = [_cut(value_nm, points, count, MIN_PART) for count in range(2, most + 1)]
+    tried = [_describe(match, index, *cut, "") for cut in cuts]
     kept = [x for x in tried if len(x.contribution_k) > 1 and _is_kept(x)]
     if not kept:
         return _describe(match, index, *one, "no structure: the flows do not fall into parts")

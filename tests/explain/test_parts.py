@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from random_features import some_features
 
 from diml_nb.explain.parts import MAX_PARTS, MIN_GAIN, MIN_SHARE, Parts, parts, query_parts
@@ -42,6 +42,7 @@ def check_sums(found: Parts, similarity: float) -> None:
     plan=st.sampled_from(["transport", "best_cell", "product"]),
     marginals=st.sampled_from(["uniform", "cross_correlation", "cross_correlation2_norm2"]),
 )
+@example(images=(2, 4), others=(2, 4), k=2, plan="product", marginals="uniform")
 def test_the_sums_of_any_pair(images, others, k, plan, marginals):
     "Any grids, any plan, contributions of either sign; k is at most the number of cells."
     a, b = some_features(2, images), some_features(3, others)
