@@ -74,11 +74,14 @@ def _cluster(points: _Points, k: int, iterations: int = 100) -> Tensor:
     return label_i
 
 # %% ../../nbs/41_parts.ipynb #4f6fbcb4
+def _membership(label_n: Tensor, k: int) -> Tensor:
+    "1 where a cell has a label, (N, K) in float64; a cell labelled -1 has none."
+    return torch.nn.functional.one_hot(label_n + 1, k + 1)[:, 1:].double()
+
+
 def _block_sums(value_nm: Tensor, label_n: Tensor, label_m: Tensor, k: int) -> Tensor:
     "Sums (K, K) over the cells of A and of B with each two labels; cells labelled -1 are left out."
-    in_part_nk = torch.nn.functional.one_hot(label_n + 1, k + 1)[:, 1:].to(value_nm)
-    in_part_mk = torch.nn.functional.one_hot(label_m + 1, k + 1)[:, 1:].to(value_nm)
-    return in_part_nk.T @ value_nm @ in_part_mk
+    return _membership(label_n, k).T @ value_nm @ _membership(label_m, k)
 
 
 def _cut(value_nm: Tensor, points: _Points, k: int, smallest: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -188,8 +191,7 @@ def _describe(match: Match, index: int, label_n: Tensor, label_m: Tensor, note: 
     )
     contribution_k = _block_sums(contribution_nm, label_n, label_m, k).diagonal()
     similarity = contribution_nm.sum().item()
-    in_part_nk = torch.nn.functional.one_hot(label_n + 1, k + 1)[:, 1:].double()
-    in_part_mk = torch.nn.functional.one_hot(label_m + 1, k + 1)[:, 1:].double()
+    in_part_nk, in_part_mk = _membership(label_n, k), _membership(label_m, k)
     within_nm = in_part_nk @ in_part_mk.T  # 1 for a flow within a part
     return Parts(
         label_a_n=label_n,
@@ -373,7 +375,7 @@ def query_parts(match: Match, k: int | None = None) -> QueryParts:
     found = parts(joined, k)
     count = len(found.contribution_k)
     contribution_bnm = match.contribution_bnm.detach().double().cpu()
-    in_part_nk = torch.nn.functional.one_hot(found.label_a_n + 1, count + 1)[:, 1:].double()
+    in_part_nk = _membership(found.label_a_n, count)
     contribution_bkm = torch.einsum("nk,bnm->bkm", in_part_nk, contribution_bnm)
     most_bm = contribution_bkm.max(1)
     return QueryParts(

@@ -437,13 +437,13 @@ def _from_torchvision(name: str, model: str, pretrained: bool, image_size: int |
     size = image_size or facts.crop_size[0]
     return Backbone(network, name=name, image_size=size, mean=facts.mean, std=facts.std)
 
-# %% ../../nbs/09_backbone.ipynb #25f15a08
+# %% ../../nbs/09_backbone.ipynb #a371b25f
 def is_backbone_name(name: str) -> bool:
     "May `get_backbone` know this name? Whether the library has the network, is asked there."
     library, _, model = name.partition("/")
     return name == "efficientnet_lite0" or (library in ("timm", "torchvision") and bool(model))
 
-
+# %% ../../nbs/09_backbone.ipynb #25f15a08
 def get_backbone(
     name: str = "efficientnet_lite0", *, pretrained: bool = True, image_size: int | None = None
 ) -> Backbone:

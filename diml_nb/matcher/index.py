@@ -107,11 +107,6 @@ class _Segment:
 _FEW = 64  # queries up to which the gallery is scanned in whole numbers
 
 # %% ../../nbs/48_index.ipynb #724aaecc
-def _some(g: Features, index: Tensor) -> Features:
-    "Some images; codes of few bits stay codes, which are matched as they are."
-    return g.take(index) if isinstance(g, PackedFeatures) and g.bits < 16 else g[index]
-
-
 def _similarity(
     segment: _Segment, q: Features, i_p: Tensor, position_p: Tensor, options: MatchOptions
 ) -> Tensor:
@@ -120,10 +115,11 @@ def _similarity(
     # from a disk each image is read once
     if isinstance(g, FeatureStore):
         needed, j_p = j_p.unique(return_inverse=True)
-        g = _some(g, needed)
+        g = g.take(needed)
     # rules with lengths would look at those of the whole gallery
     elif "norm" in options.marginals and 8 * len(j_p) < len(g):
-        g, j_p = _some(g, j_p), torch.arange(len(j_p), device=j_p.device)
+        g = g.take(j_p) if isinstance(g, PackedFeatures) else g[j_p]
+        j_p = torch.arange(len(j_p), device=j_p.device)
     return score_pairs_unchecked(q, g, i_p, j_p, options).similarity_p
 
 # %% ../../nbs/48_index.ipynb #9a1ac5c6

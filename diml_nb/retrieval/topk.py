@@ -21,7 +21,7 @@ from .._internal.paths import REPO_ROOT
 
 TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
 
-# %% ../../nbs/21_topk.ipynb #ba68c5b7
+# %% ../../nbs/21_topk.ipynb #4d700ae3
 def _at_least_two(x_nc: Tensor) -> Tensor:
     "The rows, a single one twice: oneDNN sums one row alone in another order."
     return x_nc if len(x_nc) > 1 else torch.cat([x_nc, x_nc])
@@ -35,7 +35,7 @@ def _onednn_product(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     # the public way gives the same bits, and copies everything first
     return linear(q_qc.to_mkldnn(), g_gc.to_mkldnn()).to_dense()
 
-
+# %% ../../nbs/21_topk.ipynb #ba68c5b7
 def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     """Inner products of all rows of both; the cosines, if these are unit vectors.
 
