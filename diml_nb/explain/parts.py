@@ -310,7 +310,7 @@ class QueryParts(NamedTuple):
     Attributes
     ----------
     label_n
-        The part of each cell of the query, (N,); -1 for a cell without flows.
+        The part of each cell of the query, (N,); -1 for a cell of no part.
     label_bm
         For each candidate the part to which most of a cell's flows belong, (B, M); -1 for a cell
         without flows.
