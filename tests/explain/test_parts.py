@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings, strategies as st
 from random_features import some_features
 
-from diml_nb.explain.parts import MAX_PARTS, MIN_GAIN, MIN_SHARE, Parts, parts, query_parts
+from diml_nb.explain.parts import MAX_PARTS, MIN_GAIN, Parts, parts, query_parts
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.matching import match
 
@@ -65,7 +65,7 @@ def test_parts_are_found_where_they_are(seed):
     x = blobs(seed, (0, 2))
     found = parts(match(x[0], x[1], marginals="uniform"))
     assert len(found.contribution_k) == 3
-    assert found.share > MIN_SHARE and found.share - found.chance > MIN_GAIN
+    assert found.gain > MIN_GAIN
     column_a = found.label_a_n.view(8, 8)
     column_b = found.label_b_m.view(8, 8)
     assert (column_a == column_a[0]).all() and (column_b == column_b[0]).all()
