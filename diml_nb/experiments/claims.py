@@ -236,6 +236,38 @@ _FLOW_CLAIMS = [
     )
 ]
 
+# %% ../../nbs/63_answers.ipynb #1a56dd98
+def _group_row(way: str, k: int) -> dict:
+    return dict(split="test", method=way, k=k)
+
+
+def _part_gains(*ways: str) -> RowPairs:
+    "Parts and each of these other ways to group cells, at three to five groups."
+    pairs = [(_group_row("parts", k), _group_row(way, k)) for k in (3, 4, 5) for way in ways]
+    return lambda pooled: pairs
+
+
+_PART_CLAIMS = [
+    Claim(
+        "(ours) Parts are truer than groups of cells that look alike, or lie close",
+        "17_parts",
+        _part_gains("k-means", "k-means, unweighted", "feature factorisation", "positions"),
+        "adjusted",
+    ),
+    Claim(
+        "(ours) Parts are truer than bands of Grad-CAM",
+        "17_parts",
+        _part_gains("Grad-CAM bands"),
+        "adjusted",
+    ),
+    Claim(
+        "(ours) It is the matching: parts are truer than the same cut without it",
+        "17_parts",
+        _part_gains("cut, no matching"),
+        "adjusted",
+    ),
+]
+
 # %% ../../nbs/63_answers.ipynb #48f9d65f
 def _end_to_end_gains(better: dict, worse: tuple[str, str]) -> RowPairs:
     "For each row (trained, method) the same row with some values of `better` in its place."
@@ -264,6 +296,7 @@ CLAIMS = [
     *_ABLATION_CLAIMS,
     *_BEYOND_CLAIMS,
     *_FLOW_CLAIMS,
+    *_PART_CLAIMS,
     *_END_TO_END_CLAIMS,
 ]
 
