@@ -235,13 +235,13 @@ def _draw(
     from diml_nb.viz.html import export_html
     from diml_nb.viz.part_figures import plot_parts
 
-    *images, match = pair
+    image_a, image_b, match = pair
     found = parts(match)
     said = str(found) if by == By.PARTS else flow_caption(match, top=top)
     if out.suffix.lower() == ".html":
         export_html(*pair, out, top=top, labels=labels, notes=[note])
     elif by == By.PARTS:
-        figure = plot_parts(*images, found, labels=labels, note=note)
+        figure = plot_parts(image_a, image_b, found, labels=labels, note=note)
         save_figure(figure, out.name, out.parent)
     else:
         figure = plot_flows(*pair, top=top, labels=labels, note=note)

@@ -22,7 +22,6 @@ from diml_nb.matcher.rule import Rule
 from diml_nb.ot.matching import MatchOptions
 from diml_nb.viz.widgets.pair import PairExplorer
 
-
 trained = pytest.fixture(scope="module")(short_run)
 
 
