@@ -199,7 +199,7 @@ def _network_note(network: "Backbone", match: "Match", rule: "MatchingRule") -> 
     grids = dict.fromkeys((match.grid_a, match.grid_b))  # one, or two that differ
     cells = " and ".join(f"{rows} x {columns}" for rows, columns in grids)
     return (
-        f"network: {network.name}; {network.image_size} pixels, {cells} cells,"
+        f"network: {network.name}\n{network.image_size} pixels, {cells} cells,"
         f" {rule['marginals']}, eps {rule['eps']:g}"
     )
 
@@ -239,7 +239,7 @@ def _draw(
     found = parts(match)
     said = str(found) if by == By.PARTS else flow_caption(match, top=top)
     if out.suffix.lower() == ".html":
-        export_html(*pair, out, top=top, labels=labels, notes=[note])
+        export_html(*pair, out, top=top, labels=labels, notes=note.splitlines())
     elif by == By.PARTS:
         figure = plot_parts(image_a, image_b, found, labels=labels, note=note)
         save_figure(figure, out.name, out.parent)

@@ -136,8 +136,9 @@ def test_a_figure_is_named_by_what_it_shows_and_the_sum_is_one(tmp_path, monkeyp
     found = parts(Matcher(network, rule=rule).match(*PAIR))
     assert f"similarity {found.similarity:.4f}" in said
     assert (str(found) in said) == (by == "parts")
-    note = "network: efficientnet_lite0; 448 pixels, 14 x 14 cells, cross_correlation_norm2, eps"
-    assert note in said and "448 pixels, 14 x 14 cells" in (tmp_path / f"{by}.svg").read_text()
+    note = "448 pixels, 14 x 14 cells, cross_correlation_norm2, eps 0.05"
+    assert f"network: efficientnet_lite0\n{note}\n{by}.svg" in said
+    assert note in (tmp_path / f"{by}.svg").read_text()
 
 
 @pytest.mark.parametrize(
