@@ -80,7 +80,7 @@ export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 
-readme: .venv/ready ## nbs/index.ipynb -> README.md and its flow figure
+readme: .venv/ready ## nbs/index.ipynb -> README.md and its first figure
 	@made=$$(mktemp) && DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
 	  --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
 	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*|explore/[^)]*|howto/[^)]*|glossary)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made

@@ -4,6 +4,8 @@
 each slider by the arrow keys, and prints one line of JSON a server: median and 95th percentile, in
 milliseconds, from the browser's time of the key to the first frame with the new picture.
 `--screenshots FOLDER` saves pictures of the explorers there: those in figures/ are made so.
+The first line says what parts add to an explanation: milliseconds of the network, of the match at
+14 x 14 cells and of its parts, in turn in this process.
 """
 
 import argparse
@@ -12,6 +14,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import torch
+
+from bench.measure import interleaved, spread
+from diml_nb import data_dir, get_backbone, grid_features, match, parts
 from tests.servers import browser_page, lab, run_in_lab, voila
 
 WATCH = """([root, attribute]) => {
@@ -78,6 +84,23 @@ def compare(page) -> None:
     page.locator('img[alt*=" less "]').wait_for(timeout=20_000)
 
 
+def explanation(rounds: int) -> dict:
+    "Milliseconds of each step from two pictures to their parts; median, first and last decile."
+    backbone = get_backbone(image_size=448)
+    files = [data_dir() / "emoji" / "owl" / f"{design}.png" for design in ("noto", "emojione")]
+    ready_bchw = torch.stack([backbone.preprocess(file) for file in files])
+    with torch.no_grad():
+        x = grid_features(backbone(ready_bchw), grid=14)
+        pair = match(x[0], x[1])
+        steps = {
+            "network": lambda _: backbone(ready_bchw),
+            "match": lambda _: match(x[0], x[1]),
+            "parts": lambda _: parts(pair),
+        }
+        taken = interleaved(steps, rounds)
+    return {step: [round(1e3 * t, 2) for t in spread(taken[step])] for step in steps}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,6 +114,7 @@ def main() -> None:
         )  # the first two are left out
     if chosen.screenshots and not chosen.screenshots.is_dir():
         options.error(f"--screenshots: there is no folder {chosen.screenshots}")
+    print(json.dumps({"explanation_ms": explanation(chosen.moves)}), flush=True)
     for name, server in (("JupyterLab", lab), ("Voila", voila)):
         with (
             tempfile.TemporaryDirectory() as folder,

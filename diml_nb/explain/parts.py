@@ -177,7 +177,7 @@ class Parts(NamedTuple):
         terms = [f"{value:.3f}" for value in self.contribution_k.tolist()]
         total = self.contribution_k.sum().item() + self.rest
         lines = [
-            f"parts {' + '.join(terms)} + rest {self.rest:.3f} = {total:.4f} = similarity"
+            f"parts {' + '.join(terms)} + rest {self.rest:z.3f} = {total:.4f} = similarity"
             f" {self.similarity:.4f}",
         ]
         if self.share == self.share:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import pandas as pd
 from PIL import Image
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from .._internal.paths import atomic_write, check_writable
 from ..explain.decomposition import flow_table
-from ..explain.parts import Parts, parts
-from ..features.grid import Features
+from ..explain.parts import Parts, part_face, part_name, parts
+from ..features.grid import Features, Grid
 from ..ot.matching import Match, MatchOptions, match_unchecked
 from ..viz.boxes import PictureBox, flow_curve
 
@@ -135,16 +135,16 @@ class Hit:
         "The similarity as a sum of a few part-wise similarities and a rest; see `parts`."
         return parts(self.match)
 
-    def figure(self, by: str = "flows", *, top: int = 12) -> "Figure":
+    def figure(self, by: str = "parts", *, top: int = 12) -> "Figure":
         """Why this image was found.
 
         Parameters
         ----------
         by
-            "flows": the `top` strongest flows, as `plot_flows` draws them; "parts": a few groups of
-            cells and what each adds, as `plot_parts` does.
+            "parts": a few groups of cells and what each adds, as `plot_parts` draws them; "flows":
+            the strongest flows between single cells, as `plot_flows` does.
         top
-            How many flows.
+            How many flows, by flows.
 
         Raises
         ------
@@ -153,51 +153,58 @@ class Hit:
         """
         return _figure(self, by, top)
 
-    def explain(self, path: str | Path, *, top: int = 12) -> Path:
+    def explain(self, path: str | Path, by: str = "parts", *, top: int = 12) -> Path:
         """Write why this image was found: .html for a page that answers, else a figure.
 
         Parameters
         ----------
         path
             A file with the suffix .html, .svg, .pdf or .png.
+        by
+            Of a figure: "parts" or "flows", as in `figure`; a page shows both.
         top
             How many flows are drawn, the largest contributions first.
 
         Raises
         ------
         ValueError
-            For another suffix, and where there are no pictures.
+            For another suffix or `by`, and where there are no pictures.
         """
-        return _explain(self, Path(path).expanduser(), top)
+        return _explain(self, Path(path).expanduser(), by, top)
 
 # %% ../../nbs/48_hits.ipynb #48f50f49
 def _labels(hit: Hit) -> tuple[str, str]:
     return hit.query.name, Path(str(hit.id)).stem
 
 # %% ../../nbs/48_hits.ipynb #253018ad
+def _check_by(by: str) -> None:
+    if by not in ("parts", "flows"):
+        raise ValueError(f"by: expected 'parts' or 'flows', got {by!r}")
+
+
 def _figure(hit: Hit, by: str, top: int) -> "Figure":
     from diml_nb.viz.figures import plot_flows
     from diml_nb.viz.part_figures import plot_parts
 
-    if by not in ("flows", "parts"):
-        raise ValueError(f"by: expected 'flows' or 'parts', got {by!r}")
+    _check_by(by)
     if by == "parts":
         return plot_parts(*hit.pictures, hit.parts, labels=_labels(hit))
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
 # %% ../../nbs/48_hits.ipynb #595bb863
-def _explain(hit: Hit, path: Path, top: int) -> Path:
+def _explain(hit: Hit, path: Path, by: str, top: int) -> Path:
     from diml_nb.viz.figures import check_format, save_figure
     from diml_nb.viz.html import export_html
 
     suffix = check_format(path, ".html")
+    _check_by(by)
     pictures = hit.pictures
     check_writable(path.parent)
     if suffix == ".html":
         title = f"{hit.query.name} and {hit.id}: score {hit.score:.4f}"
         export_html(*pictures, hit.match, path, top=top, labels=_labels(hit), title=title)
         return path
-    return save_figure(_figure(hit, "flows", top), path.name, path.parent)
+    return save_figure(_figure(hit, by, top), path.name, path.parent)
 
 # %% ../../nbs/48_hits.ipynb #43a05e03
 @dataclass(frozen=True)
@@ -251,7 +258,8 @@ class Hits(Sequence[Hit]):
         return pd.DataFrame(rows, columns=columns)
 
     def to_html(self, path: str | Path | None = None, *, top: int = 8) -> str:
-        """A page of one file: the query beside each hit, their strongest flows, and the sums.
+        """A page of one file: the query beside each hit, their parts, and what each of them adds;
+        the strongest flows are one click below.
 
         Parameters
         ----------
@@ -285,22 +293,131 @@ def _hit(hits: Hits, k: int) -> Hit:
     )
 
 # %% ../../nbs/48_hits.ipynb #e6f7da8b
-_SIDE, _GAP = 160, 72  # longer side of a picture, and between two, in pixels
+_SIDE, _GAP = 160, 32  # longer side of a picture, and between two, in pixels
 
 
-def _boxes(hit: Hit) -> tuple[PictureBox, PictureBox]:
-    "Where query and image are drawn."
-    picture_a, picture_b = hit.pictures
-    return PictureBox.fit(picture_a, 0, _SIDE), PictureBox.fit(picture_b, _SIDE + _GAP, _SIDE)
+class _Pair(NamedTuple):
+    "A hit and its query, ready to be drawn."
+
+    hit: Hit
+    match: Match
+    parts: Parts
+    pictures: tuple[Image.Image, Image.Image]
+    boxes: tuple[PictureBox, PictureBox]
+
+    @classmethod
+    def of(cls, hit: Hit) -> "_Pair":
+        a, b = hit.pictures
+        boxes = PictureBox.fit(a, 0, _SIDE), PictureBox.fit(b, _SIDE + _GAP, _SIDE)
+        match = hit.match
+        return cls(hit, match, parts(match), (a, b), boxes)
+
+    def name(self, side: str) -> str:
+        "What the page calls the picture of query (a) or hit (b), to draw it again."
+        return f"{side}{self.hit.rank}"
+
+# %% ../../nbs/48_hits.ipynb #48d10fba
+def _image(image: Image.Image, box: PictureBox, name: str) -> str:
+    from diml_nb.viz.html import png_data_uri  # it loads matplotlib
+
+    # two pixels for one of the page: screens are fine, and pieces are enlarged
+    pixels = round(2 * box.width), round(2 * box.height)
+    uri = png_data_uri(image.resize(pixels, Image.Resampling.LANCZOS))
+    return f'<image id="{name}" {_bounds(box)} href="{uri}"/>'
+
+
+def _bounds(box: PictureBox) -> str:
+    return f'x="{box.left:g}" y="{box.top:g}" width="{box.width:g}" height="{box.height:g}"'
+
+
+def _frames(pair: _Pair) -> str:
+    "Around query and hit, in the colours of A and B."
+    rects = [f'<rect class="frame {x}" {_bounds(box)}/>' for x, box in zip("ab", pair.boxes)]
+    return "".join(rects)
+
+
+def _svg(pair: _Pair, what: str, content: str) -> str:
+    "A drawing of both pictures; `what` is said of them to who cannot see it."
+    label = html.escape(f"{pair.hit.query.name} and {pair.hit.id}, {what}")
+    left = f'<svg viewBox="0 0 {2 * _SIDE + _GAP} {_SIDE}" role="img" aria-label="{label}">'
+    return f"{left}{content}</svg>"
+
+# %% ../../nbs/48_hits.ipynb #10bf56c2
+def _cells(label_n: Tensor, strength_n: Tensor, grid: Grid, box: PictureBox) -> str:
+    "The cells of each part in its colour, and its number."
+    from diml_nb.viz.part_figures import cell_opacity, part_color, part_marks
+
+    (rows, columns), opacity_n = grid, cell_opacity(strength_n).tolist()
+    scale = f"scale({box.width / columns:g},{box.height / rows:g})"
+    content = [f'<g class="cells" transform="translate({box.left:g},{box.top:g}) {scale}">']
+    marks = part_marks(label_n, strength_n, grid)
+    for k, _ in marks:
+        squares = [
+            f'<rect x="{n % columns}" y="{n // columns}" opacity="{opacity_n[n]:.2f}"/>'
+            for n in (label_n == k).nonzero().flatten().tolist()
+        ]
+        content.append(f'<g fill="{part_color(k)}">{"".join(squares)}</g>')
+    content.append("</g>")
+    for k, place in marks:
+        x, y = (f"{value:.1f}" for value in box.point(*place))
+        content.append(f'<circle class="mark" cx="{x}" cy="{y}" r="8" fill="{part_color(k)}"/>')
+        content.append(f'<text x="{x}" y="{y}">{part_name(k)}</text>')
+    return "".join(content)
+
+# %% ../../nbs/48_hits.ipynb #d32cac3b
+def _part_drawing(pair: _Pair) -> str:
+    "Query and hit side by side with their parts."
+    found = pair.parts
+    images = [
+        _image(picture, box, pair.name(side))
+        for side, picture, box in zip("ab", pair.pictures, pair.boxes, strict=True)
+    ]
+    cells_a = _cells(found.label_a_n, found.strength_a_n, found.grid_a, pair.boxes[0])
+    cells_b = _cells(found.label_b_m, found.strength_b_m, found.grid_b, pair.boxes[1])
+    count = len(found.contribution_k)
+    what = f"in {count} numbered parts" if count > 1 else "as one part"
+    grey = f'<g class="grey">{"".join(images)}</g>'
+    return _svg(pair, what, f"{grey}{cells_a}{cells_b}{_frames(pair)}")
+
+# %% ../../nbs/48_hits.ipynb #3652646e
+def _piece(pair: _Pair, side: str, k: int) -> str:
+    "The face of a part in one picture."
+    found, box = pair.parts, pair.boxes[side == "b"]
+    facts = (found.label_a_n, found.strength_a_n, found.grid_a)
+    if side == "b":
+        facts = (found.label_b_m, found.strength_b_m, found.grid_b)
+    left, top, right, bottom = part_face(*facts, k)
+    x, y = box.point(left, top)
+    size = f"{(right - left) * box.width:g} {(bottom - top) * box.height:g}"
+    use = f'<use href="#{pair.name(side)}"/>'
+    return f'<svg viewBox="{x:g} {y:g} {size}" aria-hidden="true">{use}</svg>'
+
+
+def _part_rows(pair: _Pair) -> str:
+    "The rows of the table of parts, without the rest."
+    from diml_nb.viz.part_figures import part_color
+
+    found, rows = pair.parts, []
+    for k, value in enumerate(found.contribution_k.tolist()):
+        style = f'class="number" style="background:{part_color(k)}"'
+        cells = [
+            *(_piece(pair, side, k) for side in "ab"),
+            f"{value:.4f}",
+            *(f"{x[k]:.3f}" for x in (found.cosine_k, found.mass_k)),
+        ]
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row"><span {style}>{part_name(k)}</span></th>{row}</tr>')
+    return "\n".join(rows)
 
 # %% ../../nbs/48_hits.ipynb #297ac822
-def _curves(match: Match, boxes: tuple[PictureBox, PictureBox], top: int) -> str:
+def _curves(pair: _Pair, top: int) -> str:
     "The `top` largest contributions as SVG curves, the largest last: on top."
+    match = pair.match
     plan_nm = match.plan_bnm[0]
     paths = []
     for i in match.contribution_bnm[0].flatten().argsort(descending=True)[:top].tolist():
         n, m = divmod(i, plan_nm.shape[1])
-        points = flow_curve(*boxes, match.grid_a, match.grid_b, n, m)
+        points = flow_curve(*pair.boxes, match.grid_a, match.grid_b, n, m)
         start, *controls = (f"{x:.1f} {y:.1f}" for x, y in points)
         width = 1 + 4 * float(plan_nm[n, m] / plan_nm.max())
         for x, y in (points[0], points[-1]):
@@ -308,25 +425,12 @@ def _curves(match: Match, boxes: tuple[PictureBox, PictureBox], top: int) -> str
         paths.append(f'<path d="M{start}C{" ".join(controls)}" stroke-width="{width:.1f}"/>')
     return "".join(reversed(paths))
 
-# %% ../../nbs/48_hits.ipynb #48d10fba
-def _picture(image: Image.Image, box: PictureBox) -> str:
-    from diml_nb.viz.html import png_data_uri  # it loads matplotlib
-
-    pixels = round(box.width), round(box.height)
-    uri = png_data_uri(image.resize(pixels, Image.Resampling.LANCZOS))
-    size = f'x="{box.left:g}" y="{box.top:g}" width="{box.width:g}" height="{box.height:g}"'
-    return f'<image {size} href="{uri}"/><rect {size}/>'
-
 # %% ../../nbs/48_hits.ipynb #7110fc73
-def _drawing(hit: Hit, match: Match, top: int) -> str:
+def _flow_drawing(pair: _Pair, top: int) -> str:
     "Query and hit side by side with their flows."
-    boxes = _boxes(hit)
-    pictures = [_picture(image, box) for image, box in zip(hit.pictures, boxes, strict=True)]
-    label = html.escape(f"{hit.query.name} and {hit.id}, joined by their {top} strongest flows")
-    return (
-        f'<svg viewBox="0 0 {2 * _SIDE + _GAP} {_SIDE}" role="img" aria-label="{label}">'
-        f"{''.join(pictures)}<g>{_curves(match, boxes, top)}</g></svg>"
-    )
+    images = "".join(f'<use href="#{pair.name(side)}"/>' for side in "ab")
+    curves = f'<g class="flows">{_curves(pair, top)}</g>'
+    return _svg(pair, f"joined by their {top} strongest flows", f"{images}{_frames(pair)}{curves}")
 
 # %% ../../nbs/48_hits.ipynb #bbba7d15
 def _flow_rows(match: Match, top: int) -> str:
@@ -339,23 +443,39 @@ def _flow_rows(match: Match, top: int) -> str:
     return "".join(rows)
 
 # %% ../../nbs/48_hits.ipynb #b1a28e73
+def _score(hit: Hit) -> str:
+    "The sum that placed a hit, in words."
+    total = f"score {hit.score:.4f} = cosine {hit.cosine:.4f}"
+    if hit.similarity is None:
+        return f"{total} (behind the shortlist: its parts did not count)"
+    return f"{total} + similarity {hit.similarity:.4f}"
+
+
+def _lines(text: list[str]) -> str:
+    return "<br>".join(html.escape(line) for line in text)
+
+
 def _card(hit: Hit, top: int) -> str:
-    "One hit: what it is, the sum that placed it, its flows, and warnings if there are any."
+    "One hit: what it is, the sum that placed it, its parts and its flows, and warnings if any."
     from diml_nb.viz.figures import flow_caption
     from diml_nb.viz.html import static_text
 
-    match = hit.match
+    pair = _Pair.of(hit)
     label = "" if hit.label is None else f" · {hit.label}"
-    total = f"score {hit.score:.4f} = cosine {hit.cosine:.4f}"
-    if hit.similarity is not None:
-        total += f" + similarity {hit.similarity:.4f}"
-    notes = [total, *flow_caption(match, top=top).splitlines()]
-    return Template(static_text("hit.html")).substitute(
+    return Template(
+        static_text("hit.html")
+    ).substitute(
         rank=hit.rank,
         name=html.escape(f"{hit.id}{label}"),
-        drawing=_drawing(hit, match, top),
-        notes="<br>".join(html.escape(note) for note in notes),
-        rows=_flow_rows(match, top),
+        score=_score(hit),
+        parts=_part_drawing(pair),
+        part_rows=_part_rows(pair),
+        rest=f"{pair.parts.rest:z.4f}",
+        similarity=f"{pair.parts.similarity:.4f}",
+        part_notes=_lines(str(pair.parts).splitlines()[1:]),  # the first line is the table
+        flows=_flow_drawing(pair, top),
+        flow_notes=_lines(flow_caption(pair.match, top=top).splitlines()[:1]),
+        flow_rows=_flow_rows(pair.match, top),
     )
 
 # %% ../../nbs/48_hits.ipynb #3de72ad2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import provenance, suite, tables
+from bench import explorer, provenance, suite, tables
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.experiments.runner import find_record
 from diml_nb.records.provenance import fingerprint
@@ -230,3 +230,9 @@ def test_a_record_without_its_figure_is_not_published(run, places):
     with pytest.raises(ValueError, match="figure of record .* is not there"):
         suite.publish(run.parents[2], "cpu", *places)
     assert before == sorted(places[0].rglob("*"))
+
+
+def test_what_parts_add_to_an_explanation():
+    taken = explorer.explanation(2)
+    assert list(taken) == ["network", "match", "parts"]
+    assert all(0 < low <= middle <= high for middle, low, high in taken.values())

@@ -9,13 +9,20 @@ import pytest
 import torch
 from commands import run_diml
 from PIL import Image
-from small_runs import PAIR, SMALL, few_images, load_weights, write_table
+from small_runs import PAIR, SMALL, few_images, load_weights, short_run, write_table
 
 import diml_nb.learning.trainer as training
 from diml_nb._internal.paths import check_writable
+from diml_nb.explain.parts import parts
+from diml_nb.features.backbones import get_backbone
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.trainer import load_trained, train
+from diml_nb.matcher.matcher import Matcher
+from diml_nb.matcher.rule import Rule
+from diml_nb.ot.matching import MatchOptions
 from diml_nb.viz.widgets.pair import PairExplorer
+
+trained = pytest.fixture(scope="module")(short_run)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +49,8 @@ from diml_nb.viz.widgets.pair import PairExplorer
             "--backbone: the network is that of --run",
         ),
         (["explain", *PAIR, "-o", "x.HTML", "--dark"], "--dark: a page is light or dark"),
+        (["explain", *PAIR, "-o", "x.html", "--by", "flows"], "--by: a page shows both"),
+        (["explain", *PAIR, "--top", "20"], "--top: it counts flows; add --by flows"),
         (
             ["data", "fetch", "emoji_scenes", "--archives", "."],
             "--archives: emoji_scenes is made without",
@@ -76,8 +85,8 @@ from diml_nb.viz.widgets.pair import PairExplorer
         (["explain", *PAIR, "--grid", "0"], "grid: expected"),
         (["explain", *PAIR, "--marginals", "none"], "marginals: expected one of"),
         (
-            ["explain", *PAIR, "-o", "flows.jpg"],
-            "expected a suffix .svg, .pdf, .png or .html, got 'flows.jpg'",
+            ["explain", *PAIR, "-o", "parts.jpg"],
+            "expected a suffix .svg, .pdf, .png or .html, got 'parts.jpg'",
         ),
         (["explain", *PAIR, "-o", "/dev/null/x.png"], "/dev/null is a file"),
         (["explain", *PAIR, "-o", PAIR[0]], "is one of the two images"),
@@ -115,6 +124,42 @@ def test_the_case_of_a_suffix_does_not_matter(tmp_path, name):
     ]
     assert status == 0
     assert all(path.read_bytes().startswith(beginning) for path in (tmp_path / name, explorer))
+
+
+@pytest.mark.parametrize("by", ("parts", "flows"))
+def test_a_figure_is_named_by_what_it_shows_and_the_sum_is_one(tmp_path, monkeypatch, by):
+    monkeypatch.chdir(tmp_path)
+    status, said = run_diml("explain", *PAIR, "--by", by)
+    assert status == 0 and [path.name for path in tmp_path.iterdir()] == [f"{by}.svg"]
+    network = get_backbone(image_size=448)
+    rule = Rule(grid=14, options=MatchOptions("cross_correlation_norm2"))
+    found = parts(Matcher(network, rule=rule).match(*PAIR))
+    assert f"similarity {found.similarity:.4f}" in said
+    assert (str(found) in said) == (by == "parts")
+    note = "448 pixels, 14 x 14 cells, cross_correlation_norm2, eps 0.05"
+    assert f"network: efficientnet_lite0\n{note}\n{by}.svg" in said
+    assert note in (tmp_path / f"{by}.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    "words,seen",
+    [
+        (["--image-size", 224], "224 pixels, 7 x 7 cells, cross_correlation_norm2, eps 0.05"),
+        (["--image-size", 512], "512 pixels, 14 x 14 cells"),
+        (["--grid", 4, "--marginals", "uniform"], "448 pixels, 4 x 4 cells, uniform, eps 0.05"),
+        (["--run"], "224 pixels, 4 x 4 cells, cross_correlation, eps 0.05"),
+        (["--run", "--image-size", 448], "448 pixels, 4 x 4 cells, cross_correlation,"),
+        (["--run", "--grid", 7], "224 pixels, 7 x 7 cells, cross_correlation, eps 0.05"),
+    ],
+    ids=str,
+)
+def test_what_was_asked_for_is_done_and_said(trained, tmp_path, words, seen):
+    "The defaults are fine cells, and those of its training for a trained network."
+    if words[0] == "--run":
+        words = ["--run", trained, *words[1:]]
+    status, said = run_diml("explain", *PAIR, "-o", tmp_path / "pair.png", *words)
+    assert status == 0
+    assert seen in said
 
 
 @pytest.mark.parametrize("where", ("~", "relative"))

@@ -79,8 +79,9 @@ def test_pictures_keep_their_sides(tmp_path):
             assert hit.match.grid_a == (3, 5) and hit.match.grid_b == grids[hit.path.stem]
             assert [picture.size for picture in hit.pictures][0] == (288, 192)
             hit.explain(tmp_path / "why.html")
-            hit.explain(tmp_path / "why.png")
-        assert hits.to_html().count("<svg") == 5
+            for by in ("parts", "flows"):
+                hit.explain(tmp_path / "why.png", by)
+        assert hits.to_html().count("<li>") == 5
     similarity_ab = m.similarity(paths, paths)
     assert torch.allclose(similarity_ab, similarity_ab.T, atol=2e-3)
     assert abs(m.match(paths[0], paths[-1]).similarity_b[0] - similarity_ab[0, -1]) < 1e-5
