@@ -129,7 +129,14 @@ function draw(model, el, says) {
   const lists = model.get("lists");
   const selector = focusedSelector(el);
   const [before, after, ...without] = lists.rows.map((row, r) => buildRow(model, row, r));
-  const rows = createNode("div", {}, before, after, buildStrip(model, lists), ...without);
+  const rows = createNode(
+    "div",
+    { class: "diml-rows" },
+    before,
+    after,
+    buildStrip(model, lists),
+    ...without,
+  );
   el.replaceChildren(buildQuery(model, lists), rows);
   says.textContent = lists.says;
   // all buttons have been made anew

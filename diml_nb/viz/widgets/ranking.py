@@ -117,7 +117,7 @@ def _list_items(
         )
     return items
 
-# %% ../../../nbs/46_gallery.ipynb #91288ed9
+# %% ../../../nbs/46_gallery.ipynb #0256d84d
 def _page_parts(picture: Image.Image, by_part: QueryParts) -> list[dict]:
     "The parts of a query as the page shows them; the picture is the query as the network saw it."
     parts = []
@@ -151,7 +151,7 @@ def _page_cells(picture: Image.Image, by_part: QueryParts) -> dict:
         opacity=[round(0.8 * x, 3) for x in opacity_n.tolist()],
     )
 
-# %% ../../../nbs/46_gallery.ipynb #a7d6fc61
+# %% ../../../nbs/46_gallery.ipynb #9021d028
 def _parts_note(found: QueryLists) -> str:
     "What dropping a part means, or why nothing can be dropped."
     if not found.has_parts:
@@ -252,7 +252,7 @@ def _query_text(explorer: "RetrievalExplorer", q: int) -> str:
         sentences.append(f"No query is {show}; all are shown.")
     return " ".join(filter(None, sentences))
 
-# %% ../../../nbs/46_gallery.ipynb #bff5083d
+# %% ../../../nbs/46_gallery.ipynb #0761979c
 def _page_rows(explorer: "RetrievalExplorer", q: int) -> list[dict]:
     "The list by cosine, the re-ranked one, and the one without the dropped parts."
     ranked, n_shown = explorer.ranked, explorer.n_shown
@@ -312,7 +312,7 @@ def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
     explorer.opened = (q, first)
     explorer.pair.state = dict(explorer.rule)
 
-# %% ../../../nbs/46_gallery.ipynb #0eea77a3
+# %% ../../../nbs/46_gallery.ipynb #7503dcc8
 def _row_html(row: pd.Series) -> str:
     "A row of the comparison: its name, with the number on a disc where it is a part, and numbers."
     name = html.escape(row.part)
@@ -334,7 +334,7 @@ def _table_html(table: pd.DataFrame, labels: tuple[str, str], caption: str) -> s
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
-# %% ../../../nbs/46_gallery.ipynb #1827bdf9
+# %% ../../../nbs/46_gallery.ipynb #7a55ba61
 def _comparison_text(table: pd.DataFrame, labels: tuple[str, str]) -> str:
     "The difference of two scores and its terms, in a line."
     *terms, total = table[["part", "difference"]].itertuples(index=False)
@@ -361,7 +361,7 @@ def _reason_html(explorer: "RetrievalExplorer", q: int, first: int, second: int)
         parts.append(figure_html(fig, _comparison_text(table, labels)))
     return f'<div class="diml-why-row">{"".join(parts)}</div>'
 
-# %% ../../../nbs/46_gallery.ipynb #b972e141
+# %% ../../../nbs/46_gallery.ipynb #6b068829
 def _cells_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) -> str:
     "The difference of two scores cell by cell; cells of dropped parts differ by 0."
     ranked, index = explorer.ranked, explorer.found.candidates
@@ -373,7 +373,7 @@ def _cells_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) 
     )
     image_q, image_1, image_2 = (ranked.picture(n) for n in (q, first, second))
     fig = plot_difference(image_q, image_1, image_2, difference, labels=labels)
-    return f"{figure_html(fig, text)}<p>{html.escape(text)}</p>"
+    return figure_html(fig, text)
 
 
 def _show_reason(explorer: "RetrievalExplorer", q: int) -> None:
@@ -389,7 +389,7 @@ def _show_reason(explorer: "RetrievalExplorer", q: int) -> None:
     by_cells = checkbox.value or not has_parts
     explorer.cells.value = _cells_html(explorer, q, first, second) if by_cells else ""
 
-# %% ../../../nbs/46_gallery.ipynb #a2461d8b
+# %% ../../../nbs/46_gallery.ipynb #e3dc7ca6
 def _chosen(value: dict, found: QueryLists) -> dict:
     "What the reader chose, as far as this query has it; the first candidate is chosen by default."
     first, second = value["first"], value["second"]
