@@ -253,7 +253,6 @@ def check_gallery(page):
     page.keyboard.press("c")
     box.locator('img[alt*=" less "]').wait_for(timeout=60_000)
     check_parts(page, box)
-    box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
     queries = box.locator("select").nth(1)
     all_queries = queries.locator("option").count()
     box.locator("select").nth(0).select_option("hurt")
@@ -294,6 +293,8 @@ def check_parts(page, box):
         assert without[name] == pytest.approx(scores[name] - adds, abs=3e-4)
     assert "Without part 1: average precision at R" in box.locator(".diml-judged").inner_text()
     assert page.evaluate("document.activeElement.dataset.part") == "0"
+    box.locator("caption", has_text=", without part 1").wait_for(timeout=60_000)
+    box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
 
     page.keyboard.press(" ")
     gone = box.get_by_role("group", name="without part 1", exact=True)

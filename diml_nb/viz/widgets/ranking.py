@@ -117,7 +117,7 @@ def _list_items(
         )
     return items
 
-# %% ../../../nbs/46_gallery.ipynb #0256d84d
+# %% ../../../nbs/46_gallery.ipynb #737ef6df
 def _page_parts(picture: Image.Image, by_part: QueryParts) -> list[dict]:
     "The parts of a query as the page shows them; the picture is the query as the network saw it."
     parts = []
@@ -151,7 +151,7 @@ def _page_cells(picture: Image.Image, by_part: QueryParts) -> dict:
         opacity=[round(0.8 * x, 3) for x in opacity_n.tolist()],
     )
 
-# %% ../../../nbs/46_gallery.ipynb #9021d028
+# %% ../../../nbs/46_gallery.ipynb #04f531be
 def _parts_note(found: QueryLists) -> str:
     "What dropping a part means, or why nothing can be dropped."
     if not found.has_parts:
@@ -219,6 +219,18 @@ def _restore_with_pair(explorer: "RetrievalExplorer", values: dict) -> None:
     explorer.pair.state = values.get("pair", {})
 
 
+def _filter_queries(explorer: "RetrievalExplorer") -> None:
+    "Only queries of the chosen kind can be chosen; all, where there is none."
+    show = explorer.controls["show"].value
+    queries = queries_by_gain(explorer.ranked.gain_q, show)
+    menu = explorer.controls["query"]
+    chosen, view = menu.value, explorer.view.value
+    with explorer.paused():
+        menu.options = _menu_entries(explorer.ranked.images, queries)
+        if chosen in dict(menu.options).values():
+            menu.value, explorer.view.value = chosen, view  # the same query: dropped parts stay
+
+
 def _check_sizes(images: ImageDataset, top_k: int, n_shown: int) -> None:
     if len(images) < 2 or min(top_k, n_shown) < 1:
         raise ValueError(
@@ -252,7 +264,7 @@ def _query_text(explorer: "RetrievalExplorer", q: int) -> str:
         sentences.append(f"No query is {show}; all are shown.")
     return " ".join(filter(None, sentences))
 
-# %% ../../../nbs/46_gallery.ipynb #0761979c
+# %% ../../../nbs/46_gallery.ipynb #10dbea55
 def _page_rows(explorer: "RetrievalExplorer", q: int) -> list[dict]:
     "The list by cosine, the re-ranked one, and the one without the dropped parts."
     ranked, n_shown = explorer.ranked, explorer.n_shown
@@ -312,7 +324,7 @@ def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
     explorer.opened = (q, first)
     explorer.pair.state = dict(explorer.rule)
 
-# %% ../../../nbs/46_gallery.ipynb #7503dcc8
+# %% ../../../nbs/46_gallery.ipynb #eed4a225
 def _row_html(row: pd.Series) -> str:
     "A row of the comparison: its name, with the number on a disc where it is a part, and numbers."
     name = html.escape(row.part)
@@ -334,7 +346,7 @@ def _table_html(table: pd.DataFrame, labels: tuple[str, str], caption: str) -> s
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
-# %% ../../../nbs/46_gallery.ipynb #7a55ba61
+# %% ../../../nbs/46_gallery.ipynb #2ea50d76
 def _comparison_text(table: pd.DataFrame, labels: tuple[str, str]) -> str:
     "The difference of two scores and its terms, in a line."
     *terms, total = table[["part", "difference"]].itertuples(index=False)
@@ -361,7 +373,7 @@ def _reason_html(explorer: "RetrievalExplorer", q: int, first: int, second: int)
         parts.append(figure_html(fig, _comparison_text(table, labels)))
     return f'<div class="diml-why-row">{"".join(parts)}</div>'
 
-# %% ../../../nbs/46_gallery.ipynb #6b068829
+# %% ../../../nbs/46_gallery.ipynb #2c0030fe
 def _cells_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) -> str:
     "The difference of two scores cell by cell; cells of dropped parts differ by 0."
     ranked, index = explorer.ranked, explorer.found.candidates
@@ -389,7 +401,7 @@ def _show_reason(explorer: "RetrievalExplorer", q: int) -> None:
     by_cells = checkbox.value or not has_parts
     explorer.cells.value = _cells_html(explorer, q, first, second) if by_cells else ""
 
-# %% ../../../nbs/46_gallery.ipynb #e3dc7ca6
+# %% ../../../nbs/46_gallery.ipynb #940e962f
 def _chosen(value: dict, found: QueryLists) -> dict:
     "What the reader chose, as far as this query has it; the first candidate is chosen by default."
     first, second = value["first"], value["second"]
@@ -464,7 +476,7 @@ class RetrievalExplorer(Explorer):
         self._asked: tuple | None = None  # query and rule of `found`
         self.rank_button = _rank_button(self)
         controls = _query_controls(images) | matching_controls(**rule)
-        controls["show"].observe(lambda _: self._filter_queries(), "value")
+        controls["show"].observe(lambda _: _filter_queries(self), "value")
         for name in ("query", *rule):
             controls[name].observe(lambda _: self._take_back(), "value")
         top_row = wrapping_row(*controls.values(), self.rank_button)
@@ -491,16 +503,6 @@ class RetrievalExplorer(Explorer):
         except ValueError:
             _restore_with_pair(self, before)  # what does not fit changes nothing
             raise
-
-    def _filter_queries(self) -> None:
-        "Only queries of the chosen kind can be chosen; all, where there is none."
-        queries = queries_by_gain(self.ranked.gain_q, self.controls["show"].value)
-        menu = self.controls["query"]
-        chosen, view = menu.value, self.view.value
-        with self.paused():
-            menu.options = _menu_entries(self.ranked.images, queries)
-            if chosen in dict(menu.options).values():
-                menu.value, self.view.value = chosen, view
 
     def _take_back(self) -> None:
         "Another query or rule has other parts, so none is dropped."
@@ -539,7 +541,7 @@ class RetrievalExplorer(Explorer):
         with _busy(self.rank_button, f"ranking {len(self.ranked.images)} ..."):
             self.ranked.rank_all(**self.rule)
         self._asked = None  # the heads may have changed
-        self._filter_queries()
+        _filter_queries(self)
         self.update()
 
     def figure(self) -> Figure:
