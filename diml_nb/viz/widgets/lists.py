@@ -7,7 +7,7 @@ __all__ = ['GAIN_RELATIONS', 'QueryLists', 'query_lists', 'drop_parts', 'compare
            'thumbnail_uri', 'RerankedDataset', 'query_map_at_r', 'queries_by_gain', 'gain_word', 'gain_counts',
            'rule_text', 'part_names', 'drop_text']
 
-# %% ../../../nbs/46_lists.ipynb #9795b47b
+# %% ../../../nbs/46_lists.ipynb #1a497dec
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# %% ../../../nbs/46_lists.ipynb #42c7d989
+# %% ../../../nbs/46_lists.ipynb #24e172e4
 from ...datasets.dataset import ImageDataset
 from ...explain.parts import QueryParts, part_name, query_parts
 from ...features.backbones import Backbone
@@ -37,7 +37,7 @@ from diml_nb.viz.widgets.controls import (
 )
 from .pair import GridFeatureCache
 
-# %% ../../../nbs/46_lists.ipynb #d43bb307
+# %% ../../../nbs/46_lists.ipynb #7acfce66
 class QueryLists(NamedTuple):
     """One query under one rule: the head of its list before and after re-ranking.
 
@@ -66,7 +66,7 @@ class QueryLists(NamedTuple):
         "Whether the query falls into parts: a single part is all of it."
         return self.by_part.contribution_bk.shape[1] > 1
 
-# %% ../../../nbs/46_lists.ipynb #47e18c73
+# %% ../../../nbs/46_lists.ipynb #46870ff1
 def query_lists(match: Match, before: Ranking) -> QueryLists:
     """Re-rank the head of a list, and cut its query into parts.
 
@@ -80,7 +80,7 @@ def query_lists(match: Match, before: Ranking) -> QueryLists:
     after = rerank_by(before, match.similarity_b[None])
     return QueryLists(match, before, after, query_parts(match))
 
-# %% ../../../nbs/46_lists.ipynb #52b11d48
+# %% ../../../nbs/46_lists.ipynb #61850bff
 def drop_parts(found: QueryLists, dropped: Sequence[int]) -> QueryLists:
     """The list of a query without some of its parts.
 
@@ -133,7 +133,7 @@ def _without(by_part: QueryParts, is_dropped_k: Tensor) -> QueryParts:
         contribution_bk=torch.where(is_dropped_k, 0.0, by_part.contribution_bk),
     )
 
-# %% ../../../nbs/46_lists.ipynb #7fafcdb5
+# %% ../../../nbs/46_lists.ipynb #ca05662f
 def compare_candidates(found: QueryLists, first: int, second: int) -> pd.DataFrame:
     """Why one candidate of a list is ranked above another.
 
@@ -168,7 +168,7 @@ def compare_candidates(found: QueryLists, first: int, second: int) -> pd.DataFra
     table.loc[len(table)] = ["sum", *sums]
     return table
 
-# %% ../../../nbs/46_lists.ipynb #ee35bebb
+# %% ../../../nbs/46_lists.ipynb #0cf91f78
 def places_won(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:
     """By how many places each candidate of a list rises in another order of it.
 
@@ -304,7 +304,7 @@ def rule_text(rule: MatchingRule) -> str:
     label = next(label for label, name in MARGINAL_LABELS.items() if name == rule["marginals"])
     return f"grid {rule['grid']}, {label}, eps {rule['eps']:.3g}"
 
-# %% ../../../nbs/46_lists.ipynb #1b32d341
+# %% ../../../nbs/46_lists.ipynb #bb0c0391
 def part_names(dropped: Sequence[int]) -> str:
     "Parts in words: 'part 2', or 'parts 1, 2'."
     names = ", ".join(part_name(k) for k in dropped)
@@ -323,7 +323,7 @@ def _move_text(images: ImageDataset, moves: dict[int, int]) -> str:
         f" ({moves[down]:+d})."
     )
 
-# %% ../../../nbs/46_lists.ipynb #08fbdfd1
+# %% ../../../nbs/46_lists.ipynb #64390131
 def drop_text(ranked: RerankedDataset, q: int, found: QueryLists, dropped: Sequence[int]) -> str:
     "What a query's list becomes without some of its parts, in words; empty if none is dropped."
     if not dropped:

@@ -117,7 +117,7 @@ def _list_items(
         )
     return items
 
-# %% ../../../nbs/46_gallery.ipynb #737ef6df
+# %% ../../../nbs/46_gallery.ipynb #bc287b6c
 def _page_parts(picture: Image.Image, by_part: QueryParts) -> list[dict]:
     "The parts of a query as the page shows them; the picture is the query as the network saw it."
     parts = []
@@ -151,7 +151,7 @@ def _page_cells(picture: Image.Image, by_part: QueryParts) -> dict:
         opacity=[round(0.8 * x, 3) for x in opacity_n.tolist()],
     )
 
-# %% ../../../nbs/46_gallery.ipynb #04f531be
+# %% ../../../nbs/46_gallery.ipynb #b9f929bf
 def _parts_note(found: QueryLists) -> str:
     "What dropping a part means, or why nothing can be dropped."
     if not found.has_parts:
@@ -264,7 +264,7 @@ def _query_text(explorer: "RetrievalExplorer", q: int) -> str:
         sentences.append(f"No query is {show}; all are shown.")
     return " ".join(filter(None, sentences))
 
-# %% ../../../nbs/46_gallery.ipynb #10dbea55
+# %% ../../../nbs/46_gallery.ipynb #52c76bbf
 def _page_rows(explorer: "RetrievalExplorer", q: int) -> list[dict]:
     "The list by cosine, the re-ranked one, and the one without the dropped parts."
     ranked, n_shown = explorer.ranked, explorer.n_shown
@@ -324,7 +324,7 @@ def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
     explorer.opened = (q, first)
     explorer.pair.state = dict(explorer.rule)
 
-# %% ../../../nbs/46_gallery.ipynb #eed4a225
+# %% ../../../nbs/46_gallery.ipynb #bf2388fa
 def _row_html(row: pd.Series) -> str:
     "A row of the comparison: its name, with the number on a disc where it is a part, and numbers."
     name = html.escape(row.part)
@@ -346,7 +346,7 @@ def _table_html(table: pd.DataFrame, labels: tuple[str, str], caption: str) -> s
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
-# %% ../../../nbs/46_gallery.ipynb #2ea50d76
+# %% ../../../nbs/46_gallery.ipynb #427055d3
 def _comparison_text(table: pd.DataFrame, labels: tuple[str, str]) -> str:
     "The difference of two scores and its terms, in a line."
     *terms, total = table[["part", "difference"]].itertuples(index=False)
@@ -373,7 +373,7 @@ def _reason_html(explorer: "RetrievalExplorer", q: int, first: int, second: int)
         parts.append(figure_html(fig, _comparison_text(table, labels)))
     return f'<div class="diml-why-row">{"".join(parts)}</div>'
 
-# %% ../../../nbs/46_gallery.ipynb #2c0030fe
+# %% ../../../nbs/46_gallery.ipynb #5a63a92d
 def _cells_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) -> str:
     "The difference of two scores cell by cell; cells of dropped parts differ by 0."
     ranked, index = explorer.ranked, explorer.found.candidates
@@ -395,13 +395,17 @@ def _show_reason(explorer: "RetrievalExplorer", q: int) -> None:
     has_parts, checkbox = explorer.found.has_parts, explorer.controls["by_cells"]
     checkbox.layout.display = "" if is_compared and has_parts else "none"
     if not is_compared:
+        explorer.compared = None
         explorer.reason.value, explorer.cells.value = HOW_TO_COMPARE, ""
         return
-    explorer.reason.value = _reason_html(explorer, q, first, second)
+    compared = (first, second, *explorer.view.value["dropped"])
+    if compared != explorer.compared:  # a figure takes longer than all else
+        explorer.reason.value = _reason_html(explorer, q, first, second)
+    explorer.compared = compared
     by_cells = checkbox.value or not has_parts
     explorer.cells.value = _cells_html(explorer, q, first, second) if by_cells else ""
 
-# %% ../../../nbs/46_gallery.ipynb #940e962f
+# %% ../../../nbs/46_gallery.ipynb #2641b7ea
 def _chosen(value: dict, found: QueryLists) -> dict:
     "What the reader chose, as far as this query has it; the first candidate is chosen by default."
     first, second = value["first"], value["second"]
@@ -474,6 +478,7 @@ class RetrievalExplorer(Explorer):
         self.pair = _embedded_pair(images.paths[0], self.backbone, rule)
         self.opened: tuple[int, int] | None = None  # query and candidate in `pair`
         self._asked: tuple | None = None  # query and rule of `found`
+        self.compared: tuple | None = None  # candidates and dropped parts of `reason`
         self.rank_button = _rank_button(self)
         controls = _query_controls(images) | matching_controls(**rule)
         controls["show"].observe(lambda _: _filter_queries(self), "value")
@@ -514,6 +519,7 @@ class RetrievalExplorer(Explorer):
         asked = (q, *self.rule.values())
         if asked != self._asked:
             self.found = self.ranked.lists(q, **self.rule)
+            self.compared = None
         self._asked = asked
 
     @single_thread()
