@@ -7,7 +7,7 @@ __all__ = ['GAIN_RELATIONS', 'QueryLists', 'query_lists', 'drop_parts', 'compare
            'thumbnail_uri', 'RerankedDataset', 'query_map_at_r', 'queries_by_gain', 'gain_word', 'gain_counts',
            'rule_text', 'part_names', 'drop_text']
 
-# %% ../../../nbs/46_lists.ipynb #1a497dec
+# %% ../../../nbs/46_lists.ipynb #95aad471
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# %% ../../../nbs/46_lists.ipynb #24e172e4
+# %% ../../../nbs/46_lists.ipynb #7b101d0c
 from ...datasets.dataset import ImageDataset
 from ...explain.parts import QueryParts, part_name, query_parts
 from ...features.backbones import Backbone
@@ -37,7 +37,7 @@ from diml_nb.viz.widgets.controls import (
 )
 from .pair import GridFeatureCache
 
-# %% ../../../nbs/46_lists.ipynb #7acfce66
+# %% ../../../nbs/46_lists.ipynb #89e69207
 class QueryLists(NamedTuple):
     """One query under one rule: the head of its list before and after re-ranking.
 
@@ -66,7 +66,7 @@ class QueryLists(NamedTuple):
         "Whether the query falls into parts: a single part is all of it."
         return self.by_part.contribution_bk.shape[1] > 1
 
-# %% ../../../nbs/46_lists.ipynb #46870ff1
+# %% ../../../nbs/46_lists.ipynb #c0ada723
 def query_lists(match: Match, before: Ranking) -> QueryLists:
     """Re-rank the head of a list, and cut its query into parts.
 
@@ -80,7 +80,7 @@ def query_lists(match: Match, before: Ranking) -> QueryLists:
     after = rerank_by(before, match.similarity_b[None])
     return QueryLists(match, before, after, query_parts(match))
 
-# %% ../../../nbs/46_lists.ipynb #61850bff
+# %% ../../../nbs/46_lists.ipynb #54985272
 def drop_parts(found: QueryLists, dropped: Sequence[int]) -> QueryLists:
     """The list of a query without some of its parts.
 
@@ -104,6 +104,16 @@ def drop_parts(found: QueryLists, dropped: Sequence[int]) -> QueryLists:
     ------
     ValueError
         For the number of a part that the query does not have.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diml_nb.features.grid import grid_features
+    >>> x = grid_features(torch.rand(4, 8, 4, 4), grid=4)
+    >>> head = Ranking(torch.tensor([[1, 2, 3]]), torch.tensor([[0.9, 0.8, 0.7]]))
+    >>> found = query_lists(match(x[0], x[1:]), head)
+    >>> drop_parts(found, [0]).by_part.contribution_bk[:, 0].tolist()
+    [0.0, 0.0, 0.0]
     """
     by_part = found.by_part
     count = by_part.contribution_bk.shape[1]
@@ -133,7 +143,7 @@ def _without(by_part: QueryParts, is_dropped_k: Tensor) -> QueryParts:
         contribution_bk=torch.where(is_dropped_k, 0.0, by_part.contribution_bk),
     )
 
-# %% ../../../nbs/46_lists.ipynb #ca05662f
+# %% ../../../nbs/46_lists.ipynb #cc70cd13
 def compare_candidates(found: QueryLists, first: int, second: int) -> pd.DataFrame:
     """Why one candidate of a list is ranked above another.
 
@@ -168,7 +178,7 @@ def compare_candidates(found: QueryLists, first: int, second: int) -> pd.DataFra
     table.loc[len(table)] = ["sum", *sums]
     return table
 
-# %% ../../../nbs/46_lists.ipynb #0cf91f78
+# %% ../../../nbs/46_lists.ipynb #bae0f723
 def places_won(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:
     """By how many places each candidate of a list rises in another order of it.
 
@@ -304,7 +314,7 @@ def rule_text(rule: MatchingRule) -> str:
     label = next(label for label, name in MARGINAL_LABELS.items() if name == rule["marginals"])
     return f"grid {rule['grid']}, {label}, eps {rule['eps']:.3g}"
 
-# %% ../../../nbs/46_lists.ipynb #bb0c0391
+# %% ../../../nbs/46_lists.ipynb #43beafe8
 def part_names(dropped: Sequence[int]) -> str:
     "Parts in words: 'part 2', or 'parts 1, 2'."
     names = ", ".join(part_name(k) for k in dropped)
@@ -323,7 +333,7 @@ def _move_text(images: ImageDataset, moves: dict[int, int]) -> str:
         f" ({moves[down]:+d})."
     )
 
-# %% ../../../nbs/46_lists.ipynb #64390131
+# %% ../../../nbs/46_lists.ipynb #b1966320
 def drop_text(ranked: RerankedDataset, q: int, found: QueryLists, dropped: Sequence[int]) -> str:
     "What a query's list becomes without some of its parts, in words; empty if none is dropped."
     if not dropped:

@@ -117,7 +117,7 @@ def _list_items(
         )
     return items
 
-# %% ../../../nbs/46_gallery.ipynb #bc287b6c
+# %% ../../../nbs/46_gallery.ipynb #aa6b5524
 def _page_parts(picture: Image.Image, by_part: QueryParts) -> list[dict]:
     "The parts of a query as the page shows them; the picture is the query as the network saw it."
     parts = []
@@ -151,7 +151,7 @@ def _page_cells(picture: Image.Image, by_part: QueryParts) -> dict:
         opacity=[round(0.8 * x, 3) for x in opacity_n.tolist()],
     )
 
-# %% ../../../nbs/46_gallery.ipynb #b9f929bf
+# %% ../../../nbs/46_gallery.ipynb #333ecd4c
 def _parts_note(found: QueryLists) -> str:
     "What dropping a part means, or why nothing can be dropped."
     if not found.has_parts:
@@ -264,7 +264,7 @@ def _query_text(explorer: "RetrievalExplorer", q: int) -> str:
         sentences.append(f"No query is {show}; all are shown.")
     return " ".join(filter(None, sentences))
 
-# %% ../../../nbs/46_gallery.ipynb #52c76bbf
+# %% ../../../nbs/46_gallery.ipynb #9fe37480
 def _page_rows(explorer: "RetrievalExplorer", q: int) -> list[dict]:
     "The list by cosine, the re-ranked one, and the one without the dropped parts."
     ranked, n_shown = explorer.ranked, explorer.n_shown
@@ -324,7 +324,7 @@ def _open_pair(explorer: "RetrievalExplorer", q: int, first: int) -> None:
     explorer.opened = (q, first)
     explorer.pair.state = dict(explorer.rule)
 
-# %% ../../../nbs/46_gallery.ipynb #bf2388fa
+# %% ../../../nbs/46_gallery.ipynb #aee9db10
 def _row_html(row: pd.Series) -> str:
     "A row of the comparison: its name, with the number on a disc where it is a part, and numbers."
     name = html.escape(row.part)
@@ -346,7 +346,7 @@ def _table_html(table: pd.DataFrame, labels: tuple[str, str], caption: str) -> s
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
-# %% ../../../nbs/46_gallery.ipynb #427055d3
+# %% ../../../nbs/46_gallery.ipynb #73669dd8
 def _comparison_text(table: pd.DataFrame, labels: tuple[str, str]) -> str:
     "The difference of two scores and its terms, in a line."
     *terms, total = table[["part", "difference"]].itertuples(index=False)
@@ -373,7 +373,7 @@ def _reason_html(explorer: "RetrievalExplorer", q: int, first: int, second: int)
         parts.append(figure_html(fig, _comparison_text(table, labels)))
     return f'<div class="diml-why-row">{"".join(parts)}</div>'
 
-# %% ../../../nbs/46_gallery.ipynb #5a63a92d
+# %% ../../../nbs/46_gallery.ipynb #32faa886
 def _cells_html(explorer: "RetrievalExplorer", q: int, first: int, second: int) -> str:
     "The difference of two scores cell by cell; cells of dropped parts differ by 0."
     ranked, index = explorer.ranked, explorer.found.candidates
@@ -405,7 +405,7 @@ def _show_reason(explorer: "RetrievalExplorer", q: int) -> None:
     by_cells = checkbox.value or not has_parts
     explorer.cells.value = _cells_html(explorer, q, first, second) if by_cells else ""
 
-# %% ../../../nbs/46_gallery.ipynb #2641b7ea
+# %% ../../../nbs/46_gallery.ipynb #fc805708
 def _chosen(value: dict, found: QueryLists) -> dict:
     "What the reader chose, as far as this query has it; the first candidate is chosen by default."
     first, second = value["first"], value["second"]
@@ -444,6 +444,7 @@ class RetrievalExplorer(Explorer):
 
     Examples
     --------
+    >>> import torch
     >>> from diml_nb.datasets.registry import get_dataset
     >>> images = get_dataset("emoji").subset("test").select(torch.arange(12))
     >>> gallery = RetrievalExplorer(images, grid=2, top_k=5)
