@@ -28,7 +28,7 @@ test("what stands below a thumbnail", () => {
 });
 
 test("a candidate that is chosen twice counts as the first", () => {
-  assert.equal(candidateRole(candidate, { first: 7, second: 7 }), "first");
-  assert.equal(candidateRole(candidate, { first: 1, second: 7 }), "second");
-  assert.equal(candidateRole(candidate, { first: 1, second: null }), "");
+  assert.equal(candidateRole(candidate, { first: 7, second: 7, dropped: [] }), "first");
+  assert.equal(candidateRole(candidate, { first: 1, second: 7, dropped: [] }), "second");
+  assert.equal(candidateRole(candidate, { first: 1, second: null, dropped: [] }), "");
 });

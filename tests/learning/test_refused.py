@@ -171,7 +171,7 @@ def test_all_rates_of_a_probe_are_checked_before_the_first(tmp_path, monkeypatch
 
 
 def test_explorers_check_before_they_rank(monkeypatch):
-    import diml_nb.viz.widgets.ranking as gallery
+    import diml_nb.viz.widgets.lists as gallery
 
     monkeypatch.setattr(gallery, "extract_feature_maps", lambda *_, **__: pytest.fail("computed"))
     for wrong in (

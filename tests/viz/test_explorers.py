@@ -252,7 +252,7 @@ def check_gallery(page):
     box.locator(".diml-row").nth(1).locator("button").nth(0).focus()
     page.keyboard.press("c")
     box.locator('img[alt*=" less "]').wait_for(timeout=60_000)
-    box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
+    check_parts(page, box)
     queries = box.locator("select").nth(1)
     all_queries = queries.locator("option").count()
     box.locator("select").nth(0).select_option("hurt")
@@ -262,6 +262,44 @@ def check_gallery(page):
         timeout=60_000,
     )
     assert f", {queries.locator('option').count()} hurt," in box.inner_text()
+
+
+def row_scores(box, title):
+    "Scores of the candidates in a row of the gallery, by their names and in order."
+    group = box.get_by_role("group", name=title, exact=True)
+    group.wait_for(timeout=60_000)
+    labels = group.locator("button").evaluate_all("all => all.map(e => e.ariaLabel)")
+    found = [re.search(r": (.*), (?:right|wrong), score (-?[\d.]+)", label) for label in labels]
+    return {name: float(score) for name, score in (match.groups() for match in found)}
+
+
+def check_parts(page, box):
+    """Of the two that are compared: the parts add up to the scores. A part dropped by the space
+    bar takes from each score what the table says; taken back, all is as before."""
+    names = box.locator(".diml-why-table thead th").all_inner_texts()[1:3]
+    rows = box.locator(".diml-why-table tbody tr").all_inner_texts()
+    table = torch.tensor([[float(number) for number in row.split("\t")[-3:]] for row in rows])
+    assert torch.allclose(table[:-1].sum(0), table[-1], atol=3e-4)
+    scores = row_scores(box, "by cosine + S")
+    assert table[-1, :2].tolist() == pytest.approx([scores[name] for name in names], abs=2e-4)
+
+    box.get_by_label("the same difference, cell by cell").check()
+    box.locator('img[alt*=", cells "]').wait_for(timeout=60_000)
+    box.locator('input[data-part="0"]').focus()
+    page.keyboard.press(" ")
+    without = row_scores(box, "without part 1")
+    assert list(without.values()) == sorted(without.values(), reverse=True)
+    for name, adds in zip(names, table[1, :2].tolist()):  # row 0 is the cosine
+        assert without[name] == pytest.approx(scores[name] - adds, abs=3e-4)
+    assert "Without part 1: average precision at R" in box.locator(".diml-judged").inner_text()
+    assert page.evaluate("document.activeElement.dataset.part") == "0"
+    box.locator("caption", has_text=", without part 1").wait_for(timeout=60_000)
+    box.screenshot(path=SCREENSHOTS / "lab-gallery.png")
+
+    page.keyboard.press(" ")
+    gone = box.get_by_role("group", name="without part 1", exact=True)
+    gone.wait_for(state="detached", timeout=60_000)
+    assert row_scores(box, "by cosine + S") == scores
 
 
 def test_in_voila(tmp_path, maps):

@@ -158,6 +158,12 @@ def test_the_types_name_the_traits_of_the_widgets():
     assert properties("ranking.js", "Choice") == set(shown.value)
 
 
+def test_the_types_name_the_parts_of_a_query():
+    shown = RetrievalExplorer(get_dataset("emoji").subset("test"), top_k=20).view
+    assert properties("ranking_parts.js", "QueryPart") == set(shown.lists["parts"][0])
+    assert properties("ranking_parts.js", "QueryCells") == set(shown.lists["cells"])
+
+
 def test_a_view_begins_as_python_says():
     (default,) = re.findall(
         r"DEFAULT_VIEW = \{(.*?)\n\};", static_text("pair_state.js"), flags=re.S

@@ -1,9 +1,11 @@
-/** The candidates of a query, by the cosine and re-ranked: two rows of buttons. */
+/** The candidates of a query, by the cosine, re-ranked and without parts: rows of buttons. */
 
 import { createNode, formatScore, listenToTraits } from "./dom.js";
+import { buildPartsPicture, buildPartsStrip } from "./ranking_parts.js";
 
 /**
  * @import {RenderContext, WidgetModel} from "./dom.js"
+ * @import {QueryCells, QueryPart} from "./ranking_parts.js"
  *
  * @typedef {object} Candidate
  * @property {number} index Position in the gallery.
@@ -16,11 +18,15 @@ import { createNode, formatScore, listenToTraits } from "./dom.js";
  * @typedef {object} Lists The trait `lists` of the Python widget.
  * @property {{src: string, label: string}} query
  * @property {{title: string, items: Candidate[]}[]} rows
+ * @property {QueryPart[]} parts Of the query; empty if it does not fall into parts.
+ * @property {QueryCells | null} cells
+ * @property {string} note What dropping a part means, or why there is none.
  * @property {string} says
  *
  * @typedef {object} Choice The trait `value`: positions in the gallery.
  * @property {number | null} first The candidate that is opened as a pair.
  * @property {number | null} second The one that it is compared with.
+ * @property {number[]} dropped Parts of the query, from 0.
  */
 
 /* texts */
@@ -101,57 +107,76 @@ function addCandidateListeners(button, index, onChoose) {
 
 /* focus */
 /**
- * The candidate that has the focus: its position in the gallery and the title of its row.
+ * What has the focus, as a selector: a candidate of a row, or the checkbox of a part.
  *
  * @param {HTMLElement} el
  */
-function focusedCandidate(el) {
+function focusedSelector(el) {
   const node = /** @type {HTMLElement | null} */ (el.querySelector(":focus"));
-  return { index: node?.dataset.index, row: node?.closest(".diml-row")?.ariaLabel };
-}
-
-/**
- * Give the focus back after all buttons have been made anew.
- *
- * @param {HTMLElement} el
- * @param {ReturnType<typeof focusedCandidate>} focused
- */
-function restoreFocus(el, { index, row }) {
-  for (const node of el.querySelectorAll(".diml-item")) {
-    const button = /** @type {HTMLElement} */ (node);
-    const isSame = button.dataset.index === index;
-    if (isSame && button.closest(".diml-row")?.ariaLabel === row) button.focus();
-  }
+  if (node?.dataset.part) return `[data-part="${node.dataset.part}"]`;
+  const row = /** @type {HTMLElement | null | undefined} */ (node?.closest(".diml-row"));
+  return row && `[data-row="${row.dataset.row}"] [data-index="${node?.dataset.index}"]`;
 }
 
 /* widget */
 /**
  * @param {WidgetModel} model
  * @param {HTMLElement} el
+ * @param {HTMLElement} says stays in the page, so that a screen reader hears of changes
  */
-function draw(model, el) {
+function draw(model, el, says) {
   /** @type {Lists} */
-  const { query, rows, says } = model.get("lists");
-  const focused = focusedCandidate(el);
+  const lists = model.get("lists");
+  const selector = focusedSelector(el);
+  const [before, after, ...without] = lists.rows.map((row, r) => buildRow(model, row, r));
+  const rows = createNode(
+    "div",
+    { class: "diml-rows" },
+    before,
+    after,
+    buildStrip(model, lists),
+    ...without,
+  );
+  el.replaceChildren(buildQuery(model, lists), rows);
+  says.textContent = lists.says;
+  // all buttons have been made anew
+  if (selector) /** @type {HTMLElement | null} */ (el.querySelector(selector))?.focus();
+}
+
+/**
+ * The query, and below it the same picture with its parts.
+ *
+ * @param {WidgetModel} model
+ * @param {Lists} lists
+ */
+function buildQuery(model, { query, parts, cells }) {
   const figure = createNode(
     "figure",
     { class: "diml-query" },
     createNode("img", { src: query.src, alt: "" }),
     createNode("figcaption", {}, query.label),
   );
-  const lists = createNode("div", {}, ...rows.map((row) => buildRow(model, row)));
-  el.replaceChildren(
-    createNode("div", { class: "diml-lists" }, figure, lists),
-    createNode("p", { class: "diml-judged", "aria-live": "polite" }, says),
-  );
-  restoreFocus(el, focused);
+  if (cells) figure.append(buildPartsPicture(cells, parts, model.get("value").dropped));
+  return figure;
+}
+
+/**
+ * @param {WidgetModel} model
+ * @param {Lists} lists
+ */
+function buildStrip(model, { parts, note }) {
+  return buildPartsStrip(parts, model.get("value").dropped, note, (dropped) => {
+    model.set("value", { ...model.get("value"), dropped });
+    model.save_changes();
+  });
 }
 
 /**
  * @param {WidgetModel} model
  * @param {Lists["rows"][number]} row
+ * @param {number} number of the row
  */
-function buildRow(model, { title, items }) {
+function buildRow(model, { title, items }, number) {
   /** @type {Choice} */
   const choice = model.get("value");
   const buttons = items.map((candidate, k) =>
@@ -161,7 +186,7 @@ function buildRow(model, { title, items }) {
       model.save_changes();
     }),
   );
-  const attributes = { class: "diml-row", role: "group", "aria-label": title };
+  const attributes = { class: "diml-row", role: "group", "aria-label": title, "data-row": number };
   return createNode("div", attributes, createNode("b", {}, title), ...buttons);
 }
 
@@ -172,7 +197,12 @@ function buildRow(model, { title, items }) {
  * @returns {() => void} stops listening
  */
 function render({ model, el }) {
-  const redraw = () => draw(model, el);
+  const lists = /** @type {HTMLElement} */ (createNode("div", { class: "diml-lists" }));
+  const says = /** @type {HTMLElement} */ (
+    createNode("p", { class: "diml-judged", "aria-live": "polite" })
+  );
+  el.replaceChildren(lists, says);
+  const redraw = () => draw(model, lists, says);
   redraw();
   return listenToTraits(model, { lists: redraw, value: redraw });
 }
