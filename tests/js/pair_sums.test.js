@@ -48,7 +48,7 @@ test("the waterfall goes from the cosine to the score without gaps", () => {
     end = step.to;
   }
   assert.equal(end, 0.75);
-  assert.equal(check, "sum of parts 0.7500 = score 0.7500, residual 0e+0");
+  assert.equal(check, "sum 0.7500 = score 0.7500, residual 0e+0");
 });
 
 test("signs show in the kind and in the text of a step", () => {
