@@ -58,6 +58,7 @@ def _parts_payload(found: Parts) -> dict:
         label={side: label.tolist() for side, label in labels.items()},
         strength={side: encode_float32(strength) for side, strength in strengths.items()},
         rest=found.rest,
+        text=str(found),
         note=found.note,
     )
 
@@ -197,7 +198,7 @@ def export_html(
     notes: Iterable[str] = (),
     marginal_error_k: Iterable[float] = (),
 ) -> str:
-    """A page of one file that needs no network: the flows between two images, cell by cell.
+    """A page of one file that needs no network: a pair by its parts, and cell by cell by its flows.
 
     Parameters
     ----------
@@ -239,7 +240,7 @@ def export_html(
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data)
     page = Template(static_text("page.html")).substitute(
         title=html.escape(title),
-        text=html.escape(data["text"]),
+        text=html.escape(f"{data['parts']['text']}\n{data['text']}"),
         style=VIEW_CSS,
         payload=_json_in_html(payload),
         script=script_text("pair_page.js"),

@@ -72,6 +72,7 @@ export function smallParts() {
       b: encodeFloat32([0, 0.25, -0.125, 0, 0, 0, 0, 0, 0.125]),
     },
     rest: 0,
+    text: "",
     note: "",
   };
 }

@@ -36,6 +36,7 @@ export const SIDES = ["a", "b"];
  * @property {Record<Side, number[]>} label The part of each cell, from 0; -1 for a cell of none.
  * @property {Record<Side, string>} strength What each cell adds in its part, base64 of float32.
  * @property {number} rest What the flows between parts add to S.
+ * @property {string} text The sum in words, for a page without scripts.
  * @property {string} note What a reader must know, such as that there is no structure.
  *
  * @typedef {[number, number, number, number]} Face Where a part is strongest in a picture: left,
