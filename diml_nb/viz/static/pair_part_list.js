@@ -88,6 +88,7 @@ function fillRow(ui, k, longest) {
   setAttributes(drop, { "data-drop": k, "aria-label": `${act} part ${partName(k)}` });
   drop.removeAttribute("aria-pressed");
   drop.hidden = pair.parts.list.length < 2;
+  if (drop.hidden && drop === document.activeElement) choose.focus();
 }
 
 /**

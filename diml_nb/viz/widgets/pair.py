@@ -471,16 +471,13 @@ class PairExplorer(Explorer):
 
     def figure(self) -> Figure:
         "The parts of the present state, or its flows, as the reader chose."
-        options: dict[str, Any] = dict(labels=self.labels, note="; ".join(self.view.data["notes"]))
-        if self.view.value["mode"] == "parts":
-            return plot_parts(*self.images, parts(self.match), **options)
-        return plot_flows(*self.images, self.match, top=self.state["top"], **options)
+        return _pair_figure(self)
 
     def describe(self) -> str:
         "Which pair it is, what its parts or flows carry, and what the reader changed."
         data, mode = self.view.data, self.view.value["mode"]
-        title = f"Matching {mode} of {self.labels[0]} and {self.labels[1]}."
         text = data["parts"]["text"] if mode == "parts" else data["text"]
+        title = f"Matching {mode} of {self.labels[0]} and {self.labels[1]}."
         return "\n".join([title, text, *data["notes"]])
 
     def save(self, name: str, folder: str | Path | None = None) -> Path:
@@ -563,6 +560,14 @@ def _use_uploaded_file(pair: PairExplorer, side: int, files: tuple) -> None:
         pair.show(pair.sources[0], image, labels=(pair.labels[0], name))
 
 # %% ../../../nbs/44_explorer.ipynb #bc731219
+def _pair_figure(pair: PairExplorer) -> Figure:
+    "The parts of a pair or its flows, as its view shows them."
+    options: dict[str, Any] = dict(labels=pair.labels, note="; ".join(pair.view.data["notes"]))
+    if pair.view.value["mode"] == "parts":
+        return plot_parts(*pair.images, parts(pair.match), **options)
+    return plot_flows(*pair.images, pair.match, top=pair.state["top"], **options)
+
+
 def _save_page(pair: PairExplorer, path: Path) -> Path:
     "Write the present state of an explorer as a page that still answers."
     data = pair.view.data
