@@ -7,7 +7,7 @@ import { clonePicture } from "./pair_marks.js";
 import { leftOutText, partName, partNumbers, partSumText } from "./pair_parts.js";
 
 /**
- * @import {Side} from "./pair_data.js"
+ * @import {Box} from "./pair_data.js"
  * @import {PairUi} from "./pair_state.js"
  */
 
@@ -23,7 +23,7 @@ export function drawPartRows(ui) {
   const { list, rest, note } = pair.parts;
   const hadFocus = nodes.parts.contains(document.activeElement);
   while (nodes.parts.childElementCount > list.length) nodes.parts.lastElementChild?.remove();
-  while (nodes.parts.childElementCount < list.length) nodes.parts.append(buildEmptyRow());
+  while (nodes.parts.childElementCount < list.length) nodes.parts.append(buildRow(ui));
   const longest = Math.max(...list.map((part) => Math.abs(part.contribution)), Math.abs(rest));
   for (const k of range(list.length)) fillRow(ui, k, longest);
   if (hadFocus && !nodes.parts.contains(document.activeElement)) {
@@ -56,11 +56,22 @@ export function describePartRows({ pair, view, nodes }) {
 }
 
 /* part rows */
-function buildEmptyRow() {
+/**
+ * A row without numbers. Its faces are cut from the pictures, which stay when the numbers change.
+ *
+ * @param {PairUi} ui
+ */
+function buildRow(ui) {
+  const faces = SIDES.map((side) => {
+    const attributes = { class: `diml-face diml-face-${side}`, "aria-hidden": true };
+    return createNode("svg", attributes, clonePicture(ui, side));
+  });
+  const badge = createNode("span", { class: "diml-badge" });
+  const amount = createNode("span", { class: "diml-amount" });
   return createNode(
     "li",
     { class: "diml-part-row" },
-    createNode("button", { type: "button", class: "diml-part" }),
+    createNode("button", { type: "button", class: "diml-part" }, badge, ...faces, amount),
     createNode("button", { type: "button", class: "diml-button diml-drop" }),
   );
 }
@@ -70,17 +81,17 @@ function buildEmptyRow() {
  * @param {number} k
  * @param {number} longest
  */
-function fillRow(ui, k, longest) {
-  const { pair, nodes } = ui;
+function fillRow({ pair, nodes }, k, longest) {
   const [choose, drop] = nodes.parts.children[k].querySelectorAll("button");
-  const { contribution, color } = pair.parts.list[k];
+  const [badge, faceA, faceB, amount] = choose.children;
+  const { contribution, color, face } = pair.parts.list[k];
   const { adds, product } = partNumbers(pair, k);
+  badge.textContent = partName(k);
+  setAttributes(badge, { style: `background:${color}` });
+  setAttributes(faceA, { viewBox: viewBox(faceBox(pair.boxes.a, face.a)) });
+  setAttributes(faceB, { viewBox: viewBox(faceBox(pair.boxes.b, face.b)) });
   const numbers = createNode("span", {}, createNode("b", {}, adds), ` = ${product}`);
-  choose.replaceChildren(
-    createNode("span", { class: "diml-badge", style: `background:${color}` }, partName(k)),
-    ...SIDES.map((side) => buildFace(ui, side, k)),
-    createNode("span", { class: "diml-amount" }, buildBar(contribution, longest, color), numbers),
-  );
+  amount.replaceChildren(buildBar(contribution, longest, color), numbers);
   const label = `part ${partName(k)}: adds ${adds}, ${product}`;
   setAttributes(choose, { "data-part": k, "aria-label": label });
   const act = pair.live ? "drop" : "leave out";
@@ -89,6 +100,11 @@ function fillRow(ui, k, longest) {
   drop.removeAttribute("aria-pressed");
   drop.hidden = pair.parts.list.length < 2;
   if (drop.hidden && drop === document.activeElement) choose.focus();
+}
+
+/** @param {Box} box */
+function viewBox({ x, y, width, height }) {
+  return `${x} ${y} ${width} ${height}`;
 }
 
 /**
@@ -100,18 +116,4 @@ function buildBar(value, longest, color) {
   const width = (100 * Math.abs(value)) / (longest || 1);
   const kind = value < 0 ? "diml-bar diml-negative" : "diml-bar";
   return createNode("i", { class: kind, style: `width:${width}%;--bar:${color || "#8c8c8c"}` });
-}
-
-/**
- * The face of a part, cut from its picture.
- *
- * @param {PairUi} ui
- * @param {Side} side
- * @param {number} k
- */
-function buildFace(ui, side, k) {
-  const { x, y, width, height } = faceBox(ui.pair.boxes[side], ui.pair.parts.list[k].face[side]);
-  const viewBox = `${x} ${y} ${width} ${height}`;
-  const attributes = { viewBox, class: `diml-face diml-face-${side}`, "aria-hidden": true };
-  return createNode("svg", attributes, clonePicture(ui, side));
 }

@@ -30,6 +30,7 @@ export function drawPictures(ui) {
   const { nodes, pair } = ui;
   const panels = SIDES.flatMap((side) => buildPanel(ui, side));
   nodes.stage.replaceChildren(...panels, nodes.marks, nodes.flows, nodes.numbers);
+  nodes.parts.replaceChildren(); // the faces in its rows are of the old pictures
   const { n, m } = pair.flows.at(0) ?? { n: 0, m: 0 };
   ui.tabStops = { a: n, b: m };
   ui.hovered = null;
