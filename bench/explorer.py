@@ -135,7 +135,7 @@ def screenshots(page, folder: Path) -> None:
     "One picture an explorer, in a state that shows something."
     # a window that needs no scrolling: the part above it would be missing in the picture
     page.set_viewport_size({"width": 1400, "height": 3000})
-    page.reload()
+    page.reload(timeout=120_000)
     page.locator(".RetrievalExplorer .diml-pair").wait_for(timeout=120_000)
     page.locator('.PairExplorer rect.diml-cell[data-side="a"][data-n="17"]').first.click()
     compare(page)

@@ -24,14 +24,43 @@ from IPython.display import Code
 from PIL import Image
 
 from .._internal.paths import REPO_ROOT, atomic_write
+from ..explain.parts import Parts, part_face, parts
 from ..ot.matching import Match
 from .figures import flow_caption
+from .part_figures import PART_COLORS
 
 # %% ../../nbs/43_view.ipynb #5920cb18
 def encode_float32(x: torch.Tensor) -> str:
     "Base64 of the little-endian float32 bytes of a tensor, row by row."
     array = x.detach().cpu().contiguous().numpy().astype("<f4")
     return base64.b64encode(array.tobytes()).decode()
+
+# %% ../../nbs/43_view.ipynb #1cb3377c
+def _parts_payload(found: Parts) -> dict:
+    "The parts of a pair, as JSON takes them: the properties of `PairParts` in pair_data.js."
+    labels = dict(a=found.label_a_n, b=found.label_b_m)
+    strengths = dict(a=found.strength_a_n, b=found.strength_b_m)
+    grids = dict(a=found.grid_a, b=found.grid_b)
+    masses = dict(a=found.mass_a_k, b=found.mass_b_k)
+    rows = [
+        dict(
+            contribution=found.contribution_k[k].item(),
+            mass=found.mass_k[k].item(),
+            cosine=found.cosine_k[k].item(),
+            cell_mass={side: mass_k[k].item() for side, mass_k in masses.items()},
+            face={s: part_face(labels[s], strengths[s], grids[s], k) for s in labels},
+            color=PART_COLORS[k % len(PART_COLORS)],
+        )
+        for k in range(len(found.contribution_k))
+    ]
+    return dict(
+        list=rows,
+        label={side: label.tolist() for side, label in labels.items()},
+        strength={side: encode_float32(strength) for side, strength in strengths.items()},
+        rest=found.rest,
+        text=str(found),
+        note=found.note,
+    )
 
 # %% ../../nbs/43_view.ipynb #346b1670
 def pair_payload(
@@ -85,6 +114,7 @@ def pair_payload(
         notes=[str(note) for note in notes],
         error_k=[float(e) for e in marginal_error_k],
         live=bool(live),
+        parts=_parts_payload(parts(match, index=index)),
     )
 
 # %% ../../nbs/43_view.ipynb #856db4e7
@@ -168,7 +198,7 @@ def export_html(
     notes: Iterable[str] = (),
     marginal_error_k: Iterable[float] = (),
 ) -> str:
-    """A page of one file that needs no network: the flows between two images, cell by cell.
+    """A page of one file that needs no network: a pair by its parts, and cell by cell by its flows.
 
     Parameters
     ----------
@@ -210,7 +240,7 @@ def export_html(
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data)
     page = Template(static_text("page.html")).substitute(
         title=html.escape(title),
-        text=html.escape(data["text"]),
+        text=html.escape(f"{data['parts']['text']}\n{data['text']}"),
         style=VIEW_CSS,
         payload=_json_in_html(payload),
         script=script_text("pair_page.js"),

@@ -248,7 +248,7 @@ def test_explorers_leave_pictures_where_nothing_is_live(tmp_path):
     ]
     assert len(pictures) == len(widgets) == 4
     for words, html in zip(
-        ("Matching flows between", "After 1 iteration at", "Step 1 of 9", "Query "), pictures
+        ("Matching parts of", "After 1 iteration at", "Step 1 of 9", "Query "), pictures
     ):
         assert f'alt="{words}' in html
         assert "data:image/png;base64," in html

@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pictureBoxes, readPair } from "../../diml_nb/viz/static/pair_data.js";
 import {
-  answerText,
   cellBox,
   cropWindow,
   crossPath,
   ribbonPath,
-} from "../../diml_nb/viz/static/pair_picture.js";
+} from "../../diml_nb/viz/static/pair_geometry.js";
+import { answerText } from "../../diml_nb/viz/static/pair_picture.js";
 import { smallPayload } from "./payload.js";
 
 const pair = readPair(smallPayload());

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hintText, scaleText, scoreText } from "../../diml_nb/viz/static/pair.js";
+import { hintText, scaleText, scoreText, takeBackText } from "../../diml_nb/viz/static/pair.js";
 import { readPair } from "../../diml_nb/viz/static/pair_data.js";
 import { DEFAULT_VIEW } from "../../diml_nb/viz/static/pair_state.js";
 import {
@@ -48,7 +48,7 @@ test("the waterfall goes from the cosine to the score without gaps", () => {
     end = step.to;
   }
   assert.equal(end, 0.75);
-  assert.equal(check, "sum of parts 0.7500 = score 0.7500, residual 0e+0");
+  assert.equal(check, "sum 0.7500 = score 0.7500, residual 0e+0");
 });
 
 test("signs show in the kind and in the text of a step", () => {
@@ -132,6 +132,15 @@ test("the lines of the page", () => {
   assert.equal(scoreText(pair), "similarity S = 0.2500, score = cosine + S = 0.7500");
   assert.equal(scaleText(pair, false), "widest ribbon: mass 0.5000");
   assert.match(scaleText(pair, true), /; brightest cells: 0\.6250 and 0\.5000$/);
-  assert.match(hintText(true), /drops a cell/);
-  assert.doesNotMatch(hintText(false), /drop/);
+  assert.match(hintText(true, "flows"), /drops a cell/);
+  assert.match(hintText(true, "parts"), /drops a part/);
+  assert.match(hintText(false, "parts"), /leaves it out of the sum/);
+  assert.doesNotMatch(hintText(false, "flows"), /drop|leaves/);
+});
+
+test("dropped cells can be taken back where there are some", () => {
+  assert.equal(takeBackText(DEFAULT_VIEW), "");
+  assert.equal(takeBackText({ ...DEFAULT_VIEW, dropped_b: [7] }), "take back 1 dropped cell");
+  const view = { ...DEFAULT_VIEW, dropped_a: [1, 2], dropped_b: [7] };
+  assert.equal(takeBackText(view), "take back 3 dropped cells");
 });

@@ -35,6 +35,44 @@ export function smallPayload(changes = {}) {
     notes: [],
     error_k: [],
     live: false,
+    parts: smallParts(),
     ...changes,
+  };
+}
+
+/**
+ * Part 1: the upper row of A (its flow of 0.5) and the first two rows of B. Part 2: A 3 and B 8.
+ * The flow of 0.125 runs within part 1; A 2 is of no part, nor is B 7.
+ *
+ * @returns {PairPayload["parts"]}
+ */
+export function smallParts() {
+  return {
+    list: [
+      {
+        contribution: 0.125,
+        mass: 0.625,
+        cosine: 0.2,
+        cell_mass: { a: 0.6875, b: 0.625 },
+        face: { a: [0, 0, 0.5, 0.5], b: [1 / 3, 0, 2 / 3, 1 / 3] },
+        color: "#E69F00",
+      },
+      {
+        contribution: 0.125,
+        mass: 0.25,
+        cosine: 0.5,
+        cell_mass: { a: 0.25, b: 0.25 },
+        face: { a: [0.5, 0.5, 1, 1], b: [2 / 3, 2 / 3, 1, 1] },
+        color: "#56B4E9",
+      },
+    ],
+    label: { a: [0, 0, -1, 1], b: [0, 0, 0, 0, 0, 0, -1, -1, 1] },
+    strength: {
+      a: encodeFloat32([0.125, 0, 0, 0.125]),
+      b: encodeFloat32([0, 0.25, -0.125, 0, 0, 0, 0, 0, 0.125]),
+    },
+    rest: 0,
+    text: "",
+    note: "",
   };
 }

@@ -19,6 +19,7 @@ from servers import (
 from diml_nb._internal.paths import data_dir
 from diml_nb.explain.counterfactual import match_reweighted
 from diml_nb.explain.decomposition import flow_table
+from diml_nb.explain.parts import parts
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.matching import match
@@ -101,11 +102,13 @@ class Pair:
 
 
 def check_pair(page, maps):
-    "Slider, click, menu, drop: picture, score, sentence and table are those of `match`."
+    "Parts, slider, click, menu, drop: picture, score, sentence and table are those of `match`."
     pair = Pair(page)
     a, b = features(maps)
     result = match(a, b, marginals=RULE)
     assert abs(pair.score() - result.similarity_b.item()) < 1e-4
+    check_parts(pair, a, b)
+    pair.view.get_by_role("button", name="flows", exact=True).click()
     before = pair.ribbons(), pair.table()
 
     eps = pair.move("eps", ["ArrowLeft"] * 3)
@@ -142,6 +145,27 @@ def check_pair(page, maps):
     dropped = match_reweighted(*small, weight_n=kept, marginals=RULE, eps=eps).similarity_b.item()
     assert abs(pair.score() - dropped) < 3e-4
     assert "1 cell dropped" in pair.view.inner_text()
+
+
+def check_parts(pair, a, b):
+    "Parts come first; one that is dropped is left out of the matching, until it is taken back."
+    result = match(a, b, marginals=RULE)
+    found = parts(result)
+    shown = [float(x) for x in pair.view.locator(".diml-part b").all_text_contents()]
+    assert shown == pytest.approx(found.contribution_k.tolist(), abs=1e-4)
+    assert not pair.ribbons()
+
+    pair.view.get_by_role("button", name="drop part 2").click()
+    note = pair.view.locator(".diml-notes p", has_text="dropped: S")
+    note.wait_for(timeout=60_000)  # the page draws at once, the kernel's numbers come later
+    kept = dict(weight_n=(found.label_a_n != 1).float(), weight_m=(found.label_b_m != 1).float())
+    without = match_reweighted(a, b, **kept, marginals=RULE)
+    assert abs(pair.score() - without.similarity_b.item()) < 1e-4
+    shown = [float(x) for x in pair.view.locator(".diml-part b").all_text_contents()]
+    assert shown == pytest.approx(parts(without).contribution_k.tolist(), abs=1e-4)
+    pair.view.get_by_role("button", name="take back").click()
+    note.wait_for(state="detached", timeout=60_000)
+    assert abs(pair.score() - result.similarity_b.item()) < 1e-4
 
 
 def test_in_jupyterlab(tmp_path, maps):
@@ -373,6 +397,6 @@ display(pair, PairExplorer(a, c, grid=4), RetrievalExplorer(images))
         assert second.locator("rect.diml-cell").count() == 32
         untouched = second.get_attribute("data-version")
         first.locator('rect.diml-cell[data-side="a"][data-n="24"]').click()
-        assert first.locator(".diml-locked").count() == 1
-        assert second.locator(".diml-locked").count() == 0
+        assert first.locator('.diml-part[aria-pressed="true"]').count() == 1
+        assert second.locator('.diml-part[aria-pressed="true"]').count() == 0
         assert second.get_attribute("data-version") == untouched

@@ -4,6 +4,7 @@ Node runs the unit tests in `tests/js` and needs no package for that. The linter
 checker are packages of `tests/js/package.json`, which `npm ci --prefix tests/js` installs.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -145,6 +146,8 @@ def test_the_types_name_what_python_sends():
     maps = torch.rand(2, 8, 7, 7)
     payload = pair_payload(match(grid_features(maps[:1], grid=7), grid_features(maps[1:], grid=7)))
     assert properties("pair_data.js", "PairPayload") == set(payload)
+    assert properties("pair_data.js", "PairParts") == set(payload["parts"])
+    assert properties("pair_data.js", "Part") == set(payload["parts"]["list"][0])
     assert properties("pair_state.js", "ViewState") == set(DEFAULT_VIEW)
 
 
@@ -169,8 +172,7 @@ def test_a_view_begins_as_python_says():
         r"DEFAULT_VIEW = \{(.*?)\n\};", static_text("pair_state.js"), flags=re.S
     )
     values = dict(re.findall(r"(\w+): (.*),", default))
-    words = {"null": None, "[]": [], "false": False, '"contribution"': "contribution"}
-    assert {name: words[value] for name, value in values.items()} == DEFAULT_VIEW
+    assert {name: json.loads(value) for name, value in values.items()} == DEFAULT_VIEW
 
 
 def test_a_title_that_is_not_there_is_an_error():

@@ -7,11 +7,12 @@ import json
 import pytest
 import torch
 from PIL import Image
-from servers import CHROMIUM, NO_CHROMIUM, chromium
+from servers import CHROMIUM, NO_CHROMIUM
 
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import VIEW_CSS, VIEW_JS, export_html, images_payload, pair_payload
+from diml_nb.viz.widgets.pair import DEFAULT_VIEW
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 IMAGES = [Image.new("RGB", (224, 224), color) for color in ("seagreen", "goldenrod")]
@@ -22,41 +23,6 @@ SIDE = 7
 def m():
     maps = torch.rand(2, 8, 14, 14, generator=torch.Generator().manual_seed(3)) - 0.2
     return match(grid_features(maps[:1], grid=SIDE), grid_features(maps[1:], grid=SIDE))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def visit(browser, tmp_path):
-    "Open a page from a file; at the end nothing else was asked for, and nothing went wrong."
-    requests, errors, pages = [], [], []
-
-    def visit(text, **options):
-        file = tmp_path / f"{len(pages)}.html"
-        file.write_text(text, encoding="utf-8")
-        page = browser.new_page(**options)
-        pages.append(page)
-        page.set_default_timeout(5000)
-        page.on("request", lambda r: requests.append(r.url))
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on(
-            "console", lambda c: errors.append(c.text) if c.type in ("error", "warning") else None
-        )
-        page.goto(file.as_uri())
-        return page
-
-    yield visit
-    for page in pages:
-        page.close()
-    assert len(requests) >= len(pages)
-    assert not [
-        url for url in requests if not url.startswith((tmp_path.as_uri(), "data:", "blob:"))
-    ]
-    assert not errors
 
 
 TWO_VIEWS = """<!doctype html><style>%s</style>
@@ -80,11 +46,22 @@ def two(visit, m):
         mass_b_bm=m.mass_a_bn,
     )
     for name, pair in (("x", m), ("y", swapped)):
-        page.evaluate(
-            "([id, part]) => views[id].update(part)",
-            [name, dict(pictures=images_payload(*IMAGES), data=pair_payload(pair, live=True))],
-        )
+        update = dict(pictures=images_payload(*IMAGES), data=pair_payload(pair, live=True))
+        update["view"] = dict(mode="flows")
+        page.evaluate("([id, update]) => views[id].update(update)", [name, update])
     return page
+
+
+@pytest.fixture
+def by_flows(visit):
+    "Open a saved page and ask for its flows: it shows parts first."
+
+    def open_flows(text, **options):
+        page = visit(text, **options)
+        page.get_by_role("button", name="flows", exact=True).click()
+        return page
+
+    return open_flows
 
 
 def name(side, n):
@@ -136,8 +113,8 @@ def column(page, k):
     ]
 
 
-def test_the_page_shows_the_score_and_the_strongest_flows(visit, m, tmp_path):
-    page = visit(export_html(*IMAGES, m, tmp_path / "saved.html"))
+def test_the_page_shows_the_score_and_the_strongest_flows(by_flows, m, tmp_path):
+    page = by_flows(export_html(*IMAGES, m, tmp_path / "saved.html"))
     assert f"{m.similarity_b.item():.4f}" in page.locator(".diml-score").text_content()
     assert drawn(page) == top(m.contribution_bnm[0])
     assert page.locator(".diml-cell").count() == 98
@@ -155,8 +132,8 @@ def test_the_page_shows_the_score_and_the_strongest_flows(visit, m, tmp_path):
 
 
 @pytest.mark.parametrize("side, n", [("a", 0), ("a", 24), ("b", 48), ("b", 10)])
-def test_pointing_says_the_numbers_of_match(visit, m, side, n):
-    page = visit(export_html(*IMAGES, m))
+def test_pointing_says_the_numbers_of_match(by_flows, m, side, n):
+    page = by_flows(export_html(*IMAGES, m))
     before = says(page)
     cell(page, side, n).hover()
     assert says(page) == sentence(m, side, n) != before
@@ -173,8 +150,8 @@ def test_pointing_says_the_numbers_of_match(visit, m, side, n):
     assert not drawn(page, ".diml-faded")
 
 
-def test_a_click_locks_and_escape_unlocks(visit, m):
-    page = visit(export_html(*IMAGES, m))
+def test_a_click_locks_and_escape_unlocks(by_flows, m):
+    page = by_flows(export_html(*IMAGES, m))
     cell(page, "a", 17).click()
     cell(page, "b", 3).hover()
     assert says(page) == sentence(m, "a", 17)
@@ -194,8 +171,8 @@ def test_a_click_locks_and_escape_unlocks(visit, m):
     assert says(page).startswith("strongest flow")
 
 
-def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m):
-    page = visit(export_html(*IMAGES, m))
+def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(by_flows, m):
+    page = by_flows(export_html(*IMAGES, m))
 
     def focus():
         return page.evaluate(
@@ -233,8 +210,8 @@ def test_each_picture_is_one_stop_of_the_tab_key_and_arrows_move_inside(visit, m
 
 
 @pytest.mark.parametrize("key", ["mass", "cosine", "contribution"])
-def test_the_table_sorts_and_adds_up(visit, m, key):
-    page = visit(export_html(*IMAGES, m))
+def test_the_table_sorts_and_adds_up(by_flows, m, key):
+    page = by_flows(export_html(*IMAGES, m))
     value = {"mass": m.plan_bnm, "cosine": m.cosine_bnm, "contribution": m.contribution_bnm}[key][0]
     flows = sorted(top(m.contribution_bnm[0]), key=lambda f: -value[f])
     page.get_by_role("button", name=key, exact=True).click()
@@ -255,8 +232,8 @@ def test_the_table_sorts_and_adds_up(visit, m, key):
     assert says(page).startswith(f"{name('a', flows[4][0])} \u2192 {name('b', flows[4][1])}: ")
 
 
-def test_the_waterfall_ends_at_the_score(visit, m):
-    page = visit(export_html(*IMAGES, m))
+def test_the_waterfall_ends_at_the_score(by_flows, m):
+    page = by_flows(export_html(*IMAGES, m))
     numbers = page.locator(".diml-waterfall text").all_text_contents()
     labels, values = numbers[::2], [float(x) for x in numbers[1::2]]
     assert len(values) == 15
@@ -316,9 +293,9 @@ def test_two_views_do_not_interfere(two, m):
         "cell A", "cell B"
     )
     changes = two.evaluate("changes")
-    rest = {"dropped_a": [], "dropped_b": []}
-    assert changes["y"] == [{"locked": ["b", 9], "overlay": False, "sort": "contribution", **rest}]
-    assert changes["x"][-1] == {"locked": ["a", 9], "overlay": True, "sort": "mass", **rest}
+    by_flows = DEFAULT_VIEW | {"mode": "flows"}
+    assert changes["y"] == [by_flows | {"locked": ["b", 9]}]
+    assert changes["x"][-1] == by_flows | {"locked": ["a", 9], "overlay": True, "sort": "mass"}
     assert len(changes["x"]) == 3
     assert y.get_by_text("show masses").get_attribute("aria-pressed") == "false"
     veil_n = [
@@ -332,7 +309,7 @@ def test_two_views_do_not_interfere(two, m):
     ) == ["undefined", 0]
 
 
-def test_dropping_is_told_only_where_somebody_computes(two, visit, m):
+def test_dropping_is_told_only_where_somebody_computes(two, by_flows, m):
     x = two.locator("#x")
     cell(x, "a", 30).focus()
     for key in ("x", "ArrowLeft", "Delete"):
@@ -343,7 +320,7 @@ def test_dropping_is_told_only_where_somebody_computes(two, visit, m):
     assert changes == [[[30], []], [[29, 30], []], [[29, 30], [5]], [[29], [5]]]
     assert x.locator(".diml-cross").count() == 2
     assert cell(x, "a", 29).get_attribute("aria-label").endswith("dropped")
-    page = visit(export_html(*IMAGES, m))
+    page = by_flows(export_html(*IMAGES, m))
     cell(page, "a", 30).focus()
     page.keyboard.press("x")
     assert page.locator(".diml-cross").count() == 0
@@ -405,7 +382,10 @@ def test_letters_can_be_read_in_light_and_dark(visit, m):
             ".diml-hint",
             ".diml-table td",
             ".diml-check",
-            ".diml-button",
+            ".diml-by_flows",
+            ".diml-part",
+            ".diml-rest",
+            ".diml-part_sum",
         ):
             ratio, paper = contrast(page, selector)
             assert ratio > 4.5, (scheme, selector)
@@ -421,8 +401,8 @@ def test_letters_can_be_read_in_light_and_dark(visit, m):
     assert papers[1] < 0.05
 
 
-def test_the_table_leaves_as_csv(visit, m):
-    page = visit(export_html(*IMAGES, m))
+def test_the_table_leaves_as_csv(by_flows, m):
+    page = by_flows(export_html(*IMAGES, m))
     cell(page, "b", 20).click()
     with page.expect_download() as download:
         page.get_by_text("download CSV").click()
@@ -444,12 +424,12 @@ def test_the_table_leaves_as_csv(visit, m):
     assert page.locator("textarea").count() == 0
 
 
-def test_what_went_wrong_and_what_stands_beside(visit, m):
+def test_what_went_wrong_and_what_stands_beside(by_flows, m):
     maps = torch.rand(2, 8, 7, 7)
     unfinished = match(
         grid_features(maps[:1], grid=7), grid_features(maps[1:], grid=7), eps=0.001, max_iter=1
     )
-    page = visit(
+    page = by_flows(
         export_html(
             *IMAGES,
             unfinished,
@@ -477,4 +457,5 @@ def test_without_scripts_it_still_says_something(visit, m):
     page = visit(export_html(*IMAGES, m, title="Two plates"), java_script_enabled=False)
     assert "Two plates" in page.locator("main").inner_text()
     assert f"similarity {m.similarity_b.item():.4f}" in page.locator("main").inner_text()
+    assert "no structure" in page.locator("main").inner_text()
     assert json.loads(page.locator("script").first.text_content())["data"]["top"] == 12

@@ -1,16 +1,17 @@
 /** The view of a pair: its page, its drawing, and the widget that shows it in a notebook. */
 
 import { createNode, formatScore, listenToTraits, range, viridis } from "./dom.js";
-import { isOutside, pictureBoxes, readPair, sameGrids } from "./pair_data.js";
+import { pictureBoxes, readPair, sameGrids } from "./pair_data.js";
 import { addListeners } from "./pair_events.js";
+import { describePartRows, drawPartRows } from "./pair_part_list.js";
 import { describeCells, drawPictures, highlight } from "./pair_picture.js";
-import { DEFAULT_VIEW } from "./pair_state.js";
+import { DEFAULT_VIEW, fitView } from "./pair_state.js";
 import { buildTableHeader, drawComparison, drawTable, drawWaterfall, toCsv } from "./pair_sums.js";
 
 /**
  * @import {AttributeValue, RenderContext} from "./dom.js"
  * @import {Flow, Pair, PairPayload} from "./pair_data.js"
- * @import {PairUi, ViewState} from "./pair_state.js"
+ * @import {Mode, PairUi, ViewState} from "./pair_state.js"
  *
  * @typedef {object} PairUpdate What changes; the rest stays.
  * @property {PairUi["pictures"]} [pictures]
@@ -24,7 +25,7 @@ import { buildTableHeader, drawComparison, drawTable, drawWaterfall, toCsv } fro
 
 /* layout */
 /**
- * Create an element of the class `diml-NAME` and note it in `ui.parts`.
+ * Create an element of the class `diml-NAME` and note it in `ui.nodes`.
  *
  * @param {PairUi} ui
  * @param {string} name
@@ -32,10 +33,10 @@ import { buildTableHeader, drawComparison, drawTable, drawWaterfall, toCsv } fro
  * @param {Record<string, AttributeValue>} [attributes]
  * @param {...(Node | string)} children
  */
-function createPart(ui, name, tag = "div", attributes = {}, ...children) {
+function addNode(ui, name, tag = "div", attributes = {}, ...children) {
   const classes = attributes.class ? `diml-${name} ${attributes.class}` : `diml-${name}`;
   const node = createNode(tag, { ...attributes, class: classes }, ...children);
-  ui.parts[name] = node;
+  ui.nodes[name] = node;
   return node;
 }
 
@@ -45,7 +46,7 @@ function createPart(ui, name, tag = "div", attributes = {}, ...children) {
  * @param {string} text
  */
 function createButton(ui, name, text) {
-  return createPart(ui, name, "button", { type: "button", class: "diml-button" }, text);
+  return addNode(ui, name, "button", { type: "button", class: "diml-button" }, text);
 }
 
 /**
@@ -62,40 +63,77 @@ function createBox(name, ...children) {
  * @param {PairUi} ui
  */
 function buildLayout(ui) {
-  ui.parts.label_a = createNode("span", { class: "diml-label diml-a" });
-  ui.parts.label_b = createNode("span", { class: "diml-label diml-b" });
-  createPart(ui, "marks", "g");
-  createPart(ui, "flows", "g", { "aria-hidden": true });
-  const left = createBox(
+  ui.nodes.label_a = createNode("span", { class: "diml-label diml-a" });
+  ui.nodes.label_b = createNode("span", { class: "diml-label diml-b" });
+  addNode(ui, "marks", "g", { "aria-hidden": true });
+  addNode(ui, "flows", "g", { "aria-hidden": true });
+  addNode(ui, "numbers", "g", { "aria-hidden": true });
+  ui.nodes.left = createBox(
     "left",
-    createPart(ui, "score"),
-    createBox("labels", ui.parts.label_a, ui.parts.label_b),
-    createPart(ui, "stage", "svg", { viewBox: "-4 -4 572 238" }),
+    addNode(ui, "score"),
+    buildModes(ui),
+    createBox("labels", ui.nodes.label_a, ui.nodes.label_b),
+    addNode(ui, "stage", "svg", { viewBox: "-4 -4 572 238" }),
     buildColorScale(ui),
-    createBox("tools", createButton(ui, "overlay", "show masses")),
-    buildAnswer(ui),
-    createPart(ui, "text", "p"),
-    createPart(ui, "notes"),
-    createPart(ui, "beside"),
-  );
-  ui.parts.left = left;
-  ui.parts.right = createBox(
-    "right",
-    createNode("h4", {}, "The score as a sum"),
-    createPart(ui, "waterfall"),
-    createPart(ui, "check", "p", { class: "diml-small" }),
-    buildTable(ui),
-    createPart(
-      ui,
-      "export",
-      "div",
-      { class: "diml-tools" },
-      createButton(ui, "copy", "copy as CSV"),
+    createBox(
+      "tools",
+      createButton(ui, "overlay", "show masses"),
+      createButton(ui, "take_back", ""),
     ),
+    buildAnswer(ui),
+    addNode(ui, "text", "p"),
+    addNode(ui, "notes"),
+    addNode(ui, "beside"),
   );
+  ui.nodes.right = createBox("right", buildPartPanel(ui), buildFlowPanel(ui));
   ui.root.classList.add("diml-pair");
   // JupyterLab would take "x" as its command to cut the cell of the notebook.
   ui.root.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
+/**
+ * The switch between the two views of the same pictures.
+ *
+ * @param {PairUi} ui
+ */
+function buildModes(ui) {
+  return createNode(
+    "div",
+    { class: "diml-tools", role: "group", "aria-label": "show the pair by" },
+    createButton(ui, "by_parts", "parts"),
+    createButton(ui, "by_flows", "flows"),
+  );
+}
+
+/** @param {PairUi} ui */
+function buildPartPanel(ui) {
+  return addNode(
+    ui,
+    "part_panel",
+    "div",
+    {},
+    createNode("h4", {}, "The similarity as a sum of parts"),
+    addNode(ui, "note", "p"),
+    addNode(ui, "parts", "ol"),
+    addNode(ui, "rest", "p"),
+    addNode(ui, "part_sum", "p", { class: "diml-small" }),
+    addNode(ui, "left_out", "p", { "aria-live": "polite" }),
+  );
+}
+
+/** @param {PairUi} ui */
+function buildFlowPanel(ui) {
+  return addNode(
+    ui,
+    "flow_panel",
+    "div",
+    {},
+    createNode("h4", {}, "The score as a sum"),
+    addNode(ui, "waterfall"),
+    addNode(ui, "check", "p", { class: "diml-small" }),
+    buildTable(ui),
+    addNode(ui, "export", "div", { class: "diml-tools" }, createButton(ui, "copy", "copy as CSV")),
+  );
 }
 
 /** @param {PairUi} ui */
@@ -107,7 +145,7 @@ function buildColorScale(ui) {
     "cosine of the two cells 0",
     createNode("i", { style }),
     "1",
-    createPart(ui, "widest", "span"),
+    addNode(ui, "widest", "span"),
   );
   return scale;
 }
@@ -116,11 +154,11 @@ function buildColorScale(ui) {
 function buildAnswer(ui) {
   const words = createBox(
     "words",
-    createPart(ui, "says", "p", { "aria-live": "polite" }),
-    createPart(ui, "state", "p", { "aria-live": "polite" }),
-    createPart(ui, "hint", "p", { class: "diml-small" }),
+    addNode(ui, "says", "p", { "aria-live": "polite" }),
+    addNode(ui, "state", "p", { "aria-live": "polite" }),
+    addNode(ui, "hint", "p", { class: "diml-small" }),
   );
-  return createBox("answer", createPart(ui, "crops"), words);
+  return createBox("answer", addNode(ui, "crops"), words);
 }
 
 /** @param {PairUi} ui */
@@ -128,9 +166,9 @@ function buildTable(ui) {
   return createNode(
     "table",
     { class: "diml-table" },
-    createPart(ui, "caption", "caption"),
-    createPart(ui, "head", "thead"),
-    createPart(ui, "body", "tbody"),
+    addNode(ui, "caption", "caption"),
+    addNode(ui, "head", "thead"),
+    addNode(ui, "body", "tbody"),
   );
 }
 
@@ -141,18 +179,38 @@ function buildTable(ui) {
  * @param {PairUi} ui
  */
 function draw(ui) {
-  const { pair, view, parts } = ui;
-  parts.score.textContent = scoreText(pair);
-  parts.text.textContent = pair.text;
-  parts.notes.replaceChildren(...pair.notes.map((note) => createNode("p", {}, note)));
-  parts.widest.textContent = scaleText(pair, view.overlay);
-  parts.overlay.setAttribute("aria-pressed", String(view.overlay));
-  parts.hint.textContent = hintText(pair.live);
+  const { pair, view, nodes } = ui;
+  drawModes(ui);
+  nodes.score.textContent = scoreText(pair);
+  nodes.text.textContent = pair.text;
+  nodes.notes.replaceChildren(...pair.notes.map((note) => createNode("p", {}, note)));
+  nodes.widest.textContent = scaleText(pair, view.overlay);
+  nodes.overlay.setAttribute("aria-pressed", String(view.overlay));
+  nodes.hint.textContent = hintText(pair.live, view.mode);
+  nodes.take_back.textContent = takeBackText(view);
   describeCells(ui);
+  describePartRows(ui);
   drawWaterfall(ui);
   drawComparison(ui);
   drawTable(ui);
   highlight(ui);
+}
+
+/**
+ * Only what belongs to the chosen view of the pair is shown.
+ *
+ * @param {PairUi} ui
+ */
+function drawModes({ root, view, nodes }) {
+  const isByParts = view.mode === "parts";
+  root.classList.toggle("diml-by-parts", isByParts);
+  nodes.by_parts.setAttribute("aria-pressed", String(isByParts));
+  nodes.by_flows.setAttribute("aria-pressed", String(!isByParts));
+  nodes.part_panel.toggleAttribute("hidden", !isByParts);
+  for (const name of ["flow_panel", "text", "overlay"]) {
+    nodes[name].toggleAttribute("hidden", isByParts);
+  }
+  nodes.take_back.toggleAttribute("hidden", takeBackText(view) === "");
 }
 
 /** @param {Pair} pair */
@@ -171,13 +229,29 @@ export function scaleText({ maxFlow, maxMass }, overlay) {
   return `${widest}; brightest cells: ${formatScore(maxMass.a)} and ${formatScore(maxMass.b)}`;
 }
 
-/** @param {boolean} live */
-export function hintText(live) {
-  const drop = live ? "; x or shift-click drops a cell" : "";
+/**
+ * @param {boolean} live
+ * @param {Mode} mode
+ */
+export function hintText(live, mode) {
+  const target = mode === "parts" ? "part" : "cell";
+  const drop = live ? `; x or shift-click drops a ${target}` : leaveOutHint(mode);
   return (
-    `Point at a cell, or use Tab and the arrow keys; click or Enter locks${drop}. ` +
+    `Point at a ${target}, or use Tab and the arrow keys; click or Enter locks${drop}. ` +
     "A cell is where the network wrote its answer, not all that it saw."
   );
+}
+
+/** @param {Mode} mode */
+function leaveOutHint(mode) {
+  return mode === "parts" ? "; x or shift-click leaves it out of the sum" : "";
+}
+
+/** @param {ViewState} view */
+export function takeBackText({ dropped_a, dropped_b }) {
+  const count = dropped_a.length + dropped_b.length;
+  if (count === 0) return "";
+  return count === 1 ? "take back 1 dropped cell" : `take back ${count} dropped cells`;
 }
 
 /**
@@ -190,11 +264,13 @@ export function hintText(live) {
 export function createPairView(root, onChange) {
   const ui = /** @type {PairUi} pair and pictures come with the first update */ ({
     root,
-    parts: {},
+    nodes: {},
     cells: {},
     headers: {},
     rows: /** @type {Flow[]} */ ([]),
     view: DEFAULT_VIEW,
+    hoveredPart: null,
+    focusedPart: null,
     version: 0,
   });
   ui.change = (patch) => {
@@ -220,12 +296,12 @@ function updateView(ui, { pictures, data, view }) {
   if (data) ui.pair = readPair(data);
   if (!ui.pair || !ui.pictures) return;
   ui.pair.boxes = pictureBoxes(ui.pictures);
-  const { locked } = ui.view;
-  if (locked && isOutside(ui.pair, locked)) ui.view.locked = null;
+  ui.view = fitView(ui.view, ui.pair);
   if (pictures || !old || !sameGrids(old, ui.pair)) {
     drawPictures(ui);
-    ui.root.replaceChildren(ui.parts.left, ui.parts.right);
+    ui.root.replaceChildren(ui.nodes.left, ui.nodes.right);
   }
+  if (pictures || data) drawPartRows(ui);
   draw(ui);
 }
 

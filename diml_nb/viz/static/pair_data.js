@@ -2,6 +2,9 @@
 
 import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom.js";
 
+/** @type {Side[]} */
+export const SIDES = ["a", "b"];
+
 /* payload */
 /**
  * @typedef {"a" | "b"} Side
@@ -26,6 +29,26 @@ import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom
  * @property {string[]} notes
  * @property {number[]} error_k L1 error of the column marginal after each iteration.
  * @property {boolean} live Python computes again when a cell is dropped.
+ * @property {PairParts} parts
+ *
+ * @typedef {object} PairParts What `parts` of the Python library found.
+ * @property {Part[]} list The largest contribution first.
+ * @property {Record<Side, number[]>} label The part of each cell, from 0; -1 for a cell of none.
+ * @property {Record<Side, string>} strength What each cell adds in its part, base64 of float32.
+ * @property {number} rest What the flows between parts add to S.
+ * @property {string} text The sum in words, for a page without scripts.
+ * @property {string} note What a reader must know, such as that there is no structure.
+ *
+ * @typedef {[number, number, number, number]} Face Where a part is strongest in a picture: left,
+ * top, right and bottom, in shares of the picture's sides.
+ *
+ * @typedef {object} Part A group of cells of A and of B between which much flows.
+ * @property {number} contribution What the flows within it add to S.
+ * @property {number} mass That moves within it.
+ * @property {number} cosine The mean of its flows, weighted by mass: contribution / mass.
+ * @property {Record<Side, number>} cell_mass Of all its cells of a side.
+ * @property {Record<Side, Face>} face
+ * @property {string} color
  *
  * @typedef {object} Flow What one cell of A sends to one cell of B.
  * @property {number} n Cell of A.
@@ -44,6 +67,7 @@ import { decodeFloat32, formatPercent, formatScore, maximum, range } from "./dom
  * @property {Float32Array} contributions
  * @property {number} maxFlow
  * @property {Record<Side, number>} maxMass
+ * @property {Record<Side, number[]>} tint How strongly each cell has the colour of its part, 0 to 1.
  * @property {Flow[]} flows The strongest of the pair.
  *
  * @typedef {Omit<PairPayload, "plan" | "local"> & PairNumbers} Pair
@@ -71,10 +95,22 @@ export function readPair(payload) {
     contributions: plan.map((moved, i) => moved * local[i]),
     maxFlow: maximum(plan),
     maxMass: { a: maximum(mass.a), b: maximum(mass.b) },
+    tint: { a: tints(payload.parts.strength.a), b: tints(payload.parts.strength.b) },
     flows: [],
   };
   pair.flows = strongestFlows(pair, range(plan.length));
   return pair;
+}
+
+/**
+ * The opacity of each cell's colour: the root, so that weak cells are seen too.
+ *
+ * @param {string} strength base64 of float32
+ */
+function tints(strength) {
+  const values = decodeFloat32(strength);
+  const strongest = maximum(values) || 1;
+  return Array.from(values, (value) => 0.8 * Math.sqrt(Math.max(value, 0) / strongest));
 }
 
 /* boxes */
@@ -207,10 +243,10 @@ export function flowName(pair, flow) {
 }
 
 /**
- * What a flow adds to the similarity; its share only where the similarity is positive.
+ * What a flow or a part adds to the similarity; its share only where the similarity is positive.
  *
  * @param {Pair} pair
- * @param {Flow} flow
+ * @param {{contribution: number}} flow
  */
 export function shareText(pair, { contribution }) {
   const { similarity } = pair;

@@ -3,7 +3,7 @@
 import { setAttributes } from "./dom.js";
 import { sameCell } from "./pair_data.js";
 import { highlight } from "./pair_picture.js";
-import { moveCell, toggleDropped } from "./pair_state.js";
+import { dropPart, moveCell, partOf, toggleDropped, togglePart } from "./pair_state.js";
 import { copyCsv } from "./pair_sums.js";
 
 /**
@@ -29,23 +29,50 @@ function eventTarget(event) {
 }
 
 /**
- * Lock a cell, or unlock it.
+ * The part whose row an event happened on: that of its button, or of the button that drops it.
+ *
+ * @param {Event} event
+ */
+function eventPart(event) {
+  const row = eventTarget(event).closest(".diml-part-row");
+  const button = /** @type {HTMLElement | null} */ (row?.querySelector(".diml-part") ?? null);
+  return button && Number(button.dataset.part);
+}
+
+/**
+ * Lock a cell or its part, or unlock it.
  *
  * @param {PairUi} ui
  * @param {Cell} cell
  */
 function toggleLock(ui, cell) {
-  ui.change({ locked: sameCell(cell, ui.view.locked) ? null : cell });
+  const k = partOf(ui.pair, cell);
+  if (ui.view.mode === "flows") {
+    ui.change({ locked: sameCell(cell, ui.view.locked) ? null : cell });
+  } else if (k !== null) {
+    ui.change(togglePart(ui.view, k));
+  }
 }
 
 /**
- * Drop a cell, or take it back; only where somebody computes the pair again.
+ * A part can always be left out of the sum, a cell only where somebody computes the pair again.
+ *
+ * @param {PairUi} ui
+ */
+function canDrop({ pair, view }) {
+  return pair.live || view.mode === "parts";
+}
+
+/**
+ * Drop a cell or its part, or take it back.
  *
  * @param {PairUi} ui
  * @param {Cell} cell
  */
 function toggleDrop(ui, cell) {
-  ui.change(toggleDropped(ui.view, cell));
+  const k = partOf(ui.pair, cell);
+  if (ui.view.mode === "parts" && k !== null) ui.change(dropPart(ui.view, ui.pair, k));
+  else if (ui.pair.live) ui.change(toggleDropped(ui.view, cell));
 }
 
 /**
@@ -68,7 +95,9 @@ function focusCell({ cells, tabStops }, [side, n]) {
  */
 function handleKey(ui, event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const act = keyAction(ui, eventCell(event), event.key);
+  const k = eventPart(event);
+  const act =
+    k === null ? keyAction(ui, eventCell(event), event.key) : partKeyAction(ui, k, event.key);
   if (!act) return;
   act();
   event.preventDefault();
@@ -84,13 +113,40 @@ function handleKey(ui, event) {
  * @returns {(() => void) | null}
  */
 function keyAction(ui, cell, key) {
-  if (key === "Escape" && ui.view.locked) return () => ui.change({ locked: null });
+  if (key === "Escape") return unlockAction(ui);
   if (!cell) return null;
   const next = moveCell(ui.pair, cell, key);
   if (next) return () => focusCell(ui, next);
   if (key === "Enter" || key === " ") return () => toggleLock(ui, cell);
-  if (ui.pair.live && (key === "x" || key === "Delete")) return () => toggleDrop(ui, cell);
+  if (isDropKey(key) && canDrop(ui)) return () => toggleDrop(ui, cell);
   return null;
+}
+
+/**
+ * What a key does on a row of the list; its buttons answer to Enter and Space of themselves.
+ *
+ * @param {PairUi} ui
+ * @param {number} k
+ * @param {string} key
+ */
+function partKeyAction(ui, k, key) {
+  if (key === "Escape") return unlockAction(ui);
+  return isDropKey(key) ? () => ui.change(dropPart(ui.view, ui.pair, k)) : null;
+}
+
+/**
+ * @param {PairUi} ui
+ * @returns {(() => void) | null}
+ */
+function unlockAction(ui) {
+  const { mode, locked, part } = ui.view;
+  if (mode === "parts") return part === null ? null : () => ui.change({ part: null });
+  return locked ? () => ui.change({ locked: null }) : null;
+}
+
+/** @param {string} key */
+function isDropKey(key) {
+  return key === "x" || key === "Delete";
 }
 
 /* mouse */
@@ -102,8 +158,30 @@ function handleClick(ui, event) {
   const cell = eventCell(event);
   if (!cell) return;
   focusCell(ui, cell);
-  if (event.shiftKey && ui.pair.live) toggleDrop(ui, cell);
+  if (event.shiftKey && canDrop(ui)) toggleDrop(ui, cell);
   else toggleLock(ui, cell);
+}
+
+/**
+ * @param {PairUi} ui
+ * @param {Event} event
+ */
+function handleListClick(ui, event) {
+  const k = eventPart(event);
+  if (k === null) return;
+  const isDrop = eventTarget(event).closest(".diml-drop") !== null;
+  ui.change(isDrop ? dropPart(ui.view, ui.pair, k) : togglePart(ui.view, k));
+}
+
+/**
+ * @param {PairUi} ui
+ * @param {"hoveredPart" | "focusedPart"} name
+ * @param {number | null} k
+ */
+function pointAtPart(ui, name, k) {
+  if (ui[name] === k) return;
+  ui[name] = k;
+  highlight(ui);
 }
 
 /**
@@ -149,8 +227,18 @@ function handleSort(ui, event) {
  *
  * @param {Event} event
  */
-function focusedCell(event) {
-  return eventTarget(event).matches(":focus-visible") ? eventCell(event) : null;
+function isKeyboardFocus(event) {
+  return eventTarget(event).matches(":focus-visible");
+}
+
+/**
+ * @param {PairUi} ui
+ * @param {Event} event
+ */
+function handleFocus(ui, event) {
+  const isPointing = isKeyboardFocus(event);
+  pointAt(ui, "focused", isPointing ? eventCell(event) : null);
+  pointAtPart(ui, "focusedPart", isPointing ? eventPart(event) : null);
 }
 
 /* listeners */
@@ -160,18 +248,29 @@ function focusedCell(event) {
  * @param {PairUi} ui
  */
 export function addListeners(ui) {
-  const { root, parts } = ui;
-  parts.stage.addEventListener("pointerover", (event) => pointAt(ui, "hovered", eventCell(event)));
-  parts.stage.addEventListener("pointerleave", () => pointAt(ui, "hovered", null));
-  parts.stage.addEventListener("click", (event) =>
+  const { root, nodes } = ui;
+  nodes.stage.addEventListener("pointerover", (event) => pointAt(ui, "hovered", eventCell(event)));
+  nodes.stage.addEventListener("pointerleave", () => pointAt(ui, "hovered", null));
+  nodes.stage.addEventListener("click", (event) =>
     handleClick(ui, /** @type {MouseEvent} */ (event)),
   );
-  root.addEventListener("focusin", (event) => pointAt(ui, "focused", focusedCell(event)));
-  root.addEventListener("focusout", () => pointAt(ui, "focused", null));
+  root.addEventListener("focusin", (event) => handleFocus(ui, event));
+  root.addEventListener("focusout", () => {
+    pointAt(ui, "focused", null);
+    pointAtPart(ui, "focusedPart", null);
+  });
   root.addEventListener("keydown", (event) => handleKey(ui, event));
-  parts.body.addEventListener("pointerover", (event) => handleRowHover(ui, event));
-  parts.body.addEventListener("pointerleave", () => pointAtFlow(ui, null));
-  parts.head.addEventListener("click", (event) => handleSort(ui, event));
-  parts.overlay.addEventListener("click", () => ui.change({ overlay: !ui.view.overlay }));
-  parts.copy.addEventListener("click", () => copyCsv(ui));
+  nodes.body.addEventListener("pointerover", (event) => handleRowHover(ui, event));
+  nodes.body.addEventListener("pointerleave", () => pointAtFlow(ui, null));
+  nodes.head.addEventListener("click", (event) => handleSort(ui, event));
+  nodes.parts.addEventListener("pointerover", (event) =>
+    pointAtPart(ui, "hoveredPart", eventPart(event)),
+  );
+  nodes.parts.addEventListener("pointerleave", () => pointAtPart(ui, "hoveredPart", null));
+  nodes.parts.addEventListener("click", (event) => handleListClick(ui, event));
+  nodes.by_parts.addEventListener("click", () => ui.change({ mode: "parts" }));
+  nodes.by_flows.addEventListener("click", () => ui.change({ mode: "flows" }));
+  nodes.take_back.addEventListener("click", () => ui.change({ dropped_a: [], dropped_b: [] }));
+  nodes.overlay.addEventListener("click", () => ui.change({ overlay: !ui.view.overlay }));
+  nodes.copy.addEventListener("click", () => copyCsv(ui));
 }

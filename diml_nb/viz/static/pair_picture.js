@@ -1,4 +1,4 @@
-/** The two pictures of a pair: their cells, the flows between them, marks, and enlarged crops. */
+/** The two pictures of a pair: their cells, the flows between them, and what is highlighted. */
 
 import { createNode, range, setAttributes, viridis } from "./dom.js";
 import {
@@ -7,81 +7,18 @@ import {
   cellName,
   cellSentence,
   flowSentence,
-  isOutside,
-  PICTURE_LEFT,
-  PICTURE_SIZE,
+  SIDES,
   sameCell,
 } from "./pair_data.js";
-import { droppedCells } from "./pair_state.js";
+import { cellBox, faceBox, ribbonPath } from "./pair_geometry.js";
+import { buildCrop, drawCellMarks, drawPartMarks } from "./pair_marks.js";
+import { cellPartLabel, partFlows, partName, partSentence, partsSentence } from "./pair_parts.js";
+import { chosenPart, droppedCells, partOf } from "./pair_state.js";
 
 /**
- * @import {Box, Cell, Flow, Pair, Side} from "./pair_data.js"
- * @import {PairUi} from "./pair_state.js"
+ * @import {Cell, Flow, Pair, Side} from "./pair_data.js"
+ * @import {PairUi, ViewState} from "./pair_state.js"
  */
-
-/** @type {Side[]} */
-const SIDES = ["a", "b"];
-
-/* geometry */
-const MAX_RIBBON_WIDTH = 7;
-
-/**
- * The place of a cell in the coordinates of the drawing.
- *
- * @param {Pair} pair
- * @param {Cell} cell
- * @returns {Box}
- */
-export function cellBox(pair, [side, n]) {
-  const box = pair.boxes[side];
-  const [rows, columns] = pair.grid[side];
-  const width = box.width / columns;
-  const height = box.height / rows;
-  const x = box.x + width * (n % columns);
-  const y = box.y + height * Math.floor(n / columns);
-  return { x, y, width, height };
-}
-
-/**
- * The path of a flow's ribbon. Flows that end in different columns are bowed differently, so that
- * they do not lie on each other.
- *
- * @param {Pair} pair
- * @param {Flow} flow
- */
-export function ribbonPath(pair, flow) {
-  const [x, y] = boxCenter(cellBox(pair, ["a", flow.n]));
-  const [endX, endY] = boxCenter(cellBox(pair, ["b", flow.m]));
-  const reach = 0.35 * (endX - x);
-  const bow = 0.3 * (x + endX - PICTURE_LEFT.b - PICTURE_SIZE);
-  const controls = `${x + reach} ${y + bow} ${endX - reach} ${endY + bow}`;
-  return `M${x} ${y}C${controls} ${endX} ${endY}`;
-}
-
-/** @param {Box} box */
-function boxCenter({ x, y, width, height }) {
-  return [x + width / 2, y + height / 2];
-}
-
-/**
- * A rectangle with both diagonals.
- *
- * @param {Box} box
- */
-export function crossPath({ x, y, width: w, height: h }) {
-  return `M${x} ${y}h${w}v${h}h${-w}zl${w} ${h}m${-w} 0l${w} ${-h}`;
-}
-
-/**
- * The window of a crop: a square with the cell in its middle, twice as large.
- *
- * @param {Box} box
- */
-export function cropWindow(box) {
-  const [x, y] = boxCenter(box);
-  const half = Math.max(box.width, box.height);
-  return `${x - half} ${y - half} ${2 * half} ${2 * half}`;
-}
 
 /* grids */
 /**
@@ -90,13 +27,16 @@ export function cropWindow(box) {
  * @param {PairUi} ui
  */
 export function drawPictures(ui) {
-  const { parts, pair } = ui;
+  const { nodes, pair } = ui;
   const panels = SIDES.flatMap((side) => buildPanel(ui, side));
-  parts.stage.replaceChildren(...panels, parts.marks, parts.flows);
+  nodes.stage.replaceChildren(...panels, nodes.marks, nodes.flows, nodes.numbers);
+  nodes.parts.replaceChildren(); // the faces in its rows are of the old pictures
   const { n, m } = pair.flows.at(0) ?? { n: 0, m: 0 };
   ui.tabStops = { a: n, b: m };
   ui.hovered = null;
   ui.focused = null;
+  ui.hoveredPart = null;
+  ui.focusedPart = null;
 }
 
 /**
@@ -106,7 +46,7 @@ export function drawPictures(ui) {
 function buildPanel(ui, side) {
   const { src, label } = ui.pictures[side];
   const box = ui.pair.boxes[side];
-  ui.parts[`label_${side}`].textContent = label;
+  ui.nodes[`label_${side}`].textContent = label;
   return [
     createNode("image", { ...box, href: src, preserveAspectRatio: "none" }),
     buildGrid(ui, side),
@@ -138,52 +78,79 @@ function buildGrid(ui, side) {
 }
 
 /**
- * Bring the attributes of all cells up to date.
+ * Bring the attributes of all cells up to date. A grid is one stop of the Tab key: only one of its
+ * cells has the tabindex 0.
  *
  * @param {PairUi} ui
  */
 export function describeCells(ui) {
   for (const side of SIDES) {
     ui.cells[side].forEach((node, n) => {
-      setAttributes(node, cellAttributes(ui, [side, n]));
+      const cell = /** @type {Cell} */ ([side, n]);
+      const own = ui.view.mode === "parts" ? partAttributes(ui, cell) : flowAttributes(ui, cell);
+      setAttributes(node, { ...own, tabindex: ui.tabStops[side] === n ? 0 : -1 });
     });
   }
 }
 
 /**
- * A grid is one stop of the Tab key: only one of its cells has the tabindex 0.
+ * @param {PairUi} ui
+ * @param {Cell} cell
+ */
+function flowAttributes({ pair, view }, cell) {
+  const [side, n] = cell;
+  return {
+    "aria-label": cellLabel(pair, cell) + droppedText(view, cell),
+    "aria-selected": sameCell(view.locked, cell),
+    "fill-opacity": view.overlay ? 0.75 * (1 - pair.mass[side][n] / pair.maxMass[side]) : 0,
+    style: "",
+  };
+}
+
+/**
+ * A cell has the colour of its part, unless that is left out.
  *
  * @param {PairUi} ui
  * @param {Cell} cell
  */
-function cellAttributes({ pair, view, tabStops }, cell) {
+function partAttributes({ pair, view }, cell) {
   const [side, n] = cell;
-  const dropped = droppedCells(view, side).includes(n) ? ", dropped" : "";
+  const k = partOf(pair, cell);
+  const isTinted = k !== null && !view.left_out.includes(k);
   return {
-    "aria-label": cellLabel(pair, cell) + dropped,
-    "aria-selected": sameCell(view.locked, cell),
-    "fill-opacity": view.overlay ? 0.75 * (1 - pair.mass[side][n] / pair.maxMass[side]) : 0,
-    tabindex: tabStops[side] === n ? 0 : -1,
+    "aria-label": cellPartLabel(pair, cell) + droppedText(view, cell),
+    "aria-selected": k !== null && k === view.part,
+    "fill-opacity": isTinted ? pair.tint[side][n] : 0,
+    style: isTinted ? `--tint:${pair.parts.list[k].color}` : "",
   };
 }
 
-/* ribbons */
 /**
- * Draw the flows of the pair. The highlighted ones are drawn too, and the others fade.
+ * @param {ViewState} view
+ * @param {Cell} cell
+ */
+function droppedText(view, [side, n]) {
+  return droppedCells(view, side).includes(n) ? ", dropped" : "";
+}
+
+/* ribbons */
+const MAX_RIBBON_WIDTH = 7;
+
+/**
+ * Draw some flows, and others faded behind them.
  *
  * @param {PairUi} ui
- * @param {Flow[] | null} highlighted `null`: no flow is singled out
+ * @param {Flow[]} lit
+ * @param {Flow[]} faded
  */
-function drawFlows({ pair, parts }, highlighted) {
-  const chosen = highlighted ?? [];
-  const others = pair.flows.filter((flow) => !chosen.some((other) => sameFlow(flow, other)));
-  const otherKind = highlighted ? "diml-faded" : "diml-lit";
+function drawFlows({ pair, nodes }, lit, faded) {
+  const others = faded.filter((flow) => !lit.some((other) => sameFlow(flow, other)));
   const ribbons = [
-    ...chosen.map((flow) => buildRibbon(pair, flow, "diml-lit")),
-    ...others.map((flow) => buildRibbon(pair, flow, otherKind)),
+    ...lit.map((flow) => buildRibbon(pair, flow, "diml-lit")),
+    ...others.map((flow) => buildRibbon(pair, flow, "diml-faded")),
   ];
   // What comes later lies above: the strongest come last.
-  parts.flows.replaceChildren(...ribbons.reverse());
+  nodes.flows.replaceChildren(...ribbons.reverse());
 }
 
 /**
@@ -220,85 +187,72 @@ function buildRibbon(pair, flow, kind) {
   );
 }
 
-/* marks */
-/**
- * Mark the dropped cells, the partners of the chosen cell, and the chosen cell itself.
- *
- * @param {PairUi} ui
- * @param {Cell | null} chosen
- * @param {Cell[]} ends of the highlighted flows
- */
-function drawMarks({ pair, view, parts }, chosen, ends) {
-  const dropped = SIDES.flatMap((side) =>
-    droppedCells(view, side).map((n) => /** @type {Cell} */ ([side, n])),
-  );
-  const crosses = dropped
-    .filter((cell) => !isOutside(pair, cell))
-    .map((cell) => createNode("path", { class: "diml-cross", d: crossPath(cellBox(pair, cell)) }));
-  const partners = ends
-    .filter((cell) => !sameCell(cell, chosen))
-    .map((cell) => buildMark(pair, cell, "diml-partner"));
-  const kind = view.locked ? "diml-chosen diml-locked" : "diml-chosen";
-  const chosenMark = chosen ? [buildMark(pair, chosen, kind)] : [];
-  parts.marks.replaceChildren(...crosses, ...partners, ...chosenMark);
-}
-
-/**
- * @param {Pair} pair
- * @param {Cell} cell
- * @param {string} kind
- */
-function buildMark(pair, cell, kind) {
-  return createNode("rect", { ...cellBox(pair, cell), class: `diml-mark ${kind}` });
-}
-
-/* crops */
-/**
- * An enlarged cell: the picture again through a smaller window. All crops have one size, so that
- * nothing moves on the page while the pointer does.
- *
- * @param {PairUi} ui
- * @param {Cell} cell
- */
-function buildCrop({ pair, parts }, cell) {
-  const [side] = cell;
-  const name = cellName(pair, cell);
-  const box = cellBox(pair, cell);
-  const picture = parts.stage.querySelectorAll("image")[SIDES.indexOf(side)].cloneNode();
-  const frame = createNode("rect", { ...box, class: `diml-mark diml-frame diml-${side}` });
-  const enlarged = createNode(
-    "svg",
-    { viewBox: cropWindow(box), role: "img", "aria-label": `enlarged: ${name}` },
-    picture,
-    frame,
-  );
-  return createNode("figure", { class: "diml-crop" }, enlarged, createNode("figcaption", {}, name));
-}
-
 /* highlight */
 /**
- * Draw all that follows the pointer and the focus. A row of the table comes before a locked cell,
- * and that before the cell under the pointer or with the focus.
+ * Draw all that follows the pointer and the focus.
  *
  * @param {PairUi} ui
  */
 export function highlight(ui) {
-  const { pair, view, parts, pointedFlow } = ui;
+  if (ui.view.mode === "parts") highlightPart(ui);
+  else highlightCell(ui);
+  ui.version += 1;
+  ui.root.dataset.version = String(ui.version);
+}
+
+/**
+ * The chosen part with its flows and crops; where none is chosen, the crops of the largest.
+ *
+ * @param {PairUi} ui
+ */
+function highlightPart(ui) {
+  const { pair, root, view, nodes } = ui;
+  const chosen = chosenPart(ui);
+  root.classList.toggle("diml-no-flows", chosen === null);
+  drawFlows(ui, chosen === null ? [] : partFlows(pair, chosen), []);
+  drawPartMarks(ui, chosen);
+  const shown = chosen ?? 0;
+  const crops = SIDES.map((side) => {
+    const box = faceBox(pair.boxes[side], pair.parts.list[shown].face[side]);
+    return buildCrop(ui, side, box, `part ${partName(shown)} in ${side.toUpperCase()}`);
+  });
+  nodes.crops.replaceChildren(...crops);
+  nodes.says.textContent = chosen === null ? partsSentence(pair) : partSentence(pair, chosen);
+  nodes.state.textContent =
+    view.part === null ? "" : `locked on part ${partName(view.part)}: Escape unlocks`;
+}
+
+/**
+ * A row of the table comes before a locked cell, and that before the cell under the pointer or
+ * with the focus.
+ *
+ * @param {PairUi} ui
+ */
+function highlightCell(ui) {
+  const { pair, view, nodes, pointedFlow } = ui;
+  ui.root.classList.remove("diml-no-flows");
   const chosen = pointedFlow ? null : view.locked || ui.hovered || ui.focused;
   const highlighted = highlightedFlows(pair, chosen, pointedFlow);
   const shown = (highlighted ?? pair.flows).at(0);
-  drawFlows(ui, highlighted);
-  drawMarks(ui, chosen, (highlighted ?? []).flatMap(flowEnds));
+  if (highlighted) drawFlows(ui, highlighted, pair.flows);
+  else drawFlows(ui, pair.flows, []);
+  drawCellMarks(ui, chosen, (highlighted ?? []).flatMap(flowEnds));
   // A cell without flows is still enlarged.
   const chosenCells = chosen ? [chosen] : [];
   const crops = shown ? flowEnds(shown) : chosenCells;
-  parts.crops.replaceChildren(...crops.map((cell) => buildCrop(ui, cell)));
-  parts.says.textContent = answerText(pair, chosen, pointedFlow);
-  parts.state.textContent = view.locked
+  nodes.crops.replaceChildren(...crops.map((cell) => buildCellCrop(ui, cell)));
+  nodes.says.textContent = answerText(pair, chosen, pointedFlow);
+  nodes.state.textContent = view.locked
     ? `locked on ${cellName(pair, view.locked)}: Escape unlocks`
     : "";
-  ui.version += 1;
-  ui.root.dataset.version = String(ui.version);
+}
+
+/**
+ * @param {PairUi} ui
+ * @param {Cell} cell
+ */
+function buildCellCrop(ui, cell) {
+  return buildCrop(ui, cell[0], cellBox(ui.pair, cell), cellName(ui.pair, cell));
 }
 
 /**

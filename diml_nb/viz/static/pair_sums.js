@@ -87,15 +87,15 @@ function buildBarRow({ label, from, to, kind, text }, i, isLast, scale) {
  * @returns {{bars: Bar[], check: string}}
  */
 export function waterfall(pair) {
-  const parts = pair.flows.map((flow) => partOf(flowName(pair, flow), flow.contribution));
-  const otherCount = pair.contributions.length - parts.length;
+  const terms = pair.flows.map((flow) => termOf(flowName(pair, flow), flow.contribution));
+  const otherCount = pair.contributions.length - terms.length;
   if (otherCount > 0) {
-    const shown = sum(parts.map((part) => part.value));
+    const shown = sum(terms.map((term) => term.value));
     const name = `the other ${otherCount.toLocaleString("en")} flows`;
-    parts.push(partOf(name, sum(pair.contributions) - shown));
+    terms.push(termOf(name, sum(pair.contributions) - shown));
   }
   let total = pair.cosine;
-  const steps = parts.map(({ label, value }) => {
+  const steps = terms.map(({ label, value }) => {
     const from = total;
     total += value;
     return changeBar(label, from, total, value);
@@ -107,7 +107,7 @@ export function waterfall(pair) {
     ...steps,
     totalBar("score = cosine + S", score),
   ];
-  const sums = `sum of parts ${formatScore(total)} = score ${formatScore(score)}`;
+  const sums = `sum ${formatScore(total)} = score ${formatScore(score)}`;
   return { bars, check: `${sums}, residual ${residual}` };
 }
 
@@ -115,7 +115,7 @@ export function waterfall(pair) {
  * @param {string} label
  * @param {number} value
  */
-function partOf(label, value) {
+function termOf(label, value) {
   return { label, value };
 }
 
@@ -146,10 +146,10 @@ function barKind(value) {
 }
 
 /** @param {PairUi} ui */
-export function drawWaterfall({ pair, parts }) {
+export function drawWaterfall({ pair, nodes }) {
   const { bars, check } = waterfall(pair);
-  parts.check.textContent = check;
-  parts.waterfall.replaceChildren(buildBarChart(bars, `waterfall: ${check}`));
+  nodes.check.textContent = check;
+  nodes.waterfall.replaceChildren(buildBarChart(bars, `waterfall: ${check}`));
 }
 
 /* table */
@@ -197,7 +197,7 @@ export function buildTableHeader(ui) {
     ...SORT_KEYS.map((key) => ui.headers[key]),
     buildHeading("running share", "diml-number"),
   );
-  ui.parts.head.append(row);
+  ui.nodes.head.append(row);
 }
 
 /**
@@ -210,14 +210,14 @@ function buildHeading(content, kind = "") {
 
 /** @param {PairUi} ui */
 export function drawTable(ui) {
-  const { pair, view, parts } = ui;
+  const { pair, view, nodes } = ui;
   for (const key of SORT_KEYS) {
     ui.headers[key].setAttribute("aria-sort", key === view.sort ? "descending" : "none");
   }
   ui.rows = tableFlows(pair, view);
   const shares = runningShares(ui.rows, pair.similarity);
-  parts.body.replaceChildren(...ui.rows.map((flow, i) => buildTableRow(pair, flow, shares[i])));
-  parts.caption.textContent = view.locked
+  nodes.body.replaceChildren(...ui.rows.map((flow, i) => buildTableRow(pair, flow, shares[i])));
+  nodes.caption.textContent = view.locked
     ? `The strongest flows of cell ${cellName(pair, view.locked)}`
     : `The ${ui.rows.length} strongest flows`;
 }
@@ -254,7 +254,7 @@ export function toCsv(flows) {
  *
  * @param {PairUi} ui
  */
-export async function copyCsv({ root, parts, rows }) {
+export async function copyCsv({ root, nodes, rows }) {
   const text = toCsv(rows);
   try {
     await navigator.clipboard.writeText(text);
@@ -264,11 +264,11 @@ export async function copyCsv({ root, parts, rows }) {
     area.select();
     document.execCommand("copy");
     area.remove();
-    parts.copy.focus();
+    nodes.copy.focus();
   }
-  parts.copy.textContent = `copied ${rows.length} rows`;
+  nodes.copy.textContent = `copied ${rows.length} rows`;
   setTimeout(() => {
-    parts.copy.textContent = "copy as CSV";
+    nodes.copy.textContent = "copy as CSV";
   }, 2000);
 }
 
@@ -278,20 +278,24 @@ export async function copyCsv({ root, parts, rows }) {
  *
  * @param {PairUi} ui
  */
-export function drawComparison({ pair, parts }) {
-  const nodes = [];
+export function drawComparison(ui) {
+  const { pair } = ui;
+  const children = [];
   if (pair.beside.length > 0) {
     const bars = pair.beside.map(({ name, value }) => scoreBar(name, value));
-    nodes.push(createNode("h4", {}, "Beside it"), buildBarChart(bars, "other scores of this pair"));
+    children.push(
+      createNode("h4", {}, "Beside it"),
+      buildBarChart(bars, "other scores of this pair"),
+    );
   }
   if (pair.error_k.length > 0) {
-    nodes.push(
+    children.push(
       createNode("h4", {}, "The solver"),
       buildSparkline(pair.error_k),
       createNode("p", { class: "diml-small" }, solverText(pair.error_k)),
     );
   }
-  parts.beside.replaceChildren(...nodes);
+  ui.nodes.beside.replaceChildren(...children);
 }
 
 /**

@@ -24,6 +24,7 @@ from torch import Tensor
 # %% ../../../nbs/44_explorer.ipynb #8ac79916
 from ...explain.counterfactual import match_reweighted
 from ...explain.faithfulness import DeletionCurves, faithfulness
+from ...explain.parts import parts
 from ...features.backbones import Backbone, takes_wide_images
 from ...features.grid import Features, fit_grid, grid_features
 from ...features.images import ImageLike, load_image
@@ -37,6 +38,7 @@ from diml_nb.viz.figures import (
     plot_flows,
 )
 from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
+from ..part_figures import plot_parts
 from diml_nb.viz.widgets.controls import (
     Explorer,
     compute_map,
@@ -53,11 +55,19 @@ from diml_nb.viz.widgets.controls import (
 
 # %% ../../../nbs/44_explorer.ipynb #6239154c
 DEFAULT_VIEW: dict[str, Any] = dict(
-    locked=None, dropped_a=[], dropped_b=[], overlay=False, sort="contribution"
+    mode="parts",
+    part=None,
+    left_out=[],
+    locked=None,
+    dropped_a=[],
+    dropped_b=[],
+    overlay=False,
+    sort="contribution",
 )
 
 
-def _is_cell(n: Any) -> bool:
+def _is_number(n: Any) -> bool:
+    "Of a cell or of a part: counted from 0."
     return type(n) is int and n >= 0
 
 
@@ -68,38 +78,40 @@ def _is_locked_cell(locked: Any) -> bool:
     if not isinstance(locked, (list, tuple)) or len(locked) != 2:
         return False
     side, cell = locked
-    return side in ("a", "b") and _is_cell(cell)
+    return side in ("a", "b") and _is_number(cell)
 
 # %% ../../../nbs/44_explorer.ipynb #7bd36e3c
 def validate_view(value: dict) -> dict:
     """What a reader did, completed by `DEFAULT_VIEW`.
 
-    Raises `traitlets.TraitError` for an unknown key, and for what is not a number of a cell.
+    Raises `traitlets.TraitError` for an unknown key, and for what is not a number of a cell or of
+    a part.
     """
     view = DEFAULT_VIEW | value
-    dropped = [view["dropped_a"], view["dropped_b"]]
+    lists = {name: view[name] for name in ("dropped_a", "dropped_b", "left_out")}
     fits = (
         set(view) == set(DEFAULT_VIEW)
-        and all(isinstance(cells, (list, tuple)) for cells in dropped)
-        and all(_is_cell(n) for cells in dropped for n in cells)
+        and all(isinstance(numbers, (list, tuple)) for numbers in lists.values())
+        and all(_is_number(n) for numbers in lists.values() for n in numbers)
+        and (view["part"] is None or _is_number(view["part"]))
         and _is_locked_cell(view["locked"])
+        and view["mode"] in ("parts", "flows")
         and view["sort"] in ("contribution", "mass", "cosine")
     )
     if not fits:
         raise traitlets.TraitError(
-            f"a view is like {DEFAULT_VIEW}, with cells by their numbers and locked like ['a', 3],"
-            f" got {value}"
+            f"a view is like {DEFAULT_VIEW}, with cells and parts by their numbers, locked like"
+            f" ['a', 3] and mode parts or flows, got {value}"
         )
     return view | dict(
-        dropped_a=sorted(set(view["dropped_a"])),
-        dropped_b=sorted(set(view["dropped_b"])),
+        {name: sorted(set(numbers)) for name, numbers in lists.items()},
         locked=None if view["locked"] is None else list(view["locked"]),
         overlay=bool(view["overlay"]),
     )
 
 # %% ../../../nbs/44_explorer.ipynb #cbc29ee1
 class PairView(anywidget.AnyWidget):
-    """The linked view of a pair: hover, lock, drop, sort.
+    """The linked view of a pair, by parts or by flows: hover, lock, drop, sort.
 
     `pictures` is made by `images_payload`, `data` by `pair_payload`; `value` is what the reader
     did, like `DEFAULT_VIEW`.
@@ -270,9 +282,14 @@ def _within_grid(view: dict, cells: dict[str, int]) -> dict:
         locked=locked,
     )
 
+
+def _fresh_view(view: dict) -> dict:
+    "The same way of showing, with nothing locked, left out or dropped."
+    return view | dict(part=None, left_out=[], locked=None, dropped_a=[], dropped_b=[])
+
 # %% ../../../nbs/44_explorer.ipynb #2b10988a
 def _matching_inputs(state: dict) -> dict:
-    "What the numbers depend on; a locked cell, the overlay and the order do not count."
+    "What the numbers depend on; parts or flows, a locked cell, the overlay, the order do not."
     view = state["view"]
     return state | dict(view=(view["dropped_a"], view["dropped_b"]))
 
@@ -327,7 +344,7 @@ def _alert_html(text: str) -> str:
 
 # %% ../../../nbs/44_explorer.ipynb #4ff6b184
 class PairExplorer(Explorer):
-    """Two images to explore: hover or click a cell, move eps, change the marginals, drop cells.
+    """Two images to explore by parts or by flows: point, move eps, change the marginals, drop.
 
     Parameters
     ----------
@@ -404,7 +421,7 @@ class PairExplorer(Explorer):
     def _reset_view(self, _change) -> None:
         "After a change of the grid cells have new numbers, so nothing is locked or dropped."
         if not self._held:
-            self.view.set_trait("value", DEFAULT_VIEW)
+            self.view.set_trait("value", _fresh_view(self.view.value))
 
     def show(
         self,
@@ -425,7 +442,7 @@ class PairExplorer(Explorer):
         self.view.pictures = images_payload(*self.images, labels=self.labels)
         self.answer.value = ""
         with self.hold():
-            self.view.value = DEFAULT_VIEW
+            self.view.value = _fresh_view(self.view.value)
 
     @property
     def images(self) -> tuple[Image.Image, Image.Image]:
@@ -453,16 +470,15 @@ class PairExplorer(Explorer):
         self.view.data = _live_payload(state, self.match, self.maps, self.gallery)
 
     def figure(self) -> Figure:
-        "The flows of the present state."
-        note = "; ".join(self.view.data["notes"])
-        return plot_flows(
-            *self.images, self.match, top=self.state["top"], labels=self.labels, note=note
-        )
+        "The parts of the present state, or its flows, as the reader chose."
+        return _pair_figure(self)
 
     def describe(self) -> str:
-        "Which pair it is, what its flows carry, and what the reader changed."
-        title = f"Matching flows between {self.labels[0]} and {self.labels[1]}."
-        return "\n".join([title, self.view.data["text"], *self.view.data["notes"]])
+        "Which pair it is, what its parts or flows carry, and what the reader changed."
+        data, mode = self.view.data, self.view.value["mode"]
+        text = data["parts"]["text"] if mode == "parts" else data["text"]
+        title = f"Matching {mode} of {self.labels[0]} and {self.labels[1]}."
+        return "\n".join([title, text, *data["notes"]])
 
     def save(self, name: str, folder: str | Path | None = None) -> Path:
         """Write the present state as .svg, .pdf, .png or, as a page that still answers, .html.
@@ -544,6 +560,14 @@ def _use_uploaded_file(pair: PairExplorer, side: int, files: tuple) -> None:
         pair.show(pair.sources[0], image, labels=(pair.labels[0], name))
 
 # %% ../../../nbs/44_explorer.ipynb #bc731219
+def _pair_figure(pair: PairExplorer) -> Figure:
+    "The parts of a pair or its flows, as its view shows them."
+    options: dict[str, Any] = dict(labels=pair.labels, note="; ".join(pair.view.data["notes"]))
+    if pair.view.value["mode"] == "parts":
+        return plot_parts(*pair.images, parts(pair.match), **options)
+    return plot_flows(*pair.images, pair.match, top=pair.state["top"], **options)
+
+
 def _save_page(pair: PairExplorer, path: Path) -> Path:
     "Write the present state of an explorer as a page that still answers."
     data = pair.view.data
