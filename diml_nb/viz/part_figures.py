@@ -7,9 +7,10 @@ __all__ = ['PART_COLORS', 'part_color', 'cell_opacity', 'part_marks', 'draw_part
 
 # %% ../../nbs/42_part_figures.ipynb #7257731d
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
@@ -62,15 +63,14 @@ def part_marks(
 # %% ../../nbs/42_part_figures.ipynb #9fbe4e69
 def _draw_cells(ax: Axes, box: PictureBox, label_n: Tensor, strength_n: Tensor, grid: Grid) -> None:
     "The cells of each part in its colour, and its number at its strongest place."
-    opacity_n = cell_opacity(strength_n).tolist()
-    width, height = box.width / grid[1], box.height / grid[0]
-    for n, k in enumerate(label_n.tolist()):
-        if k < 0:
-            continue
-        x, y = box.cell_center(n, grid)
-        corner = x - width / 2, y - height / 2
-        look = dict(color=part_color(k), alpha=opacity_n[n], lw=0, zorder=1.5)
-        ax.add_patch(Rectangle(corner, width, height, **look))
+    opacity_n = torch.where(label_n >= 0, cell_opacity(strength_n), 0.0).tolist()
+    pixel_n = [
+        to_rgba(part_color(k), opacity)
+        for k, opacity in zip(label_n.tolist(), opacity_n, strict=True)
+    ]
+    # one picture with a pixel for each cell
+    pixels_hw4 = torch.tensor(pixel_n).view(*grid, 4).numpy()
+    ax.imshow(pixels_hw4, extent=box.extent, interpolation="nearest", zorder=1.5)
     for k, place in part_marks(label_n, strength_n, grid):
         _draw_number(ax, *box.point(*place), k)
 
@@ -225,5 +225,7 @@ def plot_part_difference(
     bars.set_yticks(rows, table.part)
     bars.invert_yaxis()
     total = table.difference.sum()
-    bars.set_xlabel(f"for {labels[1]}  |  for {labels[0]}\nsum = difference of scores {total:+.3f}")
+    bars.set_xlabel(
+        f"left: for {labels[1]}\nright: for {labels[0]}\nsum = difference of scores {total:+.3f}"
+    )
     return fig
