@@ -61,7 +61,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),
         "15_journeys": dict(seed=_SEEDS),
         "16_compression": dict(dataset=("emoji_vendors",), seed=_SEEDS),
-        "17_parts": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
+        "17_parts": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(1)),
     },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
