@@ -62,6 +62,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "15_journeys": dict(seed=_SEEDS),
         "16_compression": dict(dataset=("emoji_vendors",), seed=_SEEDS),
         "17_parts": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(1)),
+        "18_parts_hold": dict(dataset=("emoji_scenes", "stamp_scenes")),
     },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
