@@ -108,7 +108,7 @@ def part_name(k: int) -> str:
 
 MAX_PARTS = 5
 MIN_PART = 0.02  # of S, within each part
-MIN_GAIN = 0.3  # of S, within the parts and above chance
+MIN_GAIN = 0.3  # the least modularity of parts
 MIN_QUERY_GAIN = 0.15  # the same, for a query and all its candidates
 
 
@@ -131,6 +131,12 @@ class Parts(NamedTuple):
         What flows between parts add to S.
     similarity
         S, the sum of all contributions and the rest.
+    chance
+        The share of S that would lie within the parts if each cell exchanged what it does, with
+        cells drawn at random.
+    gain
+        The share of S within the parts less chance: their modularity, at most 1. Negative
+        contributions count as 0 in it and in `chance`.
     grid_a, grid_b
         Rows and columns of the cells.
     note
@@ -147,6 +153,8 @@ class Parts(NamedTuple):
     strength_b_m: Tensor
     rest: float
     similarity: float
+    chance: float
+    gain: float
     grid_a: Grid
     grid_b: Grid
     note: str = ""
@@ -162,16 +170,6 @@ class Parts(NamedTuple):
         if not self.similarity > 1e-9:
             return float("nan")
         return self.contribution_k.sum().item() / self.similarity
-
-    @property
-    def chance(self) -> float:
-        "The share of all mass that would move within the parts if the masses met at random."
-        return (self.mass_a_k * self.mass_b_k).sum().item()
-
-    @property
-    def gain(self) -> float:
-        "The share of S within the parts less chance: their modularity."
-        return self.share - self.chance
 
     def __str__(self) -> str:
         count = len(self.contribution_k)
@@ -203,6 +201,19 @@ def _check_labels(match: Match, label_a_n: Tensor, label_b_m: Tensor) -> None:
                 f" {label.min()} to {label.max()}"
             )
 
+# %% ../../nbs/41_parts.ipynb #751fe733
+def _chance_and_gain(
+    value_nm: Tensor, label_n: Tensor, label_m: Tensor, k: int
+) -> tuple[float, float]:
+    "The share within parts by chance, and what there is above it; of values above 0."
+    positive_nm = value_nm.clamp_min(0)
+    share_nm = positive_nm / positive_nm.sum().clamp_min(torch.finfo(torch.float64).tiny)
+    r_k = share_nm.sum(1) @ _membership(label_n, k)
+    c_k = share_nm.sum(0) @ _membership(label_m, k)
+    within = _block_sums(share_nm, label_n, label_m, k).diagonal().sum().item()
+    chance = (r_k @ c_k).item()
+    return chance, within - chance
+
 # %% ../../nbs/41_parts.ipynb #357a0c67
 def labelled_parts(
     match: Match, label_a_n: Tensor, label_b_m: Tensor, *, index: int = 0, note: str = ""
@@ -233,6 +244,7 @@ def labelled_parts(
     )
     contribution_k = _block_sums(contribution_nm, label_a_n, label_b_m, k).diagonal()
     similarity = contribution_nm.sum().item()
+    chance, gain = _chance_and_gain(contribution_nm, label_a_n, label_b_m, k)
     in_part_nk, in_part_mk = _membership(label_a_n, k), _membership(label_b_m, k)
     within_nm = in_part_nk @ in_part_mk.T  # 1 for a flow within a part
     return Parts(
@@ -246,6 +258,8 @@ def labelled_parts(
         strength_b_m=(within_nm * contribution_nm).sum(0),
         rest=similarity - contribution_k.sum().item(),
         similarity=similarity,
+        chance=chance,
+        gain=gain,
         grid_a=match.grid_a,
         grid_b=match.grid_b,
         note="; ".join(filter(None, [note, *match_warnings(match, index=index)])),
@@ -253,10 +267,29 @@ def labelled_parts(
 
 # %% ../../nbs/41_parts.ipynb #595bce1b
 def _most_above_chance(tried: list[Parts], min_gain: float) -> Parts | None:
-    "The parts that keep most of S above chance, at least `min_gain`; None where none do."
+    "The parts with the largest gain, at least `min_gain`; None where none have that."
     gains = [x.gain if len(x.contribution_k) > 1 else 0.0 for x in tried]
     best = max(range(len(tried)), key=gains.__getitem__, default=None)
     return None if best is None or not gains[best] >= min_gain else tried[best]
+
+# %% ../../nbs/41_parts.ipynb #dc8993b1
+def _check_rule(value_nm: Tensor, k: int | None, min_part: float, min_gain: float) -> None:
+    fewest = min(value_nm.shape)
+    if k is not None and (not isinstance(k, int) or not 1 <= k <= fewest):
+        raise ValueError(f"k: expected 1 to {fewest} parts, a whole number, got {k!r}")
+    for name, share in (("min_part", min_part), ("min_gain", min_gain)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}: expected a share from 0 to 1, got {share}")
+    if not value_nm.isfinite().all():
+        raise ValueError("match: expected finite contributions, got NaN or infinity")
+
+
+def _one_part(value_nm: Tensor) -> tuple[Tensor, Tensor]:
+    "Labels of a single part; -1 for cells without flows, unless no cell has any."
+    has_flows_nm = value_nm != 0
+    if not has_flows_nm.any():
+        has_flows_nm = torch.ones_like(has_flows_nm)
+    return has_flows_nm.any(1).long() - 1, has_flows_nm.any(0).long() - 1
 
 # %% ../../nbs/41_parts.ipynb #50598654
 def parts(
@@ -277,26 +310,30 @@ def parts(
     match
         B matched pairs, by any plan, on any grids.
     k
-        How many parts, at least 1; fewer are returned where a group has cells of one image only.
-        Default: as many, up to `MAX_PARTS`, as keep most of S within them above chance.
+        How many parts, at least 1; fewer are returned where a group adds nothing to S, e.g. as it
+        has cells of one image only.
+        Default: as many, up to `MAX_PARTS`, as have the largest `gain`.
     index
         Which of the B pairs.
     min_part
         The least share of S, from 0 to 1, within a part; what has less is no part.
     min_gain
-        The least share of S, from 0 to 1, within all parts and above chance; a pair whose parts
-        keep less has no structure. Both are without effect where k is given.
+        The least `gain` of all parts, from 0 to 1; a pair whose parts have less has no structure.
+        Both are without effect where k is given.
 
     Returns
     -------
     Parts
-        `contribution_k.sum() + rest` is S. A pair without structure has one part, and its note
-        says so. The same pair has the same parts always.
+        `contribution_k.sum() + rest` is S. A pair without structure, or with an S that is not above
+        0, has one part, and its note says so. The same pair has the same parts always.
 
     Raises
     ------
     ValueError
-        For a `k` below 1 or above the number of cells of an image, or a share outside 0 to 1.
+        For a `k` below 1 or above the number of cells of an image, or a share outside 0 to 1;
+        where the contributions are not finite.
+    IndexError
+        For an index of no pair.
 
     References
     ----------
@@ -316,28 +353,22 @@ def parts(
     >>> len(found.contribution_k), bool(abs(total - found.similarity) < 1e-9)
     (2, True)
     """
-    shape = match.plan_bnm.shape[1:]
-    if k is not None and not 1 <= k <= min(shape):
-        raise ValueError(f"k: expected 1 to {min(shape)} parts, got {k}")
-    for name, share in (("min_part", min_part), ("min_gain", min_gain)):
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name}: expected a share from 0 to 1, got {share}")
     value_nm = match.contribution_bnm[index].detach().double().cpu()
-    one = torch.zeros(shape[0], dtype=torch.int64), torch.zeros(shape[1], dtype=torch.int64)
-    if k == 1:
-        return labelled_parts(match, *one, index=index)
-    most = k or min(MAX_PARTS, *shape)
+    _check_rule(value_nm, k, min_part, min_gain)
+    most = k or min(MAX_PARTS, *value_nm.shape)
+    counts = [k] if k else range(2, most + 1)
     points = _points(value_nm.clamp_min(0), most - 1)  # what is alike joins; no weight is negative
-    if k is not None:
-        labels = _cut(value_nm, points, k)
-        return labelled_parts(match, *(labels if labels[0].max() >= 0 else one), index=index)
-    cuts = [_cut(value_nm, points, count, min_part) for count in range(2, most + 1)]
+    cuts = [_cut(value_nm, points, count, 0 if k else min_part) for count in counts if count > 1]
     tried = [labelled_parts(match, *cut, index=index) for cut in cuts if cut[0].max() >= 0]
+    if k and tried:
+        return tried[0]
     found = _most_above_chance(tried, min_gain)
-    if found is None:
-        note = "no structure: the flows do not fall into parts"
-        return labelled_parts(match, *one, index=index, note=note)
-    return found
+    if found is not None and found.similarity > 0:
+        return found
+    note = "" if k == 1 else "no structure: the flows do not fall into parts"
+    if value_nm.sum() <= 0:
+        note = "the similarity is not above 0, so parts have no shares of it"
+    return labelled_parts(match, *_one_part(value_nm), index=index, note=note)
 
 # %% ../../nbs/41_parts.ipynb #4a65f8ca
 def part_face(
