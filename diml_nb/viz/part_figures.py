@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..explain.parts import Parts, QueryParts, part_face, part_name
 from ..features.grid import Grid
-from .boxes import PictureBox
+from .boxes import PictureBox, Point
 from diml_nb.viz.figures import (
     COLOR_A,
     COLOR_B,
@@ -63,7 +63,7 @@ def part_marks(
     ]
 
 # %% ../../nbs/42_part_figures.ipynb #449bf94a
-def part_borders(label_n: Tensor, grid: Grid) -> list[tuple[tuple[float, float], ...]]:
+def part_borders(label_n: Tensor, grid: Grid) -> list[tuple[Point, Point]]:
     "Lines between cells of different parts: two ends each, in shares of width and height."
     rows, columns = grid
     label_hw = label_n.view(rows, columns)
