@@ -171,18 +171,23 @@ class Parts(NamedTuple):
             return float("nan")
         return self.contribution_k.sum().item() / self.similarity
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        "How much of S lies within the parts, in words; empty unless S is above 0."
+        if not self.similarity > 1e-9:
+            return ""
         count = len(self.contribution_k)
+        named = "1 part" if count == 1 else f"{count} parts"
+        return f"{self.share:.0%} of S within {named}, chance {self.chance:.0%}"
+
+    def __str__(self) -> str:
         terms = [f"{value:.3f}" for value in self.contribution_k.tolist()]
         total = self.contribution_k.sum().item() + self.rest
         lines = [
             f"parts {' + '.join(terms)} + rest {self.rest:z.3f} = {total:.4f} = similarity"
             f" {self.similarity:.4f}",
         ]
-        if self.share == self.share:
-            named = "1 part" if count == 1 else f"{count} parts"
-            lines.append(f"{self.share:.0%} of S within {named}, chance {self.chance:.0%}")
-        return "\n".join([*lines, *filter(None, [self.note])])
+        return "\n".join([*lines, *filter(None, [self.summary, self.note])])
 
 # %% ../../nbs/41_parts.ipynb #a0781fb4
 def _check_labels(match: Match, label_a_n: Tensor, label_b_m: Tensor) -> None:

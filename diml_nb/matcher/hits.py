@@ -345,7 +345,7 @@ def _svg(pair: _Pair, what: str, content: str) -> str:
 # %% ../../nbs/48_hits.ipynb #10bf56c2
 def _cells(label_n: Tensor, strength_n: Tensor, grid: Grid, box: PictureBox) -> str:
     "The cells of each part in its colour, and its number."
-    from diml_nb.viz.part_figures import cell_opacity, part_color, part_marks
+    from diml_nb.viz.part_figures import cell_opacity, part_borders, part_color, part_marks
 
     (rows, columns), opacity_n = grid, cell_opacity(strength_n).tolist()
     scale = f"scale({box.width / columns:g},{box.height / rows:g})"
@@ -358,6 +358,11 @@ def _cells(label_n: Tensor, strength_n: Tensor, grid: Grid, box: PictureBox) -> 
         ]
         content.append(f'<g fill="{part_color(k)}">{"".join(squares)}</g>')
     content.append("</g>")
+    ends = [
+        [f"{x:.1f} {y:.1f}" for x, y in (box.point(*place) for place in line)]
+        for line in part_borders(label_n, grid)
+    ]
+    content.append(f'<path class="border" d="{"".join(f"M{a}L{b}" for a, b in ends)}"/>')
     for k, place in marks:
         x, y = (f"{value:.1f}" for value in box.point(*place))
         content.append(f'<circle class="mark" cx="{x}" cy="{y}" r="8" fill="{part_color(k)}"/>')

@@ -27,7 +27,7 @@ from .._internal.paths import REPO_ROOT, atomic_write
 from ..explain.parts import Parts, part_face, parts
 from ..ot.matching import Match
 from .figures import flow_caption
-from .part_figures import PART_COLORS
+from .part_figures import cell_opacity, part_color
 
 # %% ../../nbs/43_view.ipynb #5920cb18
 def encode_float32(x: torch.Tensor) -> str:
@@ -49,16 +49,17 @@ def _parts_payload(found: Parts) -> dict:
             cosine=found.cosine_k[k].item(),
             cell_mass={side: mass_k[k].item() for side, mass_k in masses.items()},
             face={s: part_face(labels[s], strengths[s], grids[s], k) for s in labels},
-            color=PART_COLORS[k % len(PART_COLORS)],
+            color=part_color(k),
         )
         for k in range(len(found.contribution_k))
     ]
     return dict(
         list=rows,
         label={side: label.tolist() for side, label in labels.items()},
-        strength={side: encode_float32(strength) for side, strength in strengths.items()},
+        opacity={side: encode_float32(cell_opacity(x)) for side, x in strengths.items()},
         rest=found.rest,
         text=str(found),
+        summary=found.summary,
         note=found.note,
     )
 

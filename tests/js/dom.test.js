@@ -82,3 +82,8 @@ test("a listener to a trait hears its changes until it stops", () => {
   stop();
   assert.equal(heard["change:data"].size, 0);
 });
+
+test("a score that rounds to nothing has no sign", () => {
+  assert.equal(formatScore(-0.00001), "0.0000");
+  assert.equal(formatScore(-0.0001), "-0.0001");
+});

@@ -13,7 +13,6 @@ import {
   partFlows,
   partSentence,
   partSumText,
-  partsSentence,
   sumBetweenParts,
 } from "../../diml_nb/viz/static/pair_parts.js";
 import {
@@ -25,7 +24,7 @@ import {
   partOf,
   togglePart,
 } from "../../diml_nb/viz/static/pair_state.js";
-import { encodeFloat32, smallParts, smallPayload } from "./payload.js";
+import { smallParts, smallPayload } from "./payload.js";
 
 const pair = readPair(smallPayload());
 const live = readPair(smallPayload({ live: true }));
@@ -36,16 +35,6 @@ test("the part of a cell is that of its side; a cell may have none", () => {
   assert.equal(partOf(pair, ["a", 2]), null);
   assert.equal(partOf(pair, null), null);
   assert.deepEqual(partCells(pair, "b", 1), [8]);
-});
-
-test("the strongest cell has the deepest colour, a weak one less, one that takes away none", () => {
-  const { a, b } = pair.tint;
-  assert.deepEqual([a[0], a[1], a[3]], [0.8, 0, 0.8]);
-  assert.ok(b[8] > 0.5 && b[8] < b[1]);
-  assert.equal(b[2], 0);
-  const strength = { a: encodeFloat32([0, 0, 0, 0]), b: encodeFloat32(Array(9).fill(0)) };
-  const weak = readPair(smallPayload({ parts: { ...smallParts(), strength } }));
-  assert.deepEqual(weak.tint.a, [0, 0, 0, 0]);
 });
 
 test("the flows of a part run between its cells, the strongest first", () => {
@@ -75,7 +64,6 @@ test("what is left without some parts", () => {
 });
 
 test("sentences about parts", () => {
-  assert.equal(partsSentence(pair), "100% of S flows within 2 parts; by chance it would be 49%");
   assert.equal(
     partSentence(pair, 1),
     "part 2: 1 cell of A (mass 0.2500) and 1 cell of B (mass 0.2500); " +
@@ -84,12 +72,6 @@ test("sentences about parts", () => {
   assert.match(partSentence(pair, 0), /^part 1: 2 cells of A \(mass 0.6875\) and 6 cells of B/);
   assert.equal(cellPartLabel(pair, ["a", 3]), "A 2,2: part 2");
   assert.equal(cellPartLabel(pair, ["b", 6]), "B 3,1: no part");
-});
-
-test("a similarity that is not positive has no shares", () => {
-  assert.match(partsSentence({ ...pair, similarity: -1 }), /^0.2500 of S flows within 2 parts/);
-  const alone = { ...pair.parts, list: pair.parts.list.slice(0, 1) };
-  assert.match(partsSentence({ ...pair, parts: alone }), /within 1 part;/);
 });
 
 test("a row under the pointer comes before a locked part, that before a cell, that before focus", () => {

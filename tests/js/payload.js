@@ -67,12 +67,13 @@ export function smallParts() {
       },
     ],
     label: { a: [0, 0, -1, 1], b: [0, 0, 0, 0, 0, 0, -1, -1, 1] },
-    strength: {
-      a: encodeFloat32([0.125, 0, 0, 0.125]),
-      b: encodeFloat32([0, 0.25, -0.125, 0, 0, 0, 0, 0, 0.125]),
+    opacity: {
+      a: encodeFloat32([0.75, 0, 0, 0.75]),
+      b: encodeFloat32([0, 0.75, 0, 0, 0, 0, 0, 0, 0.5]),
     },
     rest: 0,
     text: "",
+    summary: "100% of S within 2 parts, chance 49%",
     note: "",
   };
 }

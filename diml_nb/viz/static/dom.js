@@ -94,7 +94,8 @@ export function decodeFloat32(text) {
 
 /** @param {number} score */
 export function formatScore(score) {
-  return score.toFixed(4);
+  const text = score.toFixed(4);
+  return Number(text) === 0 ? (0).toFixed(4) : text; // never -0.0000
 }
 
 /**

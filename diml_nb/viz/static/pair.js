@@ -285,13 +285,24 @@ export function createPairView(root, onChange) {
 }
 
 /**
+ * With other numbers for the same pair the number of a part stands for other cells.
+ *
+ * @param {Pair | undefined} old
+ * @param {PairPayload | undefined} data
+ * @returns {Partial<ViewState>}
+ */
+function forgottenPart(old, data) {
+  return old && data ? { part: null } : {};
+}
+
+/**
  * @param {PairUi} ui
  * @param {PairUpdate} update
  */
 function updateView(ui, { pictures, data, view }) {
   const old = ui.pair;
   ui.pointedFlow = null;
-  ui.view = { ...ui.view, ...view };
+  ui.view = { ...ui.view, ...forgottenPart(old, data), ...view };
   if (pictures) ui.pictures = pictures;
   if (data) ui.pair = readPair(data);
   if (!ui.pair || !ui.pictures) return;

@@ -34,9 +34,10 @@ export const SIDES = ["a", "b"];
  * @typedef {object} PairParts What `parts` of the Python library found.
  * @property {Part[]} list The largest contribution first.
  * @property {Record<Side, number[]>} label The part of each cell, from 0; -1 for a cell of none.
- * @property {Record<Side, string>} strength What each cell adds in its part, base64 of float32.
+ * @property {Record<Side, string>} opacity Of the colour of each cell, base64 of float32.
  * @property {number} rest What the flows between parts add to S.
  * @property {string} text The sum in words, for a page without scripts.
+ * @property {string} summary How much of S lies within the parts, in words.
  * @property {string} note What a reader must know, such as that there is no structure.
  *
  * @typedef {[number, number, number, number]} Face Where a part is strongest in a picture: left,
@@ -95,22 +96,14 @@ export function readPair(payload) {
     contributions: plan.map((moved, i) => moved * local[i]),
     maxFlow: maximum(plan),
     maxMass: { a: maximum(mass.a), b: maximum(mass.b) },
-    tint: { a: tints(payload.parts.strength.a), b: tints(payload.parts.strength.b) },
+    tint: {
+      a: Array.from(decodeFloat32(payload.parts.opacity.a)),
+      b: Array.from(decodeFloat32(payload.parts.opacity.b)),
+    },
     flows: [],
   };
   pair.flows = strongestFlows(pair, range(plan.length));
   return pair;
-}
-
-/**
- * The opacity of each cell's colour: the root, so that weak cells are seen too.
- *
- * @param {string} strength base64 of float32
- */
-function tints(strength) {
-  const values = decodeFloat32(strength);
-  const strongest = maximum(values) || 1;
-  return Array.from(values, (value) => 0.8 * Math.sqrt(Math.max(value, 0) / strongest));
 }
 
 /* boxes */

@@ -1,6 +1,6 @@
 /** The parts of a pair: their flows, their sum, and sentences about them. */
 
-import { formatPercent, formatScore, range, sum } from "./dom.js";
+import { formatScore, range, sum } from "./dom.js";
 import { cellName, SIDES, shareText, strongestFlows } from "./pair_data.js";
 import { partCells, partOf } from "./pair_state.js";
 
@@ -103,20 +103,6 @@ export function partSentence(pair, k) {
   });
   const moved = `mass ${formatScore(part.mass)} moves within it, mean cosine ${formatScore(part.cosine)}`;
   return `part ${partName(k)}: ${ofA} and ${ofB}; ${moved}${shareText(pair, part)}`;
-}
-
-/**
- * What all parts carry together, beside what the masses would bring together at random.
- *
- * @param {Pair} pair
- */
-export function partsSentence(pair) {
-  const { list } = pair.parts;
-  const within = sum(list.map((part) => part.contribution));
-  const chance = sum(list.map((part) => part.cell_mass.a * part.cell_mass.b));
-  const parts = list.length === 1 ? "1 part" : `${list.length} parts`;
-  const share = pair.similarity > 0 ? formatPercent(within / pair.similarity) : formatScore(within);
-  return `${share} of S flows within ${parts}; by chance it would be ${formatPercent(chance)}`;
 }
 
 /**

@@ -12,7 +12,7 @@ import {
 } from "./pair_data.js";
 import { cellBox, faceBox, ribbonPath } from "./pair_geometry.js";
 import { buildCrop, drawCellMarks, drawPartMarks } from "./pair_marks.js";
-import { cellPartLabel, partFlows, partName, partSentence, partsSentence } from "./pair_parts.js";
+import { cellPartLabel, partFlows, partName, partSentence } from "./pair_parts.js";
 import { chosenPart, droppedCells, partOf } from "./pair_state.js";
 
 /**
@@ -74,7 +74,11 @@ function buildGrid(ui, side) {
     createNode("g", { role: "row" }, ...cells.slice(row * columns, (row + 1) * columns)),
   );
   const label = `cells of ${side.toUpperCase()}, ${ui.pictures[side].label}`;
-  return createNode("g", { role: "grid", "aria-label": label }, ...rows);
+  return createNode(
+    "g",
+    { role: "grid", "aria-label": label, "aria-multiselectable": true },
+    ...rows,
+  );
 }
 
 /**
@@ -217,7 +221,7 @@ function highlightPart(ui) {
     return buildCrop(ui, side, box, `part ${partName(shown)} in ${side.toUpperCase()}`);
   });
   nodes.crops.replaceChildren(...crops);
-  nodes.says.textContent = chosen === null ? partsSentence(pair) : partSentence(pair, chosen);
+  nodes.says.textContent = chosen === null ? pair.parts.summary : partSentence(pair, chosen);
   nodes.state.textContent =
     view.part === null ? "" : `locked on part ${partName(view.part)}: Escape unlocks`;
 }

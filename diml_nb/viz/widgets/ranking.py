@@ -27,7 +27,7 @@ from ...features.images import load_image
 from ...retrieval.metrics import Ranking
 from ..figures import Figure, plot_difference, plot_ranking
 from ..html import STATIC, png_data_uri, script_text
-from ..part_figures import PART_COLORS, plot_part_difference
+from ..part_figures import cell_opacity, part_color, plot_part_difference
 from diml_nb.viz.widgets.controls import (
     Explorer,
     MatchingRule,
@@ -129,7 +129,7 @@ def _page_parts(picture: Image.Image, by_part: QueryParts) -> list[dict]:
         parts.append(
             dict(
                 name=part_name(k),
-                color=PART_COLORS[k % len(PART_COLORS)],
+                color=part_color(k),
                 src=png_data_uri(crop),
                 x=(left + right) / 2,
                 y=(top + bottom) / 2,
@@ -143,7 +143,7 @@ def _page_cells(picture: Image.Image, by_part: QueryParts) -> dict:
     "The cells of a query: the part of each, and how opaque it is."
     small = picture.copy()
     small.thumbnail((224, 224))
-    opacity_n = (by_part.strength_n / by_part.strength_n.max().clamp_min(1e-12)).clamp(0, 1).sqrt()
+    opacity_n = cell_opacity(by_part.strength_n)
     return dict(
         src=png_data_uri(small),
         grid=list(by_part.grid),
@@ -330,7 +330,7 @@ def _row_html(row: pd.Series) -> str:
     name = html.escape(row.part)
     if row.part.startswith("part "):
         k = int(row.part.split()[1]) - 1
-        color = PART_COLORS[k % len(PART_COLORS)]
+        color = part_color(k)
         name = f'part <span class="diml-disc" style="background: {color}">{part_name(k)}</span>'
     numbers = f"<td>{row['first']:.4f}</td><td>{row['second']:.4f}</td>"
     return f'<tr><th scope="row">{name}</th>{numbers}<td>{row["difference"]:+.4f}</td></tr>'
