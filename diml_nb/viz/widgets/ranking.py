@@ -333,7 +333,7 @@ def _row_html(row: pd.Series) -> str:
         color = part_color(k)
         name = f'part <span class="diml-disc" style="background: {color}">{part_name(k)}</span>'
     numbers = f"<td>{row['first']:.4f}</td><td>{row['second']:.4f}</td>"
-    return f'<tr><th scope="row">{name}</th>{numbers}<td>{row["difference"]:+.4f}</td></tr>'
+    return f'<tr><th scope="row">{name}</th>{numbers}<td>{row["difference"]:+z.4f}</td></tr>'
 
 
 def _table_html(table: pd.DataFrame, labels: tuple[str, str], caption: str) -> str:
