@@ -276,7 +276,7 @@ def check_gallery(page):
     box.locator(".diml-row").nth(1).locator("button").nth(0).focus()
     page.keyboard.press("c")
     box.locator('img[alt*=" less "]').wait_for(timeout=60_000)
-    check_parts(page, box)
+    check_dropped_parts(page, box)
     queries = box.locator("select").nth(1)
     all_queries = queries.locator("option").count()
     box.locator("select").nth(0).select_option("hurt")
@@ -297,7 +297,7 @@ def row_scores(box, title):
     return {name: float(score) for name, score in (match.groups() for match in found)}
 
 
-def check_parts(page, box):
+def check_dropped_parts(page, box):
     """Of the two that are compared: the parts add up to the scores. A part dropped by the space
     bar takes from each score what the table says; taken back, all is as before."""
     names = box.locator(".diml-why-table thead th").all_inner_texts()[1:3]
