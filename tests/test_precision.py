@@ -500,7 +500,7 @@ OTHERS = {
         "DeletionCurves",
         "faithfulness",
     },
-    "explain.truth": {"FlowAccuracy", "flow_accuracy"},
+    "explain.truth": {"FlowAccuracy", "PartAccuracy", "flow_accuracy", "part_accuracy"},
     "related.dgml": {"GroupEmbeddings", "plot_attention"},
     "related.cosegmentation": {
         "FINE_CHANNELS",

@@ -369,7 +369,7 @@ def test_pictures_and_formulas_are_drawn(seen):
 
 def test_directives_are_gone_and_outputs_are_there(site, seen):
     assert not [name for name, page in seen.items() if re.search(r"^#\| ", page["words"], re.M)]
-    assert "structural similarity 0.527 = sum of 2401 contributions" in seen["index.html"]["words"]
+    assert "of S within 4 parts" in seen["index.html"]["words"]
     assert "cosine, weighted pooling" in seen["index.html"]["words"]  # a table made from a record
     for name in EXECUTED:
         assert '<div class="output' in (site / f"{name}.html").read_text(), name
