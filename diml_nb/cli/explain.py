@@ -236,16 +236,17 @@ def _draw(
     from diml_nb.viz.part_figures import plot_parts
 
     image_a, image_b, match = pair
-    found = parts(match)
-    said = str(found) if by == By.PARTS else flow_caption(match, top=top)
     if out.suffix.lower() == ".html":
         export_html(*pair, out, top=top, labels=labels, notes=note.splitlines())
-    elif by == By.PARTS:
+        return f"{parts(match)}\n{note}"
+    if by == By.PARTS:
+        found = parts(match)
+        said = str(found)
         figure = plot_parts(image_a, image_b, found, labels=labels, note=note)
-        save_figure(figure, out.name, out.parent)
     else:
+        said = flow_caption(match, top=top)
         figure = plot_flows(*pair, top=top, labels=labels, note=note)
-        save_figure(figure, out.name, out.parent)
+    save_figure(figure, out.name, out.parent)
     return f"{said}\n{note}"
 
 # %% ../../nbs/67_cli_explain.ipynb #9f1b5196
