@@ -31,12 +31,11 @@ cache = typer.Typer(
 @friendly_errors()
 def list_datasets(root: RootOption = None) -> None:
     "Name the data sets, their size, and how to get one that is not here."
-    from diml_nb._internal.paths import data_dir
-    from diml_nb.datasets.registry import DATASETS
+    from diml_nb.datasets.registry import DATASETS, dataset_table
 
     for name, spec in DATASETS.items():
         images = sum(count for count, _ in spec.counts.values())
-        how = _how_to_get(name, (data_dir(root) / name / "images.csv").exists())
+        how = _how_to_get(name, dataset_table(name, root).exists())
         typer.echo(f"{name:<14}{images:>7} images  {spec.title}  [{how}]")
 
 
@@ -185,6 +184,8 @@ def _describe_source(name: str) -> None:
         typer.echo(f"  {split}: {images} images, {classes} classes")
     for file in spec.files:
         checksum = file.checksum or "no checksum published"
+        if file.folder:
+            checksum = "each image has its own checksum"
         typer.echo(f"  {file.name}  {checksum}  {' or '.join(file.urls) or 'by hand'}")
 
 # %% ../../nbs/64_cli_data.ipynb #1f76280c

@@ -202,7 +202,8 @@ def fetch_file(file: RemoteFile, archives: str | Path | None = None, *, pause: f
     Returns
     -------
     Path
-        ``archives / file.name``.
+        ``archives / file.name``, or ``archives / file.folder`` if this folder is there. What is in
+        the folder is not verified here.
 
     Raises
     ------
@@ -226,6 +227,8 @@ def fetch_file(file: RemoteFile, archives: str | Path | None = None, *, pause: f
             f"{file.name}: there is no folder to look for it ({error}); name one with --archives,"
             " or in DIML_CACHE"
         ) from error
+    if file.folder and (folder / file.folder).is_dir():
+        return folder / file.folder
     target = folder / file.name
     with file_lock(target) as held:
         # without a lock another process may write at the same time: use a name of our own
@@ -255,7 +258,10 @@ def _fetch_from_urls(file: RemoteFile, target: Path, pause: float, suffix: str =
     tried = "its owners send it on request: ask them for it"
     if faults:
         tried = "it could not be fetched:\n" + "\n".join(faults) + "\nget it in another way"
-    raise OSError(f"{file.name}: {tried} and place it at {target}, then call this again")
+    place = f"place it at {target}"
+    if file.folder:
+        place += f", or an unpacked copy at {target.with_name(file.folder)}"
+    raise OSError(f"{file.name}: {tried} and {place}, then call this again")
 
 
 def _partial_files(file: RemoteFile, target: Path, suffix: str) -> dict[str, Path]:

@@ -26,11 +26,13 @@ from .dataset import split_first_half
 from .download import fetch_file, file_lock
 from .emoji import build_emoji
 from .folders import load_csv
+from .grocery import build_grocery
 from diml_nb.datasets.registry import (
     DATASETS,
     RemoteFile,
     check_counts,
     check_hash,
+    dataset_table,
     verify_dataset,
 )
 from .scenes import build_emoji_scenes, build_stamp_scenes
@@ -186,6 +188,7 @@ BUILDERS: dict[str, Callable[[Files, Path, Path], pd.DataFrame]] = {
     "cars": build_cars,
     "sop": build_sop,
     "inshop": build_inshop,
+    "grocery": build_grocery,
 }
 # committed lists below the folder of data sets, from which a set is made
 REQUIRED_LISTS = {
@@ -193,6 +196,7 @@ REQUIRED_LISTS = {
     "emoji_vendors": "emoji/classes.csv",
     "emoji_scenes": "emoji/classes.csv",
     "stamp_scenes": "stamps/cutouts.csv",
+    "grocery": "photographs/grocery.csv",
 }
 
 # %% ../../nbs/28_fetch.ipynb #bcb5b88b
@@ -216,10 +220,10 @@ def _check_rows(name: str, rows: pd.DataFrame, folder: Path) -> None:
 
 def _is_complete(name: str, root: Path) -> bool:
     "Whether the set is there and verified. `FileNotFoundError` if the list it is made from is not."
-    if name in REQUIRED_LISTS and not (root / REQUIRED_LISTS[name]).exists():
+    listed = REQUIRED_LISTS.get(dataset_table(name, root).parent.name)
+    if listed and not (root / listed).exists():
         raise FileNotFoundError(
-            f"{root / REQUIRED_LISTS[name]} is missing: it lists what to make and is part of the"
-            " repository"
+            f"{root / listed} is missing: it lists what to make and is part of the repository"
         )
     try:
         return bool(verify_dataset(name, root=root))
@@ -286,7 +290,7 @@ def prepare_dataset(
     Parameters
     ----------
     name : str
-        A key of `BUILDERS`.
+        A key of `DATASETS`.
     root : Path, optional
         Folder of the data sets; default: ``data/`` of the repository.
     archives : Path, optional
@@ -298,7 +302,7 @@ def prepare_dataset(
     Returns
     -------
     Path
-        ``root / name``.
+        The folder, ``root / name`` unless the set is part of another.
 
     Raises
     ------
@@ -307,17 +311,20 @@ def prepare_dataset(
         that name that was not made here.
     ValueError
         For an unknown name, a wrong checksum, or other counts than the published ones.
+    FileNotFoundError
+        If the committed list that the set is made from is missing.
 
     Examples
     --------
     >>> prepare_dataset("emoji").name  # embedded and complete
     'emoji'
     """
-    if name not in BUILDERS:
-        raise ValueError(f"cannot fetch {name!r}; known: {', '.join(BUILDERS)}")
+    if name not in DATASETS:
+        raise ValueError(f"cannot fetch {name!r}; known: {', '.join(DATASETS)}")
     root = data_dir(root)
-    with file_lock(root / name):
-        remove_stale((root / name).resolve())
+    folder = dataset_table(name, root).parent
+    with file_lock(folder):
+        remove_stale(folder.resolve())
         if fresh or not _is_complete(name, root):
-            _build(name, root, archives)
-    return root / name
+            _build(folder.name, root, archives)
+    return folder

@@ -38,7 +38,7 @@ from ..records.provenance import digest, what_changed
 from ..records.record import Record, load_record
 
 # %% ../../nbs/61_sweep.ipynb #28415360
-_SETS, _SEEDS = ("emoji_vendors", "stamp_scenes"), range(5)
+_SETS, _SEEDS = ("emoji_vendors", "stamp_scenes", "grocery"), range(5)
 GRIDS: dict[str, dict[str, dict]] = {
     # preset -> experiment -> the values of its parameters that are run
     "quick": {
@@ -50,12 +50,12 @@ GRIDS: dict[str, dict[str, dict]] = {
     "full": {
         "02_training": dict(dataset=_SETS, seed=_SEEDS),
         "05_losses": dict(dataset=_SETS, seed=_SEEDS),
-        "06_ablations": dict(dataset=_SETS, seed=_SEEDS),
+        "06_ablations": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
         "07_beyond": dict(dataset=_SETS, seed=_SEEDS),
         "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
         "09_cost": dict(dataset=_SETS),
         "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
-        "11_grouping": dict(dataset=_SETS, seed=_SEEDS),
+        "11_grouping": dict(dataset=("emoji_vendors", "stamp_scenes"), seed=_SEEDS),
         "12_cosegmentation": dict(dataset=("stamp_scenes",), seed=_SEEDS),
         "13_two_sided": dict(seed=_SEEDS),
         "14_labels": dict(dataset=("emoji_vendors",), seed=_SEEDS),

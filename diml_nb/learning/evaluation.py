@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from .._internal.checks import as_labels
+from ..datasets.protocol import count_positives
 from ..features.grid import Features
 from ..features.store import FeatureStore, open_store, write_store
 from .network import EmbeddingInputs, concatenate_features, extract_features
-from .sampling import count_positives
 from ..ot.matching import MatchOptions, check_features
 from ..retrieval.metrics import Metrics, retrieval_metrics
 from ..retrieval.rerank import rerank

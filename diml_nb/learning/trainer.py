@@ -26,6 +26,7 @@ from .._internal.device import default_device, progress_bar, seed_everything
 from .._internal.paths import atomic_write, check_writable
 from ..datasets.dataset import ImageDataset
 from ..datasets.folders import check_images
+from ..datasets.protocol import protocol_of_all
 from ..datasets.registry import DATASETS, get_dataset
 from ..features.backbones import Backbone
 
@@ -43,7 +44,12 @@ from diml_nb.learning.checkpoint import (
     save_model,
 )
 from .config import SELECTION_METRIC, TrainConfig, build_backbone
-from .evaluation import evaluate_retrieval, isolated_environment, launcher_rank
+from diml_nb.learning.evaluation import (
+    Queries,
+    evaluate_retrieval,
+    isolated_environment,
+    launcher_rank,
+)
 from .losses import LOSSES, MapLoss, make_loss
 from diml_nb.learning.network import (
     EmbeddingInputs,
@@ -367,7 +373,7 @@ def _validate(state: TrainState) -> dict[str, float]:
 
 
 def _validation_metrics(state: TrainState) -> dict[str, float]:
-    "Each image of the validation classes searched among all others, as the model will be."
+    "The validation classes, searched as the model will be and as their table says."
     config = state.config
     rank, processes = state.rank_and_world_size
     blocks = extract_features(
@@ -378,9 +384,16 @@ def _validation_metrics(state: TrainState) -> dict[str, float]:
         everyone: list[Any] = [None] * processes
         torch.distributed.all_gather_object(everyone, blocks)
         blocks = [block for row in zip_longest(*everyone) for block in row if block is not None]
+    protocol = protocol_of_all(state.images.select(state.validation_index))
+    queries, gallery = protocol.sides(concatenate_features(blocks))
     means = evaluate_retrieval(
-        concatenate_features(blocks),
-        state.images.label_n[state.validation_index],
+        gallery,
+        protocol.label_g,
+        queries=Queries(
+            None if protocol.among_themselves else queries,
+            protocol.label_q,
+            protocol.query_position_q,
+        ),
         structural=config.structural,
         marginals=config.marginals,
         eps=config.eps,
