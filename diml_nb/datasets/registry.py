@@ -271,7 +271,7 @@ _INSHOP = DatasetSpec(
     unpacked=5_000_000_000,
 )
 
-# %% ../../nbs/24_registry.ipynb #52739caf
+# %% ../../nbs/24_registry.ipynb #4a778f10
 _GROCERY = DatasetSpec(
     "photographs of groceries in shops; the test has unseen classes",
     GROCERY_FILES,
@@ -308,7 +308,7 @@ DATASETS = {
     "inshop": _INSHOP,
 }
 
-# %% ../../nbs/24_registry.ipynb #87a395ae
+# %% ../../nbs/24_registry.ipynb #be072890
 def dataset_table(name: str, root: Path | None = None) -> Path:
     """The file images.csv of a named set, there or not; `root` as in `get_dataset`.
 

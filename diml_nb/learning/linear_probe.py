@@ -51,7 +51,7 @@ def take_test(dataset: str, classes: int | None = None) -> Protocol:
     index_q, index_g = (torch.searchsorted(used_n, index) for index in (index_q, index_g))
     return Protocol(test.name, test.images.select(used_n), index_q, index_g)
 
-# %% ../../nbs/33_probe.ipynb #687d92f0
+# %% ../../nbs/33_probe.ipynb #fbe41bdd
 def full_schedule(dataset: str) -> dict[str, int]:
     """Fields of `TrainConfig` with which the records of preset `full` train a head on a data set:
     more epochs where there are few images, more images of a class where there are few classes."""
