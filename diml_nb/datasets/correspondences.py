@@ -68,7 +68,7 @@ def _in_view(xy_p2: Tensor, size: tuple[int, int], resize_ratio: float) -> Tenso
     left_top = torch.tensor([(size[0] - side) / 2, (size[1] - side) / 2], dtype=xy_p2.dtype)
     return (xy_p2 - left_top) / side
 
-# %% ../../nbs/26_correspondences.ipynb #5a5b01e7
+# %% ../../nbs/26_correspondences.ipynb #cc7bdf70
 def read_correspondence_map(file: str | Path, other: str) -> Tensor:
     """Where the points of a photograph lie in another photograph of the same thing.
 

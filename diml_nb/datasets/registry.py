@@ -128,6 +128,8 @@ STAMP_FILES = (
         "lxqt-themes", "1.2.0-1", "d518df36b515b09d36cb00b12645dd8ce170bb82bb0966297741905ce3edc8e1"
     ),
 )
+
+# %% ../../nbs/24_registry.ipynb #d6333458
 VIEW_FILES = (
     _apt(
         "python3-skimage",
@@ -221,6 +223,8 @@ _STAMP_SCENES = DatasetSpec(
     {"train": (1120, 112), "test": (1130, 113)},
     "235be625033aecc3075b930550bc857bcc334453a11dcd2d73868069ef7f15b4",
 )
+
+# %% ../../nbs/24_registry.ipynb #90e2461b
 _REAL_VIEWS = DatasetSpec(
     "photographs of one thing from two viewpoints, with measured correspondences",
     VIEW_FILES,

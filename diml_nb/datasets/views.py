@@ -8,6 +8,7 @@ __all__ = ['stereo_views', 'warp_view', 'homography_views', 'write_views', 'buil
 # %% ../../nbs/27_views.ipynb #a6786e06
 import io
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -203,7 +204,8 @@ def write_views(
     for name, other, map_hw2 in zip(photographs, [*photographs][::-1], maps, strict=True):
         (folder / name).write_bytes(photographs[name])
         file = folder / f"{Path(name).stem}.npz"
-        np.savez(file, **{other: map_hw2.numpy()})
+        arrays: dict[str, Any] = {other: map_hw2.numpy()}
+        np.savez(file, **arrays)
         rows.append(
             {
                 "path": f"{folder.name}/{name}",
