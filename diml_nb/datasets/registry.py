@@ -129,7 +129,7 @@ STAMP_FILES = (
     ),
 )
 
-# %% ../../nbs/24_registry.ipynb #d6333458
+# %% ../../nbs/24_registry.ipynb #83995e94
 VIEW_FILES = (
     _apt(
         "python3-skimage",
@@ -224,7 +224,7 @@ _STAMP_SCENES = DatasetSpec(
     "235be625033aecc3075b930550bc857bcc334453a11dcd2d73868069ef7f15b4",
 )
 
-# %% ../../nbs/24_registry.ipynb #90e2461b
+# %% ../../nbs/24_registry.ipynb #2c6a6730
 _REAL_VIEWS = DatasetSpec(
     "photographs of one thing from two viewpoints, with measured correspondences",
     VIEW_FILES,

@@ -234,12 +234,12 @@ def pck(score_nm: Tensor, truth: Correspondences, alpha: float = 0.1) -> float:
         raise ValueError(f"alpha: expected a share of the side, at least 0, got {alpha!r}")
     _check_shown(truth)
     score_pm = score_nm.detach().double().cpu()[truth.visible_n]
-    rows, columns = square_grid(score_pm.shape[1])
+    _, side = square_grid(score_pm.shape[1])
     best_p = score_pm.argmax(1)
-    predicted_p2 = torch.stack([best_p % columns, best_p // columns], 1) + 0.5
+    predicted_p2 = torch.stack([best_p % side, best_p // side], 1) + 0.5
     distance_p = (predicted_p2 - truth.target_xy_n2[truth.visible_n]).norm(dim=1)
     # true positions are rounded to float32
-    right_p = (distance_p <= alpha * max(rows, columns) + 1e-5) & score_pm.any(1)
+    right_p = (distance_p <= alpha * side + 1e-5) & score_pm.any(1)
     return right_p.double().mean().item()
 
 # %% ../../nbs/41_truth.ipynb #b782a583
