@@ -108,9 +108,10 @@ def _check_existence(file: Path, rows: pd.DataFrame) -> None:
         if not missing:
             continue
         has_backslash = any("\\" in path for path in missing)
+        kind = "maps of views" if column == "views" else "images"
         hint = "; in a table / divides folders" if has_backslash else ""
         raise FileNotFoundError(
-            f"{len(missing)} of {len(rows)} files are missing in {file.parent}:"
+            f"{len(missing)} of {len(rows)} {kind} are missing in {file.parent}:"
             f" {', '.join(missing[:10])}{hint}"
         )
 
