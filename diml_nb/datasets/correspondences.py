@@ -135,10 +135,10 @@ def _points_of_views(a: Sample, b: Sample) -> _MatchedPoints:
     if a.path == b.path:
         b_hw2 = torch.ones(height, width).nonzero().flip(1).view(height, width, 2) + 0.5
     else:
-        b_hw2 = read_correspondence_map(a.metadata["views"], b.path.name)
+        b_hw2 = read_correspondence_map(a.metadata["view_maps"], b.path.name)
     if b_hw2.shape[:2] != (height, width):
         raise ValueError(
-            f"{a.metadata['views']} has {b_hw2.shape[1]} x {b_hw2.shape[0]} pixels, its picture"
+            f"{a.metadata['view_maps']} has {b_hw2.shape[1]} x {b_hw2.shape[0]} pixels, its picture"
             f" {width} x {height}"
         )
     known_hw = ~b_hw2.isnan().any(2)
@@ -157,16 +157,16 @@ def _points_of_parts(a: Sample, b: Sample) -> _MatchedPoints:
 
 # %% ../../nbs/26_correspondences.ipynb #1ef3d4c8
 def _matched_points(a: Sample, b: Sample) -> _MatchedPoints:
-    "From masks and affine maps if both samples have them, else from views, else from parts."
+    "From masks and affine maps if both samples have them, else from view maps or from parts."
     if all({"affine", "mask"} <= sample.metadata.keys() for sample in (a, b)):
         return _points_of_masks(a, b)
-    if all("views" in sample.metadata for sample in (a, b)):
+    if all("view_maps" in sample.metadata for sample in (a, b)):
         return _points_of_views(a, b)
     if all("parts" in sample.metadata for sample in (a, b)):
         return _points_of_parts(a, b)
     raise ValueError(
         f"{a.path} and {b.path}: no correspondences are known; they need an affine and a mask each"
-        " (scenes), views (real_views) or parts (CUB)"
+        " (scenes), view_maps (real_views) or parts (CUB)"
     )
 
 
@@ -187,7 +187,7 @@ def true_correspondences(
     ----------
     scene_a, scene_b : Sample
         Two images of one class, ``images[n]`` of a set that knows ``affine`` and ``mask``, or
-        ``views``, or ``parts``.
+        ``view_maps``, or ``parts``.
     grid : int
         Cells a side, as in `grid_features`.
     resize_ratio : float

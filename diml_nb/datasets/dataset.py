@@ -66,7 +66,7 @@ class Sample(NamedTuple):
         Numbers, texts or files by name. Numbers are tensors: ``box`` (4,) is left, top, width and
         height in pixels; ``parts`` (P, 3) is x, y and 1 where the part is visible; ``affine``
         (2, 3) maps an object to pixels. ``mask`` is the file of the object's mask,
-        ``views`` that of its correspondence maps.
+        ``view_maps`` that of its correspondence maps.
     """
 
     path: Path

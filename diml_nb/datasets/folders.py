@@ -94,7 +94,7 @@ def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tu
     "A column of a table as an entry of `metadata`: numbers, files or texts."
     if name == "mask":
         return tuple(file.parent / text for text in texts)
-    if name == "views":
+    if name == "view_maps":
         return tuple(_path_below(file, name, text) for text in texts)
     if name in NUMERIC_COLUMNS:
         return _numbers_of(file, name, texts)
@@ -103,12 +103,12 @@ def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tu
 # %% ../../nbs/21_folders.ipynb #b6501c84
 def _check_existence(file: Path, rows: pd.DataFrame) -> None:
     "`FileNotFoundError` names files of the table that do not exist."
-    for column in {"path", "mask", "views"} & set(rows):
+    for column in {"path", "mask", "view_maps"} & set(rows):
         missing = [path for path in rows[column] if not (file.parent / path).is_file()]
         if not missing:
             continue
         has_backslash = any("\\" in path for path in missing)
-        kind = "maps of views" if column == "views" else "images"
+        kind = "correspondence maps" if column == "view_maps" else "images"
         hint = "; in a table / divides folders" if has_backslash else ""
         raise FileNotFoundError(
             f"{len(missing)} of {len(rows)} {kind} are missing in {file.parent}:"

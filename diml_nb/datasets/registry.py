@@ -231,7 +231,7 @@ _REAL_VIEWS = DatasetSpec(
     "BSD-3-Clause and Apache-2.0 of their packages, origin in data/photographs",
     "test only",
     {"test": (6, 3)},
-    "2e5cc3310a525e74d0a81fcd56a3119911d8051e60e1217b64b3c75faa58c47d",
+    "8a01c444a0b1dcb4975104481a9be12943b664dc604430610369078af1aa14c2",
 )
 
 # %% ../../nbs/24_registry.ipynb #9927b7ff

@@ -197,7 +197,7 @@ def write_views(
     Returns
     -------
     list of dict
-        The rows of images.csv: path, label, split, views.
+        The rows of images.csv: path, label, split, view_maps.
     """
     folder.mkdir(parents=True)
     rows = []
@@ -211,7 +211,7 @@ def write_views(
                 "path": f"{folder.name}/{name}",
                 "label": folder.name,
                 "split": "test",
-                "views": f"{folder.name}/{file.name}",
+                "view_maps": f"{folder.name}/{file.name}",
             }
         )
     return rows
@@ -260,7 +260,7 @@ def build_real_views(files: dict[RemoteFile, Path], folder: Path, root: Path) ->
     Returns
     -------
     pd.DataFrame
-        The rows of images.csv: path, label, split, views, package.
+        The rows of images.csv: path, label, split, view_maps, package.
 
     Raises
     ------

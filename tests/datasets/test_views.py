@@ -189,7 +189,7 @@ def test_maps_that_do_not_fit_are_refused(tmp_path):
         true_correspondences(a, b)
     with pytest.raises(ValueError, match=r"a.npz: expected a map to c.png, got those to b.png"):
         true_correspondences(a, b._replace(path=tmp_path / "c.png"))
-    np.savez(a.metadata["views"], **{"b.png": np.zeros((48, 64))})
+    np.savez(a.metadata["view_maps"], **{"b.png": np.zeros((48, 64))})
     with pytest.raises(ValueError, match=r"expected float32 of shape .H, W, 2., got float64"):
         true_correspondences(a, b)
 
@@ -223,8 +223,8 @@ def test_a_map_outside_of_the_folder_is_refused(tmp_path, way):
     (folder / "a.png").write_bytes(png(noise(8, 8)))
     (folder / "link.npz").symlink_to(outside)
     text = {"above": "../outside.npz", "absolute": str(outside), "link": "link.npz"}[way]
-    (folder / "images.csv").write_text(f"path,label,split,views\na.png,a,test,{text}\n")
-    with pytest.raises(ValueError, match="column views: expected a file below .*set, got"):
+    (folder / "images.csv").write_text(f"path,label,split,view_maps\na.png,a,test,{text}\n")
+    with pytest.raises(ValueError, match="column view_maps: expected a file below .*set, got"):
         load_csv(folder / "images.csv")
 
 
@@ -236,11 +236,11 @@ def test_the_map_is_part_of_the_set(tmp_path):
     assert load_csv(tmp_path / "images.csv").hash != before
     file.unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"1 of 2 maps of views are missing in .*thing/a.npz"
+        FileNotFoundError, match=r"1 of 2 correspondence maps are missing in .*thing/a.npz"
     ):
         load_csv(tmp_path / "images.csv")
-    (tmp_path / "images.csv").write_text("path,label,split,views\nthing/a.png,a,test,\n")
-    with pytest.raises(ValueError, match="views is empty in line 2"):
+    (tmp_path / "images.csv").write_text("path,label,split,view_maps\nthing/a.png,a,test,\n")
+    with pytest.raises(ValueError, match="view_maps is empty in line 2"):
         load_csv(tmp_path / "images.csv")
 
 
@@ -267,7 +267,7 @@ def test_a_package_of_our_own(toy, tmp_path):
     root, files = toy
     table = build_real_views(files, tmp_path / "new", root)
     assert table.path.tolist() == ["toy/left.png", "toy/right.png"]
-    assert table.views.tolist() == ["toy/left.npz", "toy/right.npz"]
+    assert table.view_maps.tolist() == ["toy/left.npz", "toy/right.npz"]
     assert set(table.split) == {"test"}
     to_right = read_correspondence_map(tmp_path / "new" / "toy" / "left.npz", "right.png")
     assert torch.equal(to_right[0, 4:, 0], torch.arange(60) + 0.5)
@@ -361,7 +361,7 @@ def test_the_photographs_confirm_the_maps(debs, root):
     images = get_dataset("real_views", root=root)
     for n in range(6):
         a, b = images[n], images[n ^ 1]
-        map_hw2 = read_correspondence_map(a.metadata["views"], b.path.name)
+        map_hw2 = read_correspondence_map(a.metadata["view_maps"], b.path.name)
         shown = map_hw2.isfinite().all(2).numpy()
         seen = np.array(Image.open(a.path).convert("RGB"), float)[shown]
         differences = []
