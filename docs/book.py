@@ -56,7 +56,13 @@ PARTS = {
 }
 MORE = {
     "Practice": ["solutions"],
-    "Reference": ["api/index", "data/emoji/README", "data/keywords/README", "data/stamps/README"],
+    "Reference": [
+        "api/index",
+        "data/emoji/README",
+        "data/keywords/README",
+        "data/stamps/README",
+        "data/photographs/README",
+    ],
 }
 READS_THE_REPOSITORY = re.compile(
     r"REPO_ROOT|find_record|load_record|evaluate_claims|status\(|ledger|subprocess|CliRunner|inspect\.|"

@@ -500,7 +500,15 @@ OTHERS = {
         "DeletionCurves",
         "faithfulness",
     },
-    "explain.truth": {"FlowAccuracy", "PartAccuracy", "flow_accuracy", "part_accuracy"},
+    "explain.truth": {
+        "FlowAccuracy",
+        "PairAccuracy",
+        "PartAccuracy",
+        "flow_accuracy",
+        "pair_accuracies",
+        "part_accuracy",
+        "pck",
+    },
     "related.dgml": {"GroupEmbeddings", "plot_attention"},
     "related.cosegmentation": {
         "FINE_CHANNELS",

@@ -65,7 +65,8 @@ class Sample(NamedTuple):
     metadata : dict
         Numbers, texts or files by name. Numbers are tensors: ``box`` (4,) is left, top, width and
         height in pixels; ``parts`` (P, 3) is x, y and 1 where the part is visible; ``affine``
-        (2, 3) maps an object to pixels. ``mask`` is the file of the object's mask.
+        (2, 3) maps an object to pixels. ``mask`` is the file of the object's mask,
+        ``view_maps`` that of its correspondence maps.
     """
 
     path: Path

@@ -197,7 +197,9 @@ def _read_text(file: str | Path) -> str:
     return text
 
 # %% ../../nbs/19_files.ipynb #2da036ea
-_COLUMN_NAMES = set("path label split mask box parts affine sha256 is_query is_gallery".split())
+_COLUMN_NAMES = set(
+    "path label split mask view_maps box parts affine sha256 is_query is_gallery".split()
+)
 
 
 def _column_name(column: str) -> str:
@@ -277,7 +279,7 @@ def read_table(file: str | Path) -> pd.DataFrame:
             f"{file}: no column {' and '.join(sorted(missing))}, only {', '.join(rows)}; rename the"
             " columns that mean them"
         )
-    for name in {"path", "label", "split", "mask"} & set(rows):
+    for name in {"path", "label", "split", "mask", "view_maps"} & set(rows):
         empty = [str(n + 2) for n in rows.index[rows[name] == ""]]
         if empty:
             raise ValueError(f"{file}: {name} is empty in line {', '.join(empty[:10])}")

@@ -80,10 +80,22 @@ def _numbers_of(file: Path, name: str, texts: Sequence[str]) -> Tensor:
     return numbers
 
 
+def _path_below(file: Path, name: str, text: str) -> Path:
+    "A path of a table. `ValueError` unless it lies below the folder of the table, links followed."
+    path = file.parent / text
+    if not path.resolve().is_relative_to(file.parent.resolve()):
+        raise ValueError(
+            f"{file}: column {name}: expected a file below {file.parent}, got {text!r}"
+        )
+    return path
+
+
 def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tuple:
     "A column of a table as an entry of `metadata`: numbers, files or texts."
     if name == "mask":
         return tuple(file.parent / text for text in texts)
+    if name == "view_maps":
+        return tuple(_path_below(file, name, text) for text in texts)
     if name in NUMERIC_COLUMNS:
         return _numbers_of(file, name, texts)
     return tuple(texts)
@@ -91,14 +103,15 @@ def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tu
 # %% ../../nbs/21_folders.ipynb #b6501c84
 def _check_existence(file: Path, rows: pd.DataFrame) -> None:
     "`FileNotFoundError` names files of the table that do not exist."
-    for column in {"path", "mask"} & set(rows):
+    for column in {"path", "mask", "view_maps"} & set(rows):
         missing = [path for path in rows[column] if not (file.parent / path).is_file()]
         if not missing:
             continue
         has_backslash = any("\\" in path for path in missing)
+        kind = "correspondence maps" if column == "view_maps" else "images"
         hint = "; in a table / divides folders" if has_backslash else ""
         raise FileNotFoundError(
-            f"{len(missing)} of {len(rows)} images are missing in {file.parent}:"
+            f"{len(missing)} of {len(rows)} {kind} are missing in {file.parent}:"
             f" {', '.join(missing[:10])}{hint}"
         )
 

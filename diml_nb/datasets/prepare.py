@@ -36,6 +36,7 @@ from diml_nb.datasets.registry import (
     verify_dataset,
 )
 from .scenes import build_emoji_scenes, build_stamp_scenes
+from .views import build_real_views
 
 # %% ../../nbs/28_fetch.ipynb #6b1579bc
 Files = dict[RemoteFile, Path]  # the files of a source, and where they are
@@ -184,6 +185,7 @@ BUILDERS: dict[str, Callable[[Files, Path, Path], pd.DataFrame]] = {
     "emoji_vendors": partial(build_emoji, full=True),
     "emoji_scenes": build_emoji_scenes,
     "stamp_scenes": build_stamp_scenes,
+    "real_views": build_real_views,
     "cub": build_cub,
     "cars": build_cars,
     "sop": build_sop,
@@ -197,6 +199,7 @@ REQUIRED_LISTS = {
     "emoji_scenes": "emoji/classes.csv",
     "stamp_scenes": "stamps/cutouts.csv",
     "grocery": "photographs/grocery.csv",
+    "real_views": "photographs/real_views.csv",
 }
 
 # %% ../../nbs/28_fetch.ipynb #bcb5b88b

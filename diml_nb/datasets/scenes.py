@@ -20,8 +20,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from .._internal.device import progress_bar
-from .._internal.paths import hash_bytes
-from .archives import read_members
+from .archives import read_listed
 from .correspondences import invert_affine
 from .registry import RemoteFile
 
@@ -241,19 +240,7 @@ def build_emoji_scenes(
 def _read_listed(table: Path, files: dict[RemoteFile, Path]) -> Iterator[tuple[Any, Image.Image]]:
     """The rows of a list of data/stamps, each with its image from the packages. `ValueError` names
     an image whose checksum differs."""
-    rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    archives = {file.name.partition("_")[0]: path for file, path in files.items()}
-    content: dict[tuple[str, str], bytes] = {}
-    for package, group in progress_bar(rows.groupby("package"), f"reading {table.stem}"):
-        for name, data in read_members(archives[package], set(group.file)):
-            content[package, name] = data
-    for row in rows.itertuples():
-        data = content[row.package, row.file]
-        if hash_bytes(data) != row.sha256:
-            raise ValueError(
-                f"{row.file} of {row.package} is not the picture of {table.name}: sha256"
-                f" {hash_bytes(data)}"
-            )
+    for row, data in read_listed(table, files):
         yield row, Image.open(io.BytesIO(data))
 
 # %% ../../nbs/27_scenes.ipynb #207629d5

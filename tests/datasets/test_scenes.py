@@ -333,7 +333,7 @@ def test_a_changed_photograph_is_named(debs, tmp_path):
     (tmp_path / "stamps" / "cutouts.csv").write_text("\n".join(text))
     with pytest.raises(
         ValueError,
-        match=f"{fields[3]} of tuxpaint-stamps-default is not the picture of cutouts.csv",
+        match=f"{fields[3]} of tuxpaint-stamps-default is not the file that cutouts.csv lists",
     ):
         prepare_dataset("stamp_scenes", root=tmp_path, archives=debs)
     assert [p.name for p in tmp_path.iterdir()] == ["stamps"]
