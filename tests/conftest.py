@@ -104,7 +104,7 @@ UNREACHABLE = {
 def fetch_packages(tmp_path_factory):
     """A folder with real packages; skips only where their program is not installed, or says that
     it reaches no server."""
-    from diml_nb.datasets.download import fetch_file
+    from diml_nb._internal.download import fetch_file
 
     def get(files, program):
         if not shutil.which(program):

@@ -20,10 +20,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from .._internal.device import progress_bar
+from .._internal.download import RemoteFile
 from .._internal.paths import hash_bytes
 from .archives import read_members
 from .correspondences import invert_affine
-from .registry import RemoteFile
 
 # %% ../../nbs/27_scenes.ipynb #60555ad1
 SCENE_SIZE = 224  # pixels a side, the input of the usual networks

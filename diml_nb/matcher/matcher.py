@@ -24,9 +24,9 @@ from torch import Tensor
 # %% ../../nbs/49_matcher.ipynb #896c0553
 from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
+from .._internal.download import file_lock
 from .._internal.paths import atomic_write, check_writable, hash_text
 from ..datasets.dataset import ImageDataset
-from ..datasets.download import file_lock
 from ..datasets.registry import get_dataset
 from diml_nb.features.backbones import (
     Backbone,
