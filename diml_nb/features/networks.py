@@ -46,7 +46,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def unpickle_arrays(data: bytes) -> dict[str, list[np.ndarray]]:
-    """Read a pickle that holds numpy arrays, and run nothing that it names.
+    """Read a pickle (protocol 3 or 4) of numpy arrays, and run nothing that it names.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def unpickle_arrays(data: bytes) -> dict[str, list[np.ndarray]]:
 
     Examples
     --------
-    >>> unpickle_arrays(pickle.dumps({"bias": [np.zeros(2)]}))
+    >>> unpickle_arrays(pickle.dumps({"bias": [np.zeros(2)]}, protocol=4))
     {'bias': [array([0., 0.])]}
     """
     return _ArrayUnpickler(io.BytesIO(data)).load()
