@@ -38,8 +38,8 @@ def test_help(words, diml):
 @pytest.mark.parametrize("command", ("explain", "index"))
 def test_help_lists_the_networks(command, diml):
     "Typed there, since help loads no torch."
-    words = diml(command, "--help").stdout.split()
-    assert [name for name in BACKBONE_NAMES if not {name, f"{name},"} & set(words)] == []
+    said = " ".join(diml(command, "--help").stdout.split())
+    assert [name for name in BACKBONE_NAMES if name not in said] == []
 
 
 def test_help_loads_nothing_heavy():
