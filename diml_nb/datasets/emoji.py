@@ -22,9 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 from .._internal.device import progress_bar
+from .._internal.download import RemoteFile
 from .._internal.paths import hash_text
 from .archives import read_members
-from .registry import RemoteFile
 
 # %% ../../nbs/26_emoji.ipynb #60eb05b6
 def vendor_of(file: RemoteFile) -> str:

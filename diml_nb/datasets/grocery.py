@@ -16,7 +16,8 @@ from .._internal.checks import first_few
 from .._internal.device import progress_bar
 from .._internal.paths import hash_file
 from .archives import extract_archive
-from .registry import DATASETS, RemoteFile
+from .._internal.download import RemoteFile
+from .registry import DATASETS
 
 # %% ../../nbs/27_grocery.ipynb #cd34b8e6
 def _rows(paths: Iterable[str], classes: pd.DataFrame) -> pd.DataFrame:

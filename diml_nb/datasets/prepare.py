@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from .._internal.device import progress_bar
+from .._internal.download import RemoteFile, fetch_file, file_lock
 from .._internal.paths import data_dir, hash_file
 from diml_nb.datasets.archives import (
     atomic_directory,
@@ -23,13 +24,11 @@ from diml_nb.datasets.archives import (
     safe_member_path,
 )
 from .dataset import split_first_half
-from .download import fetch_file, file_lock
 from .emoji import build_emoji
 from .folders import load_csv
 from .grocery import build_grocery
 from diml_nb.datasets.registry import (
     DATASETS,
-    RemoteFile,
     check_counts,
     check_hash,
     dataset_table,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EMOJI_FILES', 'STAMP_FILES', 'VIEW_FILES', 'CUB_FILES', 'CARS_FILES', 'SOP_FILES', 'INSHOP_FILES', 'GROCERY_FILES',
-           'DATASETS', 'RemoteFile', 'DatasetSpec', 'dataset_table', 'has_known_classes', 'get_dataset', 'check_counts',
-           'check_hash', 'shared_classes', 'verify_dataset', 'contact_sheet']
+           'DATASETS', 'DatasetSpec', 'dataset_table', 'has_known_classes', 'get_dataset', 'check_counts', 'check_hash',
+           'shared_classes', 'verify_dataset', 'contact_sheet']
 
 # %% ../../nbs/24_registry.ipynb #bbd49c2d
 import glob
@@ -13,39 +13,16 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
 
 from .._internal.device import progress_bar
+from .._internal.download import RemoteFile
 from .._internal.paths import data_dir, hash_file
 from .dataset import ImageDataset, image_grid
 from .files import PHOTO_SUFFIXES, READABLE_SUFFIXES, read_table
 from .folders import load_csv, load_folder
-
-# %% ../../nbs/24_registry.ipynb #1801497e
-class RemoteFile(NamedTuple):
-    """One file that a data set is made of.
-
-    Parameters
-    ----------
-    name : str
-        File name in the folder of archives.
-    checksum : str
-        ``sha256:...`` or ``md5:...``; empty where nobody has published one.
-    urls : tuple of str
-        Tried in this order: addresses of the web, packages as ``npm:NAME@VERSION`` or
-        ``apt:NAME=VERSION``. Empty for a file that must be placed by hand.
-    folder : str
-        Name of an unpacked copy, such as a clone, that is taken in its place; whoever reads it
-        verifies each file.
-    """
-
-    name: str
-    checksum: str = ""
-    urls: tuple[str, ...] = ()
-    folder: str = ""
 
 # %% ../../nbs/24_registry.ipynb #d7dc780b
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from .._internal.device import progress_bar
+from .._internal.download import RemoteFile
 from .archives import read_listed
 from .correspondences import invert_affine
-from .registry import RemoteFile
 
 # %% ../../nbs/27_scenes.ipynb #60555ad1
 SCENE_SIZE = 224  # pixels a side, the input of the usual networks

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from .archives import read_listed
-from .registry import RemoteFile
+from .._internal.download import RemoteFile
 
 # %% ../../nbs/27_views.ipynb #eadf9e59
 _SAME_SURFACE = 1.0  # pixels of disparity; points that differ by more hide each other

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..features.backbones import Backbone, get_backbone
+from ..features.backbones import BACKBONE_CHOICES, Backbone, get_backbone
 from .losses import LOSSES
 from ..ot.marginals import MARGINAL_RULES
 
@@ -64,9 +64,7 @@ class TrainConfig:
     """
 
     dataset: str = _field("emoji", "name of a data set (`diml data list`), or path of your images")
-    backbone: str = _field(
-        "torchvision/resnet50", "efficientnet_lite0, timm/NAME or torchvision/NAME"
-    )
+    backbone: str = _field("torchvision/resnet50", BACKBONE_CHOICES)
     pretrained: bool = _field(True, "begin with its published weights; else with random ones")
     image_size: int | None = _field(None, "pixels a side; default: the backbone's own", least=32)
     cached: bool = _field(False, "freeze the backbone, compute its maps once, train the head only")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .._internal.checks import first_few
 from .._internal.device import full_precision
-from ..datasets.download import file_lock
+from .._internal.download import file_lock
 from ..features.backbones import same_computation
 from diml_nb.features.compress import (
     PACKED_BITS,

@@ -24,11 +24,12 @@ from torch import Tensor
 # %% ../../nbs/49_matcher.ipynb #896c0553
 from .._internal.checks import first_few
 from .._internal.device import default_device, progress_bar
+from .._internal.download import file_lock
 from .._internal.paths import atomic_write, check_writable, hash_text
 from ..datasets.dataset import ImageDataset
-from ..datasets.download import file_lock
 from ..datasets.registry import get_dataset
 from diml_nb.features.backbones import (
+    BACKBONE_CHOICES,
     Backbone,
     computation,
     device_of,
@@ -762,7 +763,7 @@ def _from_pretrained(source: str | Path, rule: Rule | None, image_size: int | No
     if not is_backbone_name(str(source)):
         raise ValueError(
             f"{source}: expected a folder of `diml train` or of save_pretrained, or the name of a"
-            " network: efficientnet_lite0, timm/NAME, torchvision/NAME"
+            f" network: {BACKBONE_CHOICES}"
         )
     backbone = get_backbone(str(source), image_size=image_size)
     return Matcher(backbone, rule=rule, source=str(source))

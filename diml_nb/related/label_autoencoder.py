@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from .._internal.checks import as_labels, check_axes
 from .._internal.device import full_precision, seed_everything
+from .._internal.download import RemoteFile
 from ..datasets.archives import read_members
 from ..datasets.dataset import ImageDataset
-from ..datasets.registry import RemoteFile
 
 # %% ../../nbs/56_labels.ipynb #f62e7dd5
 KEYWORDS = RemoteFile(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from diml_nb.features.backbones import BACKBONE_NAMES
+
 DIML = str(Path(sys.executable).with_name("diml"))
 
 
@@ -31,6 +33,13 @@ def test_help(words, diml):
     assert done.returncode == 0
     assert "Usage" in done.stdout
     assert not done.stderr
+
+
+@pytest.mark.parametrize("command", ("explain", "index"))
+def test_help_lists_the_networks(command, diml):
+    "Typed there, since help loads no torch."
+    said = " ".join(diml(command, "--help").stdout.split())
+    assert [name for name in BACKBONE_NAMES if name not in said] == []
 
 
 def test_help_loads_nothing_heavy():

@@ -11,10 +11,11 @@ from image_files import encoded_image, pack
 from PIL import Image
 from scipy.io import savemat
 
+from diml_nb._internal.download import RemoteFile
 from diml_nb._internal.paths import hash_file
 from diml_nb.datasets.correspondences import true_correspondences
 from diml_nb.datasets.prepare import BUILDERS, prepare_dataset
-from diml_nb.datasets.registry import DATASETS, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.registry import DATASETS, get_dataset, verify_dataset
 
 
 def cub(folder):

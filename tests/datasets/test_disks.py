@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from diml_nb._internal.download import fetch_file, file_lock
 from diml_nb._internal.paths import data_dir
 from diml_nb.datasets.archives import atomic_directory
-from diml_nb.datasets.download import fetch_file, file_lock
 
 
 def test_locks_without_a_cache(tmp_path, monkeypatch):
@@ -41,7 +41,7 @@ def test_file_lock_passes_errors_of_its_block_on(tmp_path):
 
 def test_two_processes_without_a_cache_wait_for_each_other(tmp_path):
     code = (
-        "import sys, time; from diml_nb.datasets.download import file_lock\nwith"
+        "import sys, time; from diml_nb._internal.download import file_lock\nwith"
         " file_lock(sys.argv[1]): print('in', flush=True); time.sleep(.4); print('out', flush=True)"
     )
     environment = os.environ | {"DIML_CACHE": "/dev/null/x", "TMPDIR": str(tmp_path)}
@@ -86,7 +86,7 @@ def test_a_disk_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 
 def test_archives_without_a_cache(monkeypatch):
-    from diml_nb.datasets.registry import RemoteFile
+    from diml_nb._internal.download import RemoteFile
 
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     with pytest.raises(OSError, match="x.zip: there is no folder to look for it .*--archives"):

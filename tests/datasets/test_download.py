@@ -14,15 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from diml_nb._internal.paths import hash_bytes, hash_text
+from diml_nb._internal.download import RemoteFile, fetch_file, verify_checksum
+from diml_nb._internal.paths import hash_bytes, hash_file, hash_text
 from diml_nb.datasets.archives import (
     atomic_directory,
     extract_archive,
     read_members,
     safe_member_path,
 )
-from diml_nb.datasets.download import fetch_file, verify_checksum
-from diml_nb.datasets.registry import RemoteFile
 
 BODY = bytes(range(256)) * 8000  # 2 MB
 SUM = f"sha256:{hash_bytes(BODY)}"
@@ -98,7 +97,7 @@ def test_the_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
 
 def test_a_killed_download_goes_on(server, tmp_path):
     code = (
-        "from diml_nb.datasets.registry import RemoteFile; from diml_nb.datasets.download import"
+        "from diml_nb._internal.download import RemoteFile,"
         f" fetch_file; fetch_file(RemoteFile('f', {SUM!r}, ({server[0] + '/slow'!r},)),"
         f" {str(tmp_path)!r})"
     )
@@ -172,7 +171,7 @@ def test_garbage_and_a_broken_chunk_are_tried_again(tmp_path, server):
 
 def test_two_processes_fetch_it_once(server, tmp_path):
     code = (
-        "from diml_nb.datasets.registry import RemoteFile; from diml_nb.datasets.download import"
+        "from diml_nb._internal.download import RemoteFile,"
         f" fetch_file; print(len(fetch_file(RemoteFile('f', {SUM!r}, ({server[0] + '/slow'!r},)),"
         f" {str(tmp_path)!r}).read_bytes()))"
     )
@@ -391,6 +390,55 @@ def test_a_real_debian_package(tmp_path):
         list(read_members(tmp_path / "birds.deb", {"usr/share/emu.txt", "usr/share/auk.txt"}))
     with pytest.raises(ValueError, match="has no file usr/share/link"):
         list(read_members(tmp_path / "birds.deb", {"usr/share/link"}))  # links are no files
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    "A source package in a folder that pip looks into, and nowhere else; its checksum."
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    setup = b"""
+from pathlib import Path
+from setuptools import setup
+
+Path(r"RAN").touch()
+setup(name="birds", version="1.0")
+""".replace(b"RAN", str(tmp_path / "ran").encode())
+    with tarfile.open(folder / "birds-1.0.tar.gz", "w:gz") as file:
+        for name, text in (("setup.py", setup), ("PKG-INFO", b"Name: birds\nVersion: 1.0\n")):
+            member = tarfile.TarInfo(f"birds-1.0/{name}")
+            member.size = len(text)
+            file.addfile(member, io.BytesIO(text))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # no: take the setuptools that is installed
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder / "birds-1.0.tar.gz", "sha256:" + hash_file(folder / "birds-1.0.tar.gz")
+
+
+def test_a_package_of_pypi(package, tmp_path):
+    pytest.importorskip("setuptools")
+    path, checksum = package
+    file = RemoteFile("birds-1.0.tar.gz", checksum, ("pypi:birds==1.0",))
+    assert fetch_file(file, tmp_path / "archives").read_bytes() == path.read_bytes()
+    assert [p.name for p in (tmp_path / "archives").iterdir()] == ["birds-1.0.tar.gz"]
+
+
+def test_a_package_with_another_checksum_is_never_opened(package, tmp_path):
+    "pip would run its setup.py."
+    wrong = "sha256:" + 64 * "0"
+    file = RemoteFile("birds-1.0.tar.gz", wrong, ("pypi:birds==1.0",))
+    with pytest.raises(OSError, match=f"(?s){64 * '0'}.*{package[1][7:]}.*place it at"):
+        fetch_file(file, tmp_path / "archives")
+    assert not (tmp_path / "ran").exists()
+    assert not list((tmp_path / "archives").iterdir())
+
+
+def test_without_pip(tmp_path, monkeypatch):
+    monkeypatch.setattr("diml_nb._internal.download.find_spec", lambda name: None)
+    file = RemoteFile("birds-1.0.tar.gz", SUM, ("pypi:birds==1.0",))
+    with pytest.raises(OSError, match="(?s)no pip.*ensurepip.*place it at .*birds-1.0.tar.gz"):
+        fetch_file(file, tmp_path)
 
 
 def test_without_apt(tmp_path, monkeypatch):

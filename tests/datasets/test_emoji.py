@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from diml_nb._internal.download import RemoteFile
 from diml_nb._internal.paths import data_dir, hash_file
 from diml_nb.datasets import emoji
 from diml_nb.datasets.emoji import (
@@ -21,7 +22,7 @@ from diml_nb.datasets.emoji import (
     vendor_of,
 )
 from diml_nb.datasets.prepare import prepare_dataset
-from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.registry import DATASETS, EMOJI_FILES, get_dataset, verify_dataset
 
 FOLDER = data_dir() / "emoji"
 VENDORS = [vendor_of(f) for f in EMOJI_FILES]

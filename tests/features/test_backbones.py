@@ -19,7 +19,7 @@ from diml_nb.features.backbones import (
     get_backbone,
 )
 
-NETS = ("own", "torchvision/resnet18", "timm/resnet10t")
+NETS = ("own", "torchvision/resnet18", "timm/resnet10t", "squeezenet1_1", "xfeat")
 
 
 @pytest.fixture(scope="module", params=NETS)

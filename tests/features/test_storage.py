@@ -11,9 +11,8 @@ import pytest
 import torch
 from small_networks import PATHS, random_blocks, wrapped
 
-from diml_nb._internal import compiler, paths
+from diml_nb._internal import compiler, download, paths
 from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.datasets import download
 from diml_nb.features import cache, store
 from diml_nb.features.backbones import (
     computation,
@@ -260,8 +259,6 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     "Nobody waits then, so each fetches under a name of its own, and leaves nothing but the file."
     import fcntl
 
-    from diml_nb.datasets.registry import RemoteFile
-
     def no_locks(*_):
         raise OSError(37, "No locks available")
 
@@ -269,7 +266,7 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     source.write_bytes(b"content" * 1000)
     monkeypatch.setattr(fcntl, "flock", no_locks)
     place = source.as_uri()
-    file = RemoteFile("there.bin", "sha256:" + paths.hash_file(source), (place,))
+    file = download.RemoteFile("there.bin", "sha256:" + paths.hash_file(source), (place,))
     start = threading.Barrier(4)
 
     def work(_):
@@ -281,21 +278,21 @@ def test_files_that_cannot_be_locked(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "archives").iterdir()] == ["there.bin"]
     with pytest.raises(OSError, match="place it at"):
         download.fetch_file(
-            RemoteFile("wrong.bin", "sha256:" + "0" * 64, (place,)), tmp_path / "archives", pause=0
+            download.RemoteFile("wrong.bin", "sha256:" + "0" * 64, (place,)),
+            tmp_path / "archives",
+            pause=0,
         )
     assert [p.name for p in (tmp_path / "archives").iterdir()] == ["there.bin"]
 
 
 def test_downloads_need_no_cache(tmp_path, monkeypatch):
-    from diml_nb.datasets.registry import RemoteFile
-
     monkeypatch.setenv("DIML_CACHE", "/dev/null/x")
     (tmp_path / "by hand.bin").write_bytes(b"x")
-    assert download.fetch_file(RemoteFile("by hand.bin"), tmp_path) == Path(
+    assert download.fetch_file(download.RemoteFile("by hand.bin"), tmp_path) == Path(
         tmp_path / "by hand.bin"
     )
     with pytest.raises(OSError, match="no cache at /dev/null/x.*set DIML_CACHE"):
-        download.fetch_file(RemoteFile("by hand.bin"))
+        download.fetch_file(download.RemoteFile("by hand.bin"))
 
 
 def test_same_computation_is_about_relative_distance():

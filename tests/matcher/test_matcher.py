@@ -15,7 +15,7 @@ from PIL import Image
 from small_networks import wrapped
 from small_runs import few_images
 
-from diml_nb.datasets.download import file_lock
+from diml_nb._internal.download import file_lock
 from diml_nb.features.backbones import Backbone, get_backbone
 from diml_nb.learning.config import CACHED_MAPS_CONFIG, TrainConfig
 from diml_nb.learning.trainer import train

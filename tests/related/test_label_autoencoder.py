@@ -8,8 +8,8 @@ import tarfile
 import pytest
 import torch
 
+from diml_nb._internal.download import fetch_file, verify_checksum
 from diml_nb._internal.paths import data_dir
-from diml_nb.datasets.download import fetch_file, verify_checksum
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.experiments.pooling import PooledRecords
 from diml_nb.records.record import decode_fixed_point
