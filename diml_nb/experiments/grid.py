@@ -51,7 +51,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "02_training": dict(dataset=_SETS, seed=_SEEDS),
         "05_losses": dict(dataset=_SETS, seed=_SEEDS),
         "06_ablations": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
-        "07_beyond": dict(dataset=_SETS, seed=_SEEDS),
+        "07_beyond": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
         "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
         "09_cost": dict(dataset=_SETS),
         "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),

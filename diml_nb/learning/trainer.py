@@ -164,6 +164,7 @@ def _setup(
     refused before the maps are made."""
     accelerator = _accelerator(config)
     train_index, validation_index = split_classes(images.label_n, config.validation, config.seed)
+    protocol_of_all(images.select(validation_index))  # refuses marks that cannot be read
     backbone = build_backbone(config)
     # given inputs hold the maps of a backbone of their own
     identity = run_identity(config, images.hash, backbone if inputs is None else inputs.backbone)

@@ -1,14 +1,18 @@
 """Another data set, another split, queries and gallery apart."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from commands import run_diml
-from small_runs import copy_run, few_images
+from small_runs import SMALL, copy_run, few_images
 
 from diml_nb.datasets.registry import get_dataset
+from diml_nb.learning.config import TrainConfig
 from diml_nb.learning.network import EmbeddingInputs, concatenate_features, extract_features
+from diml_nb.learning.sampling import split_classes
 from diml_nb.learning.trained import evaluate_once
-from diml_nb.learning.trainer import load_trained
+from diml_nb.learning.trainer import load_trained, train
 from diml_nb.retrieval.metrics import metric_cis, retrieval_metrics
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.search import search
@@ -161,3 +165,33 @@ def test_marks_that_are_neither_yes_nor_no(run, make_table, nothing_computed, ma
     own = get_dataset(str(make_table(("val", few_images("test", 4)), marks=lambda n: marks)))
     with pytest.raises(ValueError, match=message):
         evaluate_once(run, images=own)
+
+
+def test_held_out_classes_are_validated_as_their_marks_say(tmp_path):
+    "The best score of a run is that of its marked queries among its marked gallery."
+    images = few_images()
+    is_query = [design in ("noto", "twemoji") for design in images.metadata["design"]]
+    marks = dict(is_query=tuple(map(str, is_query)), is_gallery=tuple(str(not x) for x in is_query))
+    marked = replace(images, metadata=images.metadata | marks)
+    train(TrainConfig(**SMALL | dict(epochs=1)), tmp_path / "run", images=marked)
+    trained = load_trained(tmp_path / "run")
+    held = split_classes(images.label_n, SMALL["validation"], 0)[1]
+    x = concatenate_features(
+        extract_features(
+            trained.network, EmbeddingInputs(images, trained.backbone, True), held, grid=4
+        )
+    )
+    asked_n = torch.tensor(is_query)[held]
+    label_n = images.label_n[held]
+    ranking = rerank(search(x[asked_n], x[~asked_n]), x[asked_n], x[~asked_n], top_k=100)
+    expected = retrieval_metrics(ranking, label_n[asked_n], label_n[~asked_n])
+    name = "mean_average_precision_at_r"
+    assert trained.best[f"validation_{name}"] == pytest.approx(expected[name], abs=2e-6)
+
+
+def test_marks_that_cannot_be_read_stop_a_training_at_once(tmp_path, nothing_computed):
+    images = few_images()
+    odd = ("maybe",) * len(images)
+    marked = replace(images, metadata=images.metadata | dict(is_query=odd, is_gallery=odd))
+    with pytest.raises(ValueError, match="is_query: expected true or false, got 'maybe'"):
+        train(TrainConfig(**SMALL), tmp_path / "run", images=marked)
