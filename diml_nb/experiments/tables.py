@@ -121,6 +121,6 @@ def readme_table(record: Record) -> str:
         lines, note = _paper_setting(record)
     else:
         lines, note = metrics_table(record), ""
-    columns = ["dataset", "images", "classes", "loss", "method"]
+    columns = ["dataset", "images", "classes", "network", "loss", "method"]
     columns += [*METRIC_NAMES.values(), "MAP@R over cosine"]
     return markdown_table(lines[[name for name in columns if name in lines]], record, note)
