@@ -27,8 +27,8 @@ from typing import IO, Any, NamedTuple
 import pandas as pd
 
 from .._internal.device import progress_bar
-from .._internal.paths import hash_bytes
 from .._internal.download import RemoteFile
+from .._internal.paths import hash_bytes
 
 # %% ../../nbs/25_unpack.ipynb #36e5df0e
 def safe_member_path(name: str, archive: str | Path) -> PurePosixPath:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from .._internal.checks import first_few
 from .._internal.device import progress_bar
+from .._internal.download import RemoteFile
 from .._internal.paths import hash_file
 from .archives import extract_archive
-from .._internal.download import RemoteFile
 from .registry import DATASETS
 
 # %% ../../nbs/27_grocery.ipynb #cd34b8e6

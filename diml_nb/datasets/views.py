@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .archives import read_listed
 from .._internal.download import RemoteFile
+from .archives import read_listed
 
 # %% ../../nbs/27_views.ipynb #eadf9e59
 _SAME_SURFACE = 1.0  # pixels of disparity; points that differ by more hide each other

@@ -63,6 +63,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "16_compression": dict(dataset=("emoji_vendors",), seed=_SEEDS),
         "17_parts": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(1)),
         "18_parts_hold": dict(dataset=("emoji_scenes", "stamp_scenes")),
+        "19_real_views": dict(dataset=("real_views",)),
     },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
