@@ -13,9 +13,10 @@ from diml_nb.explain.truth import pck
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.exact import exact_match
 from diml_nb.ot.matching import match
+from diml_nb.ot.sinkhorn import sinkhorn
 
 ALPHAS = {"2/28": 2 / 28, ".1": 0.1}
-HELPERS = ("nearest_cell", "mutual_cells", "all_pcks")
+HELPERS = ("nearest_cell", "mutual_cells", "all_pcks", "shared_masses")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def groups(smoke):
 def functions(*names):
     "Functions of the notebook, by name, with what they call."
     scope = dict(torch=torch, match=match, pck=pck, ALPHAS=ALPHAS)
-    scope["linear_sum_assignment"] = linear_sum_assignment
+    scope |= dict(linear_sum_assignment=linear_sum_assignment, sinkhorn=sinkhorn)
     for cell in measuring_cells("19_real_views"):
         for node in ast.parse(cell).body:
             if isinstance(node, ast.FunctionDef) and node.name in (*names, *HELPERS):
@@ -64,7 +65,7 @@ def test_every_row_has_a_number_for_each_pair(smoke, ways, groups):
 
 def test_all_ways_are_asked_and_plans_converge(ways, groups):
     assert {"same place", "nearest cell", "cheapest plan, paper's masses"} <= set(ways)
-    plans = [result for way, result in ways.items() if way.startswith("transport")]
+    plans = [result for result in ways.values() if "converged" in result]
     assert len(plans) == 3
     assert all(set(result["converged"]) == {1.0} for result in plans)
     assert {"parts, by the rule", "no matching, k = 4", "quarters"} <= set(groups)
@@ -94,6 +95,20 @@ def test_the_assignment_is_the_cheapest_plan_of_equal_masses():
     plan_nm = assignment(x[0], x[1])
     exact = exact_match(match(x[0], x[1], marginals="uniform"))
     assert torch.allclose(plan_nm, exact.plan_bnm[0], atol=1e-6)
+
+
+def test_who_knows_the_shared_cells_names_no_other():
+    nearest_shared, transport_shared = functions("nearest_shared", "transport_shared")
+    x = grid_features(torch.randn(2, 16, 4, 4), grid=4)
+    truth = at_home(4)
+    left_n = torch.arange(16) % 4 < 2
+    truth = truth._replace(visible_n=left_n, flow_nm=truth.flow_nm * left_n)
+    assert left_n[nearest_shared(x[0], x[1], truth).argmax(1)].all()
+    plan_nm = transport_shared(x[0], x[1], truth)
+    assert plan_nm[left_n][:, left_n].sum() == pytest.approx(1, abs=1e-3)
+    # all cells are shared: the same as without knowing
+    plan_nm = transport_shared(x[0], x[1], at_home(4))
+    assert torch.allclose(plan_nm, match(x[0], x[1], marginals="uniform").plan_bnm[0], atol=1e-6)
 
 
 def test_partners_of_an_image_and_itself_are_mutual_and_right():
