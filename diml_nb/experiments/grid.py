@@ -52,7 +52,9 @@ GRIDS: dict[str, dict[str, dict]] = {
         "05_losses": dict(dataset=_SETS, seed=_SEEDS),
         "06_ablations": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
         "07_beyond": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
-        "08_trained_explanations": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(3)),
+        "08_trained_explanations": dict(
+            dataset=("emoji_scenes", "stamp_scenes", "grocery"), seed=range(3)
+        ),
         "09_cost": dict(dataset=_SETS),
         "10_end_to_end": dict(dataset=("emoji_vendors",), seed=range(3)),
         "11_grouping": dict(dataset=("emoji_vendors", "stamp_scenes"), seed=_SEEDS),
@@ -63,6 +65,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "16_compression": dict(dataset=("emoji_vendors",), seed=_SEEDS),
         "17_parts": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(1)),
         "18_parts_hold": dict(dataset=("emoji_scenes", "stamp_scenes")),
+        "19_real_views": dict(dataset=("real_views",)),
     },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }

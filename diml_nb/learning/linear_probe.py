@@ -154,7 +154,7 @@ def ranking_row(ranking: Ranking, test: Protocol, over: dict | None = None) -> d
         over=over,
     )
 
-
+# %% ../../nbs/33_probe.ipynb #5c1d29aa
 def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 100) -> Ranking:
     """Each image searched among all others by the cosine, as far as the metrics and a shortlist of
     `top_k` need."""
