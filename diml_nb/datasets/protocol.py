@@ -72,11 +72,28 @@ class Protocol:
         "Is each image of the gallery searched for among all others?"
         return torch.equal(self.query_position_q, torch.arange(len(self.index_g)))
 
+    def of_classes(self, label_c: Tensor) -> "Protocol":
+        "The same test of some classes alone."
+        index_q, index_g = (
+            index[torch.isin(self.images.label_n[index], label_c)]
+            for index in (self.index_q, self.index_g)
+        )
+        return _with_used_images(self.name, self.images, index_q, index_g)
+
     def sides(self, features: Any) -> tuple[Any, Any]:
         "Of the N images' features (anything that takes positions) those of queries and gallery."
         if self.among_themselves and len(self.index_g) == len(self.images):
             return features, features
         return features[self.index_q], features[self.index_g]
+
+# %% ../../nbs/29_protocol.ipynb #db2a378a
+def _with_used_images(
+    name: str, images: ImageDataset, index_q: Tensor, index_g: Tensor
+) -> Protocol:
+    "A protocol without the images that are neither query nor gallery."
+    used_n = torch.cat([index_q, index_g]).unique()
+    index_q, index_g = (torch.searchsorted(used_n, index) for index in (index_q, index_g))
+    return Protocol(name, images.select(used_n), index_q, index_g)
 
 # %% ../../nbs/29_protocol.ipynb #673b2ece
 _BOOLEANS = {
@@ -162,9 +179,7 @@ def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
     _check_marks(images)
     index_q = _positions(images, names[0], "is_query")
     index_g = _positions(images, names[-1], "is_gallery")
-    used_n = torch.cat([index_q, index_g]).unique()
-    index_q, index_g = (torch.searchsorted(used_n, index) for index in (index_q, index_g))
-    return Protocol(f"{images.name}, {chosen}", images.select(used_n), index_q, index_g)
+    return _with_used_images(f"{images.name}, {chosen}", images, index_q, index_g)
 
 # %% ../../nbs/29_protocol.ipynb #b94849d6
 def protocol_of_all(images: ImageDataset) -> Protocol:

@@ -42,14 +42,7 @@ def take_classes(dataset: str, split: str, classes: int | None = None) -> ImageD
 def take_test(dataset: str, classes: int | None = None) -> Protocol:
     """The usual test of a data set, of the first `classes` of its queries (default: all)."""
     test = make_protocol(get_dataset(dataset))
-    chosen = test.label_q.unique()[:classes]
-    index_q, index_g = (
-        index[torch.isin(test.images.label_n[index], chosen)]
-        for index in (test.index_q, test.index_g)
-    )
-    used_n = torch.cat([index_q, index_g]).unique()
-    index_q, index_g = (torch.searchsorted(used_n, index) for index in (index_q, index_g))
-    return Protocol(test.name, test.images.select(used_n), index_q, index_g)
+    return test.of_classes(test.label_q.unique()[:classes])
 
 # %% ../../nbs/33_probe.ipynb #fbe41bdd
 def full_schedule(dataset: str) -> dict[str, int]:
