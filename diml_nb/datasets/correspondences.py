@@ -7,6 +7,7 @@ __all__ = ['invert_affine', 'Correspondences', 'read_correspondence_map', 'true_
 
 # %% ../../nbs/26_correspondences.ipynb #a7a266ee
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,10 +96,19 @@ def read_correspondence_map(file: str | Path, other: str) -> Tensor:
         with np.load(file, allow_pickle=False) as maps:
             names = [*maps]
             map_hw2 = maps[other] if other in names else None
-    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{file} is no .npz file of correspondence maps: {error}") from error
     if map_hw2 is None:
         raise ValueError(f"{file}: expected a map to {other}, got those to {', '.join(names)}")
+    if not isinstance(map_hw2, np.ndarray):
+        raise ValueError(f"{file}: the map to {other}: expected an array, got other bytes")
     if map_hw2.ndim != 3 or map_hw2.shape[2] != 2 or map_hw2.dtype != np.float32:
         raise ValueError(
             f"{file}: the map to {other}: expected float32 of shape (H, W, 2), got {map_hw2.dtype}"

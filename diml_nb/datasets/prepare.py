@@ -193,12 +193,12 @@ BUILDERS: dict[str, Callable[[Files, Path, Path], pd.DataFrame]] = {
 }
 # committed lists below the folder of data sets, from which a set is made
 REQUIRED_LISTS = {
-    "emoji": "emoji/classes.csv",
-    "emoji_vendors": "emoji/classes.csv",
-    "emoji_scenes": "emoji/classes.csv",
-    "stamp_scenes": "stamps/cutouts.csv",
-    "grocery": "photographs/grocery.csv",
-    "real_views": "photographs/real_views.csv",
+    "emoji": ("emoji/classes.csv",),
+    "emoji_vendors": ("emoji/classes.csv",),
+    "emoji_scenes": ("emoji/classes.csv",),
+    "stamp_scenes": ("stamps/cutouts.csv", "stamps/backgrounds.csv"),
+    "grocery": ("photographs/grocery.csv", "photographs/grocery_classes.csv"),
+    "real_views": ("photographs/real_views.csv",),
 }
 
 # %% ../../nbs/28_fetch.ipynb #bcb5b88b
@@ -222,11 +222,11 @@ def _check_rows(name: str, rows: pd.DataFrame, folder: Path) -> None:
 
 def _is_complete(name: str, root: Path) -> bool:
     "Whether the set is there and verified. `FileNotFoundError` if the list it is made from is not."
-    listed = REQUIRED_LISTS.get(dataset_table(name, root).parent.name)
-    if listed and not (root / listed).exists():
-        raise FileNotFoundError(
-            f"{root / listed} is missing: it lists what to make and is part of the repository"
-        )
+    for listed in REQUIRED_LISTS.get(dataset_table(name, root).parent.name, ()):
+        if not (root / listed).exists():
+            raise FileNotFoundError(
+                f"{root / listed} is missing: it lists what to make and is part of the repository"
+            )
     try:
         return bool(verify_dataset(name, root=root))
     except (OSError, ValueError):
@@ -251,7 +251,10 @@ def _refuse_foreign_folder(target: Path) -> None:
     "`OSError` for a folder with files that was not made here, so that it is not replaced."
     if not target.exists() or not any(target.iterdir()):
         return
-    if not any((target / file).exists() for file in ("images.csv", "classes.csv")):
+    # the list of the emoji lies in their own folder
+    lists = {target.parent / path for paths in REQUIRED_LISTS.values() for path in paths}
+    ours = [target / "images.csv", *(path for path in lists if path.parent == target)]
+    if not any(path.exists() for path in ours):
         raise OSError(
             f"{target} holds files but no images.csv, so it is not a set that was made here; move"
             " it away first"

@@ -126,7 +126,11 @@ def _positions(images: ImageDataset, split: str, column: str) -> Tensor:
     positions = of_split_n.nonzero().flatten()
     chosen = positions[_marked(images.select(positions), column)]
     if not len(chosen):
-        raise ValueError(f"{column}: no image of {images.name}, {split}, is marked")
+        usual = default_split(images)
+        raise ValueError(
+            f"{column}: no image of {images.name}, {split}, is marked; the usual test of this set"
+            f" is {usual or 'not known'} (--split)"
+        )
     return chosen
 
 
@@ -156,8 +160,8 @@ def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
     """The images of a split, each among all others, or QUERY:GALLERY for those of one split among
     those of another.
 
-    Columns is_query and is_gallery say which images of a split are meant. Default: the only split,
-    test, or query:gallery. `ValueError` names the splits that are there.
+    Columns is_query and is_gallery say which images of a split are meant. Default: as
+    `default_split` says. `ValueError` names the splits that are there.
 
     Examples
     --------
@@ -182,11 +186,20 @@ def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
     return _with_used_images(f"{images.name}, {chosen}", images, index_q, index_g)
 
 # %% ../../nbs/29_protocol.ipynb #b94849d6
+def _marked_by_split(images: ImageDataset, column: str) -> Tensor:
+    "Positions of the images that are marked in this column, or whose split has nothing in it."
+    marked_n = torch.zeros(len(images), dtype=torch.bool)
+    for split in set(images.split_n):
+        of_split_n = torch.tensor([name == split for name in images.split_n])
+        marked_n[of_split_n] = _marked(images.select(of_split_n), column)
+    return marked_n.nonzero().flatten()
+
+
 def protocol_of_all(images: ImageDataset) -> Protocol:
     """All images, whatever their split: those marked as queries among those marked as gallery, if
     there are both, else each among all others."""
     _check_marks(images)
-    index_q, index_g = (_marked(images, x).nonzero().flatten() for x in ("is_query", "is_gallery"))
+    index_q, index_g = (_marked_by_split(images, x) for x in ("is_query", "is_gallery"))
     if not len(index_q) or not len(index_g):
         index_q = index_g = torch.arange(len(images))
     return Protocol(f"{images.name}, all", images, index_q, index_g)

@@ -156,11 +156,22 @@ def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 10
 
 
 def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ranking:
-    """The same for the queries and the gallery of a test; `features` are those of all its
-    images."""
+    """The queries of a test searched in its gallery by the cosine, as far as the metrics and a
+    shortlist of `top_k` need; `features` are those of all its images.
+
+    `ValueError` where some of the queries are in the gallery and some are not."""
+    queries, gallery = test.sides(features)
     if test.among_themselves:
-        return leave_one_out_search(features, test.label_g, top_k=top_k)
-    return search(*test.sides(features), top_k=ranking_length(test.label_g, top_k))
+        return leave_one_out_search(gallery, test.label_g, top_k=top_k)
+    inside_q = test.query_position_q >= 0
+    if inside_q.any() and not inside_q.all():
+        raise ValueError(
+            f"{test.name}: {int(inside_q.sum())} of {len(inside_q)} queries are in the gallery;"
+            " expected all or none (columns is_query, is_gallery)"
+        )
+    positions = test.query_position_q if inside_q.any() else None
+    length = ranking_length(test.label_g, top_k)
+    return search(queries, gallery, query_positions=positions, top_k=length)
 
 
 def score_test(

@@ -26,7 +26,7 @@ from .._internal.device import default_device, progress_bar, seed_everything
 from .._internal.paths import atomic_write, check_writable
 from ..datasets.dataset import ImageDataset
 from ..datasets.folders import check_images
-from ..datasets.protocol import protocol_of_all
+from ..datasets.protocol import Protocol, count_positives, protocol_of_all
 from ..datasets.registry import DATASETS, get_dataset
 from ..features.backbones import Backbone
 
@@ -152,6 +152,17 @@ def _inputs_of(
         pooled = not config.structural
         return EmbeddingInputs(images, backbone, config.cached, pooled=pooled)
 
+# %% ../../nbs/32_training.ipynb #7ba3a379
+def _check_validation(protocol: Protocol) -> None:
+    "`ValueError` if no query of the held-out classes has an image to find."
+    labels = protocol.label_q, protocol.label_g
+    if len(labels[0]) and not (count_positives(*labels, protocol.query_position_q) > 0).any():
+        raise ValueError(
+            f"{protocol.name}: none of the {len(labels[0])} queries of the held-out classes has an"
+            " image of its class to find; hold out other classes (validation, seed), or mark others"
+            " (is_query, is_gallery)"
+        )
+
 # %% ../../nbs/32_training.ipynb #02e78f6b
 def _setup(
     config: TrainConfig,
@@ -164,7 +175,7 @@ def _setup(
     refused before the maps are made."""
     accelerator = _accelerator(config)
     train_index, validation_index = split_classes(images.label_n, config.validation, config.seed)
-    protocol_of_all(images.select(validation_index))  # refuses marks that cannot be read
+    _check_validation(protocol_of_all(images.select(validation_index)))
     backbone = build_backbone(config)
     # given inputs hold the maps of a backbone of their own
     identity = run_identity(config, images.hash, backbone if inputs is None else inputs.backbone)

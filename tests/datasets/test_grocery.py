@@ -1,4 +1,5 @@
-"""Photographs of groceries: each photograph is verified, and both protocols keep visits apart."""
+"""Photographs of groceries: each photograph is verified, and queries and gallery are of different
+parts."""
 
 import shutil
 import zipfile
@@ -15,16 +16,16 @@ from diml_nb.datasets.registry import DATASETS, get_dataset, verify_dataset
 
 LISTS = data_dir() / "photographs"
 KINDS = {"Kiwi": "Fruit/Kiwi", "Anjou": "Fruit/Pear/Anjou", "Conference": "Fruit/Pear/Conference"}
-VISITS = ("train", "train", "val", "test")
+PARTS = ("train", "train", "val", "test")
 ARCHIVE = DATASETS["grocery"].files[0].name
 
 
 def photographs():
     "Path -> bytes: of three classes, two photographs of the official train, one of val and test."
     return {
-        f"{visit}/{place}/{kind}_{n}.jpg": encoded_image(len(kind) + 10 * n)
+        f"{part}/{place}/{kind}_{n}.jpg": encoded_image(len(kind) + 10 * n)
         for kind, place in KINDS.items()
-        for n, visit in enumerate(VISITS)
+        for n, part in enumerate(PARTS)
     }
 
 
@@ -77,12 +78,12 @@ def test_both_sets_are_one_folder(root, tmp_path):
     assert verify_dataset("grocery_known", root=root) == 12
 
 
-def test_a_query_is_of_another_visit_than_the_gallery(root, tmp_path):
+def test_a_query_is_of_another_part_than_the_gallery(root, tmp_path):
     prepare_dataset("grocery", root=root, archives=clone(tmp_path / "archives", photographs()))
     for name in ("grocery", "grocery_known"):
         protocol = make_protocol(get_dataset(name, root=root))
-        visits = (protocol.queries, protocol.gallery)
-        asked, shown = (set(images.metadata["official_split"]) for images in visits)
+        sides = (protocol.queries, protocol.gallery)
+        asked, shown = (set(images.metadata["official_split"]) for images in sides)
         assert shown == {"train"}
         assert asked == ({"val", "test"} if name == "grocery" else {"test"})
 
