@@ -129,3 +129,26 @@ def test_no_coarse_class_is_in_both_halves():
     assert len(classes) == 81
     assert (classes.groupby("coarse").split.nunique() == 1).all()
     assert len(pd.read_csv(LISTS / "grocery.csv")) == 5421
+
+
+def test_a_folder_of_ones_own_is_not_replaced(root, tmp_path):
+    "The folder dataset of the repository has a classes.csv, as the list of the emoji has."
+    (root / "grocery").mkdir()
+    (root / "grocery" / "classes.csv").write_text("mine")
+    with pytest.raises(OSError, match="is not a set that was made here; move it away"):
+        prepare_dataset("grocery", root=root, archives=clone(tmp_path / "archives", photographs()))
+    assert (root / "grocery" / "classes.csv").read_text() == "mine"
+
+
+def test_a_bad_archive_is_named(root, tmp_path):
+    (tmp_path / "archives").mkdir()
+    with zipfile.ZipFile(tmp_path / "archives" / ARCHIVE, "w") as file:
+        file.writestr("another/dataset/train/x.jpg", b"x")
+    with pytest.raises(ValueError, match=f"{ARCHIVE} is not what was published.*Delete it"):
+        prepare_dataset("grocery", root=root, archives=tmp_path / "archives")
+
+
+def test_both_lists_are_asked_for_before_anything_is_fetched(root, tmp_path):
+    (root / "photographs/grocery_classes.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"grocery_classes.csv is missing: it lists"):
+        prepare_dataset("grocery", root=root, archives=tmp_path / "none")

@@ -8,7 +8,8 @@ import torch
 
 from diml_nb.datasets.dataset import ImageDataset
 from diml_nb.datasets.protocol import default_split, make_protocol, protocol_of_all
-from diml_nb.learning.linear_probe import take_test
+from diml_nb.features.grid import grid_features
+from diml_nb.learning.linear_probe import cosine_search, take_test
 
 
 def images_of(*splits, name="own", **metadata):
@@ -66,3 +67,24 @@ def test_a_part_of_the_classes_of_a_test_is_a_part_of_the_test():
     some, all_classes = take_test("emoji", 5), take_test("emoji")
     assert len(some.label_q.unique()) == 5
     assert some.images.paths == all_classes.images.paths[: len(some.images)]
+
+
+def test_a_query_in_the_gallery_does_not_find_itself():
+    images = images_of(*["x"] * 4, is_query=tuple("1010"), is_gallery=tuple("1111"))
+    protocol = make_protocol(images)
+    features = grid_features(torch.rand(4, 8, 4, 4), grid=4)
+    ranking = cosine_search(features, protocol, top_k=2)
+    assert not (ranking.index_qk == protocol.query_position_q[:, None]).any()
+
+
+def test_queries_of_which_some_are_in_the_gallery_are_refused():
+    images = images_of(*["x"] * 4, is_query=tuple("1111"), is_gallery=tuple("0011"))
+    features = grid_features(torch.rand(4, 8, 4, 4), grid=4)
+    with pytest.raises(ValueError, match="2 of 4 queries are in the gallery; expected all or none"):
+        cosine_search(features, make_protocol(images))
+
+
+def test_marks_of_one_split_say_nothing_of_another():
+    marks = dict(is_query=("", "", "1", "0"), is_gallery=("", "", "0", "1"))
+    protocol = protocol_of_all(images_of("train", "train", "test", "test", **marks))
+    assert protocol.index_q.tolist() == [0, 1, 2] and protocol.index_g.tolist() == [0, 1, 3]

@@ -4,6 +4,7 @@
 import io
 import shutil
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from diml_nb._internal.download import RemoteFile
 from diml_nb._internal.paths import data_dir, hash_bytes, hash_file
 from diml_nb.datasets.archives import read_listed
 from diml_nb.datasets.correspondences import read_correspondence_map, true_correspondences
 from diml_nb.datasets.dataset import Sample
 from diml_nb.datasets.folders import load_csv
 from diml_nb.datasets.prepare import prepare_dataset
-from diml_nb.datasets.registry import DATASETS, VIEW_FILES, RemoteFile, get_dataset, verify_dataset
+from diml_nb.datasets.registry import DATASETS, VIEW_FILES, get_dataset, verify_dataset
 from diml_nb.datasets.views import (
     build_real_views,
     homography_views,
@@ -384,3 +386,20 @@ def test_read_listed_keeps_the_order_of_the_table(toy):
     root, files = toy
     listed = read_listed(root / "photographs" / "real_views.csv", files)
     assert [row.name for row, _ in listed] == ["left.png", "right.png", "disparity.png"]
+
+
+def test_a_homography_is_known_up_to_a_factor():
+    matrix_33 = torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 0, 1]])
+    for one, other in zip(
+        homography_views(matrix_33, (3, 2), (3, 2)),
+        homography_views(-2 * matrix_33, (3, 2), (3, 2)),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+def test_a_member_that_is_no_map_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as file:
+        file.writestr("b.png", b"no array")
+    with pytest.raises(ValueError, match=r"odd.npz"):
+        read_correspondence_map(tmp_path / "odd.npz", "b.png")

@@ -195,3 +195,18 @@ def test_marks_that_cannot_be_read_stop_a_training_at_once(tmp_path, nothing_com
     marked = replace(images, metadata=images.metadata | dict(is_query=odd, is_gallery=odd))
     with pytest.raises(ValueError, match="is_query: expected true or false, got 'maybe'"):
         train(TrainConfig(**SMALL), tmp_path / "run", images=marked)
+
+
+def test_held_out_queries_with_nothing_to_find_stop_a_training_at_once(tmp_path, nothing_computed):
+    "The gallery holds one class, the queries another, in each draw of held-out classes."
+    images = few_images()
+    first_n = images.label_n % 2 == 0
+    marks = dict(
+        is_query=tuple(str(bool(x)) for x in first_n),
+        is_gallery=tuple(str(not bool(x)) for x in first_n),
+    )
+    marked = replace(images, metadata=images.metadata | marks)
+    held = split_classes(images.label_n, SMALL["validation"], 0)[1]
+    assert len(set((images.label_n[held] % 2).tolist())) == 2
+    with pytest.raises(ValueError, match="queries of the held-out classes has an image"):
+        train(TrainConfig(**SMALL), tmp_path / "run", images=marked)
