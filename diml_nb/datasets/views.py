@@ -133,10 +133,7 @@ def _invert_matrix(matrix_33: Tensor) -> Tensor:
 def _project(matrix_33: Tensor, size: tuple[int, int], size_b: tuple[int, int]) -> Tensor:
     "The correspondence map (H, W, 2) of a homography; infinite outside the frame of B."
     xy_hw2 = _centers(*size) - 0.5
-    # a homography is known up to a factor: what lies in the middle is before the camera
-    middle_3 = torch.tensor([size[0] / 2, size[1] / 2, 1], dtype=torch.float64)
-    matrix_33 = matrix_33.double() * (matrix_33[2].double() @ middle_3).sign()
-    rows = matrix_33.tolist()
+    rows = matrix_33.double().tolist()
     x_hw, y_hw, z_hw = (a * xy_hw2[..., 0] + b * xy_hw2[..., 1] + c for a, b, c in rows)
     map_hw2 = torch.stack([x_hw / z_hw, y_hw / z_hw], 2) + 0.5
     inside_hw = ((map_hw2 >= 0) & (map_hw2 < torch.tensor(size_b))).all(2)
@@ -179,6 +176,9 @@ def homography_views(
         raise ValueError(f"homography_33: expected (3, 3), got {tuple(homography_33.shape)}")
     if not abs(float(torch.linalg.det(homography_33.double()))) > 0:
         raise ValueError("homography_33: expected a matrix that can be inverted")
+    # known up to a factor: the origin of A is before the camera
+    if homography_33[2, 2] < 0:
+        homography_33 = -homography_33
     inverse_33 = _invert_matrix(homography_33.double())
     return _project(homography_33, size_a, size_b), _project(inverse_33, size_b, size_a)
 
