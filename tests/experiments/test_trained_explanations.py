@@ -171,11 +171,15 @@ def test_pictures_of_a_pair_are_of_the_first_seed(smoke):
     assert names == [flows | pairs, flows]
 
 
-def test_the_grid_asks_only_sets_with_known_correspondences():
+def test_the_grid_asks_scenes_and_photographs():
+    "Photographs of groceries have no known correspondences: their score is asked, not their flows."
     assert set(GRIDS["full"]["08_trained_explanations"]["dataset"]) == {
         "emoji_scenes",
         "stamp_scenes",
+        "grocery",
     }
+    for record in find_records("08_trained_explanations", "full", dataset="grocery"):
+        assert {row["config"]["measure"] for row in record.rows} == {"network", "hiding"}
 
 
 def test_packed_numbers_come_back(smoke):
