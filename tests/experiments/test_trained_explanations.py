@@ -8,6 +8,7 @@ import torch
 
 from diml_nb.experiments.grid import GRIDS
 from diml_nb.experiments.pooling import PooledRecords
+from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import decode_fixed_point
 
 NETWORKS = ("untrained", "random head", "baseline", "DIML")
