@@ -50,7 +50,7 @@ GRIDS: dict[str, dict[str, dict]] = {
     "full": {
         "02_training": dict(dataset=_SETS, seed=_SEEDS),
         "05_losses": dict(dataset=_SETS, seed=_SEEDS),
-        "06_ablations": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
+        "06_ablations": dict(dataset=_SETS, seed=_SEEDS),
         "07_beyond": dict(dataset=(*_SETS, "grocery_known"), seed=_SEEDS),
         "08_trained_explanations": dict(
             dataset=("emoji_scenes", "stamp_scenes", "grocery"), seed=range(3)

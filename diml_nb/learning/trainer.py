@@ -152,7 +152,7 @@ def _inputs_of(
         pooled = not config.structural
         return EmbeddingInputs(images, backbone, config.cached, pooled=pooled)
 
-# %% ../../nbs/32_training.ipynb #a2072f61
+# %% ../../nbs/32_training.ipynb #c8a66b26
 def _check_validation(protocol: Protocol) -> None:
     "`ValueError` if no query of the held-out classes has an image to find."
     labels = protocol.label_q, protocol.label_g
