@@ -153,5 +153,5 @@ def test_pooled_reads_it(smoke):
 
 def test_the_sweep_runs_it_once_for_each_large_set():
     assert expand_grid("full", ["09_cost"]) == [
-        ("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes")
+        ("09_cost", dict(dataset=name)) for name in ("emoji_vendors", "stamp_scenes", "grocery")
     ]
