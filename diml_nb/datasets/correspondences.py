@@ -124,7 +124,7 @@ class _MatchedPoints(NamedTuple):
     b_p2: Tensor  # pixels of B, NaN where B does not have the point
     is_dense: bool  # the points fill the object (a mask), or are only marked on it (parts)
 
-
+# %% ../../nbs/26_correspondences.ipynb #bb0fdd4a
 def _points_of_masks(a: Sample, b: Sample) -> _MatchedPoints:
     "All pixels of the object in A, and where B's affine map puts them."
     with Image.open(a.metadata["mask"]) as mask:
@@ -138,7 +138,7 @@ def _points_of_masks(a: Sample, b: Sample) -> _MatchedPoints:
     uv_p2 = _apply_affine(invert_affine(a.metadata["affine"].double()), a_p2)
     return _MatchedPoints(a_p2, _apply_affine(b.metadata["affine"].double(), uv_p2), True)
 
-
+# %% ../../nbs/26_correspondences.ipynb #1479527f
 def _points_of_views(a: Sample, b: Sample) -> _MatchedPoints:
     "All pixels of A of which the truth is known, and where it puts them in B."
     width, height = image_size(a.path)

@@ -256,7 +256,7 @@ class PairAccuracy(NamedTuple):
     # of the transport plan
     flow: FlowAccuracy
 
-
+# %% ../../nbs/41_truth.ipynb #a4c7fe12
 def pair_accuracies(
     images: ImageDataset,
     backbone: Backbone,
