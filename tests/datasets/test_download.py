@@ -417,7 +417,6 @@ setup(name="birds", version="1.0")
 
 
 def test_a_package_of_pypi(package, tmp_path):
-    pytest.importorskip("setuptools")
     path, checksum = package
     file = RemoteFile("birds-1.0.tar.gz", checksum, ("pypi:birds==1.0",))
     assert fetch_file(file, tmp_path / "archives").read_bytes() == path.read_bytes()
