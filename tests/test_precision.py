@@ -454,6 +454,7 @@ OTHERS = {
         "Match",
         "MatchOptions",
         "match_unchecked",  # as `match`, which checks first
+        "aligned_plan",  # a part of `match`
         "best_cell_plan",  # a part of `match`
         "check_features",
     },

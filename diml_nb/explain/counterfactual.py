@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._internal.device import full_precision
 from ..features.grid import Features
-from ..ot.matching import Match, best_cell_plan, match
+from ..ot.matching import Match, aligned_plan, best_cell_plan, match
 from ..ot.sinkhorn import sinkhorn
 
 # %% ../../nbs/40_what_if.ipynb #e9f534af
@@ -52,10 +52,22 @@ def _hide_dropped(cosine_bnm: Tensor, weight_n: Tensor | None, weight_m: Tensor 
     return cosine_bnm
 
 
+def _aligned_plan_of_kept(result: Match, weight_n: Tensor, weight_m: Tensor) -> Tensor:
+    "Mass stays in its place; where a cell or its partner is dropped, none is left."
+    moved_bnm = aligned_plan(result.grid_a, result.grid_b, result.mass_a_bn, result.mass_b_bm)
+    kept_n = (torch.as_tensor(weight_n) > 0) & (torch.as_tensor(weight_m) > 0)
+    kept_bnm = moved_bnm * kept_n.to(moved_bnm)
+    return kept_bnm / kept_bnm.sum((1, 2), keepdim=True).clamp_min(1e-12)
+
+
 def _plan_of_control(
     result: Match, plan: str, weight_n: Tensor | None, weight_m: Tensor | None
 ) -> Tensor:
-    "The best-cell plan or the product of the masses, for masses that are weighted already."
+    "The plan of a control, for masses that are weighted already."
+    if plan == "aligned":
+        ones_n = torch.ones_like(result.mass_a_bn[0])
+        weights = (ones_n if weight is None else weight for weight in (weight_n, weight_m))
+        return _aligned_plan_of_kept(result, *weights)
     if plan == "best_cell":
         cosine_bnm = _hide_dropped(result.cosine_bnm, weight_n, weight_m)
         return best_cell_plan(cosine_bnm, result.mass_a_bn, result.mass_b_bm)

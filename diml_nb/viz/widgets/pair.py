@@ -157,6 +157,7 @@ PLAN_LABELS = {
     "optimal transport": "transport",
     "cheapest (no entropy)": "exact",
     "best cell": "best_cell",
+    "cells in place": "aligned",
     "no matching": "product",
 }
 
