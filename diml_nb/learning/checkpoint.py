@@ -130,7 +130,9 @@ def identity_differences(before: dict[str, Any], now: dict[str, Any]) -> dict[st
 
     def flat(identity: dict[str, Any]) -> dict[str, Any]:
         known = [name for name in ("data", "weights") if name in now and identity[name]]
-        return identity["config"] | {name: identity[name][:12] for name in known}
+        # an older run has the default of every field that came later
+        config = asdict(TrainConfig()) | identity["config"]
+        return config | {name: identity[name][:12] for name in known}
 
     old, new = flat(before), flat(now)
     differences = {

@@ -92,9 +92,22 @@ class TrainConfig:
         " counts",
         least=0,
     )
+    selection: str = _field(
+        "as trained",
+        "what searches the held-out classes to choose the epoch: cosine, DIML, or as trained (DIML"
+        " for a network that trains with it)",
+        ("as trained", "cosine", "DIML"),
+    )
     evaluate_every: int = _field(1, "epochs between validations and checkpoints", least=1)
     precision: str = _field("no", "mixed precision: no or bf16", ("no", "bf16"))
     seed: int = _field(0, "seed of splits, batches, augmentation and initial weights", least=0)
+
+    @property
+    def selects_by_diml(self) -> bool:
+        "Are the held-out classes re-ranked by matching when the epoch is chosen?"
+        if self.selection == "as trained":
+            return self.structural
+        return self.selection == "DIML"
 
     def __post_init__(self) -> None:
         for f in fields(self):

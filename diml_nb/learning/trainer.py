@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -216,6 +216,7 @@ def _batches(state: TrainState, workers: int) -> Iterator[tuple[Tensor, Tensor, 
     share = config.batch_size // processes
     steps = range(state.step, state.total)
 
+    @lru_cache(maxsize=256)  # asked for by the loader, and again here
     def draw(step: int) -> Tensor:
         seed = derive_seed(config.seed, step)
         return sample_balanced_batch(images_of, config.batch_size, config.per_class, seed)
@@ -388,8 +389,12 @@ def _validation_metrics(state: TrainState) -> dict[str, float]:
     "The validation classes, searched as the model will be and as their table says."
     config = state.config
     rank, processes = state.rank_and_world_size
+    inputs = state.inputs
+    if config.cached and config.selects_by_diml and not config.structural:
+        # a loss on vectors reads the means of the cells; to match them takes the cells
+        inputs = EmbeddingInputs(state.images, inputs.backbone, cached=True)
     blocks = extract_features(
-        state.module, state.inputs, state.validation_index, grid=config.grid, part=(rank, processes)
+        state.module, inputs, state.validation_index, grid=config.grid, part=(rank, processes)
     )
     if processes > 1:
         # process r made the blocks r, r + processes, ...
@@ -406,7 +411,7 @@ def _validation_metrics(state: TrainState) -> dict[str, float]:
             protocol.label_q,
             protocol.query_position_q,
         ),
-        structural=config.structural,
+        structural=config.selects_by_diml,
         marginals=config.marginals,
         eps=config.eps,
     ).means

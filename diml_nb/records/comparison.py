@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._internal.paths import data_dir
-from .record import Record, decode_fixed_point, load_record, row_key
+from .record import Record, decode_fixed_point, decode_outcomes, load_record, row_key
 
 # %% ../../nbs/06_evidence.ipynb #afb9b7f4
 class Tolerance(NamedTuple):
@@ -70,7 +70,7 @@ def iter_fields(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
     ------
     tuple of str and object
         Field and value; a field inside another is ``outer.inner``. Encoded means of classes
-        (fields of ``by_class``) are lists of numbers.
+        (fields of ``by_class``) and outcomes of queries (``by_query``) are lists of numbers.
     """
     for name, value in result.items():
         field = f"{path}.{name}" if path else str(name)
@@ -78,6 +78,8 @@ def iter_fields(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
             yield from iter_fields(value, field)
         elif path.endswith("by_class") and isinstance(value, str):
             yield field, decode_fixed_point(value).tolist()
+        elif path.endswith("by_query") and isinstance(value, str):
+            yield field, decode_outcomes(value).tolist()
         else:
             yield field, value
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Record', 'json_round_trip', 'row_key', 'save_record', 'load_record', 'encode_fixed_point',
-           'decode_fixed_point']
+           'decode_fixed_point', 'encode_outcomes', 'decode_outcomes']
 
 # %% ../../nbs/04_record.ipynb #f522a8e7
 import base64
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -218,6 +219,23 @@ def load_record(path: str | Path) -> Record:
     return record
 
 # %% ../../nbs/04_record.ipynb #d648d255
+_COMPRESSED = "z:"  # begins a text whose bytes are compressed; base64 has no colon
+
+
+def _shortest_text(data: bytes) -> str:
+    "Base64 of some bytes, compressed where that is shorter."
+    compressed = zlib.compress(data, 9)
+    if len(compressed) < len(data):
+        return _COMPRESSED + base64.b64encode(compressed).decode()
+    return base64.b64encode(data).decode()
+
+
+def _bytes_of_text(text: str) -> bytes:
+    "What `_shortest_text` was given."
+    data = base64.b64decode(text.removeprefix(_COMPRESSED))
+    return zlib.decompress(data) if text.startswith(_COMPRESSED) else data
+
+
 def encode_fixed_point(x_c: "Tensor") -> str:
     """Encode numbers in steps of 1/10,000 as a short text.
 
@@ -229,7 +247,7 @@ def encode_fixed_point(x_c: "Tensor") -> str:
     Returns
     -------
     str
-        Base64 of two bytes for each number.
+        Base64 of two bytes for each number, compressed where that is shorter.
 
     Raises
     ------
@@ -246,12 +264,52 @@ def encode_fixed_point(x_c: "Tensor") -> str:
     if not (step_c.abs() <= 32_767).all():
         least, most = x_c.min().item(), x_c.max().item()
         raise ValueError(f"expected numbers between -3.2767 and 3.2767, got {least} to {most}")
-    return base64.b64encode(step_c.numpy().astype("<i2").tobytes()).decode()
+    return _shortest_text(step_c.numpy().astype("<i2").tobytes())
 
 
 def decode_fixed_point(text: str) -> "Tensor":
     "The (C,) float64 numbers that `encode_fixed_point` was given, to 1/20,000."
     import torch
 
-    steps = np.frombuffer(base64.b64decode(text), "<i2").astype(float)
+    steps = np.frombuffer(_bytes_of_text(text), "<i2").astype(float)
     return torch.from_numpy(steps) / 10_000
+
+# %% ../../nbs/04_record.ipynb #e0b7cfbf
+def encode_outcomes(x_q: "Tensor") -> str:
+    """Encode fractions in steps of 1/255, compressed, as a short text.
+
+    Parameters
+    ----------
+    x_q : Tensor
+        (Q,) numbers between 0 and 1.
+
+    Returns
+    -------
+    str
+        Base64 of a byte for each number, compressed where that is shorter.
+
+    Raises
+    ------
+    ValueError
+        For numbers below 0 or above 1, and for NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decode_outcomes(encode_outcomes(torch.tensor([0.0, 1.0, 0.2]))).tolist()
+    [0.0, 1.0, 0.2]
+    """
+    if not ((x_q >= 0) & (x_q <= 1)).all():
+        raise ValueError(
+            f"expected numbers between 0 and 1, got {x_q.min().item()} to {x_q.max().item()}"
+        )
+    steps = (x_q.double() * 255).round().numpy().astype(np.uint8)
+    return _shortest_text(steps.tobytes())
+
+
+def decode_outcomes(text: str) -> "Tensor":
+    "The (Q,) float64 numbers that `encode_outcomes` was given, to 1/510."
+    import torch
+
+    steps = np.frombuffer(_bytes_of_text(text), np.uint8).astype(float)
+    return torch.from_numpy(steps) / 255
