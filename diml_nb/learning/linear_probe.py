@@ -131,10 +131,13 @@ class FlatProbe(NamedTuple):
         the validation classes by rate, after the first epochs), `flat` (whether the last doubling
         of the epochs gained less than `SMALLEST_EFFECT`) and `inside` (whether no end of the rates
         is the best).
+    curve
+        (step, MAP@R on the validation classes) of every look at them.
     """
 
     head: TrainedModel
     chosen: dict[str, Any]
+    curve: list[tuple[int, float]]
 
 
 def _beside(rate: float, step: int) -> float:
@@ -179,24 +182,24 @@ def tune_until_flat(
         rates = [_beside(rates[0], -1), *rates] if at == 0 else [*rates, _beside(rates[-1], 1)]
     chosen = dict(rate=head.config.lr, held_out=scores, inside=inside)
     path = Path(folder) / f"{head.config.lr:g}"
-    head, flat = _train_until_flat(path, images, head.config, most_doublings)
-    return FlatProbe(
-        head, chosen | dict(step=head.best["step"], epochs=head.config.epochs, flat=flat)
-    )
+    path = _train_until_flat(path, images, head.config, most_doublings)
+    head, flat = load_trained(path), _gain_of_second_half(path) < SMALLEST_EFFECT
+    chosen |= dict(step=head.best["step"], epochs=head.config.epochs, flat=flat)
+    return FlatProbe(head, chosen, list(_curve(path).items()))
 
 # %% ../../nbs/33_probe.ipynb #aadf68e5
 def _train_until_flat(
     path: Path, images: ImageDataset, config: TrainConfig, most_doublings: int
-) -> tuple[TrainedModel, bool]:
+) -> Path:
     """Go on with a run in twice as many epochs, each time in a copy of its folder, until that gains
-    little; the head, and whether it came to that."""
+    little; the folder of the longest."""
     for times in (2**doubling for doubling in range(1, most_doublings + 1)):
         if _gain_of_second_half(path) < SMALLEST_EFFECT:
-            return load_trained(path), True
+            break
         path = _copy_run(path, f"{config.lr:g}-{times}")
         longer = dataclasses.replace(config, epochs=config.epochs * times)
         train(longer, path, images=images, inputs=_shared_inputs(longer, images), extend=True)
-    return load_trained(path), _gain_of_second_half(path) < SMALLEST_EFFECT
+    return path
 
 
 def _copy_run(path: Path, name: str) -> Path:
@@ -210,10 +213,17 @@ def _copy_run(path: Path, name: str) -> Path:
     return copy
 
 
+def _curve(path: Path) -> dict[int, float]:
+    "MAP@R on the validation classes after each step at which a run looked."
+    lines = [json.loads(line) for line in (path / RUN_FILES.log).read_text().splitlines()]
+    return {
+        line["step"]: round(line[SELECTION_METRIC], 6) for line in lines if SELECTION_METRIC in line
+    }
+
+
 def _gain_of_second_half(path: Path) -> float:
     "What the best look of the second half of a run is ahead of the best of the first."
-    lines = [json.loads(line) for line in (path / RUN_FILES.log).read_text().splitlines()]
-    curve = {line["step"]: line[SELECTION_METRIC] for line in lines if SELECTION_METRIC in line}
+    curve = _curve(path)
     half = max(curve) / 2
     before = max(value for step, value in curve.items() if step <= half)
     return max(value for step, value in curve.items() if step > half) - before
