@@ -15,24 +15,27 @@ from ..retrieval.metrics import METRIC_NAMES
 def format_ci(interval: list[float], *, signed: bool = False) -> str:
     """`[mean, low, high]` as fractions to a text in percent, with one digit.
 
-    `signed` writes a plus before what is not negative; there is no -0.0.
+    `signed` is for differences: a plus before what is not negative, and two digits where an end
+    lies within .05 points of zero, so that one sees on which side. There is no -0.0.
 
     Examples
     --------
     >>> format_ci([0.7066, 0.662, 0.7501])
     '70.7 (66.2 to 75.0)'
     >>> format_ci([0.03, -0.0001, 0.07], signed=True)
-    '+3.0 (+0.0 to +7.0)'
+    '+3.00 (-0.01 to +7.00)'
     """
     sign = "+" if signed else ""
-    mean, low, high = (f"{100 * x:{sign}z.1f}" for x in interval)  # z: no -0.0
+    near_zero = signed and any(abs(end) < 5e-4 for end in interval[1:])
+    digits = 2 if near_zero else 1
+    mean, low, high = (f"{100 * x:{sign}z.{digits}f}" for x in interval)  # z: no -0.0
     return f"{mean} ({low} to {high})"
 
 # %% ../../nbs/59_tables.ipynb #d6d10fb1
 def interval_note(records: list[Record], resampled: str = "classes") -> str:
-    """What the intervals of these records are over, for the end of a sentence."""
-    seeds = "1 seed" if len(records) == 1 else f"{len(records)} seeds"
-    return f"95 % over {resampled}, {seeds}"
+    """What the intervals of these records count, for the end of a sentence."""
+    seeds = ", 1 seed" if len(records) == 1 else f" and {len(records)} seeds"
+    return f"95 % over {resampled}{seeds}"
 
 # %% ../../nbs/59_tables.ipynb #43204644
 def metrics_table(record: Record) -> pd.DataFrame:
