@@ -325,6 +325,16 @@ _NO_SHARED_PLACE = (
 )
 
 
+def _require_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) -> None:
+    "`ValueError` unless a plan finds what it compares in both pictures."
+    if not _has_places(plan, maps, grid):
+        raise ValueError(
+            "plan: 'aligned' compares cells in place and expects pictures of one shape, got"
+            f" {maps[0].shape(grid)} and {maps[1].shape(grid)} rows and columns of cells; choose"
+            " another plan"
+        )
+
+
 def _obstacle(state: dict, maps: tuple[GridFeatureCache, ...]) -> str:
     "Why a pair cannot be matched as the state says; empty if it can."
     if not _has_cells(state["view"], _count_cells(maps, state["grid"])):
@@ -461,12 +471,7 @@ class PairExplorer(Explorer):
         """
         prepared = [prepare_image(x, self.backbone, keep_sides=self._sides) for x in (a, b)]
         maps = (GridFeatureCache(prepared[0].map_bchw), GridFeatureCache(prepared[1].map_bchw))
-        if not _has_places(self.controls["plan"].value, maps, self.controls["grid"].value):
-            raise ValueError(
-                "plan: 'aligned' compares cells in place and expects pictures of one shape, got"
-                f" {prepared[0].image.size} and {prepared[1].image.size} pixels; choose another"
-                " plan"
-            )
+        _require_places(self.controls["plan"].value, maps, self.controls["grid"].value)
         self.prepared, self.maps = prepared, maps
         self.sources = (a, b)
         self.labels = (labels[0], labels[1])
