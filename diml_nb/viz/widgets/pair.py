@@ -313,7 +313,7 @@ def _has_cells(view: dict, cells: dict[str, int]) -> bool:
     "Whether at least one cell of each image is left."
     return len(view["dropped_a"]) < cells["a"] and len(view["dropped_b"]) < cells["b"]
 
-
+# %% ../../../nbs/44_explorer.ipynb #fb2eb2a0
 def _has_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) -> bool:
     "Whether a plan finds what it compares: cells in place need one grid for both pictures."
     return plan != "aligned" or len({x.shape(grid) for x in maps}) == 1
@@ -490,8 +490,7 @@ class PairExplorer(Explorer):
     @single_thread()
     def update(self) -> None:
         "Match the pair anew if a number depends on what has changed."
-        cells = _count_cells(self.maps, self.controls["grid"].value)
-        view = _within_grid(self.view.value, cells)
+        view = _within_grid(self.view.value, _count_cells(self.maps, self.controls["grid"].value))
         if view != self.view.value:
             self.view.set_trait("value", view)
         state = self.state
