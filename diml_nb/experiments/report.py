@@ -112,7 +112,7 @@ def compare_with_committed(fresh: Record) -> str:
     largest = [f"{value:.2g} in {kind} rows" for kind, value in compared.largest.items() if value]
     sentence = (
         f"{compared.equal} of {compared.rows} rows equal {name} to the last digit; "
-        f"largest difference {', '.join(largest) or 0}{timed}"
+        f"largest difference {', '.join(largest) or 0}{timed}{_two_processors(committed, fresh)}"
     )
     if not compared.mismatches:
         return f"{sentence}, all within their tolerance"
@@ -120,6 +120,15 @@ def compare_with_committed(fresh: Record) -> str:
         f"{sentence}; {len(compared.mismatches)} fields DIFFER by more than allowed, first: "
         f"{compared.mismatches[0]}"
     )
+
+
+def _two_processors(committed: Record, fresh: Record) -> str:
+    "The processors of two records unless they are known to be the same; older records name none."
+    there, here = (
+        record.environment.get("processor", "a processor that the record does not name")
+        for record in (committed, fresh)
+    )
+    return "" if there == here else f"; computed by {there} there, {here} here"
 
 
 def _committed_record(fresh: Record) -> Record | None:

@@ -305,20 +305,35 @@ def imported_packages() -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 # %% ../../nbs/02_provenance.ipynb #6bcb3def
+def _linux_processor(cpuinfo: str) -> str:
+    "The model that the text of /proc/cpuinfo names; empty if it names none."
+    first = [line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines()]
+    fields = {key.strip(): value.strip() for key, _, value in first}
+    name = fields.get("model name", "")
+    # a virtual machine may hide which model it is, but seldom the numbers of family and model
+    numbers = [f"{key} {fields[key]}" for key in ("cpu family", "model") if fields.get(key)]
+    return f"{name} ({', '.join(numbers)})" if name and numbers else name
+
+
 def processor(device: str | None = None) -> str:
-    "The model of the GPU (`device` is 'cuda'), or of the processor as far as Linux tells."
+    """The model of the GPU (`device` is 'cuda') or of the processor.
+
+    With the processor, the last digits of a number change, and what a training makes of them.
+    """
     if (device or "").startswith("cuda"):
         import torch  # slow to import, and reports need only the rest
 
         return torch.cuda.get_device_name()
+    name = ""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    if models:
-        return models[0]
-    return platform.processor() or "unknown"
+    if path.exists():
+        name = _linux_processor(path.read_text(encoding="utf-8", errors="replace"))
+    elif sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return name or platform.processor() or platform.machine() or "unknown"
 
-
+# %% ../../nbs/02_provenance.ipynb #acae54e37e7d407bbb7b55eff062a284
 def current_commit(root: str | Path = REPO_ROOT) -> str:
     "The commit that is checked out, 'with changes' if code differs from it; empty without git."
 

@@ -20,6 +20,7 @@ from diml_nb.learning.trainer import load_trained, train
 from diml_nb.retrieval.metrics import METRIC_NAMES
 
 NAME = "10_end_to_end"
+METHODS = ("cosine", "DIML", "best cell", "cells in place", "no matching")
 TRAINED = [("(no head)", "no"), ("multi_similarity", "baseline"), ("multi_similarity", "DIML")]
 
 
@@ -40,11 +41,11 @@ def smoke(smoke_of):
 
 
 def test_smoke(smoke):
-    "Three networks, two ways each to test them."
+    "Three networks, five ways each to test them."
     out, executed = smoke
     record = find_record(NAME, "smoke", results=out / "results", dataset="emoji", seed=0)
     assert record.finished
-    assert rows(record) == [(*x, method) for x in TRAINED for method in ("cosine", "DIML")]
+    assert rows(record) == [(*x, method) for x in TRAINED for method in METHODS]
     assert all(
         x in printed(executed)
         for x in ("memory of the device:", "memory of the machine:", "disk:", "time:", "2 networks")
@@ -53,11 +54,12 @@ def test_smoke(smoke):
         assert set(r["result"]["by_class"]) == set(r["result"]["official"]) == set(METRIC_NAMES)
         assert all(0 <= x <= 1 for x in r["result"]["official"].values())
     assert [p.name for p in (out / "figures").iterdir()] == [f"{NAME}-smoke-emoji.png"]
-    assert len(pooled_table(PooledRecords([record]))) == 6
+    assert len(pooled_table(PooledRecords([record]))) == 15
+    assert "Held-out curves that were flat at the end: " in printed(executed)
 
 
 def test_elsewhere_the_same_to_the_last_digit(smoke, tmp_path, shared_kernel):
-    "Also when another process loads the images."
+    "On the same machine, also when another process loads the images."
     run_experiment(NAME, "smoke", out=tmp_path, parameters=dict(workers=1), threads=1)
     record, again = (
         find_record(NAME, "smoke", results=out / "results") for out in (smoke[0], tmp_path)
@@ -117,7 +119,7 @@ def test_the_published_setting_runs_to_its_end(small_cub, tmp_path, shared_kerne
     assert rows(record) == [
         (*x, m)
         for x in [TRAINED[0], *((loss, kind) for loss in losses for kind in ("baseline", "DIML"))]
-        for m in ("cosine", "DIML")
+        for m in METHODS
     ]
     text = printed(executed)
     assert "cub (CUB-200-2011" in text

@@ -117,7 +117,7 @@ def test_smoke(smoke):
     ):
         assert word in printed
     rows = [r for r in record.rows if set(METRIC_NAMES) <= set(r["result"])]
-    assert len(rows) == 30
+    assert len(rows) == 41
     for row in rows:
         for name in METRIC_NAMES:
             mean, low, high = row["result"][name]
@@ -153,7 +153,7 @@ def test_record_names_its_inputs(smoke):
     assert record.environment["processor"]
     assert "retrieval.search.search" in record.provenance["source"]
     assert record.config["seed"] == 0
-    assert record.version == 1
+    assert record.version == 2
 
 
 def test_the_same_rows_to_the_last_digit(smoke, smoke_of):

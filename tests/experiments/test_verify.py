@@ -45,7 +45,7 @@ def test_rows_are_made_again_and_written_down(data):
     assert "agrees" in done.stdout
     (entry,) = json.loads((data / "results" / "verified.json").read_text())
     assert entry["agrees"]
-    assert (entry["experiment"], entry["rows"], entry["of"]) == ("01_test_time", 2, 37)
+    assert (entry["experiment"], entry["rows"], entry["of"]) == ("01_test_time", 2, 48)
     assert (entry["seed"], entry["drawn"]) == (5, 2)
     assert set(entry) >= {
         "record",
@@ -134,7 +134,7 @@ def test_a_stale_record_is_not_verified(data, diml):
     save_record(record, path.with_name(f"{record.hash}.json"))
     done = diml("verify", "01_test_time", DIML_DATA=str(data))
     assert done.returncode == 2
-    assert "version 0 of 01_test_time, and the notebook declares 1" in done.stderr
+    assert "version 0 of 01_test_time, and the notebook declares 2" in done.stderr
 
 
 def test_a_mismatch_names_experiment_row_field_and_both_values():

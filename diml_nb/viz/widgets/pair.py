@@ -144,13 +144,16 @@ class GridFeatureCache:
 
     def __call__(self, grid: int) -> Features:
         if grid not in self._features:
-            rows_columns = fit_grid(grid, *self.map_bchw.shape[2:])
-            self._features = {grid: grid_features(self.map_bchw.float(), grid=rows_columns)}
+            self._features = {grid: grid_features(self.map_bchw.float(), grid=self.shape(grid))}
         return self._features[grid]
+
+    def shape(self, grid: int) -> tuple[int, int]:
+        "Rows and columns of the cells of an image."
+        return fit_grid(grid, *self.map_bchw.shape[2:])
 
     def cells(self, grid: int) -> int:
         "How many cells an image has."
-        return math.prod(fit_grid(grid, *self.map_bchw.shape[2:]))
+        return math.prod(self.shape(grid))
 
 # %% ../../../nbs/44_explorer.ipynb #9e4ba269
 PLAN_LABELS = {
@@ -310,6 +313,34 @@ def _has_cells(view: dict, cells: dict[str, int]) -> bool:
     "Whether at least one cell of each image is left."
     return len(view["dropped_a"]) < cells["a"] and len(view["dropped_b"]) < cells["b"]
 
+# %% ../../../nbs/44_explorer.ipynb #fb2eb2a0
+def _has_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) -> bool:
+    "Whether a plan finds what it compares: cells in place need one grid for both pictures."
+    return plan != "aligned" or len({x.shape(grid) for x in maps}) == 1
+
+
+_NO_SHARED_PLACE = (
+    "Cells in place need pictures of one shape, cut into the same rows and columns. The numbers"
+    " are still those of before; choose another plan."
+)
+
+
+def _require_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) -> None:
+    "`ValueError` unless a plan finds what it compares in both pictures."
+    if not _has_places(plan, maps, grid):
+        raise ValueError(
+            "plan: 'aligned' compares cells in place and expects pictures of one shape, got"
+            f" {maps[0].shape(grid)} and {maps[1].shape(grid)} rows and columns of cells; choose"
+            " another plan"
+        )
+
+
+def _obstacle(state: dict, maps: tuple[GridFeatureCache, ...]) -> str:
+    "Why a pair cannot be matched as the state says; empty if it can."
+    if not _has_cells(state["view"], _count_cells(maps, state["grid"])):
+        return _NO_CELL_LEFT
+    return "" if _has_places(state["plan"], maps, state["grid"]) else _NO_SHARED_PLACE
+
 # %% ../../../nbs/44_explorer.ipynb #b01603a0
 def _live_payload(
     state: dict,
@@ -320,7 +351,8 @@ def _live_payload(
     "All numbers that the page shows of a pair."
     scores = [("cosine of the images", match.global_cosine_b.item())]
     for label, plan in PLAN_LABELS.items():
-        scores.append((label, match_state(state, *maps, plan=plan).similarity_b.item()))
+        if _has_places(plan, maps, state["grid"]):
+            scores.append((label, match_state(state, *maps, plan=plan).similarity_b.item()))
     marginal_error_k = []
     if state["plan"] == "transport":
         iterations = min(20, state["max_iter"])
@@ -432,14 +464,19 @@ class PairExplorer(Explorer):
         labels: tuple[str, str] = ("A", "B"),
         gallery: Candidates | None = None,
     ) -> None:
-        "Show another pair in the same place; the controls stay. ValueError names a broken file."
-        self.prepared = [prepare_image(x, self.backbone, keep_sides=self._sides) for x in (a, b)]
+        """Show another pair in the same place; the controls stay.
+
+        ValueError, and nothing has changed: for a broken file, which it names, and for pictures of
+        two shapes where cells in place are compared.
+        """
+        prepared = [prepare_image(x, self.backbone, keep_sides=self._sides) for x in (a, b)]
+        maps = (GridFeatureCache(prepared[0].map_bchw), GridFeatureCache(prepared[1].map_bchw))
+        _require_places(self.controls["plan"].value, maps, self.controls["grid"].value)
+        self.prepared, self.maps = prepared, maps
         self.sources = (a, b)
         self.labels = (labels[0], labels[1])
         self.gallery = gallery
         self._matched_inputs: dict | None = None
-        map_a_bchw, map_b_bchw = (prepared.map_bchw for prepared in self.prepared)
-        self.maps = (GridFeatureCache(map_a_bchw), GridFeatureCache(map_b_bchw))
         self.view.pictures = images_payload(*self.images, labels=self.labels)
         self.answer.value = ""
         with self.hold():
@@ -453,17 +490,17 @@ class PairExplorer(Explorer):
     @single_thread()
     def update(self) -> None:
         "Match the pair anew if a number depends on what has changed."
-        cells = _count_cells(self.maps, self.controls["grid"].value)
-        view = _within_grid(self.view.value, cells)
+        view = _within_grid(self.view.value, _count_cells(self.maps, self.controls["grid"].value))
         if view != self.view.value:
             self.view.set_trait("value", view)
         state = self.state
         inputs = _matching_inputs(state)
         if inputs == self._matched_inputs:
             return
-        if not _has_cells(view, cells):
+        obstacle = _obstacle(state, self.maps)
+        if obstacle:
             self._matched_inputs = None
-            self.answer.value = _alert_html(_NO_CELL_LEFT)
+            self.answer.value = _alert_html(obstacle)
             return
         self.match = match_state(state, *self.maps)
         self._matched_inputs = inputs
@@ -554,11 +591,12 @@ def _use_uploaded_file(pair: PairExplorer, side: int, files: tuple) -> None:
         return
     finally:
         pair.uploads[side].value = ()
-    name = files[0].name
-    if side == 0:
-        pair.show(image, pair.sources[1], labels=(name, pair.labels[1]))
-    else:
-        pair.show(pair.sources[0], image, labels=(pair.labels[0], name))
+    sources, labels = list(pair.sources), list(pair.labels)
+    sources[side], labels[side] = image, files[0].name
+    try:
+        pair.show(*sources, labels=(labels[0], labels[1]))
+    except ValueError as error:
+        pair.answer.value = _alert_html(f"{error}; nothing has changed")
 
 # %% ../../../nbs/44_explorer.ipynb #bc731219
 def _pair_figure(pair: PairExplorer) -> Figure:
