@@ -39,7 +39,7 @@ def interval_note(records: list[Record], resampled: str = "classes") -> str:
     seeds = "1 seed" if len(records) == 1 else f"{len(records)} seeds"
     return f"95 % over {resampled}, {seeds}"
 
-# %% ../../nbs/59_tables.ipynb #4606e925
+# %% ../../nbs/59_tables.ipynb #f5993534
 def seed_interval(values: Sequence[float]) -> list[float]:
     """`[mean, low, high]` of the mean over seeds: 95 % by Student's t.
 
@@ -77,7 +77,7 @@ def seed_interval(values: Sequence[float]) -> list[float]:
     half = t * stdev(values) / math.sqrt(len(values))
     return [center, center - half, center + half]
 
-# %% ../../nbs/59_tables.ipynb #7cf01232
+# %% ../../nbs/59_tables.ipynb #07916159
 def format_seeds(values: Sequence[float], *, signed: bool = False) -> str:
     """The `seed_interval` of fractions as a text in percent, as `format_ci` writes it; a single
     seed has no interval.
