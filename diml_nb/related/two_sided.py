@@ -52,13 +52,14 @@ def preference_lists(partners: int) -> Tensor:
         raise ValueError(
             f"partners: expected 1 to {MAX_PARTNERS}, since all orders are listed, got {partners}"
         )
-    orders = [
-        order for k in range(partners + 1) for order in itertools.permutations(range(partners), k)
-    ]
-    value_km = torch.full((len(orders), partners), -1 / partners)
-    for k, order in enumerate(orders):
-        value_km[k, list(order)] = torch.arange(len(order), 0, -1) / partners
-    return value_km
+    value_km = []
+    for k in range(partners + 1):
+        for order in itertools.permutations(range(partners), k):
+            value_m = [-1 / partners] * partners
+            for rank, partner in enumerate(order):
+                value_m[partner] = (k - rank) / partners
+            value_km.append(value_m)
+    return torch.tensor(value_km)
 
 # %% ../../nbs/54_two_sided.ipynb #3c98e9d8
 def preference_probabilities(
