@@ -38,6 +38,13 @@ from diml_nb.related import (
     pixel_decoder,
     two_sided,
 )
+from diml_nb.retrieval.controls import (
+    expand,
+    gem_pool,
+    maxsim_shortlist,
+    search_expanded,
+    search_k_reciprocal,
+)
 from diml_nb.retrieval.metrics import class_bootstrap_ci, metric_cis, retrieval_metrics
 from diml_nb.retrieval.rerank import rerank, rerank_by, score_shortlist
 from diml_nb.retrieval.search import search
@@ -182,6 +189,22 @@ CASES = {
     ),
     "retrieval.rerank.rerank": (rerank, some_ranking(), some_features(), some_features()),
     "retrieval.rerank.rerank_by": (rerank_by, some_ranking(), uniform(6, 3)),
+    "retrieval.controls.gem_pool": (gem_pool, uniform(3, 8, 7, 7)),
+    "retrieval.controls.maxsim_shortlist": (
+        maxsim_shortlist,
+        some_ranking(),
+        some_features(),
+        some_features(),
+    ),
+    "retrieval.controls.expand": (expand, some_ranking(), some_features(), some_features()),
+    "retrieval.controls.search_expanded": (
+        lambda x: search_expanded(x, x, exclude_self=True, both_sides=True),
+        some_features(),
+    ),
+    "retrieval.controls.search_k_reciprocal": (
+        lambda x: search_k_reciprocal(x, x, exclude_self=True, k1=3, k2=2),
+        some_features(),
+    ),
     "retrieval.metrics.retrieval_metrics": (
         lambda r: retrieval_metrics(r, LABELS, LABELS, recall_at=(1, 2)).per_query,
         some_ranking(),
@@ -474,6 +497,7 @@ OTHERS = {
     },
     "retrieval.topk": {"TOPK_SOURCE"},
     "retrieval.search": set(),
+    "retrieval.controls": set(),
     "retrieval.rerank": {"ShortlistScores"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
