@@ -313,7 +313,7 @@ def _has_cells(view: dict, cells: dict[str, int]) -> bool:
     "Whether at least one cell of each image is left."
     return len(view["dropped_a"]) < cells["a"] and len(view["dropped_b"]) < cells["b"]
 
-# %% ../../../nbs/44_explorer.ipynb #fb2eb2a0
+# %% ../../../nbs/44_explorer.ipynb #a990f9a5
 def _has_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) -> bool:
     "Whether a plan finds what it compares: cells in place need one grid for both pictures."
     return plan != "aligned" or len({x.shape(grid) for x in maps}) == 1
