@@ -134,7 +134,7 @@ def test_a_parent_that_is_missing_is_named(tmp_path, name):
 
 def test_the_command_says_what_is_missing(diml, tmp_path):
     done = diml("data", "fetch", "emoji_vendors_moved", "--root", str(tmp_path))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "`diml data fetch emoji_vendors` makes the set" in done.stderr
     assert "Traceback" not in done.stderr
 
