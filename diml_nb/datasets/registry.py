@@ -236,7 +236,7 @@ _REAL_VIEWS = DatasetSpec(
     "8a01c444a0b1dcb4975104481a9be12943b664dc604430610369078af1aa14c2",
 )
 
-# %% ../../nbs/24_registry.ipynb #6a29fa90
+# %% ../../nbs/24_registry.ipynb #badc5d62
 _EMOJI_MOVED = DatasetSpec(
     "the drawings of emoji at .5 to 1 of the page, each anywhere where it is whole",
     (),
