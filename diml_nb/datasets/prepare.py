@@ -27,6 +27,7 @@ from .dataset import split_first_half
 from .emoji import build_emoji
 from .folders import load_csv
 from .grocery import build_grocery
+from .moved import build_moved
 from diml_nb.datasets.registry import (
     DATASETS,
     check_counts,
@@ -184,6 +185,8 @@ BUILDERS: dict[str, Callable[[Files, Path, Path], pd.DataFrame]] = {
     "emoji_vendors": partial(build_emoji, full=True),
     "emoji_scenes": build_emoji_scenes,
     "stamp_scenes": build_stamp_scenes,
+    "emoji_moved": partial(build_moved, parent="emoji"),
+    "emoji_vendors_moved": partial(build_moved, parent="emoji_vendors"),
     "real_views": build_real_views,
     "cub": build_cub,
     "cars": build_cars,

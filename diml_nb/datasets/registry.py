@@ -236,6 +236,24 @@ _REAL_VIEWS = DatasetSpec(
     "8a01c444a0b1dcb4975104481a9be12943b664dc604430610369078af1aa14c2",
 )
 
+# %% ../../nbs/24_registry.ipynb #badc5d62
+_EMOJI_MOVED = DatasetSpec(
+    "the drawings of emoji at .5 to 1 of the page, each anywhere where it is whole",
+    (),
+    _EMOJI.licence,
+    "as emoji",
+    _EMOJI.counts,
+    "fac98b93141d4bd3bd1cd5d8645c07f80b82892948e3b97784bf13f32f30d94b",
+)
+_EMOJI_VENDORS_MOVED = DatasetSpec(
+    "the drawings of emoji_vendors at .5 to 1 of the page, each anywhere where it is whole",
+    (),
+    _EMOJI_VENDORS.licence,
+    "as emoji_vendors",
+    _EMOJI_VENDORS.counts,
+    "a10fac05ea0fe7ea9eba4cd81921cec85d28fb777154dc0e5349bc0ae618c63c",
+)
+
 # %% ../../nbs/24_registry.ipynb #9927b7ff
 _FIRST_HALF = "the first half of the classes trains, the others test"
 _CUB = DatasetSpec(
@@ -300,6 +318,8 @@ DATASETS = {
     "emoji_vendors": _EMOJI_VENDORS,
     "emoji_scenes": _EMOJI_SCENES,
     "stamp_scenes": _STAMP_SCENES,
+    "emoji_moved": _EMOJI_MOVED,
+    "emoji_vendors_moved": _EMOJI_VENDORS_MOVED,
     "grocery": _GROCERY,
     "grocery_known": _GROCERY_KNOWN,
     "real_views": _REAL_VIEWS,

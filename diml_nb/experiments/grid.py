@@ -66,6 +66,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "17_parts": dict(dataset=("emoji_scenes", "stamp_scenes"), seed=range(1)),
         "18_parts_hold": dict(dataset=("emoji_scenes", "stamp_scenes")),
         "19_real_views": dict(dataset=("real_views",)),
+        "20_displacement": dict(dataset=("emoji_vendors", "grocery"), seed=_SEEDS),
     },
     "paper": {"10_end_to_end": dict(dataset=("cub", "cars", "sop"), seed=range(3))},
 }
