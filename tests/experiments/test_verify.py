@@ -41,7 +41,7 @@ def shell(data, *words):
 def test_rows_are_made_again_and_written_down(data):
     done = shell(data, "verify", "01_test_time", "--rows", "2", "--seed", "5")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 of 37 rows made again" in done.stdout
+    assert "2 of 48 rows made again" in done.stdout
     assert "agrees" in done.stdout
     (entry,) = json.loads((data / "results" / "verified.json").read_text())
     assert entry["agrees"]
