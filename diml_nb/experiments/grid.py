@@ -49,7 +49,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "04_explanations": {},
     },
     "full": {
-        "02_training": dict(dataset=_SETS, seed=_TEN_SEEDS),
+        "02_training": dict(dataset=_SETS, seed=_SEEDS),
         "05_losses": dict(dataset=_SETS, seed=_TEN_SEEDS),
         "06_ablations": dict(dataset=_SETS, seed=_TEN_SEEDS),
         "07_beyond": dict(dataset=(*_SETS, "grocery_known"), seed=_TEN_SEEDS),
