@@ -370,13 +370,9 @@ _DISPLACEMENT_CLAIMS = [
     )
     for network, key in (("untrained", "untrained"), ("trained", "head"))
     for words, level, worse in (
-        (
-            "Where drawings stand in the middle, transport beats cells in place",
-            "place 0",
-            "aligned",
-        ),
-        ("Where drawings stand anywhere, transport beats cells in place", "place 1", "aligned"),
-        ("Where drawings stand anywhere, transport beats the cosine", "place 1", "cosine"),
+        ("Drawings in the middle: transport beats cells in place", "place 0", "aligned"),
+        ("Drawings anywhere: transport beats cells in place", "place 1", "aligned"),
+        ("Drawings anywhere: transport beats the cosine", "place 1", "cosine"),
     )
 ]
 
