@@ -251,6 +251,8 @@ def _control_row(method: str) -> dict:
 
 _DIML = dict(ablation="DIML")
 _UNTRAINED = dict(network="untrained")
+
+# %% ../../nbs/63_answers.ipynb #fec12826
 _ABLATION_CLAIMS = [
     Claim(text, "06_ablations", row_pair(better, worse))
     for text, better, worse in (
@@ -279,6 +281,13 @@ _ABLATION_CLAIMS = [
             _TRANSPORT,
             _plan_row("cross_correlation", "best_cell"),
         ),
+    )
+]
+
+# %% ../../nbs/63_answers.ipynb #c2ec24b7
+_CONTROL_CLAIMS = [
+    Claim(text, "06_ablations", row_pair(better, worse))
+    for text, better, worse in (
         (
             "(ours) It is the search for partners: transport beats cells compared in place",
             _TRANSPORT,
@@ -462,6 +471,7 @@ _END_TO_END_CLAIMS = [
 CLAIMS = [
     *_LOSS_CLAIMS,
     *_ABLATION_CLAIMS,
+    *_CONTROL_CLAIMS,
     *_BEYOND_CLAIMS,
     *_DISPLACEMENT_CLAIMS,
     *_FLOW_CLAIMS,
