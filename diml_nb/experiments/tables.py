@@ -9,10 +9,11 @@ __all__ = ['format_ci', 'interval_note', 'seed_interval', 'format_seeds', 'metri
 # %% ../../nbs/59_tables.ipynb #49ea4551
 import math
 from collections.abc import Sequence
-from statistics import mean, stdev
 
 import pandas as pd
+import torch
 
+from .pooling import Estimate, variance_of_mean
 from ..records.record import Record
 from ..retrieval.metrics import METRIC_NAMES
 
@@ -39,8 +40,14 @@ def format_ci(interval: list[float], *, signed: bool = False) -> str:
 # %% ../../nbs/59_tables.ipynb #d6d10fb1
 def interval_note(records: list[Record], resampled: str = "classes") -> str:
     """What the intervals of these records count, for the end of a sentence."""
+    crossed = {
+        f"{factor}s"
+        for record in records
+        for row in record.rows
+        for factor in row["result"].get("factors_by_query", ())
+    }
     seeds = ", 1 seed" if len(records) == 1 else f" and {len(records)} seeds"
-    return f"95 % over {resampled}{seeds}"
+    return f"95 % over {', '.join([resampled, *sorted(crossed)])}{seeds}"
 
 # %% ../../nbs/59_tables.ipynb #f5993534
 def seed_interval(values: Sequence[float]) -> list[float]:
@@ -69,16 +76,14 @@ def seed_interval(values: Sequence[float]) -> list[float]:
     >>> seed_interval([0.1])
     [0.1, -inf, inf]
     """
-    from scipy.special import stdtrit
-
     if not values:
         raise ValueError("values: expected one for each seed, got none")
-    center = mean(values)
+    value_s = torch.tensor(values, dtype=torch.float64)
+    center = value_s.mean().item()
     if len(values) == 1:
         return [center, -math.inf, math.inf]
-    t = float(stdtrit(len(values) - 1, 0.975))
-    half = t * stdev(values) / math.sqrt(len(values))
-    return [center, center - half, center + half]
+    variance = variance_of_mean(value_s, torch.ones_like(value_s))
+    return Estimate(center, {"seeds": variance}, tuple(values)).interval()
 
 # %% ../../nbs/59_tables.ipynb #07916159
 def format_seeds(values: Sequence[float], *, signed: bool = False) -> str:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TESTED_METRICS', 'CROSSED_FACTORS', 'PLAN_METHODS', 'take_classes', 'take_test', 'full_schedule', 'tune_probe',
-           'FlatProbe', 'tune_until_flat', 'head_maps', 'grid_features_batched', 'mean_score', 'crossed_factors',
-           'describe_test', 'ranking_row', 'leave_one_out_search', 'cosine_search', 'score_test', 'rerank_test',
-           'plan_rows']
+           'FlatProbe', 'tune_until_flat', 'is_flat', 'head_maps', 'grid_features_batched', 'mean_score',
+           'crossed_factors', 'describe_test', 'ranking_row', 'leave_one_out_search', 'cosine_search', 'score_test',
+           'rerank_test', 'plan_rows']
 
 # %% ../../nbs/33_probe.ipynb #e62c250b
 import dataclasses
@@ -124,7 +124,7 @@ def tune_probe(
 
 # %% ../../nbs/33_probe.ipynb #cb1d9b6c
 class FlatProbe(NamedTuple):
-    """A head whose rate has neighbours on both sides, and whose curve has become flat.
+    """A head, what was chosen for it, and whether the choice was cut short.
 
     Attributes
     ----------
@@ -132,9 +132,9 @@ class FlatProbe(NamedTuple):
         The best head of the best rate.
     chosen
         For a record: `rate`, `step` of the best epoch, `epochs` of its run, `held_out` (MAP@R on
-        the validation classes by rate, after the first epochs), `flat` (whether the last doubling
-        of the epochs gained less than `SMALLEST_EFFECT`) and `inside` (whether no end of the rates
-        is the best).
+        the validation classes by rate, after the epochs that all rates have), `flat` (whether the
+        second half of the run gained less than `SMALLEST_EFFECT`) and `inside` (whether the best
+        rate has neighbours on both sides, or one that diverges).
     curve
         (step, MAP@R on the validation classes) of every look at them.
     """
@@ -142,6 +142,17 @@ class FlatProbe(NamedTuple):
     head: TrainedModel
     chosen: dict[str, Any]
     curve: list[tuple[int, float]]
+
+
+def _check_looks(config: TrainConfig) -> None:
+    "`ValueError` unless there are held-out classes, and the last epoch is looked at."
+    if not config.validation:
+        raise ValueError("validation: expected held-out classes to choose by, got a share of 0")
+    if config.epochs % config.evaluate_every:
+        raise ValueError(
+            f"epochs: expected a multiple of evaluate_every = {config.evaluate_every}, got"
+            f" {config.epochs}"
+        )
 
 
 def _beside(rate: float, step: int) -> float:
@@ -158,7 +169,8 @@ def tune_until_flat(
     most_doublings: int = 4,
     **config: Any,
 ) -> FlatProbe:
-    """`tune_probe`, with more rates and more epochs until neither is cut short.
+    """`tune_probe`, with more rates until the best lies inside, and then more epochs for that one
+    until its curve is flat.
 
     Parameters
     ----------
@@ -169,6 +181,11 @@ def tune_until_flat(
     most_rates, most_doublings
         Where to stop, whether inside and flat or not.
 
+    Raises
+    ------
+    ValueError
+        Nothing is held out, or `evaluate_every` does not divide the epochs.
+
     Examples
     --------
     >>> from diml_nb.learning.linear_probe import take_classes, tune_until_flat
@@ -176,20 +193,27 @@ def tune_until_flat(
     >>> found.chosen["inside"]
     True
     """
-    rates = sorted(rates)
+    _check_looks(TrainConfig(**CACHED_MAPS_CONFIG | config))
+    rates, diverged = sorted(rates), []
     while True:
         head, scores = tune_probe(folder, images, rates, **config)
         at = rates.index(head.config.lr)
-        inside = 0 < at < len(rates) - 1
+        step = -1 if at == 0 else 1 if at == len(rates) - 1 else 0
+        beside = _beside(head.config.lr, step)
+        inside = step == 0 or beside in diverged
         if inside or len(rates) >= most_rates:
             break
-        rates = [_beside(rates[0], -1), *rates] if at == 0 else [*rates, _beside(rates[-1], 1)]
+        try:
+            tune_probe(folder, images, [beside], **config)
+            rates = sorted([*rates, beside])
+        except RuntimeError:  # a loss that is not finite: this rate is too large
+            diverged.append(beside)
     chosen = dict(rate=head.config.lr, held_out=scores, inside=inside)
     path = Path(folder) / f"{head.config.lr:g}"
     path = _train_until_flat(path, images, head.config, most_doublings)
-    head, flat = load_trained(path), _gain_of_second_half(path) < SMALLEST_EFFECT
-    chosen |= dict(step=head.best["step"], epochs=head.config.epochs, flat=flat)
-    return FlatProbe(head, chosen, list(_curve(path).items()))
+    head, curve = load_trained(path), list(_curve(path).items())
+    chosen |= dict(step=head.best["step"], epochs=head.config.epochs, flat=is_flat(curve))
+    return FlatProbe(head, chosen, curve)
 
 # %% ../../nbs/33_probe.ipynb #aadf68e5
 def _train_until_flat(
@@ -198,7 +222,7 @@ def _train_until_flat(
     """Go on with a run in twice as many epochs, each time in a copy of its folder, until that gains
     little; the folder of the longest."""
     for times in (2**doubling for doubling in range(1, most_doublings + 1)):
-        if _gain_of_second_half(path) < SMALLEST_EFFECT:
+        if is_flat(_curve(path).items()):
             break
         path = _copy_run(path, f"{config.lr:g}-{times}")
         longer = dataclasses.replace(config, epochs=config.epochs * times)
@@ -225,12 +249,25 @@ def _curve(path: Path) -> dict[int, float]:
     }
 
 
-def _gain_of_second_half(path: Path) -> float:
-    "What the best look of the second half of a run is ahead of the best of the first."
-    curve = _curve(path)
-    half = max(curve) / 2
-    before = max(value for step, value in curve.items() if step <= half)
-    return max(value for step, value in curve.items() if step > half) - before
+def is_flat(curve: Iterable[tuple[int, float]]) -> bool:
+    """Did the second half of a run gain less than `SMALLEST_EFFECT` over the best of the first?
+
+    Parameters
+    ----------
+    curve
+        (step, MAP@R on the validation classes) of every look at them, step 0 among them.
+
+    Examples
+    --------
+    >>> is_flat([(0, 0.1), (10, 0.5), (20, 0.501)])
+    True
+    >>> is_flat([(0, 0.1), (10, 0.5), (20, 0.52)])
+    False
+    """
+    curve = list(curve)
+    half = max(step for step, _ in curve) / 2
+    before = max(value for step, value in curve if step <= half)
+    return max(value for step, value in curve if step > half) - before < SMALLEST_EFFECT
 
 # %% ../../nbs/33_probe.ipynb #f86e573c
 @torch.no_grad()
@@ -264,11 +301,12 @@ CROSSED_FACTORS = ("design", "background")  # columns of a table that cross its 
 
 
 def crossed_factors(test: Protocol) -> dict[str, Tensor]:
-    "For each crossed factor that the table of a test has: the level of each query, from 0, (Q,)."
+    """For each crossed factor that the table of a test has: the level of each query, from 0, (Q,).
+    A column with one value, or with more than 255, is none."""
     found = {}
     for name in CROSSED_FACTORS:
         values = list(test.queries.metadata.get(name, ()))
-        if any(values):
+        if 1 < len(set(values)) <= 255:
             levels = {value: code for code, value in enumerate(sorted(set(values)))}
             found[name] = torch.tensor([levels[value] for value in values])
     return found

@@ -17,7 +17,7 @@ from diml_nb.experiments.pooling import PooledRecords
 
 PLANS = ("aligned", "transport", "best_cell", "product")
 MASSES = ("uniform", "cross_correlation")
-LEVELS = ("as it is", "place 0", "place 1", "size 0.5", "moved")
+LEVELS = ("as it is", "place 0", "place 1", "size 0", "size 0.25", "moved")
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,10 @@ def test_place_and_size_are_varied_one_without_the_other(smoke):
         assert spread(record, "place 0") == dict(distance=0.0, ratio=1.0)
         assert spread(record, "place 1")["ratio"] == 1.0
         assert 0.1 < spread(record, "place 1")["distance"] < 0.3
-        assert spread(record, "size 0.5")["distance"] < 0.01  # half a pixel of rounding
-        assert 1.1 < spread(record, "size 0.5")["ratio"] < 1.5
-        assert spread(record, "moved")["ratio"] == spread(record, "size 0.5")["ratio"]
+        assert spread(record, "size 0") == dict(distance=0.0, ratio=1.0)
+        assert spread(record, "size 0.25")["distance"] < 0.01  # half a pixel of rounding
+        assert 1.1 < spread(record, "size 0.25")["ratio"] < 1.5
+        assert spread(record, "moved")["ratio"] == spread(record, "size 0.25")["ratio"]
 
 
 def test_another_seed_is_another_lot_of_places(smoke):
@@ -77,7 +78,7 @@ def test_another_seed_is_another_lot_of_places(smoke):
     for level in LEVELS:
         row = dict(level=level, network="untrained", method="cosine")
         first, second = pooled.values(row, "mean_average_precision_at_r")
-        assert torch.equal(first, second) == (level in ("as it is", "place 0"))
+        assert torch.equal(first, second) == (level in ("as it is", "place 0", "size 0"))
 
 
 def test_pages_of_the_moved_level_are_those_of_the_moved_set():
