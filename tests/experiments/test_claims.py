@@ -84,6 +84,7 @@ def baselines(experiment):
             if r["config"].get("loss") in losses
             and r["config"].get("width", 128) in (128, 1280)
             and r["config"].get("trained", "baseline") in ("baseline", "untrained")
+            and r["config"]["method"] in ("cosine", "DIML")
         }
         for x in find_records(experiment, "full")
     }
