@@ -137,6 +137,7 @@ def test_the_published_setting_runs_to_its_end(small_cub, tmp_path, shared_kerne
     assert "hours" in text
     for folder in (tmp_path / "out" / "results" / "runs" / NAME).glob("*/*/"):
         config = load_trained(folder).config
+        assert config.selects_by_diml == (not folder.name.endswith("-baseline"))
         assert config == TrainConfig(
             dataset="cub",
             backbone="torchvision/resnet50",
@@ -144,6 +145,7 @@ def test_the_published_setting_runs_to_its_end(small_cub, tmp_path, shared_kerne
             image_size=64,
             loss=config.loss,
             structural=config.structural,
+            selection=config.selection,
             epochs=1,
             batch_size=12,
             evaluate_every=5,
