@@ -80,7 +80,7 @@ class Scale(NamedTuple):
     natural: Sequence[Any] = ()
 
     def with_values(self, more: Sequence[Any]) -> "Scale":
-        """The scale with more values, each number in its place. `ValueError` for an unknown name."""
+        """The scale with more numbers, each in its place; `ValueError` for an unknown name."""
         unknown = [value for value in more if value not in self.values]
         if any(isinstance(value, str) for value in unknown):
             raise ValueError(f"{unknown[0]!r}: expected one of {', '.join(self.values)}")
