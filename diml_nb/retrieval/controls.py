@@ -385,7 +385,7 @@ def search_k_reciprocal(
 
     *Transductive*: a list depends on the whole gallery, and on the other queries if they are not in
     it. Runs on the CPU. Beside the vectors it takes the codes, whose length grows with k1 and k2,
-    and about 200 MB for a block of queries, more where one query alone needs more.
+    and some 400 MB for a block of queries, more where one query alone needs more.
 
     Parameters
     ----------
