@@ -185,7 +185,8 @@ def choose_on(
         for values in product(*tried.values()):
             if values not in scores:
                 scores[values] = _finite(score, dict(zip(tried, values, strict=True)))
-        best = dict(zip(tried, max(scores, key=scores.__getitem__), strict=True))
+        top = max(scores, key=lambda values: scores[values])
+        best = dict(zip(tried, top, strict=True))
         more = {name: scales[name].beyond(tried[name], value) for name, value in best.items()}
         if not extend or not any(more.values()):
             break
