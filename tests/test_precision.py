@@ -498,7 +498,7 @@ OTHERS = {
     "retrieval.topk": {"TOPK_SOURCE"},
     "retrieval.search": set(),
     "retrieval.controls": set(),
-    "retrieval.rerank": {"ShortlistScores"},
+    "retrieval.rerank": {"ShortlistScores", "check_shortlist"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
         "LOSSES_ON_MINED_PAIRS",
