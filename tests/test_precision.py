@@ -490,6 +490,7 @@ OTHERS = {
     },
     "retrieval.metrics": {
         "METRIC_NAMES",
+        "SMALLEST_EFFECT",
         "mean_by_class",
         "Ranking",
         "Metrics",
@@ -498,7 +499,7 @@ OTHERS = {
     "retrieval.topk": {"TOPK_SOURCE"},
     "retrieval.search": set(),
     "retrieval.controls": set(),
-    "retrieval.rerank": {"ShortlistScores"},
+    "retrieval.rerank": {"ShortlistScores", "check_shortlist"},
     "learning.distances": {"StructuralDistance"},  # the base of the two
     "learning.losses": {
         "LOSSES_ON_MINED_PAIRS",

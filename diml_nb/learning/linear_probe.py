@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['TESTED_METRICS', 'CROSSED_FACTORS', 'PLAN_METHODS', 'take_classes', 'take_test', 'full_schedule', 'tune_probe',
            'FlatProbe', 'tune_until_flat', 'is_flat', 'head_maps', 'grid_features_batched', 'mean_score',
-           'crossed_factors', 'describe_test', 'ranking_row', 'leave_one_out_search', 'cosine_search', 'score_test',
-           'rerank_test', 'plan_rows']
+           'crossed_factors', 'describe_test', 'ranking_row', 'leave_one_out_search', 'search_gallery', 'cosine_search',
+           'score_test', 'rerank_test', 'plan_rows']
 
 # %% ../../nbs/33_probe.ipynb #e62c250b
 import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -346,14 +346,35 @@ def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 10
     return search(features, features, exclude_self=True, top_k=length)
 
 
-def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ranking:
-    """The queries of a test searched in its gallery by the cosine, as far as the metrics and a
-    shortlist of `top_k` need; `features` are those of all its images.
+def search_gallery(
+    q: Features,
+    g: Features,
+    test: Protocol,
+    find: Callable[..., Ranking] = search,
+    *,
+    top_k: int = 100,
+    **options: Any,
+) -> Ranking:
+    """The queries of a test searched in its gallery, as far as the metrics and a shortlist need.
 
-    `ValueError` where some of the queries are in the gallery and some are not."""
-    queries, gallery = test.sides(features)
-    if test.among_themselves:
-        return leave_one_out_search(gallery, test.label_g, top_k=top_k)
+    Parameters
+    ----------
+    q, g
+        Features of its queries and of its gallery.
+    test
+        Says which query is which image of the gallery: it is left out of its own list.
+    find
+        `search`, or what takes the same arguments: `search_expanded`, `search_k_reciprocal`.
+    top_k
+        Length of the shortlist.
+    **options
+        Of `find`.
+
+    Raises
+    ------
+    ValueError
+        Where some of the queries are in the gallery and some are not.
+    """
     inside_q = test.query_position_q >= 0
     if inside_q.any() and not inside_q.all():
         raise ValueError(
@@ -362,7 +383,15 @@ def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ra
         )
     positions = test.query_position_q if inside_q.any() else None
     length = ranking_length(test.label_g, top_k)
-    return search(queries, gallery, query_positions=positions, top_k=length)
+    return find(q, g, query_positions=positions, top_k=length, **options)
+
+
+def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ranking:
+    """The queries of a test searched in its gallery by the cosine, as far as the metrics and a
+    shortlist of `top_k` need; `features` are those of all its images.
+
+    `ValueError` where some of the queries are in the gallery and some are not."""
+    return search_gallery(*test.sides(features), test, top_k=top_k)
 
 
 def score_test(

@@ -7,8 +7,10 @@ __all__ = ['gem_pool', 'maxsim_shortlist', 'expand', 'search_expanded', 'search_
 
 # %% ../../nbs/25_controls.ipynb #689f2beb
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from ..features.compress import unpack
 from ..features.grid import Features
 from ..ot.matching import check_features
 from .metrics import Ranking
+from .rerank import check_shortlist
 from .search import search
 from .topk import inner_products, streaming_topk
 
@@ -70,18 +73,18 @@ def gem_pool(map_bchw: Tensor, p: float = 3.0) -> Tensor:
     return (mean_bc1 ** (1 / p) * largest_bc1).squeeze(2)
 
 # %% ../../nbs/25_controls.ipynb #5f02b890
+def _check_whole(name: str, value: int, least: int = 1) -> None:
+    "`ValueError`, which names the argument, unless it is a whole number of at least `least`."
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
 def _check_lists(ranking: Ranking, q: Features, g: Features, name: str, length: int) -> Tensor:
     "Positions (Q, K) of the first places; `ValueError` where lists, images or length do not fit."
     check_features(q=q[:1], g=g[:1])
-    if length < 1:
-        raise ValueError(f"{name}: expected at least 1, got {length}")
+    _check_whole(name, length)
     index_qk = ranking.index_qk[:, :length]
-    low, high = (int(x) for x in index_qk.aminmax())
-    if len(index_qk) != len(q) or low < 0 or high >= len(g):
-        raise ValueError(
-            f"ranking: expected lists of {len(q)} queries over {len(g)} images, got {len(index_qk)}"
-            f" lists with positions {low} to {high}"
-        )
+    check_shortlist(index_qk, q, g)
     return index_qk
 
 # %% ../../nbs/25_controls.ipynb #e60ea1f4
@@ -137,6 +140,13 @@ def maxsim_shortlist(ranking: Ranking, q: Features, g: Features, *, top_k: int =
     return similarity_qk
 
 # %% ../../nbs/25_controls.ipynb #52902ac3
+def _check_expansion(n_neighbors: int, alpha: float) -> None:
+    "`ValueError`, which names the argument, unless these can be used."
+    _check_whole("n_neighbors", n_neighbors, 0)
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha: expected a finite exponent of at least 0, got {alpha!r}")
+
+
 @full_precision()
 @torch.no_grad()
 def expand(
@@ -159,7 +169,8 @@ def expand(
     n_neighbors
         How many places of the list count; 0 changes nothing.
     alpha
-        Exponent of a neighbour's cosine, at least 0. A negative cosine counts as 0.
+        Exponent of a neighbour's cosine, at least 0. A neighbour whose cosine is not above 0 does
+        not count, whatever the exponent.
 
     Returns
     -------
@@ -184,8 +195,7 @@ def expand(
     >>> bool(torch.allclose(expanded.global_bc.norm(dim=1), torch.ones(6)))
     True
     """
-    if not 0 <= alpha < math.inf:
-        raise ValueError(f"alpha: expected a finite exponent of at least 0, got {alpha!r}")
+    _check_expansion(n_neighbors, alpha)
     if n_neighbors == 0:
         return x
     index_bk = _check_lists(ranking, x, g, "n_neighbors", n_neighbors)
@@ -194,7 +204,7 @@ def expand(
     for index_b in index_bk.T:
         near_bc = unpack(g.global_bc[index_b])
         cosine_b1 = (own_bc * near_bc).sum(1, keepdim=True)
-        sum_bc += cosine_b1.clamp_min(0) ** alpha * near_bc
+        sum_bc += torch.where(cosine_b1 > 0, cosine_b1.abs() ** alpha, 0) * near_bc
     return replace(x, global_bc=normalize(sum_bc, dim=1))
 
 # %% ../../nbs/25_controls.ipynb #ae943795
@@ -226,7 +236,8 @@ def search_expanded(
         As in `expand`.
     both_sides
         Whether each image of the gallery is expanded by its own neighbours, too (Arandjelović and
-        Zisserman 2012). A query that is an image of the gallery may be one of these neighbours.
+        Zisserman 2012). A query that is an image of the gallery may be one of these neighbours. The
+        queries expand by the gallery as it came; the only image of a gallery has no neighbour.
     exclude_self, query_positions, top_k
         As in `search`, in both searches: no query expands with itself.
 
@@ -249,11 +260,12 @@ def search_expanded(
     >>> search_expanded(features[:2], features[2:], n_neighbors=2).index_qk.shape
     torch.Size([2, 4])
     """
+    _check_expansion(n_neighbors, alpha)
     ask = partial(search, exclude_self=exclude_self, query_positions=query_positions)
     spread = partial(expand, n_neighbors=n_neighbors, alpha=alpha)
     length = max(n_neighbors, 1)
     expanded_q = spread(ask(q, g, top_k=length), q, g)
-    if both_sides:
+    if both_sides and len(g) > 1:
         g = _one_cell(unpack(g.global_bc[:]))
         g = spread(search(g, g, exclude_self=True, top_k=length), g, g)
     return ask(expanded_q, g, top_k=top_k)
@@ -299,6 +311,24 @@ def _codes(x_nc: Tensor, index_nk: np.ndarray, k1: int, k2: int) -> sparse.csr_a
     return (averaged / near.sum(axis=1)[:, None]).tocsr()
 
 
+_MOST_NUMBERS = 2**22  # of a block of queries
+
+
+def _query_blocks(code_q: sparse.csr_array, code_g: sparse.csc_array) -> Iterator[slice]:
+    """Blocks of queries that meet at most `_MOST_NUMBERS` entries of the gallery's codes, their
+    rows of scores included; at least one query each."""
+    met_e = np.diff(code_g.indptr)[code_q.indices]
+    n_queries, n_images = code_q.shape[0], code_g.shape[0]
+    # what all queries before this one meet
+    met_q = np.concatenate([[0], met_e.cumsum()])[code_q.indptr]
+    met_q = met_q + n_images * np.arange(n_queries + 1)
+    first = 0
+    while first < n_queries:
+        stop = int(np.searchsorted(met_q, met_q[first] + _MOST_NUMBERS, side="right")) - 1
+        yield slice(first, max(stop, first + 1))
+        first = max(stop, first + 1)
+
+
 def _jaccard(code_q: sparse.csr_array, code_g: sparse.csc_array) -> np.ndarray:
     "Sum of minima over sum of maxima of codes, (Q, G); each code sums to 1."
     n_images = code_g.shape[0]
@@ -332,9 +362,8 @@ def _nearest(x_nc: Tensor, k: int) -> np.ndarray:
 
 def _check_reciprocal(k1: int, k2: int, cosine_share: float) -> None:
     "`ValueError`, which names the argument, unless these can be used."
-    for name, value in (("k1", k1), ("k2", k2)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+    _check_whole("k1", k1)
+    _check_whole("k2", k2)
     if not 0 <= cosine_share <= 1:
         raise ValueError(f"cosine_share: expected 0 to 1, got {cosine_share}")
 
@@ -355,12 +384,14 @@ def search_k_reciprocal(
     """Rank the gallery by shared k-reciprocal neighbours and the cosine (Zhong et al. 2017).
 
     *Transductive*: a list depends on the whole gallery, and on the other queries if they are not in
-    it. Runs on the CPU; beside the vectors it takes some hundred numbers for each image.
+    it. Runs on the CPU. Beside the vectors it takes the codes, whose length grows with k1 and k2,
+    and some 400 MB for a block of queries, more where one query alone needs more.
 
     Parameters
     ----------
     q, g
-        Features of queries and gallery; g may be packed. Only `global_bc` is read.
+        Features of queries and gallery; g may be packed. Only `global_bc` is read. Queries that are
+        images of the gallery have the gallery's vectors; of q only the number counts then.
     k1
         Neighbours of an image that may be reciprocal.
     k2
@@ -378,7 +409,7 @@ def search_k_reciprocal(
     Raises
     ------
     ValueError
-        As in `search`; for k1 or k2 below 1, or a share outside 0 to 1.
+        As in `search`; for k1 or k2 that is no whole number from 1, or a share outside 0 to 1.
     TypeError
         For half precision, and for what is not `Features`.
 
@@ -401,11 +432,12 @@ def search_k_reciprocal(
     position_q = None if query_positions is None else torch.as_tensor(query_positions)
     together_nc, position_q = _join(q, g, position_q)
     codes = _codes(together_nc, _nearest(together_nc, max(k1, k2 - 1)), k1, k2)
-    code_g, n_images = codes[: len(g)].tocsc(), len(g)
+    code_q, code_g = codes[position_q.numpy()], codes[: len(g)].tocsc()
     found = []
-    for place_q in position_q.split(max(1, 2**22 // n_images)):
-        shared_qg = torch.from_numpy(_jaccard(codes[place_q.numpy()], code_g)).to(together_nc)
-        cosine_qg = inner_products(together_nc[place_q], together_nc[:n_images])
+    for block in _query_blocks(code_q, code_g):
+        place_q = position_q[block]
+        shared_qg = torch.from_numpy(_jaccard(code_q[block], code_g)).to(together_nc)
+        cosine_qg = inner_products(together_nc[place_q], together_nc[: len(g)])
         score_qg = cosine_share * cosine_qg + (1 - cosine_share) * shared_qg
         if by_cosine.exclude_self:
             score_qg.scatter_(1, place_q.unsqueeze(1), -torch.inf)

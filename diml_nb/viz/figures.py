@@ -60,9 +60,9 @@ DIVERGING_CMAP = "BrBG"
 COLOR_FIRST = "#01665E"
 COLOR_SECOND = "#8C510A"
 
-# %% ../../nbs/42_plots.ipynb #38319b74
+
 class PlanStyle(NamedTuple):
-    "How a plan is called and drawn."
+    "How a plan is called and drawn: the same in all figures, with a mark besides the colour."
 
     label: str
     color: str

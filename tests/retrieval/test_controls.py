@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from diml_nb.features.compress import pack_features
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.features.store import open_store, write_store
+from diml_nb.retrieval import controls
 from diml_nb.retrieval.controls import (
     expand,
     gem_pool,
@@ -111,22 +112,39 @@ def test_some_queries_of_the_gallery_get_the_lists_of_all():
     assert few.exclude_self
 
 
-def test_blocks_of_queries_change_nothing(monkeypatch):
-    from diml_nb.retrieval import controls
+@pytest.mark.parametrize("limit, blocks", [(1, 40), (3000, None)])
+@pytest.mark.parametrize("inside", [True, False])
+def test_blocks_of_queries_change_nothing(monkeypatch, limit, blocks, inside):
+    q, g = (X, X) if inside else (X, replace_first(X))
+    options = dict(k1=9, k2=4, exclude_self=inside)
+    whole = search_k_reciprocal(q, g, **options)
+    met = []
+    jaccard = controls._jaccard
 
-    whole = search_k_reciprocal(X, X, k1=6, k2=3, exclude_self=True)
-    split = torch.Tensor.split
-    sizes = []
+    def spy(code_q, code_g):
+        met.append((code_q.shape[0], met_entries(code_q, code_g) + code_q.shape[0] * len(g)))
+        return jaccard(code_q, code_g)
 
-    def split_by_three(x, size, *rest):
-        sizes.append(size)
-        return split(x, 3 if size > 10_000 else size, *rest)
-
-    monkeypatch.setattr(controls.Tensor, "split", split_by_three)
-    parts = search_k_reciprocal(X, X, k1=6, k2=3, exclude_self=True)
-    assert 2**22 // len(X) in sizes
+    monkeypatch.setattr(controls, "_jaccard", spy)
+    monkeypatch.setattr(controls, "_MOST_NUMBERS", limit)
+    parts = search_k_reciprocal(q, g, **options)
+    assert sum(rows for rows, _ in met) == len(q)
+    assert all(rows == 1 or entries <= limit for rows, entries in met)
+    assert len(met) > 1
+    assert blocks in (None, len(met))
     torch.testing.assert_close(parts.score_qk, whole.score_qk, atol=1e-6, rtol=0)
     assert torch.equal(parts.index_qk, whole.index_qk)
+
+
+def replace_first(x: Features) -> Features:
+    "The same images in another order."
+    return x[torch.arange(len(x)).roll(1)]
+
+
+def met_entries(code_q, code_g) -> int:
+    "How many places of the gallery's codes the places of some queries meet, counted one by one."
+    length = [code_g.indptr[j + 1] - code_g.indptr[j] for j in range(code_g.shape[1])]
+    return sum(int(length[j]) for j in code_q.indices)
 
 
 def test_the_whole_share_of_the_cosine_is_the_search():
@@ -171,8 +189,33 @@ def test_a_negative_cosine_does_not_count():
     far = search(x, x, exclude_self=True)
     far = far._replace(index_qk=far.index_qk[:, -3:], score_qk=far.score_qk[:, -3:])
     assert (far.score_qk < 0).all()
-    same = expand(far, x, x, n_neighbors=3, alpha=1)
-    torch.testing.assert_close(same.global_bc, x.global_bc)
+    for alpha in (0, 1):
+        same = expand(far, x, x, n_neighbors=3, alpha=alpha)
+        torch.testing.assert_close(same.global_bc, x.global_bc)
+
+
+@pytest.mark.parametrize("wrong", [dict(alpha=-1), dict(alpha=math.nan), dict(n_neighbors=2.5)])
+def test_a_wrong_expansion_is_refused_before_any_search(monkeypatch, wrong):
+    monkeypatch.setattr(controls, "search", None)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        search_expanded(X, X, exclude_self=True, **wrong)
+
+
+def test_the_only_image_of_a_gallery_has_no_neighbour():
+    both = search_expanded(X[:4], X[4:5], both_sides=True)
+    assert torch.equal(both.score_qk, search_expanded(X[:4], X[4:5]).score_qk)
+
+
+@pytest.mark.parametrize("name, value", [("k1", 2.5), ("k1", 0), ("k2", -1), ("k2", "6")])
+def test_neighbours_are_whole_numbers(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected a whole number"):
+        search_k_reciprocal(X, X, exclude_self=True, **{name: value})
+
+
+def test_queries_of_the_gallery_have_its_vectors():
+    other = replace_first(X)
+    found = search_k_reciprocal(other, X, k1=6, k2=3, exclude_self=True)
+    assert torch.equal(found.score_qk, search_k_reciprocal(X, X, k1=6, k2=3, exclude_self=True)[1])
 
 
 def test_a_packed_gallery_and_a_store_are_as_good(tmp_path):
