@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLOR_A', 'COLOR_B', 'SEQUENTIAL_CMAP', 'COLOR_POSITIVE', 'COLOR_NEGATIVE', 'DIVERGING_CMAP', 'COLOR_FIRST',
-           'COLOR_SECOND', 'PLAN_STYLES', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'PlanStyle', 'theme',
-           'adapt_contrast', 'new_axes', 'draw_grid', 'image_panel', 'draw_caption', 'set_limits', 'flow_caption',
-           'plot_flows', 'plot_cells', 'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions',
-           'plot_difference', 'plot_ranking', 'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences',
-           'figure_path', 'check_format', 'save_figure']
+           'COLOR_SECOND', 'OVERLAY_ALPHA', 'STRIDE', 'FIGURE_METADATA', 'theme', 'adapt_contrast', 'new_axes',
+           'draw_grid', 'image_panel', 'draw_caption', 'set_limits', 'flow_caption', 'plot_flows', 'plot_cells',
+           'plot_marginals', 'plot_cost', 'plot_sinkhorn', 'plot_contributions', 'plot_difference', 'plot_ranking',
+           'plot_faithfulness', 'plot_receptive_field', 'plot_correspondences', 'figure_path', 'check_format',
+           'save_figure']
 
 # %% ../../nbs/42_plots.ipynb #29217340
 import itertools
@@ -59,22 +59,6 @@ COLOR_NEGATIVE = "#762A83"
 DIVERGING_CMAP = "BrBG"
 COLOR_FIRST = "#01665E"
 COLOR_SECOND = "#8C510A"
-
-
-class PlanStyle(NamedTuple):
-    "How a plan is called and drawn: the same in all figures, with a mark besides the colour."
-
-    label: str
-    color: str
-    marker: str
-
-
-PLAN_STYLES = {
-    "transport": PlanStyle("transport", COLOR_A, "o"),
-    "best_cell": PlanStyle("best cell", COLOR_B, "D"),
-    "aligned": PlanStyle("cells in place", COLOR_POSITIVE, "^"),
-    "product": PlanStyle("no matching", ".45", "s"),
-}
 
 # %% ../../nbs/42_plots.ipynb #d4e61edf
 def theme(dark: bool = False) -> AbstractContextManager[None]:
