@@ -136,7 +136,7 @@ def format_range(estimates: list[Estimate]) -> str:
     means = sorted(estimate.mean for estimate in estimates)
     text = f"{_points(means[0])} to {_points(means[-1])}"
     split = sum(min(estimate.per_seed) < 0 < max(estimate.per_seed) for estimate in spread)
-    return f"{text} [{split} of {len(estimates)} split]" if spread else text
+    return f"{text} [signs differ in {split} of {len(estimates)}]" if spread else text
 
 
 def _points(value: float) -> str:
@@ -303,7 +303,7 @@ _CONTROL_CLAIMS = [
             _plan_row("cross_correlation", "aligned"),
         ),
         (
-            "(ours) ... and so it does in the untrained network",
+            "(ours) Untrained network: transport beats cells compared in place",
             _UNTRAINED | _DIML,
             _UNTRAINED | _plan_row("cross_correlation", "aligned"),
         ),
@@ -314,7 +314,7 @@ _CONTROL_CLAIMS = [
         ),
         ("(ours) DIML beats generalised-mean pooling (GeM)", _DIML, _control_row("GeM")),
         (
-            "(ours) ... and so it does in the untrained network (GeM)",
+            "(ours) Untrained network: DIML beats generalised-mean pooling (GeM)",
             _UNTRAINED | _DIML,
             _UNTRAINED | _control_row("GeM"),
         ),
