@@ -115,6 +115,7 @@ def test_a_dropped_cell_takes_its_partner_in_place_along():
     torch.testing.assert_close(found.plan_bnm.sum((1, 2)), torch.ones(3, dtype=torch.float64))
     nothing = match_reweighted(a, b, plan="aligned", weight_n=(~both_n).double(), weight_m=both_n)
     assert not nothing.plan_bnm.any() and not nothing.similarity_b.any()
+    assert nothing.used_uniform_b.all() and not found.used_uniform_b.any()
 
 
 def test_a_pair_alone_is_a_pair_in_a_batch():

@@ -323,6 +323,10 @@ _NO_SHARED_PLACE = (
     "Cells in place need pictures of one shape, cut into the same rows and columns. The numbers"
     " are still those of before; choose another plan."
 )
+_NO_CELL_IN_BOTH = (
+    "Cells in place: no cell is left in both images. The numbers are still those of before; x on a"
+    " cell takes it back."
+)
 
 
 def _require_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) -> None:
@@ -337,8 +341,12 @@ def _require_places(plan: str, maps: tuple[GridFeatureCache, ...], grid: int) ->
 
 def _obstacle(state: dict, maps: tuple[GridFeatureCache, ...]) -> str:
     "Why a pair cannot be matched as the state says; empty if it can."
-    if not _has_cells(state["view"], _count_cells(maps, state["grid"])):
+    view, cells = state["view"], _count_cells(maps, state["grid"])
+    if not _has_cells(view, cells):
         return _NO_CELL_LEFT
+    kept = set(range(cells["a"])) - {*view["dropped_a"], *view["dropped_b"]}
+    if state["plan"] == "aligned" and not kept:
+        return _NO_CELL_IN_BOTH
     return "" if _has_places(state["plan"], maps, state["grid"]) else _NO_SHARED_PLACE
 
 # %% ../../../nbs/44_explorer.ipynb #b01603a0
