@@ -26,6 +26,9 @@ os.environ["DIML_QUIET"] = "1"
 LIGHT = str(Path(__file__).with_name("light"))
 sys.path.insert(0, LIGHT)
 os.environ["PYTHONPATH"] = os.pathsep.join([LIGHT, *filter(None, [os.environ.get("PYTHONPATH")])])
+# kernels of a GPU are interpreted where there is none; Triton reads this when it is imported
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores, one thread each
 
