@@ -198,7 +198,7 @@ _EXPONENTS = {
     "cross_correlation2_norm2": (2, 1),
 }
 
-# %% ../../nbs/19_kernels.ipynb #d134fe85
+# %% ../../nbs/19_kernels.ipynb #b177ad92
 TRITON_DEVICES = {"cuda"}  # types of the devices on which pairs are matched by Triton's kernel
 
 
@@ -586,8 +586,8 @@ def _scatter_triton(
     "`scatter_pair_gradients` by the kernel of a GPU: the sum of an image has a fixed order."
     from diml_nb.ot.triton_kernels import launch_gradient
 
-    a_bcn, b_dcm, grad_p, slope_pnm = (x.contiguous() for x in (a_bcn, b_dcm, grad_p, slope_pnm))
-    pairs = grad_p, slope_pnm
+    a_bcn, b_dcm, i_p, j_p = (x.contiguous() for x in (a_bcn, b_dcm, i_p, j_p))
+    pairs = grad_p.contiguous(), slope_pnm.contiguous()
     return (
         launch_gradient(i_p, j_p, b_dcm, *pairs, images=len(a_bcn), axis=1),
         launch_gradient(j_p, i_p, a_bcn, *pairs, images=len(b_dcm), axis=2),

@@ -498,11 +498,11 @@ def launch_gradient(
     Parameters
     ----------
     own_p, partner_p
-        Positions (P,) in int64 of the images of this side and of their partners.
+        Positions (P,) in int64, contiguous, of the images of this side and of their partners.
     partner_bcm
         Cells of the partners, (B, C, M), in float32, contiguous.
     grad_p
-        Derivative of the loss with respect to the value of each pair, (P,).
+        Derivative of the loss with respect to the value of each pair, (P,), contiguous.
     slope_pnm
         Derivative of that value with respect to the cosines, contiguous; its axis `axis`, 1 or 2,
         has the N cells of this side, the other the M cells of the partner.

@@ -145,7 +145,8 @@ def test_the_compiled_program_agrees(kernels, monkeypatch):
 def test_gradients(kernels, n, m, channels):
     torch.manual_seed(0)
     a_bcn, b_bcm = torch.randn(3, channels, n), torch.randn(2, channels, m)
-    i_p, j_p = torch.tensor([0, 2, 2, 0]), torch.tensor([1, 1, 0, 0])  # one has no pair
+    # one has no pair; a miner's positions are strided
+    i_p, j_p = torch.tensor([[0, 1], [2, 1], [2, 0], [0, 0]]).T
     inputs = [x.to(DEVICE) for x in (a_bcn, b_bcm, i_p, j_p, torch.randn(4), torch.randn(4, n, m))]
     assert native._has_gradient_kernel(n, m, channels, torch.device(DEVICE))
     found = scatter_pair_gradients(*inputs)
