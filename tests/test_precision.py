@@ -487,6 +487,22 @@ OTHERS = {
         "PairPlans",
         "native_library",
         "score_pairs_unchecked",  # as `score_pairs`, which checks first
+        "plan_pairs_unchecked",
+        "scatter_gradients_unchecked",
+        "ImageTensors",
+        "PairSolver",
+        "PairProgram",
+        "TRITON_DEVICES",
+    },
+    "ot.triton_kernels": {  # in float32, whatever autocast says
+        "PairConstants",
+        "choose_tiles",
+        "pairs_kernel",
+        "pair_constants",
+        "launch_pairs",
+        "GradientConstants",
+        "gradient_kernel",
+        "launch_gradient",
     },
     "retrieval.metrics": {
         "METRIC_NAMES",

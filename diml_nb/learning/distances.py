@@ -19,7 +19,7 @@ from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
 from ..ot.marginals import check_marginal_rule
 from ..ot.matching import MatchOptions, check_features, match_unchecked
-from ..ot.native import plan_pairs, scatter_pair_gradients
+from ..ot.native import plan_pairs_unchecked, scatter_gradients_unchecked
 from ..ot.sinkhorn import Stopping, check_solver_options
 
 # %% ../../nbs/30_distances.ipynb #03012096
@@ -46,7 +46,7 @@ class _PlanWeightedValue(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_p: Tensor):
         a_bcn, b_dcm, i_p, j_p, slope_pnm = ctx.saved_tensors
-        grads = scatter_pair_gradients(a_bcn, b_dcm, i_p, j_p, grad_p, slope_pnm)
+        grads = scatter_gradients_unchecked(a_bcn, b_dcm, i_p, j_p, grad_p, slope_pnm)
         # indices, `solve` and `block` have no gradient
         return *grads, None, None, None, None
 
@@ -66,16 +66,18 @@ def _to_features(x: Tensor, grid: int, channels: int | None = None) -> Features:
 
 
 def _pairs_to_match(
-    queries: int, references: int, requested: tuple[Tensor, ...] | None, mirror: bool
+    q: Features, r: Features, requested: tuple[Tensor, ...] | None, mirror: bool
 ) -> tuple[Tensor, Tensor]:
     """Indices (P,) and (P,) of the pairs to match: all of them (each unordered pair once if
     `mirror`), or those of the `requested` pairs (a1, p, a2, n) or triplets (a, p, n) of a miner."""
+    device = q.norm_bn.device
     if requested is None:
         # a symmetric matrix: its upper half is enough
         if mirror:
-            i_p, j_p = torch.triu_indices(queries, queries)
+            i_p, j_p = torch.triu_indices(len(q), len(q), device=device)
         else:
-            i_p, j_p = torch.cartesian_prod(torch.arange(queries), torch.arange(references)).T
+            positions = torch.arange(len(q) * len(r), device=device)
+            i_p, j_p = positions // len(r), positions % len(r)
         return i_p, j_p
     # what a miner asks for: anchors with positives, anchors with negatives, or triplets
     if len(requested) == 4:
@@ -86,7 +88,7 @@ def _pairs_to_match(
     i_p, j_p = torch.cat([a_p, a_n]), torch.cat([p_p, n_p])
     if mirror:
         i_p, j_p = torch.minimum(i_p, j_p), torch.maximum(i_p, j_p)
-    i_p, j_p = torch.stack([i_p, j_p]).unique(dim=1)
+    i_p, j_p = torch.stack([i_p, j_p]).to(device).unique(dim=1)
     return i_p, j_p
 
 # %% ../../nbs/30_distances.ipynb #226569ee
@@ -106,9 +108,7 @@ def _solve(
         result = match_unchecked(q[i], r[j], options)
         cosine_pnm, plan_pnm = result.cosine_bnm, result.plan_bnm
     else:
-        names = "marginals", "eps", "tol", "max_iter"
-        solver = {name: getattr(options, name) for name in names}
-        cosine_pnm, plan_pnm = plan_pairs(q, r, i, j, **solver)
+        cosine_pnm, plan_pnm = plan_pairs_unchecked(q, r, i, j, options)
     value_pnm = distance.value(cosine_pnm)
     return (plan_pnm * value_pnm).sum((1, 2)), plan_pnm * distance.slope(value_pnm)
 
@@ -125,9 +125,10 @@ def _matched_values(q: Features, r: Features, distance: "StructuralDistance") ->
     same = r is q
     # the plan of (j, i) is that of (i, j) transposed, unless the stop rule depends on the order
     mirror = same and distance.stopping == "per_pair"
-    pairs = _pairs_to_match(len(q), len(r), distance.requested if same else None, mirror)
-    i_p, j_p = (index_p.to(q.norm_bn.device) for index_p in pairs)
+    i_p, j_p = _pairs_to_match(q, r, distance.requested if same else None, mirror)
     block = distance.block
+    if i_p.device.type != "cpu":  # few kernels with many pairs: plans of 256 MB
+        block = max(block, 2**26 // (q_cells * r_cells))
     if distance.stopping != "per_pair":
         block = distance.official_block or len(i_p)
     solve = partial(_solve, q, r, distance)

@@ -198,7 +198,7 @@ _EXPONENTS = {
     "cross_correlation2_norm2": (2, 1),
 }
 
-# %% ../../nbs/19_kernels.ipynb #b177ad92
+# %% ../../nbs/19_kernels.ipynb #2af43c1c
 TRITON_DEVICES = {"cuda"}  # types of the devices on which pairs are matched by Triton's kernel
 
 
