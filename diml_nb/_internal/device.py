@@ -41,7 +41,7 @@ def default_device(name: str | None = None) -> torch.device:
         return torch.device("mps")
     return torch.device("cpu")
 
-# %% ../../nbs/03_device.ipynb #40e62fb8
+# %% ../../nbs/03_device.ipynb #d01544af
 def copy_to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device; on its way to CUDA it is pinned, and nothing waits for the copy.
 
@@ -95,7 +95,7 @@ def full_precision() -> Iterator[None]:
         stack.enter_context(hooks)
         yield
 
-# %% ../../nbs/03_device.ipynb #09f9055b
+# %% ../../nbs/03_device.ipynb #ffea626d
 def _tf32_switches() -> tuple[tuple[Any, str, Any], ...]:
     "Where torch keeps its switches for products and convolutions, and what they are set to."
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn

@@ -101,7 +101,7 @@ class EmbeddingInputs(torch.utils.data.Dataset):
         torch.manual_seed(seed)
         return self.backbone.augment(image)
 
-# %% ../../nbs/31_embedding.ipynb #a6a9bc0f
+# %% ../../nbs/31_embedding.ipynb #b2e95185
 def input_loader(
     inputs: EmbeddingInputs, keys: Iterable[list[Key]], *, workers: int, device: torch.device
 ) -> torch.utils.data.DataLoader:

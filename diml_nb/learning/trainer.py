@@ -47,7 +47,12 @@ from diml_nb.learning.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from .config import SELECTION_METRIC, TrainConfig, build_backbone
+from diml_nb.learning.config import (
+    SELECTION_METRIC,
+    SpeedOptions,
+    TrainConfig,
+    build_backbone,
+)
 from diml_nb.learning.evaluation import (
     Queries,
     evaluate_retrieval,
@@ -101,11 +106,27 @@ def _leave_group_at_exit() -> None:
     atexit.register(torch.distributed.destroy_process_group)
 
 
-def _embedding_net(config: TrainConfig, backbone: Backbone) -> EmbeddingNet:
+def _embedding_net(
+    config: TrainConfig, backbone: Backbone, channels_last: bool = False
+) -> EmbeddingNet:
     "Backbone and a new head; the head alone where maps are cached."
     side, device = backbone.image_size, next(backbone.parameters()).device
     channels = backbone(torch.zeros(1, 3, side, side, device=device)).shape[1]
-    return EmbeddingNet(None if config.cached else backbone, channels, config.embedding_dim)
+    learns = None if config.cached else backbone
+    return EmbeddingNet(learns, channels, config.embedding_dim, channels_last=channels_last)
+
+
+def _recompute_blocks(backbone: Backbone) -> None:
+    """Let a backbone keep the inputs of its blocks alone for the backward pass, which computes the
+    rest again; `ValueError` if it cannot."""
+    network: Any = backbone.network
+    try:
+        network.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(
+            f"grad_checkpointing: {backbone.name} cannot compute its blocks again; many networks of"
+            " timm can (timm/resnet50.tv2_in1k has the weights of torchvision/resnet50)"
+        ) from error
 
 # %% ../../nbs/32_training.ipynb #7aa374f3
 def _build_loss(config: TrainConfig, num_classes: int) -> MapLoss:
@@ -177,6 +198,7 @@ def _setup(
     folder: Path,
     inputs: EmbeddingInputs | None = None,
     mode: StartMode = "continue",
+    speed: SpeedOptions | None = None,
 ) -> TrainState:
     """Data, network, loss and optimizer as they are before the first step. What can be refused is
     refused before the maps are made."""
@@ -187,11 +209,16 @@ def _setup(
     # given inputs hold the maps of a backbone of their own
     identity = run_identity(config, images.hash, backbone if inputs is None else inputs.backbone)
     check_run(folder, identity, mode)
+    speed = speed or SpeedOptions()
+    if speed.grad_checkpointing:
+        _recompute_blocks(backbone)
     # the head is drawn first, then betas and proxies: the order is part of what a seed means
     seed_everything(config.seed)
-    network: nn.Module = _embedding_net(config, backbone)
+    network: nn.Module = _embedding_net(config, backbone, speed.channels_last)
     loss = _build_loss(config, len(images.label_n[train_index].unique())).to(accelerator.device)
-    optimizer = torch.optim.Adam(_param_groups(config, network, loss))
+    # on a GPU one kernel for all weights, which needs no room beside them
+    fused = accelerator.device.type == "cuda" or None
+    optimizer = torch.optim.Adam(_param_groups(config, network, loss), fused=fused)
     inputs = _inputs_of(config, images, backbone, inputs, accelerator)
     network, optimizer = accelerator.prepare(network, optimizer)
     return TrainState(
@@ -396,14 +423,13 @@ def _check(
     images: ImageDataset,
     split: str,
     folder: Path,
-    workers: int,
+    speed: SpeedOptions,
     tensorboard: bool,
     mode: StartMode,
 ) -> None:
     """All that settings, labels and the folder decide, before anything is computed; `ValueError`,
     `OSError` or `ImportError`."""
-    if workers < 0:
-        raise ValueError(f"workers: expected at least 0 processes, got {workers}")
+    speed.check(config)
     if tensorboard and not find_spec("tensorboard"):
         raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
     if not len(images):
@@ -453,6 +479,8 @@ def train(
     extend: bool = False,
     workers: int = 0,
     tensorboard: bool = False,
+    channels_last: bool = False,
+    grad_checkpointing: bool = False,
 ) -> Path:
     """Train, with log, checkpoints and validation; in one or many processes, with the same result.
 
@@ -466,6 +494,7 @@ def train(
     extend : the run in the folder may have fewer epochs: it goes on to those of `config`
     workers : processes that load images
     tensorboard : also log for TensorBoard
+    channels_last, grad_checkpointing : of the backbone, end to end; see `SpeedOptions`
 
     Returns
     -------
@@ -486,10 +515,11 @@ def train(
     """
     folder = Path(folder).expanduser()
     mode = _start_mode(fresh, extend)
-    images = _checked_images(config, images, folder, workers, tensorboard, mode)
-    state = _setup(config, images, folder, inputs, mode)
+    speed = SpeedOptions(workers, channels_last, grad_checkpointing)
+    images = _checked_images(config, images, folder, speed, tensorboard, mode)
+    state = _setup(config, images, folder, inputs, mode, speed)
     restore(state, mode)
-    with closing(_Log(state, tensorboard)) as log:
+    with closing(_Log(state, tensorboard)) as log, tf32_convolutions():
         _run(state, log, workers)
     state.accelerator.wait_for_everyone()
     return folder / RUN_FILES.model
@@ -499,17 +529,17 @@ def _checked_images(
     config: TrainConfig,
     images: ImageDataset | None,
     folder: Path,
-    workers: int,
+    speed: SpeedOptions,
     tensorboard: bool,
     mode: StartMode,
 ) -> ImageDataset:
     "The images to learn from, after all checks."
     if images is not None:
-        _check(config, images, "all", folder, workers, tensorboard, mode)
+        _check(config, images, "all", folder, speed, tensorboard, mode)
         return images
     # the files are read only if the labels will do
     dataset = get_dataset(config.dataset, check=False)
-    _check(config, dataset, "train", folder, workers, tensorboard, mode)
+    _check(config, dataset, "train", folder, speed, tensorboard, mode)
     if config.dataset not in DATASETS:
         check_images(dataset.paths)
     return dataset.subset("train")
