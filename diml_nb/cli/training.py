@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'LossOption', 'StructuralOption', 'TrainingSetOption', 'EndToEndOption', 'EpochsOption', 'BatchSizeOption',
            'LearningRateOption', 'PrecisionOption', 'ChannelsLastOption', 'GradCheckpointingOption', 'SettingsOption',
-           'RunFolderOption', 'ResumeOption', 'TestSetOption', 'SplitOption', 'MemoryOption', 'train_command',
-           'evaluate_command']
+           'RunFolderOption', 'ResumeOption', 'FreshOption', 'WorkersOption', 'TestSetOption', 'SplitOption',
+           'MemoryOption', 'train_command', 'evaluate_command']
 
 # %% ../../nbs/66_cli_training.ipynb #36bab0e4
 from pathlib import Path
@@ -216,6 +216,10 @@ ResumeOption = Annotated[
     ),
 ]
 
+# %% ../../nbs/66_cli_training.ipynb #7fb27b941602401d91542211134fc71a
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Forget a run that is in this folder.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that load images (end to end).")]
+
 # %% ../../nbs/66_cli_training.ipynb #b0f2a813
 @app.command("train")
 @friendly_errors()
@@ -233,12 +237,8 @@ def train_command(
     settings: SettingsOption = None,
     out: RunFolderOption = None,
     resume: ResumeOption = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget a run that is in this folder.")
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that load images (end to end).")
-    ] = 0,
+    fresh: FreshOption = False,
+    workers: WorkersOption = 0,
     channels_last: ChannelsLastOption = False,
     grad_checkpointing: GradCheckpointingOption = False,
     tensorboard: Annotated[

@@ -33,8 +33,6 @@ from ..datasets.folders import check_images
 from ..datasets.protocol import Protocol, count_positives, protocol_of_all
 from ..datasets.registry import DATASETS, get_dataset
 from ..features.backbones import Backbone
-
-# %% ../../nbs/32_training.ipynb #e0938c49
 from diml_nb.learning.checkpoint import (
     RUN_FILES,
     StartMode,
@@ -47,6 +45,8 @@ from diml_nb.learning.checkpoint import (
     save_checkpoint,
     save_model,
 )
+
+# %% ../../nbs/32_training.ipynb #e0938c49
 from diml_nb.learning.config import (
     SELECTION_METRIC,
     SpeedOptions,
@@ -105,7 +105,7 @@ def _leave_group_at_exit() -> None:
     "The processes stay joined for a further training or evaluation."
     atexit.register(torch.distributed.destroy_process_group)
 
-
+# %% ../../nbs/32_training.ipynb #7fb27b941602401d91542211134fc71a
 def _embedding_net(
     config: TrainConfig, backbone: Backbone, channels_last: bool = False
 ) -> EmbeddingNet:
@@ -198,7 +198,7 @@ def _setup(
     folder: Path,
     inputs: EmbeddingInputs | None = None,
     mode: StartMode = "continue",
-    speed: SpeedOptions | None = None,
+    speed: SpeedOptions = SpeedOptions(),
 ) -> TrainState:
     """Data, network, loss and optimizer as they are before the first step. What can be refused is
     refused before the maps are made."""
@@ -209,7 +209,6 @@ def _setup(
     # given inputs hold the maps of a backbone of their own
     identity = run_identity(config, images.hash, backbone if inputs is None else inputs.backbone)
     check_run(folder, identity, mode)
-    speed = speed or SpeedOptions()
     if speed.grad_checkpointing:
         _recompute_blocks(backbone)
     # the head is drawn first, then betas and proxies: the order is part of what a seed means
@@ -288,7 +287,7 @@ def _gradients(state: TrainState) -> dict[str, Tensor]:
     named |= {f"loss.{name}": p for name, p in state.loss.named_parameters()}
     return {name: p.grad for name, p in named.items() if p.grad is not None}
 
-
+# %% ../../nbs/32_training.ipynb #acae54e37e7d407bbb7b55eff062a284
 def _step(
     state: TrainState, inputs: Tensor, label_b: Tensor, names: list[str], reports: StepReports
 ) -> None:
@@ -379,7 +378,7 @@ def _validate(state: TrainState, workers: int = 0) -> dict[str, float]:
         save_model(state)
     return metrics
 
-
+# %% ../../nbs/32_training.ipynb #9a63283cbaf04dbcab1f6479b197f3a8
 def _validation_metrics(state: TrainState, workers: int) -> dict[str, float]:
     "The validation classes, searched as the model will be and as their table says."
     config = state.config
