@@ -106,6 +106,9 @@ def _leave_group_at_exit() -> None:
     atexit.register(torch.distributed.destroy_process_group)
 
 # %% ../../nbs/32_training.ipynb #7fb27b941602401d91542211134fc71a
+_AS_USUAL = SpeedOptions()
+
+
 def _embedding_net(
     config: TrainConfig, backbone: Backbone, channels_last: bool = False
 ) -> EmbeddingNet:
@@ -198,7 +201,7 @@ def _setup(
     folder: Path,
     inputs: EmbeddingInputs | None = None,
     mode: StartMode = "continue",
-    speed: SpeedOptions = SpeedOptions(),
+    speed: SpeedOptions = _AS_USUAL,
 ) -> TrainState:
     """Data, network, loss and optimizer as they are before the first step. What can be refused is
     refused before the maps are made."""
