@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'LossOption', 'StructuralOption', 'TrainingSetOption', 'EndToEndOption', 'EpochsOption', 'BatchSizeOption',
-           'LearningRateOption', 'SettingsOption', 'RunFolderOption', 'ResumeOption', 'TestSetOption', 'SplitOption',
+           'LearningRateOption', 'PrecisionOption', 'ChannelsLastOption', 'GradCheckpointingOption', 'SettingsOption',
+           'RunFolderOption', 'ResumeOption', 'FreshOption', 'WorkersOption', 'TestSetOption', 'SplitOption',
            'MemoryOption', 'train_command', 'evaluate_command']
 
 # %% ../../nbs/66_cli_training.ipynb #36bab0e4
@@ -30,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 _SWITCHES = {
     "batch_size": "--batch-size ",
     "structural": "--diml or --plain: ",
-    **{name: f"--{name} " for name in ("loss", "dataset", "epochs", "lr", "seed")},
+    **{name: f"--{name} " for name in ("loss", "dataset", "epochs", "lr", "seed", "precision")},
 }
 
 
@@ -156,6 +157,35 @@ LearningRateOption = Annotated[
     typer.Option(help="Learning rate of the network.  [default: 3e-4, end to end 1e-5]"),
 ]
 
+# %% ../../nbs/66_cli_training.ipynb #6f9c3332
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="no|bf16",
+        help=(
+            "bf16: the network computes in bfloat16, on a GPU since Ampere in about half the time"
+            " and memory. Weights, gradients, matching and losses stay in float32.  [default: no]"
+        ),
+    ),
+]
+ChannelsLastOption = Annotated[
+    bool,
+    typer.Option(
+        "--channels-last",
+        help="Keep the channels of a pixel side by side: quicker on most GPUs (end to end).",
+    ),
+]
+GradCheckpointingOption = Annotated[
+    bool,
+    typer.Option(
+        "--grad-checkpointing",
+        help=(
+            "Keep less for the backward pass and compute it again: less memory, about a third more"
+            " time (end to end, most networks of timm)."
+        ),
+    ),
+]
+
 # %% ../../nbs/66_cli_training.ipynb #8cc27d44
 SettingsOption = Annotated[
     list[str] | None,
@@ -186,6 +216,10 @@ ResumeOption = Annotated[
     ),
 ]
 
+# %% ../../nbs/66_cli_training.ipynb #7fb27b941602401d91542211134fc71a
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Forget a run that is in this folder.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that load images (end to end).")]
+
 # %% ../../nbs/66_cli_training.ipynb #b0f2a813
 @app.command("train")
 @friendly_errors()
@@ -199,32 +233,34 @@ def train_command(
     batch_size: BatchSizeOption = None,
     lr: LearningRateOption = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn.  [default: 0]")] = None,
+    precision: PrecisionOption = None,
     settings: SettingsOption = None,
     out: RunFolderOption = None,
     resume: ResumeOption = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget a run that is in this folder.")
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that load images (end to end).")
-    ] = 0,
+    fresh: FreshOption = False,
+    workers: WorkersOption = 0,
+    channels_last: ChannelsLastOption = False,
+    grad_checkpointing: GradCheckpointingOption = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")
     ] = False,
 ) -> None:
     """Train a network and keep the epoch that is best on held-out training classes. Two processes:
     python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."""
+    from diml_nb.learning.config import SpeedOptions
+
     if resume:
         why = "a run that goes on keeps its settings"
         refuse_without_effect(context, why, "end_to_end")
     options: dict = dict(loss=loss, structural=structural, dataset=dataset, epochs=epochs)
-    options |= dict(batch_size=batch_size, lr=lr, seed=seed)
+    options |= dict(batch_size=batch_size, lr=lr, seed=seed, precision=precision)
     base = _base_settings(out, resume=resume, end_to_end=end_to_end)
     config = _config(options, settings or [], base)
     if config.cached:
         why = "a head on cached maps loads no images; it means something with --end-to-end"
-        refuse_without_effect(context, why, "workers")
-    _train(config, out, extend=resume, fresh=fresh, workers=workers, tensorboard=tensorboard)
+        refuse_without_effect(context, why, "workers", "channels_last", "grad_checkpointing")
+    speed = SpeedOptions(workers, channels_last, grad_checkpointing)
+    _train(config, out, extend=resume, fresh=fresh, tensorboard=tensorboard, **speed._asdict())
 
 # %% ../../nbs/66_cli_training.ipynb #1611b2a4
 def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> dict:

@@ -8,7 +8,6 @@ __all__ = ['train', 'TrainedModel', 'load_trained']
 # %% ../../nbs/32_training.ipynb #762f516b
 import atexit
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -21,16 +20,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._internal.checks import first_few
-from .._internal.device import default_device, progress_bar, seed_everything
-from .._internal.paths import atomic_write, check_writable
+from diml_nb._internal.device import (
+    copy_to_device,
+    default_device,
+    progress_bar,
+    seed_everything,
+    tf32_convolutions,
+)
+from .._internal.paths import check_writable
 from ..datasets.dataset import ImageDataset
 from ..datasets.folders import check_images
 from ..datasets.protocol import Protocol, count_positives, protocol_of_all
 from ..datasets.registry import DATASETS, get_dataset
 from ..features.backbones import Backbone
-
-# %% ../../nbs/32_training.ipynb #e0938c49
 from diml_nb.learning.checkpoint import (
     RUN_FILES,
     StartMode,
@@ -43,7 +45,14 @@ from diml_nb.learning.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from .config import SELECTION_METRIC, TrainConfig, build_backbone
+
+# %% ../../nbs/32_training.ipynb #e0938c49
+from diml_nb.learning.config import (
+    SELECTION_METRIC,
+    SpeedOptions,
+    TrainConfig,
+    build_backbone,
+)
 from diml_nb.learning.evaluation import (
     Queries,
     evaluate_retrieval,
@@ -54,8 +63,10 @@ from .losses import LOSSES, MapLoss, make_loss
 from diml_nb.learning.network import (
     EmbeddingInputs,
     EmbeddingNet,
+    Key,
     concatenate_features,
     extract_features,
+    input_loader,
 )
 from diml_nb.learning.sampling import (
     check_splits,
@@ -63,6 +74,7 @@ from diml_nb.learning.sampling import (
     sample_balanced_batch,
     split_classes,
 )
+from .step_report import StepReports, finite_maps, report_step, steps_behind
 from ..retrieval.metrics import METRIC_NAMES
 
 # %% ../../nbs/32_training.ipynb #d6386fcf
@@ -93,12 +105,31 @@ def _leave_group_at_exit() -> None:
     "The processes stay joined for a further training or evaluation."
     atexit.register(torch.distributed.destroy_process_group)
 
+# %% ../../nbs/32_training.ipynb #7fb27b941602401d91542211134fc71a
+_AS_USUAL = SpeedOptions()
 
-def _embedding_net(config: TrainConfig, backbone: Backbone) -> EmbeddingNet:
+
+def _embedding_net(
+    config: TrainConfig, backbone: Backbone, channels_last: bool = False
+) -> EmbeddingNet:
     "Backbone and a new head; the head alone where maps are cached."
     side, device = backbone.image_size, next(backbone.parameters()).device
     channels = backbone(torch.zeros(1, 3, side, side, device=device)).shape[1]
-    return EmbeddingNet(None if config.cached else backbone, channels, config.embedding_dim)
+    learns = None if config.cached else backbone
+    return EmbeddingNet(learns, channels, config.embedding_dim, channels_last=channels_last)
+
+
+def _recompute_blocks(backbone: Backbone) -> None:
+    """Let a backbone keep the inputs of its blocks alone for the backward pass, which computes the
+    rest again; `ValueError` if it cannot."""
+    network: Any = backbone.network
+    try:
+        network.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(
+            f"grad_checkpointing: {backbone.name} cannot compute its blocks again; many networks of"
+            " timm can (timm/resnet50.tv2_in1k has the weights of torchvision/resnet50)"
+        ) from error
 
 # %% ../../nbs/32_training.ipynb #7aa374f3
 def _build_loss(config: TrainConfig, num_classes: int) -> MapLoss:
@@ -170,6 +201,7 @@ def _setup(
     folder: Path,
     inputs: EmbeddingInputs | None = None,
     mode: StartMode = "continue",
+    speed: SpeedOptions = _AS_USUAL,
 ) -> TrainState:
     """Data, network, loss and optimizer as they are before the first step. What can be refused is
     refused before the maps are made."""
@@ -180,11 +212,15 @@ def _setup(
     # given inputs hold the maps of a backbone of their own
     identity = run_identity(config, images.hash, backbone if inputs is None else inputs.backbone)
     check_run(folder, identity, mode)
+    if speed.grad_checkpointing:
+        _recompute_blocks(backbone)
     # the head is drawn first, then betas and proxies: the order is part of what a seed means
     seed_everything(config.seed)
-    network: nn.Module = _embedding_net(config, backbone)
+    network: nn.Module = _embedding_net(config, backbone, speed.channels_last)
     loss = _build_loss(config, len(images.label_n[train_index].unique())).to(accelerator.device)
-    optimizer = torch.optim.Adam(_param_groups(config, network, loss))
+    # on a GPU one kernel for all weights, which needs no room beside them
+    fused = accelerator.device.type == "cuda" or None
+    optimizer = torch.optim.Adam(_param_groups(config, network, loss), fused=fused)
     inputs = _inputs_of(config, images, backbone, inputs, accelerator)
     network, optimizer = accelerator.prepare(network, optimizer)
     return TrainState(
@@ -221,20 +257,15 @@ def _batches(state: TrainState, workers: int) -> Iterator[tuple[Tensor, Tensor, 
         seed = derive_seed(config.seed, step)
         return sample_balanced_batch(images_of, config.batch_size, config.per_class, seed)
 
-    def keys(step: int) -> list[tuple[int, int]]:
+    def keys(step: int) -> list[Key]:
         batch = enumerate(draw(step).tolist())
-        seeded = [(derive_seed(config.seed, step, position), i) for position, i in batch]
+        seeded: list[Key] = [(derive_seed(config.seed, step, position), i) for position, i in batch]
         return seeded[rank * share : (rank + 1) * share]
 
-    loader = torch.utils.data.DataLoader(
-        state.inputs,
-        batch_sampler=map(keys, steps),
-        num_workers=workers,
-        collate_fn=torch.as_tensor,
-    )
+    loader = input_loader(state.inputs, map(keys, steps), workers=workers, device=device)
     for batch, inputs in zip(map(draw, steps), loader, strict=False):
         names = ["/".join(state.images.paths[i].parts[-2:]) for i in batch.tolist()]
-        yield inputs.to(device), label_n[batch].to(device), names
+        yield copy_to_device(inputs, device), copy_to_device(label_n[batch], device), names
 
 # %% ../../nbs/32_training.ipynb #19c6c726
 def _all_gather_maps(map_bchw: Tensor) -> Tensor:
@@ -252,69 +283,35 @@ def _all_gather_maps(map_bchw: Tensor) -> Tensor:
     parts[torch.distributed.get_rank()] = map_bchw
     return torch.cat(parts)
 
-# %% ../../nbs/32_training.ipynb #bfd67426
-def _nonfinite_facts(
-    state: TrainState, names: list[str], map_bchw: Tensor, loss_value: Tensor
-) -> dict[str, Any]:
-    "What helps to find out why a step is not finite."
-    parameters = dict(state.module.named_parameters())
-    parameters |= {f"loss.{name}": p for name, p in state.loss.named_parameters()}
-    norms = {name: p.grad.norm().item() for name, p in parameters.items() if p.grad is not None}
-    wrong_b = ~map_bchw.detach().isfinite().flatten(1).all(1)
-    length_bn = map_bchw.detach().flatten(2).norm(dim=1)
-    return dict(
-        step=state.step + 1,
-        loss=str(loss_value.item()),
-        maps_not_finite=[names[i] for i in wrong_b.nonzero().flatten().tolist()],
-        cell_lengths=[str(x.item()) for x in (length_bn.min(), length_bn.max())],
-        gradients_not_finite=[name for name, norm in norms.items() if not math.isfinite(norm)],
-        gradient_norms={name: str(norm) for name, norm in norms.items()},
-        lr=[group["lr"] for group in state.optimizer.param_groups],
-        images=names,
-    )
-
-
-def _report_nonfinite(state: TrainState, facts: dict[str, Any]) -> str:
-    "Write the facts of a step that is not finite to failure.json; the text of the error."
-    path = state.folder / RUN_FILES.failure
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(facts, indent=1))
-    return (
-        f"step {facts['step']} is not finite: loss {facts['loss']}; maps not finite:"
-        f" {first_few(facts['maps_not_finite'], 6) or 'none'}; lengths of cells"
-        f" {' to '.join(facts['cell_lengths'])}; gradients not finite:"
-        f" {first_few(facts['gradients_not_finite'], 6) or 'none'}; images"
-        f" {first_few(facts['images'], 6)}. All of it is in {path}; the last checkpoint is"
-        " untouched. A smaller lr often helps"
-    )
-
 # %% ../../nbs/32_training.ipynb #9561b544
+def _gradients(state: TrainState) -> dict[str, Tensor]:
+    "The gradients of network and loss, by the names of their parameters."
+    named = dict(state.module.named_parameters())
+    named |= {f"loss.{name}": p for name, p in state.loss.named_parameters()}
+    return {name: p.grad for name, p in named.items() if p.grad is not None}
+
+# %% ../../nbs/32_training.ipynb #acae54e37e7d407bbb7b55eff062a284
 def _step(
-    state: TrainState, inputs: Tensor, label_b: Tensor, names: list[str]
-) -> tuple[float, float]:
-    """One step of the optimizer; the loss and the norm of the gradient. `RuntimeError` if one of
-    them is not finite."""
+    state: TrainState, inputs: Tensor, label_b: Tensor, names: list[str], reports: StepReports
+) -> None:
+    """One step of the optimizer. `RuntimeError` if a step is not finite: this one, or where reports
+    are read later, one before it."""
+    state.optimizer.zero_grad()
     map_bchw = _all_gather_maps(state.network(inputs).float())
     # a matching of what is not finite would raise an error that does not name the images
-    finite = bool(map_bchw.isfinite().all())
-    loss_value = state.loss(map_bchw, label_b) if finite else map_bchw.sum() * torch.nan
-    state.optimizer.zero_grad()
-    if finite:
-        state.accelerator.backward(loss_value)
+    finite_b111 = finite_maps(map_bchw)[:, None, None, None]
+    loss_value = state.loss(torch.where(finite_b111, map_bchw, 0), label_b)
+    state.accelerator.backward(loss_value)
     # each process has the whole gradient of betas and proxies; where an order of summation is not
     # fixed, they must not drift apart
     for p in state.loss.parameters():
         if p.grad is not None:
             p.grad = state.accelerator.reduce(p.grad, "mean")
-    parameters = (*state.module.parameters(), *state.loss.parameters())
-    grads = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads).item()
-    if not (finite and math.isfinite(loss_value.item()) and math.isfinite(norm)):
-        facts = _nonfinite_facts(state, names, map_bchw, loss_value)
-        raise RuntimeError(_report_nonfinite(state, facts))
+    lr = [group["lr"] for group in state.optimizer.param_groups]
+    gradients = _gradients(state)
+    reports.add(report_step(state.step + 1, names, map_bchw, loss_value, gradients, lr))
     state.optimizer.step()
     state.step += 1
-    return loss_value.item(), norm
 
 # %% ../../nbs/32_training.ipynb #80e4cef2
 def _summary_writer(state: TrainState) -> Any:
@@ -342,14 +339,14 @@ class _Log:
         self.bar = progress_bar(None, f"training {loss}", total=state.total)
         self.bar.initial = self.bar.n = state.step
 
-    def __call__(self, numbers: dict[str, float]) -> None:
+    def __call__(self, numbers: dict[str, float], step: int) -> None:
         if not self.main or not numbers:
             return
         seconds = round(time.perf_counter() - self.start, 3)
-        self._write(dict(step=self.state.step, seconds=seconds, **numbers))
+        self._write(dict(step=step, seconds=seconds, **numbers))
         if self.board:
             for name, number in numbers.items():
-                self.board.add_scalar(name, number, self.state.step)
+                self.board.add_scalar(name, number, step)
         if "loss" in numbers:
             self.bar.update()
             self.bar.set_postfix(loss=f"{numbers['loss']:.3f}")
@@ -374,18 +371,18 @@ class _Log:
                     part.close()
 
 # %% ../../nbs/32_training.ipynb #04450782
-def _validate(state: TrainState) -> dict[str, float]:
+def _validate(state: TrainState, workers: int = 0) -> dict[str, float]:
     """Metrics on the validation classes; the weights are saved as the model when MAP@R is the best
     so far (or nothing is held out)."""
-    metrics = _validation_metrics(state) if len(state.validation_index) else {}
+    metrics = _validation_metrics(state, workers) if len(state.validation_index) else {}
     best = state.best
     if not metrics or best is None or metrics[SELECTION_METRIC] > best[SELECTION_METRIC]:
         state.best = dict(step=state.step, **metrics)
         save_model(state)
     return metrics
 
-
-def _validation_metrics(state: TrainState) -> dict[str, float]:
+# %% ../../nbs/32_training.ipynb #9a63283cbaf04dbcab1f6479b197f3a8
+def _validation_metrics(state: TrainState, workers: int) -> dict[str, float]:
     "The validation classes, searched as the model will be and as their table says."
     config = state.config
     rank, processes = state.rank_and_world_size
@@ -394,7 +391,12 @@ def _validation_metrics(state: TrainState) -> dict[str, float]:
         # a loss on vectors reads the means of the cells; to match them takes the cells
         inputs = EmbeddingInputs(state.images, inputs.backbone, cached=True)
     blocks = extract_features(
-        state.module, inputs, state.validation_index, grid=config.grid, part=(rank, processes)
+        state.module,
+        inputs,
+        state.validation_index,
+        grid=config.grid,
+        part=(rank, processes),
+        workers=workers,
     )
     if processes > 1:
         # process r made the blocks r, r + processes, ...
@@ -423,14 +425,13 @@ def _check(
     images: ImageDataset,
     split: str,
     folder: Path,
-    workers: int,
+    speed: SpeedOptions,
     tensorboard: bool,
     mode: StartMode,
 ) -> None:
     """All that settings, labels and the folder decide, before anything is computed; `ValueError`,
     `OSError` or `ImportError`."""
-    if workers < 0:
-        raise ValueError(f"workers: expected at least 0 processes, got {workers}")
+    speed.check(config)
     if tensorboard and not find_spec("tensorboard"):
         raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
     if not len(images):
@@ -480,6 +481,8 @@ def train(
     extend: bool = False,
     workers: int = 0,
     tensorboard: bool = False,
+    channels_last: bool = False,
+    grad_checkpointing: bool = False,
 ) -> Path:
     """Train, with log, checkpoints and validation; in one or many processes, with the same result.
 
@@ -493,6 +496,7 @@ def train(
     extend : the run in the folder may have fewer epochs: it goes on to those of `config`
     workers : processes that load images
     tensorboard : also log for TensorBoard
+    channels_last, grad_checkpointing : of the backbone, end to end; see `SpeedOptions`
 
     Returns
     -------
@@ -513,10 +517,11 @@ def train(
     """
     folder = Path(folder).expanduser()
     mode = _start_mode(fresh, extend)
-    images = _checked_images(config, images, folder, workers, tensorboard, mode)
-    state = _setup(config, images, folder, inputs, mode)
+    speed = SpeedOptions(workers, channels_last, grad_checkpointing)
+    images = _checked_images(config, images, folder, speed, tensorboard, mode)
+    state = _setup(config, images, folder, inputs, mode, speed)
     restore(state, mode)
-    with closing(_Log(state, tensorboard)) as log:
+    with closing(_Log(state, tensorboard)) as log, tf32_convolutions():
         _run(state, log, workers)
     state.accelerator.wait_for_everyone()
     return folder / RUN_FILES.model
@@ -526,17 +531,17 @@ def _checked_images(
     config: TrainConfig,
     images: ImageDataset | None,
     folder: Path,
-    workers: int,
+    speed: SpeedOptions,
     tensorboard: bool,
     mode: StartMode,
 ) -> ImageDataset:
     "The images to learn from, after all checks."
     if images is not None:
-        _check(config, images, "all", folder, workers, tensorboard, mode)
+        _check(config, images, "all", folder, speed, tensorboard, mode)
         return images
     # the files are read only if the labels will do
     dataset = get_dataset(config.dataset, check=False)
-    _check(config, dataset, "train", folder, workers, tensorboard, mode)
+    _check(config, dataset, "train", folder, speed, tensorboard, mode)
     if config.dataset not in DATASETS:
         check_images(dataset.paths)
     return dataset.subset("train")
@@ -546,15 +551,21 @@ def _run(state: TrainState, log: _Log, workers: int) -> None:
     "All steps that are left, with validations and checkpoints."
     config = state.config
     every = config.evaluate_every * state.steps_per_epoch
+    reports = StepReports(state.folder, log, steps_behind(state.accelerator.device))
     if state.step == 0:
-        log(_validate(state))
+        log(_validate(state, workers), 0)
     for inputs, label_b, names in _batches(state, workers):
         # miners draw: by the step, not by what was drawn before
         seed_everything(derive_seed(config.seed, state.step))
-        loss_value, norm = _step(state, inputs, label_b, names)
-        log(dict(loss=loss_value, gradient=norm))
+        try:
+            _step(state, inputs, label_b, names, reports)
+        except Exception:
+            # a step before it may be the cause, and is not looked at yet
+            reports.read_all()
+            raise
         if state.step % every == 0 or state.step == state.total:
-            log(_validate(state))
+            reports.read_all()
+            log(_validate(state, workers), state.step)
             save_checkpoint(state)
 
 # %% ../../nbs/32_training.ipynb #75ccf81b
