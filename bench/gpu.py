@@ -285,8 +285,9 @@ def measure_all(given: argparse.Namespace) -> Record:
         done = len(run.record.rows)
         needs = NEEDS[part.kind] if given.preset == "full" else 0
         result = run.row(part.config, partial(attempt, part, needs, left), kind="timed")
-        if len(run.record.rows) > done:
-            print(f"{time.perf_counter() - start:6.1f} s  {words_of(part.config)}: {brief(result)}")
+        if len(run.record.rows) == done:
+            continue  # it was there
+        print(f"{time.perf_counter() - start:6.1f} s  {words_of(part.config)}: {brief(result)}")
         if "failed" in result and not usable(given.device):
             again(given, given.seconds - (time.perf_counter() - start))
     print(os.path.relpath(run.finish()))
