@@ -82,7 +82,10 @@ def test_the_tables_are_the_records(smoke):
 
 def test_goals_are_judged_by_the_record(smoke):
     config = smoke[1].config | dict(
-        pairs=[dict(grid=4, goal=20.0)], steps=[dict(grid=4, goal=3.0)], memory_goal=100.0
+        preset="full",
+        pairs=[dict(grid=4, goal=20.0)],
+        steps=[dict(grid=4, goal=3.0)],
+        memory_goal=100.0,
     )
     record = Record(gpu.NAME, config, {})
     record.rows = [
@@ -90,11 +93,16 @@ def test_goals_are_judged_by_the_record(smoke):
         dict(config=dict(part="step", grid=4), result=dict(ms=[3.5, 3, 4])),
         dict(config=dict(part="memory", grid=4), result=dict(failed="RuntimeError: no")),
     ]
-    assert [line[1:] for line in gpu.goals(record)] == [
+    lines = gpu.goals(record)
+    assert [line[2:] for line in lines] == [
         ["20", "19", "reached"],
         ["3", "3.5", "not reached"],
         ["100", "RuntimeError: no", "not measured"],
     ]
+    # what the other benchmark measured on a GPU stands beside it
+    assert all(float(line[1].replace(",", "")) > 0 for line in lines)
+    assert lines[1][1] == f"{gpu.earlier('step', 4):,.4g}"
+    assert gpu.earlier("pairs", 5) is None
 
 
 # failures
