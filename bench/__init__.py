@@ -2,5 +2,5 @@
 
 `python -m bench` measures everything; `python -m bench.step`, `bench.evaluation` and `bench.bank`
 one part of it, `python -m bench.explorer` the explorers in a browser, `python -m bench.index` a
-single query of an index.
+single query of an index, `python -m bench.gpu` a GPU in five minutes.
 """

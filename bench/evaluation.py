@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -219,15 +220,17 @@ def gap(lists: Tensor, expected: Ranking) -> float:
     )
 
 
-def check(task: Task, queries: int) -> dict:
-    "Largest differences of results on some queries, each within its bound or an AssertionError."
-    rows = (
-        torch.arange(min(queries, len(task.position_q)))
-        * len(task.position_q)
-        // min(queries, len(task.position_q))
-    )
+class Compared(NamedTuple):
+    "Lists of some queries, re-ranked by this library and by `match`."
+
+    part: Ranking  # before the re-ranking
+    expected_qk: Tensor  # similarities by `match`
+    found: dict  # the largest differences
+
+
+def against_match(task: Task, rows: Tensor, searched: Ranking) -> Compared:
+    "Similarities and lists of some queries of the block beside those of `match`, query by query."
     position_q = task.position_q[rows]
-    searched = ours_search(task, task.position_q)
     part = Ranking(searched.index_qk[rows], searched.score_qk[rows], searched.exclude_self)
     ours_k = score_shortlist(part, task.x[position_q], task.x, top_k=task.top_k, eps=EPS, tol=TOL)
     pairs = [
@@ -249,6 +252,21 @@ def check(task: Task, queries: int) -> dict:
             rerank_by(part, torch.where(edge_qk, ours_k.similarity_qk, expected_qk)),
         ),
     )
+    return Compared(part, expected_qk, found)
+
+
+def sample(task: Task, queries: int) -> Tensor:
+    "Rows of some queries of the block, evenly spread."
+    count = min(queries, len(task.position_q))
+    return torch.arange(count) * len(task.position_q) // count
+
+
+def check(task: Task, queries: int) -> dict:
+    "Largest differences of results on some queries, each within its bound or an AssertionError."
+    rows = sample(task, queries)
+    position_q = task.position_q[rows]
+    searched = ours_search(task, task.position_q)
+    part, expected_qk, found = against_match(task, rows, searched)
     same = ours_rerank(task, task.position_q, searched, stopping="batch_mean", max_iter=100)
     slow = official(task, rows)
     metrics = ours_metrics(task, task.position_q, same, count_query_in_r=True).per_query

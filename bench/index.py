@@ -295,7 +295,7 @@ def keep(record: Record, results: Path, *, dirty: bool = False) -> Path:
             f"--record: it was made by code that no commit holds ({commit or 'no git'}); commit,"
             " and run it again (or --dirty)"
         )
-    path = save_record(record, results / NAME / f"{record.hash}.json")
+    path = save_record(record, results / record.experiment / f"{record.hash}.json")
     remove_older(path, record)
     return path
 

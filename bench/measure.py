@@ -38,6 +38,20 @@ def threads(count: int):
         torch.set_num_threads(kept)
 
 
+@contextmanager
+def tensor_cores(allowed: bool):
+    "May float32 products round their factors to TF32?"
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
+
+
 def seconds(work: Callable, *arguments) -> float:
     "How long one call takes, until its last kernel has ended."
     wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None

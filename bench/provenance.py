@@ -13,9 +13,10 @@ KEEPING = (*MACHINERY, "viz.figures.", "_internal.paths.atomic_write")
 
 
 def is_measured(path: Path) -> bool:
-    """Does this file of the folder belong to the benchmark? The explorers and the index have one of
-    their own."""
-    return path.suffix == ".py" and path.name not in ("explorer.py", "index.py")
+    """Does this file of the folder belong to the benchmark? The explorers, the index and the
+    GPU have one of their own."""
+    others = ("explorer", "index", "gpu", "gpu_pairs", "gpu_training")
+    return path.suffix == ".py" and path.stem not in others
 
 
 def measured(source: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,238 @@
+"""What does training cost on a GPU? Steps of a whole network by precision, layout of memory and
+checkpointing, memory predicted and measured, and how many images a second the loader brings.
+
+`bench.gpu` calls it.
+"""
+
+import statistics
+import weakref
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from bench.measure import peak_mb, seconds, spread, tensor_cores
+from diml_nb.datasets.registry import get_dataset
+from diml_nb.features.backbones import get_backbone
+from diml_nb.learning.losses import make_loss
+from diml_nb.learning.network import EmbeddingInputs, EmbeddingNet
+
+
+class Size(NamedTuple):
+    "What is trained."
+
+    backbone: str  # with random weights
+    image_size: int
+    images: int  # in a step, two of each class
+    embedding_dim: int
+    grid: int
+
+
+class Switches(NamedTuple):
+    "How it is trained."
+
+    precision: str = "no"
+    channels_last: bool = False
+    checkpointing: bool = False
+    compiler: str = ""  # a backend of torch.compile; "": none
+
+
+# a step
+
+
+def _checkpoint_blocks(network: nn.Module) -> None:
+    "Keep of each residual block its input alone; the backward pass computes the rest again."
+    for stage in network.children():
+        if isinstance(stage, nn.Sequential):
+            for block in stage:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+@dataclass
+class Trainer:
+    "A network with random weights, its loss and its optimizer, on a device."
+
+    size: Size
+    switches: Switches
+    device: str
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        size = self.size
+        backbone = get_backbone(size.backbone, pretrained=False, image_size=size.image_size)
+        side = size.image_size
+        channels = backbone(torch.zeros(1, 3, side, side)).shape[1]
+        if self.switches.checkpointing:
+            _checkpoint_blocks(backbone.network)
+        network = EmbeddingNet(backbone, channels, size.embedding_dim)
+        self.network = network.to(self.device, memory_format=self.layout)
+        if self.switches.compiler:
+            for stage in backbone.network.children():
+                if isinstance(stage, nn.Sequential):
+                    stage.compile(backend=self.switches.compiler)
+        self.loss = make_loss(
+            "multi_similarity", structural=True, embedding_dim=size.embedding_dim, grid=size.grid
+        ).to(self.device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-6)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        "Of images and weights."
+        return torch.channels_last if self.switches.channels_last else torch.contiguous_format
+
+    def batch(self, images: int) -> tuple[Tensor, Tensor]:
+        "Images of noise on the device, and their classes."
+        image_bchw = torch.randn(images, 3, self.size.image_size, self.size.image_size)
+        image_bchw = image_bchw.to(self.device, memory_format=self.layout)
+        return image_bchw, torch.arange(images, device=self.device) // 2
+
+    def step(self, image_bchw: Tensor, label_b: Tensor) -> None:
+        "One step of the optimizer: the matching is in float32 whatever the precision."
+        kind = torch.device(self.device).type
+        with tensor_cores(self.switches.precision == "tf32"):
+            with torch.autocast(kind, torch.bfloat16, enabled=self.switches.precision == "bf16"):
+                map_bchw = self.network(image_bchw)
+            value = self.loss(map_bchw.float(), label_b)
+            self.optimizer.zero_grad()
+            value.backward()
+            self.optimizer.step()
+
+
+def measure_step(size: dict, switches: dict, device: str, rounds: int) -> dict:
+    "Images a second, and the peak of memory beside what a few images predict."
+    before = torch.cuda.memory_allocated() if device.startswith("cuda") else 0
+    trainer = Trainer(Size(**size), Switches(**switches), device)
+    images = trainer.size.images
+    image_bchw, label_b = trainer.batch(images)
+    work = partial(trainer.step, image_bchw, label_b)
+    started = seconds(work)
+    work()
+    took = [seconds(work) for _ in range(rounds)]
+    found: dict = dict(
+        images_per_second=spread([images / t for t in took]), first_step_seconds=started
+    )
+    if device.startswith("cuda"):
+        found["measured_gb"] = (1e6 * peak_mb(work, device)["peak_mb"] - before) / 1e9
+    if not trainer.switches.compiler:  # compiled code hides its tensors
+        found["predicted_gb"] = predicted_bytes(trainer, min(16, images), images) / 1e9
+    return found
+
+
+# memory, predicted
+
+
+class LiveBytes(TorchDispatchMode):
+    "Counts the bytes of the tensors that are made within it and are still held, and their peak."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.size_of: dict[int, int] = {}  # of each storage that is held, by its id
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {id(x.untyped_storage()) for x in tree_leaves(args) if isinstance(x, Tensor)}
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor) and id(x.untyped_storage()) not in given:
+                self._note(x.untyped_storage())
+        return result
+
+    def _note(self, storage: Any) -> None:
+        key = id(storage)
+        if key in self.size_of:
+            return
+        self.size_of[key] = storage.nbytes()
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.live -= self.size_of.pop(key)
+
+
+def predicted_bytes(trainer: Trainer, few: int, images: int) -> float:
+    """Peak of a step of `images`, from steps of `few` and of half as many: a part that is always
+    there, and a part that grows with the images."""
+    peaks = []
+    for count in (few // 2, few):
+        image_bchw, label_b = trainer.batch(count)
+        with LiveBytes() as counter:
+            trainer.step(image_bchw, label_b)
+        trainer.optimizer.zero_grad()
+        peaks.append(counter.peak + image_bchw.nbytes)
+    slope = (peaks[1] - peaks[0]) / (few - few // 2)
+    parameters = 4 * sum(p.numel() for p in trainer.network.parameters())
+    return 3 * parameters + peaks[0] + slope * (images - few // 2)  # weights and Adam's two moments
+
+
+# the loader
+
+
+def _loader(size: Size, batches: int, workers: int, pinned: bool) -> torch.utils.data.DataLoader:
+    "Batches of augmented views of the embedded drawings, as in training."
+    images = get_dataset("emoji").subset("train")
+    backbone = get_backbone(size.backbone, pretrained=False, image_size=size.image_size)
+    inputs = EmbeddingInputs(images, backbone, cached=False)
+    keys = [
+        [
+            (step * size.images + k, (step * size.images + k) % len(images))
+            for k in range(size.images)
+        ]
+        for step in range(batches)
+    ]
+    return torch.utils.data.DataLoader(
+        inputs,
+        batch_sampler=keys,
+        num_workers=workers,
+        pin_memory=pinned,
+        collate_fn=torch.as_tensor,
+    )
+
+
+def measure_loader(size: dict, device: str, feed: dict, batches: int) -> dict:
+    "Images a second until they are on the device, after a first batch that starts the workers."
+    workers = feed["workers"]
+    batches = max(batches, 3 * workers)
+    batch = iter(_loader(Size(**size), batches + max(1, workers), **feed))
+
+    def bring(count: int) -> None:
+        for _ in range(count):
+            next(batch).to(device, non_blocking=feed["pinned"])
+
+    first = seconds(bring, max(1, workers))  # each worker has started and made one
+    took = seconds(bring, batches)
+    return dict(images_per_second=size["images"] * batches / took, seconds_to_start=first)
+
+
+def measure_loop(size: dict, switches: dict, device: str, feed: dict, batches: int) -> dict:
+    "Loader and step in one loop: images a second, and the share of the time that the step waited."
+    trainer = Trainer(Size(**size), Switches(**switches), device)
+    images = trainer.size.images
+    trainer.step(*trainer.batch(images))
+    label_b = torch.arange(images, device=device) // 2
+    batch = iter(_loader(trainer.size, batches + 1, **feed))
+    layout = trainer.layout
+    held: list[Tensor] = []
+
+    def bring() -> None:
+        held[:] = [next(batch)]
+
+    def learn() -> None:
+        image_bchw = held[0].to(device, memory_format=layout, non_blocking=feed["pinned"])
+        trainer.step(image_bchw, label_b)
+
+    waited, stepped = [], []
+    for _ in range(batches + 1):
+        waited.append(seconds(bring))
+        stepped.append(seconds(learn))
+    in_loader, in_step = sum(waited[1:]), sum(stepped[1:])
+    return dict(
+        images_per_second=images * batches / (in_loader + in_step),
+        share_in_loader=in_loader / (in_loader + in_step),
+        step_ms=1e3 * statistics.median(stepped[1:]),
+    )
