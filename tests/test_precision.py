@@ -497,11 +497,9 @@ OTHERS = {
     "ot.triton_kernels": {  # in float32, whatever autocast says
         "PairConstants",
         "choose_tiles",
-        "pairs_kernel",
         "pair_constants",
         "launch_pairs",
         "GradientConstants",
-        "gradient_kernel",
         "launch_gradient",
     },
     "retrieval.metrics": {
