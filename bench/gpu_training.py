@@ -5,15 +5,12 @@ checkpointing, memory predicted and measured, and how many images a second the l
 """
 
 import statistics
-import weakref
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from bench.measure import peak_mb, seconds, spread, tensor_cores
@@ -21,6 +18,7 @@ from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import get_backbone
 from diml_nb.learning.losses import make_loss
 from diml_nb.learning.network import EmbeddingInputs, EmbeddingNet
+from diml_nb.learning.step_memory import measure_peak_bytes
 
 
 class Size(NamedTuple):
@@ -126,48 +124,17 @@ def measure_step(size: dict, switches: dict, device: str, rounds: int) -> dict:
 # memory, predicted
 
 
-class LiveBytes(TorchDispatchMode):
-    "Counts the bytes of the tensors that are made within it and are still held, and their peak."
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self.size_of: dict[int, int] = {}  # of each storage that is held, by its id
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        given = {id(x.untyped_storage()) for x in tree_leaves(args) if isinstance(x, Tensor)}
-        for x in tree_leaves(result):
-            if isinstance(x, Tensor) and id(x.untyped_storage()) not in given:
-                self._note(x.untyped_storage())
-        return result
-
-    def _note(self, storage: Any) -> None:
-        key = id(storage)
-        if key in self.size_of:
-            return
-        self.size_of[key] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self.live -= self.size_of.pop(key)
-
-
 def predicted_bytes(trainer: Trainer, few: int, images: int) -> float:
     """Peak of a step of `images`, from steps of `few` and of half as many: a part that is always
     there, and a part that grows with the images."""
+    moments = [x for state in trainer.optimizer.state.values() for x in state.values()]
     peaks = []
     for count in (few // 2, few):
         image_bchw, label_b = trainer.batch(count)
-        with LiveBytes() as counter:
-            trainer.step(image_bchw, label_b)
-        trainer.optimizer.zero_grad()
-        peaks.append(counter.peak + image_bchw.nbytes)
+        given = [*trainer.network.parameters(), *trainer.network.buffers(), *moments, image_bchw]
+        peaks.append(measure_peak_bytes(partial(trainer.step, image_bchw, label_b), given))
     slope = (peaks[1] - peaks[0]) / (few - few // 2)
-    parameters = 4 * sum(p.numel() for p in trainer.network.parameters())
-    return 3 * parameters + peaks[0] + slope * (images - few // 2)  # weights and Adam's two moments
+    return peaks[0] + slope * (images - few // 2)
 
 
 # the loader
