@@ -163,8 +163,8 @@ PrecisionOption = Annotated[
     typer.Option(
         metavar="no|bf16",
         help=(
-            "bf16: the network computes in bfloat16, on a GPU since Ampere in about half the time"
-            " and memory. Weights, gradients, matching and losses stay in float32.  [default: no]"
+            "bf16: the network computes in bfloat16, for which GPUs since Ampere have units of"
+            " their own. Weights, gradients, matching and losses stay in float32.  [default: no]"
         ),
     ),
 ]
@@ -172,7 +172,7 @@ ChannelsLastOption = Annotated[
     bool,
     typer.Option(
         "--channels-last",
-        help="Keep the channels of a pixel side by side: quicker on most GPUs (end to end).",
+        help="Keep the channels of a pixel side by side, as tensor cores read them (end to end).",
     ),
 ]
 GradCheckpointingOption = Annotated[
@@ -180,8 +180,8 @@ GradCheckpointingOption = Annotated[
     typer.Option(
         "--grad-checkpointing",
         help=(
-            "Keep less for the backward pass and compute it again: less memory, about a third more"
-            " time (end to end, most networks of timm)."
+            "Keep less for the backward pass and compute it again: less memory, one forward pass"
+            " more (end to end, most networks of timm)."
         ),
     ),
 ]

@@ -163,7 +163,7 @@ class SpeedOptions(NamedTuple):
 
     `channels_last` stores the channels of a pixel side by side while images pass the backbone, as
     tensor cores want them. `grad_checkpointing` keeps the inputs of the backbone's blocks alone for
-    the backward pass, which computes the rest again: about a third more time for a fraction of the
+    the backward pass, which computes the rest again: one more forward pass for a fraction of the
     memory.
     """
 

@@ -13,7 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..viz.figures import COLOR_A, COLOR_B, COLOR_POSITIVE
+from .figures import COLOR_A, COLOR_B, COLOR_POSITIVE
 
 # %% ../../nbs/59_interval_plots.ipynb #493ab76c
 class PlanStyle(NamedTuple):
