@@ -16,7 +16,7 @@ from bench.evaluation import EPS, TOL, Task, against_match, by_match, ours_searc
 from bench.measure import interleaved, peak_mb, seconds, spread
 from diml_nb.ot.marginals import compute_marginals
 from diml_nb.ot.matching import MatchOptions, match_unchecked
-from diml_nb.ot.native import score_pairs
+from diml_nb.ot.pairs import score_pairs
 from diml_nb.retrieval.metrics import Ranking
 
 MAXSIM_QUERIES = 64  # whose candidates are gathered at a time

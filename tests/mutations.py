@@ -117,7 +117,7 @@ TOGETHER = Mutant(", ".join(x.name for x in HARMLESS), {}, None, "nobody")
 LOOSER = [("tol: float = 1e-3", "tol: float = 1e-2")]
 WITH_TOLERANCE = (
     "explain/counterfactual",
-    "ot/native",
+    "ot/pairs",
     "learning/distances",
     "ot/matching",
     "retrieval/rerank",

@@ -26,7 +26,7 @@ from diml_nb.ot.cost import cosine_cost, euclidean_cost, pairwise_cosine
 from diml_nb.ot.exact import sinkhorn_trace
 from diml_nb.ot.marginals import MARGINAL_RULES, compute_marginals
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
-from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs
+from diml_nb.ot.pairs import plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.related import (
     attribution,
@@ -165,9 +165,9 @@ CASES = {
         uniform(4, 8, 4, 4),
     ),
     "ot.matching.similarity_matrix": (similarity_matrix, some_features(), some_features()),
-    "ot.native.score_pairs": (score_pairs, some_features(), some_features(), *PLACES),
-    "ot.native.plan_pairs": (plan_pairs, some_features(), some_features(), *PLACES),
-    "ot.native.scatter_pair_gradients": (
+    "ot.pairs.score_pairs": (score_pairs, some_features(), some_features(), *PLACES),
+    "ot.pairs.plan_pairs": (plan_pairs, some_features(), some_features(), *PLACES),
+    "ot.pairs.scatter_pair_gradients": (
         scatter_pair_gradients,
         unit(6, 8, 9),
         unit(6, 8, 9),
@@ -483,15 +483,17 @@ OTHERS = {
     },
     "ot.native": {
         "NATIVE_SOURCE",
-        "PairScores",
-        "PairPlans",
         "native_library",
-        "score_pairs_unchecked",  # as `score_pairs`, which checks first
-        "plan_pairs_unchecked",
-        "scatter_gradients_unchecked",
         "ImageTensors",
         "PairSolver",
         "PairProgram",
+    },
+    "ot.pairs": {
+        "PairScores",
+        "PairPlans",
+        "score_pairs_unchecked",  # as `score_pairs`, which checks first
+        "plan_pairs_unchecked",
+        "scatter_gradients_unchecked",
         "TRITON_DEVICES",
     },
     "ot.triton_kernels": {  # in float32, whatever autocast says

@@ -19,7 +19,7 @@ from .._internal.device import full_precision
 from ..features.grid import Features, grid_features
 from ..ot.marginals import check_marginal_rule
 from ..ot.matching import MatchOptions, check_features, match_unchecked
-from ..ot.native import plan_pairs_unchecked, scatter_gradients_unchecked
+from ..ot.pairs import plan_pairs_unchecked, scatter_gradients_unchecked
 from ..ot.sinkhorn import Stopping, check_solver_options
 
 # %% ../../nbs/30_distances.ipynb #03012096

@@ -52,7 +52,7 @@ from diml_nb.matcher.storage import (
     write_index,
 )
 from ..ot.matching import MatchOptions, check_features
-from ..ot.native import score_pairs_unchecked
+from ..ot.pairs import score_pairs_unchecked
 from ..retrieval.scan import VectorCodes, can_scan, encode_vectors, scan_topk
 from ..retrieval.search import search
 

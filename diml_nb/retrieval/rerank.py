@@ -19,7 +19,7 @@ from ..features.compress import PackedFeatures
 from ..features.grid import Features
 from ..features.store import FeatureStore
 from ..ot.matching import MatchOptions, check_features
-from ..ot.native import PairScores, score_pairs
+from ..ot.pairs import PairScores, score_pairs
 from ..ot.sinkhorn import Stopping
 from .memory import estimate_memory
 from .metrics import Ranking

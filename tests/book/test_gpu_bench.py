@@ -177,7 +177,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch, capsys):
 def test_it_is_no_part_of_the_other_benchmark():
     for name in ("gpu", "gpu_pairs", "gpu_training"):
         assert not provenance.is_measured(REPO_ROOT / "bench" / f"{name}.py")
-    assert "ot.native.score_pairs" in gpu.own_source()
+    assert "ot.pairs.score_pairs" in gpu.own_source()
 
 
 # memory

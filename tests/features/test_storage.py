@@ -171,7 +171,7 @@ def test_two_processes_that_start_at_once(tmp_path):
     code = """
 import torch
 from diml_nb import extract_feature_maps, get_backbone, get_dataset, grid_features
-from diml_nb.ot.native import score_pairs
+from diml_nb.ot.pairs import score_pairs
 torch.manual_seed(0)
 maps_bchw = extract_feature_maps(get_dataset().paths[:4], get_backbone())
 x, i = grid_features(maps_bchw.float(), grid=3), torch.arange(4)

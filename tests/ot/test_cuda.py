@@ -12,7 +12,7 @@ from diml_nb.features.cache import extract_feature_maps
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
-from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs
+from diml_nb.ot.pairs import plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.retrieval.metrics import class_bootstrap_ci, retrieval_metrics
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.search import search

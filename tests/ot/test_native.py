@@ -19,7 +19,8 @@ from diml_nb.learning.losses import make_loss
 from diml_nb.ot import native, sinkhorn
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match, similarity_matrix
-from diml_nb.ot.native import _pair_program, plan_pairs, scatter_pair_gradients, score_pairs
+from diml_nb.ot.native import _pair_program
+from diml_nb.ot.pairs import plan_pairs, scatter_pair_gradients, score_pairs
 from diml_nb.retrieval.rerank import rerank
 from diml_nb.retrieval.scan import SCAN_SOURCE
 from diml_nb.retrieval.search import search

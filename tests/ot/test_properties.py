@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import PLAN_KINDS, match, similarity_matrix
-from diml_nb.ot.native import score_pairs
+from diml_nb.ot.pairs import score_pairs
 from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.retrieval.metrics import Ranking, retrieval_metrics
 from diml_nb.retrieval.rerank import rerank, rerank_by

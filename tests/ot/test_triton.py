@@ -12,10 +12,10 @@ from diml_nb._internal.device import seed_everything
 from diml_nb.features.compress import PackedFeatures, pack_features
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning.losses import make_loss
-from diml_nb.ot import native
+from diml_nb.ot import pairs as pair_module
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import MatchOptions, match
-from diml_nb.ot.native import plan_pairs, scatter_pair_gradients, score_pairs
+from diml_nb.ot.pairs import plan_pairs, scatter_pair_gradients, score_pairs
 
 pytest.importorskip("triton", reason="Triton is made for Linux")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -25,8 +25,8 @@ SQUARE, LARGE, WIDE = (4, 4), (7, 7), (3, 5)
 @pytest.fixture
 def kernels(monkeypatch):
     "Pairs are matched by the kernels, on this machine's device."
-    monkeypatch.setattr(native, "TRITON_DEVICES", {DEVICE})
-    forget = native._triton_program.cache_clear, native._has_gradient_kernel.cache_clear
+    monkeypatch.setattr(pair_module, "TRITON_DEVICES", {DEVICE})
+    forget = pair_module._triton_program.cache_clear, pair_module._has_gradient_kernel.cache_clear
     for clear in forget:
         clear()
     yield
@@ -49,7 +49,7 @@ def pairs(count_a: int, count_b: int) -> torch.Tensor:
 def assert_equals_match(a: Features, b: Features, atol: float = 2e-6, **options) -> None:
     "Similarities, errors and flags of all pairs are those of `match`."
     i_p, j_p = pairs(len(a), len(b))
-    assert native._find_program(a, b, MatchOptions(**options)) is not None
+    assert pair_module._find_program(a, b, MatchOptions(**options)) is not None
     found = score_pairs(a, b, i_p, j_p, **options)
     expected = match(a[i_p], b[:][j_p], **options)
     torch.testing.assert_close(found.similarity_p, expected.similarity_b, atol=atol, rtol=0)
@@ -136,7 +136,7 @@ def test_plans_with_several_tiles_of_rows(kernels):
 def test_the_compiled_program_agrees(kernels, monkeypatch):
     a, b = images(2, SQUARE), images(3, LARGE, seed=1)
     by_kernel = score_pairs(a, b, *pairs(2, 3))
-    monkeypatch.setattr(native, "TRITON_DEVICES", set())
+    monkeypatch.setattr(pair_module, "TRITON_DEVICES", set())
     by_program = score_pairs(a, b, *pairs(2, 3))
     torch.testing.assert_close(by_kernel.similarity_p, by_program.similarity_p, atol=1e-6, rtol=0)
 
@@ -148,9 +148,9 @@ def test_gradients(kernels, n, m, channels):
     # one has no pair; a miner's positions are strided
     i_p, j_p = torch.tensor([[0, 1], [2, 1], [2, 0], [0, 0]]).T
     inputs = [x.to(DEVICE) for x in (a_bcn, b_bcm, i_p, j_p, torch.randn(4), torch.randn(4, n, m))]
-    assert native._has_gradient_kernel(n, m, channels, torch.device(DEVICE))
+    assert pair_module._has_gradient_kernel(n, m, channels, torch.device(DEVICE))
     found = scatter_pair_gradients(*inputs)
-    for ours, expected in zip(found, native._scatter_torch(*inputs), strict=True):
+    for ours, expected in zip(found, pair_module._scatter_torch(*inputs), strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
     # a sum in a fixed order: the same bits again
     assert all(map(torch.equal, found, scatter_pair_gradients(*inputs)))
@@ -162,7 +162,7 @@ def test_losses(kernels, monkeypatch, name):
     map_bchw, label_b = torch.randn(6, 16, 4, 4) + 0.3, torch.arange(6) // 2
     results = []
     for devices in ({DEVICE}, set()):
-        monkeypatch.setattr(native, "TRITON_DEVICES", devices)
+        monkeypatch.setattr(pair_module, "TRITON_DEVICES", devices)
         seed_everything(0)  # the miner draws
         loss = make_loss(name, structural=True, num_classes=3, embedding_dim=16, grid=4).to(DEVICE)
         leaf = map_bchw.to(DEVICE, copy=True).requires_grad_()
@@ -177,9 +177,9 @@ def test_losses(kernels, monkeypatch, name):
 def test_what_the_kernel_does_not_have_runs_on_torch(kernels):
     a, b = images(1, SQUARE), images(2, SQUARE, seed=1)
     for options in (dict(plan="best_cell"), dict(stopping="batch_mean")):
-        assert native._find_program(a, b, MatchOptions(**options)) is None
-    assert native._find_program(a.to(torch.float64), b, MatchOptions()) is None
-    assert native._find_program(images(1, (17, 17)), b, MatchOptions()) is None
+        assert pair_module._find_program(a, b, MatchOptions(**options)) is None
+    assert pair_module._find_program(a.to(torch.float64), b, MatchOptions()) is None
+    assert pair_module._find_program(images(1, (17, 17)), b, MatchOptions()) is None
 
 
 def test_without_triton(kernels, monkeypatch):
