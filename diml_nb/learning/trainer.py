@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._internal.checks import trusted_values
 from diml_nb._internal.device import (
     copy_to_device,
     default_device,
@@ -48,6 +47,7 @@ from diml_nb.learning.checkpoint import (
 )
 
 # %% ../../nbs/32_training.ipynb #e0938c49
+from .._internal.checks import trusted_values
 from diml_nb.learning.config import (
     SELECTION_METRIC,
     SpeedOptions,

@@ -54,7 +54,7 @@ class PairScores(NamedTuple):
     marginal_error_p: Tensor
     used_uniform_p: Tensor
 
-
+# %% ../../nbs/19_pairs.ipynb #2f175245
 class PairPlans(NamedTuple):
     """The plan of each pair and the cosines it was made for: what a loss needs.
 
@@ -120,7 +120,7 @@ def _match_block(
     ]
     return values[:n_fields]
 
-
+# %% ../../nbs/19_pairs.ipynb #7ba6a22b
 def _auto_block(local_bcn: Tensor, m: int, block: int) -> int:
     """Pairs at a time: on CUDA as many as fill a quarter of the free memory, else `block`. m: cells
     of the other image."""
@@ -360,7 +360,7 @@ def plan_pairs(
     _check_pairs(a, b, i_p, j_p, options)
     return plan_pairs_unchecked(a, b, i_p, j_p, options)
 
-
+# %% ../../nbs/19_pairs.ipynb #083d6bba
 def plan_pairs_unchecked(
     a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: MatchOptions
 ) -> PairPlans:
@@ -395,7 +395,7 @@ def _check_gradients(
     if a_bcn.dtype in HALF_PRECISION:
         raise TypeError(f"a_bcn: expected float32 or float64, got {a_bcn.dtype}")
 
-
+# %% ../../nbs/19_pairs.ipynb #6aa5c0a7
 def _scatter_torch(a_bcn: Tensor, b_dcm: Tensor, *pairs: Tensor) -> tuple[Tensor, Tensor]:
     "`scatter_pair_gradients` in torch; pairs: i_p, j_p, grad_p, slope_pnm."
     a_grad, b_grad = torch.zeros_like(a_bcn), torch.zeros_like(b_dcm)
@@ -421,7 +421,7 @@ def _scatter_triton(
         launch_gradient(j_p, i_p, a_bcn, *pairs, images=len(b_dcm), axis=2),
     )
 
-
+# %% ../../nbs/19_pairs.ipynb #312f51ea
 @cache
 def _has_gradient_kernel(n: int, m: int, c: int, device: torch.device) -> bool:
     "Does the kernel give the gradients of torch for three random pairs? Tried once."
@@ -480,7 +480,7 @@ def scatter_pair_gradients(
     _check_gradients(a_bcn, b_dcm, *pairs)
     return scatter_gradients_unchecked(a_bcn, b_dcm, *pairs)
 
-
+# %% ../../nbs/19_pairs.ipynb #1af09c3d
 @torch.no_grad()
 def scatter_gradients_unchecked(
     a_bcn: Tensor, b_dcm: Tensor, *pairs: Tensor

@@ -129,7 +129,7 @@ def _weights(product_n, factor_bn, image, cell_n, cells, const: tl.constexpr):
         weight_n *= weight_n
     return tl.where(cell_n < cells, weight_n, 0.0)
 
-
+# %% ../../nbs/19_kernels_gpu.ipynb #c0d2f6c3
 @triton.jit
 def _masses(weight_n, total, inside_n, cells, const: tl.constexpr):
     "Weights as shares of their total, equal shares where there is none."
@@ -146,7 +146,7 @@ def _scores(cosine_nm, inside_n, inside_m, eps, const: tl.constexpr):
         return score_nm
     return tl.where(inside_n[:, None] & inside_m[None, :], tl.exp(score_nm), 0.0)
 
-
+# %% ../../nbs/19_kernels_gpu.ipynb #eeb1b353
 @triton.jit
 def _row_factors(score_nm, a_n, v_m, inside_n, inside_m, const: tl.constexpr):
     "u = a / (K v), or its logarithm."
@@ -175,7 +175,7 @@ def _add_rows(peak_m, sum_m, score_nm, u_n, inside_n, const: tl.constexpr):
         return higher_m, sum_m + tl.sum(tl.exp(score_nm - higher_m[None, :]), 0)
     return peak_m, sum_m + tl.sum(score_nm * u_n[:, None], 0)
 
-
+# %% ../../nbs/19_kernels_gpu.ipynb #2b32cad3
 @triton.jit
 def _column_factors(b_m, peak_m, sum_m, inside_m, const: tl.constexpr):
     "v = b / (K^T u), or its logarithm."
@@ -233,7 +233,7 @@ def _stored_tile(stored, cell_n, cell_m, const: tl.constexpr):
     score_nm = _scores(cosine_nm, inside_n, inside_m, eps, const)
     return cosine_nm, score_nm, _masses(weight_n, total, inside_n, const.n, const)
 
-
+# %% ../../nbs/19_kernels_gpu.ipynb #8efe4ae5
 @triton.jit
 def _sweep(score_nm, a_n, v_m, stored, begin: tl.constexpr, const: tl.constexpr):
     "K^T u for u = a / (K v), in one pass over the rows; to `begin`, for u = 1."
@@ -294,7 +294,6 @@ def _finish(cosine_nm, score_nm, a_n, v_m, stored, plan_at, const: tl.constexpr)
 @triton.jit
 def _pairs_kernel(a, b, i_p, j_p, scores, memory, pairs, solver, steps, const: tl.constexpr):
     "Match the pairs (i_p of A, j_p of B); `launch_pairs` says what the arguments are."
-    similarity_p, error_p, uniform_p = scores
     cosine_snm, plan_snm, weight_sn = memory
     eps, tol, max_iter = solver
     program = tl.program_id(0)
@@ -317,9 +316,9 @@ def _pairs_kernel(a, b, i_p, j_p, scores, memory, pairs, solver, steps, const: t
         stored = cosine_at, weight_at, a_total, eps
         v_m, error = _solve(score_nm, a_n, b_m, stored, tol, max_iter, const)
         similarity = _finish(cosine_nm, score_nm, a_n, v_m, stored, plan_at, const)
-        tl.store(similarity_p + p, similarity)
-        tl.store(error_p + p, error)
-        tl.store(uniform_p + p, (a_total <= const.tiny) | (b_total <= const.tiny))
+        tl.store(scores[0] + p, similarity)
+        tl.store(scores[1] + p, error)
+        tl.store(scores[2] + p, (a_total <= const.tiny) | (b_total <= const.tiny))
         if const.n > const.tile_n:
             tl.debug_barrier()
 
