@@ -254,8 +254,9 @@ def _sweep(score_nm, a_n, v_m, stored, begin: tl.constexpr, const: tl.constexpr)
 
 # %% ../../nbs/19_kernels_gpu.ipynb #9069e937
 @triton.jit
-def _solve(score_nm, a_n, b_m, stored, tol, max_iter, const: tl.constexpr):
+def _solve(score_nm, a_n, b_m, stored, solver, const: tl.constexpr):
     "The factors v of the columns whose plan has exact rows, and the L1 error of its columns."
+    _, tol, max_iter = solver
     inside_m = tl.arange(0, const.tile_m) < const.m
     peak_m, sum_m = _sweep(score_nm, a_n, b_m, stored, True, const)
     next_v_m = _column_factors(b_m, peak_m, sum_m, inside_m, const)
@@ -295,7 +296,6 @@ def _finish(cosine_nm, score_nm, a_n, v_m, stored, plan_at, const: tl.constexpr)
 def _pairs_kernel(a, b, i_p, j_p, scores, memory, pairs, solver, steps, const: tl.constexpr):
     "Match the pairs (i_p of A, j_p of B); `launch_pairs` says what the arguments are."
     cosine_snm, plan_snm, weight_sn = memory
-    eps, tol, max_iter = solver
     program = tl.program_id(0)
     cell_m = tl.arange(0, const.tile_m)
     inside_n, inside_m = tl.arange(0, const.tile_n) < const.n, cell_m < const.m
@@ -312,9 +312,9 @@ def _pairs_kernel(a, b, i_p, j_p, scores, memory, pairs, solver, steps, const: t
         b_total = tl.sum(weight_m, 0)
         a_n = _masses(weight_n, a_total, inside_n, const.n, const)
         b_m = _masses(weight_m, b_total, inside_m, const.m, const)
-        score_nm = _scores(cosine_nm, inside_n, inside_m, eps, const)
-        stored = cosine_at, weight_at, a_total, eps
-        v_m, error = _solve(score_nm, a_n, b_m, stored, tol, max_iter, const)
+        score_nm = _scores(cosine_nm, inside_n, inside_m, solver[0], const)
+        stored = cosine_at, weight_at, a_total, solver[0]
+        v_m, error = _solve(score_nm, a_n, b_m, stored, solver, const)
         similarity = _finish(cosine_nm, score_nm, a_n, v_m, stored, plan_at, const)
         tl.store(scores[0] + p, similarity)
         tl.store(scores[1] + p, error)
