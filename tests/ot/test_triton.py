@@ -8,10 +8,12 @@ import sys
 import pytest
 import torch
 
+from diml_nb._internal.checks import trusted_values
 from diml_nb._internal.device import seed_everything
 from diml_nb.features.compress import PackedFeatures, pack_features
 from diml_nb.features.grid import Features, grid_features
 from diml_nb.learning.losses import make_loss
+from diml_nb.learning.step_report import count_waits
 from diml_nb.ot import pairs as pair_module
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import MatchOptions, match
@@ -172,6 +174,25 @@ def test_losses(kernels, monkeypatch, name):
     (value, grad), (expected, expected_grad) = results
     torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
     assert (grad - expected_grad).norm() < 1e-4 * expected_grad.norm()
+
+
+@pytest.mark.parametrize("name", ["multi_similarity", "proxy_anchor"])
+def test_a_step_waits_no_more_often_than_a_plain_loss(kernels, name):
+    torch.manual_seed(0)
+    map_bchw, label_b = torch.randn(4, 16, 2, 2) + 0.3, torch.arange(4) // 2
+    waits = {}
+    for structural in (True, False):
+        options = dict(num_classes=2, embedding_dim=16, **dict(grid=2) if structural else {})
+        loss = make_loss(name, structural=structural, **options).to(DEVICE)
+        leaf = map_bchw.to(DEVICE, copy=True).requires_grad_()
+
+        def step(loss=loss, leaf=leaf):
+            with trusted_values():
+                loss(leaf, label_b.to(DEVICE)).backward()
+
+        step()  # a kernel is compared with `match` at its first call
+        waits[structural] = count_waits(step)
+    assert waits[True] <= waits[False]
 
 
 def test_what_the_kernel_does_not_have_runs_on_torch(kernels):
