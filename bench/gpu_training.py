@@ -127,7 +127,8 @@ def measure_step(size: dict, switches: dict, device: str, rounds: int) -> dict:
 
 def predicted_bytes(trainer: Trainer, few: int, images: int) -> float:
     """Peak of a step of `images`, from steps of `few` and of half as many: a part that is always
-    there, and a part that grows with the images."""
+    there, and a part that grows with the images. Both must be so many that the peak lies in the
+    backward pass; in smaller steps it lies in the optimizer's."""
     moments = [x for state in trainer.optimizer.state.values() for x in state.values()]
     peaks = []
     for count in (few // 2, few):
