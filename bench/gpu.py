@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 
 from bench.measure import present_device, roofline, seconds, tensor_cores
@@ -33,8 +34,13 @@ SWITCHES = [
     dict(precision=precision, channels_last=channels_last, checkpointing=checkpointing)
     for checkpointing in (False, True)
     for channels_last in (False, True)
-    for precision in ("no", "tf32", "bf16")
+    for precision in ("float32", "no", "bf16")
 ]
+PRECISIONS = {
+    "float32": "float32, no TF32",
+    "no": "float32, TF32 in convolutions (the default of `train`)",
+    "bf16": "bfloat16",
+}
 
 # seconds that a row of "full" takes at most on an H200, as estimated before it was ever run there
 NEEDS = dict(machine=8, check=15, pairs=8, memory=3, pot=8, step=4, training=8, loader=8, loop=12)
@@ -374,27 +380,45 @@ def _goal_line(record: Record, part: str, words: str, grid: int, goal: float | N
     return [*start, f"{value:,.3g}", reached]
 
 
+def committed(part: str, *, device: str, kind: str = "threads", **settings: Any) -> dict:
+    """The first row of the committed record of `python -m bench` with these settings; "threads" are
+    rows of time, "memory" rows of memory. `LookupError` if there is none."""
+    wanted = dict(part=part) | settings
+    for row in find_record("bench", "full", device=device).rows:
+        if kind in row["config"] and wanted.items() <= row["config"].items():
+            return row["result"]
+    raise LookupError(f"the record of bench on {device} has no row with {wanted}")
+
+
 def earlier(part: str, grid: int) -> float | None:
     "The same number in the committed record of `python -m bench --device cuda`, if it is there."
-    try:
-        rows = find_record("bench", "full", device="cuda").rows
-    except FileNotFoundError:
-        return None
     places = {
-        "pairs": (dict(part="evaluation", images=6000), "threads"),
-        "step": (dict(part="training", loss="multi_similarity"), "threads"),
-        "memory": (dict(part="evaluation", images=6000), "memory"),
+        "pairs": dict(part="evaluation", images=6000),
+        "step": dict(part="training", loss="multi_similarity"),
+        "memory": dict(part="evaluation", images=6000, kind="memory"),
     }
-    config, kind = places[part]
-    for row in rows:
-        if kind in row["config"] and (config | dict(grid=grid)).items() <= row["config"].items():
-            result = row["result"]
-            if part == "memory":
-                return result["ours"]["extra_mb"]
-            if part == "step":
-                return result["ms"]["ours"][0]
-            return 1e6 * result["ms"]["rerank"][0] / TOP_K
-    return None
+    try:
+        result = committed(**places[part], device="cuda", grid=grid)
+    except (FileNotFoundError, LookupError):
+        return None
+    if part == "memory":
+        return result["ours"]["extra_mb"]
+    if part == "step":
+        return result["ms"]["ours"][0]
+    return 1e6 * result["ms"]["rerank"][0] / TOP_K
+
+
+def on_gpu(part: str, *columns: str, **settings: Any) -> pd.DataFrame | str:
+    """Columns of the committed record of this benchmark, medians of what was repeated; a sentence
+    where there is no record yet."""
+    try:
+        record = find_record(NAME, "full", device="cuda")
+    except FileNotFoundError:
+        return "not measured yet: `python -m bench.gpu` measures it on a GPU"
+    table = pd.DataFrame([config | found for config, found in results(record, part, **settings)])
+    table = table.reindex(columns=[*columns, *table.columns.intersection(["failed", "skipped"])])
+    table = table.map(lambda x: x[0] if isinstance(x, list) else PRECISIONS.get(x, x))
+    return table.dropna(axis=1, how="all")
 
 
 def _table(header: list[str], lines: list[list[str]]) -> str:
@@ -429,8 +453,7 @@ def training_table(record: Record) -> str:
         memory = [result.get(name) for name in ("predicted_gb", "measured_gb")]
         numbers = ["-" if x is None else f"{x:.2f}" for x in memory]
         shown = f"{ips[0]:,.0f}" if ips else why_not(result).replace("|", " ")
-        precision = "float32" if config["precision"] == "no" else config["precision"]
-        lines.append([precision, ", ".join(on), shown, *numbers])
+        lines.append([PRECISIONS[config["precision"]], ", ".join(on), shown, *numbers])
     header = ["precision", "switched on", "images/s", "peak GB, predicted", "measured"]
     return _table([*header], lines)
 

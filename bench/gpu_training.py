@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench.measure import peak_mb, seconds, spread, tensor_cores
+from diml_nb._internal.device import tf32_convolutions
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.backbones import get_backbone
 from diml_nb.learning.losses import make_loss
@@ -34,7 +35,7 @@ class Size(NamedTuple):
 class Switches(NamedTuple):
     "How it is trained."
 
-    precision: str = "no"
+    precision: str = "no"  # or "bf16", as of `train`; "float32": without TF32
     channels_last: bool = False
     checkpointing: bool = False
     compiler: str = ""  # a backend of torch.compile; "": none
@@ -91,9 +92,9 @@ class Trainer:
 
     def step(self, image_bchw: Tensor, label_b: Tensor) -> None:
         "One step of the optimizer: the matching is in float32 whatever the precision."
-        kind = torch.device(self.device).type
-        with tensor_cores(self.switches.precision == "tf32"):
-            with torch.autocast(kind, torch.bfloat16, enabled=self.switches.precision == "bf16"):
+        kind, precision = torch.device(self.device).type, self.switches.precision
+        with tensor_cores(False) if precision == "float32" else tf32_convolutions():
+            with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
                 map_bchw = self.network(image_bchw)
             value = self.loss(map_bchw.float(), label_b)
             self.optimizer.zero_grad()
@@ -126,7 +127,8 @@ def measure_step(size: dict, switches: dict, device: str, rounds: int) -> dict:
 
 def predicted_bytes(trainer: Trainer, few: int, images: int) -> float:
     """Peak of a step of `images`, from steps of `few` and of half as many: a part that is always
-    there, and a part that grows with the images."""
+    there, and a part that grows with the images. Both must be so many that the peak lies in the
+    backward pass; in smaller steps it lies in the optimizer's."""
     moments = [x for state in trainer.optimizer.state.values() for x in state.values()]
     peaks = []
     for count in (few // 2, few):

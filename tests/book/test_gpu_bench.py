@@ -104,6 +104,27 @@ def test_goals_are_judged_by_the_record(smoke):
     assert gpu.earlier("pairs", 5) is None
 
 
+def test_precisions_are_named_in_words(smoke, monkeypatch):
+    "The default of `train` allows TF32 in convolutions, and no table calls that float32 alone."
+    table = gpu.training_table(smoke[1])
+    assert "| float32, no TF32 |" in table
+    assert "| bfloat16 |" in table
+    assert set(gpu.PRECISIONS) == {switches["precision"] for switches in gpu.SWITCHES}
+    monkeypatch.setattr(gpu, "find_record", lambda *_, **__: smoke[1])
+    shown = gpu.on_gpu("training", "precision", "images_per_second", "measured_gb")
+    assert list(shown.columns) == ["precision", "images_per_second"]
+    assert set(shown["precision"]) == {"float32, no TF32", "bfloat16"}
+
+
+def test_a_chapter_says_that_nothing_was_measured(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(gpu, "find_record", missing)
+    assert gpu.on_gpu("training", "precision").startswith("not measured yet")
+    assert gpu.earlier("step", 4) is None
+
+
 # failures
 
 
