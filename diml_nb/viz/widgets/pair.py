@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_VIEW', 'PLAN_LABELS', 'validate_view', 'PairView', 'GridFeatureCache', 'match_state', 'Candidates',
-           'describe_changes', 'PairExplorer', 'pair_deletion_curves']
+           'describe_changes', 'PairAnswer', 'answer_pair', 'PairExplorer', 'pair_deletion_curves']
 
 # %% ../../../nbs/44_explorer.ipynb #e953230c
 import html
@@ -383,6 +383,30 @@ def _alert_html(text: str) -> str:
     "In red, and read out by a screen reader: what could not be done."
     return f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
 
+# %% ../../../nbs/44_explorer.ipynb #9c82e743
+class PairAnswer(NamedTuple):
+    "All that an explorer shows of a pair, or why the pair cannot be matched."
+
+    data: dict  # `pair_payload`; empty where there is an obstacle
+    match: Match | None
+    obstacle: str = ""
+
+
+def answer_pair(
+    state: dict,
+    maps: tuple[GridFeatureCache, GridFeatureCache],
+    gallery: Candidates | None = None,
+) -> PairAnswer:
+    """Answer the state of a `PairExplorer`.
+
+    A page without Python gives the same answer by `answerPair` in pair_answer.js.
+    """
+    obstacle = _obstacle(state, maps)
+    if obstacle:
+        return PairAnswer({}, None, obstacle)
+    match = match_state(state, *maps)
+    return PairAnswer(_live_payload(state, match, maps, gallery), match)
+
 # %% ../../../nbs/44_explorer.ipynb #4ff6b184
 class PairExplorer(Explorer):
     """Two images to explore by parts or by flows: point, move eps, change the marginals, drop.
@@ -480,7 +504,8 @@ class PairExplorer(Explorer):
         prepared = [prepare_image(x, self.backbone, keep_sides=self._sides) for x in (a, b)]
         maps = (GridFeatureCache(prepared[0].map_bchw), GridFeatureCache(prepared[1].map_bchw))
         _require_places(self.controls["plan"].value, maps, self.controls["grid"].value)
-        self.prepared, self.maps = prepared, maps
+        self.prepared = prepared
+        self.maps: tuple[GridFeatureCache, GridFeatureCache] = maps
         self.sources = (a, b)
         self.labels = (labels[0], labels[1])
         self.gallery = gallery
@@ -505,15 +530,11 @@ class PairExplorer(Explorer):
         inputs = _matching_inputs(state)
         if inputs == self._matched_inputs:
             return
-        obstacle = _obstacle(state, self.maps)
-        if obstacle:
-            self._matched_inputs = None
-            self.answer.value = _alert_html(obstacle)
-            return
-        self.match = match_state(state, *self.maps)
-        self._matched_inputs = inputs
-        self.answer.value = ""
-        self.view.data = _live_payload(state, self.match, self.maps, self.gallery)
+        answer = answer_pair(state, self.maps, self.gallery)
+        self.answer.value = _alert_html(answer.obstacle) if answer.obstacle else ""
+        self._matched_inputs = None if answer.obstacle else inputs
+        if answer.match is not None:
+            self.match, self.view.data = answer.match, answer.data
 
     def figure(self) -> Figure:
         "The parts of the present state, or its flows, as the reader chose."
