@@ -2,14 +2,20 @@
 
 import { formatPercent, range, sum } from "./dom.js";
 import { cutCells, fitGrid, readMap } from "./solver_cells.js";
-import { contributionsOf, matchCells, transportProblem } from "./solver_match.js";
+import {
+  contributionsOf,
+  matchCells,
+  matchWeighed,
+  transportProblem,
+  weighCells,
+} from "./solver_match.js";
 import { findParts, partFace } from "./solver_parts.js";
 import { traceIterations } from "./solver_sinkhorn.js";
 
 /**
  * @import {PairParts, PairPayload, Part, Side} from "./pair_data.js"
  * @import {Cells, FeatureMap, MapPayload} from "./solver_cells.js"
- * @import {PairMatch, PlanName} from "./solver_match.js"
+ * @import {MatchRequest, PairMatch, PlanName} from "./solver_match.js"
  * @import {FoundParts} from "./solver_parts.js"
  *
  * @typedef {object} PairRequest The state of a `PairExplorer` of the Python library.
@@ -74,7 +80,10 @@ export function answerPair(cells, request) {
   const names = /** @type {PlanName[]} */ (Object.keys(PLAN_NAMES)).filter(
     (plan) => plan !== "aligned" || hasPlaces(cells),
   );
-  const matches = new Map(names.map((plan) => [plan, matchBy(cells, request, plan)]));
+  const weighed = weighCells(cells.a, cells.b, matchRequest(request));
+  const matches = new Map(
+    names.map((plan) => [plan, matchWeighed(weighed, { ...matchRequest(request), plan })]),
+  );
   const match = /** @type {PairMatch} */ (matches.get(request.plan));
   const beside = [{ name: "cosine of the images", value: match.wholeCosine }];
   for (const [plan, { similarity }] of matches) {
@@ -85,13 +94,11 @@ export function answerPair(cells, request) {
 }
 
 /**
- * @param {Record<Side, Cells>} cells
  * @param {PairRequest} request
- * @param {PlanName} plan
+ * @returns {MatchRequest}
  */
-function matchBy({ a, b }, { view, ...rule }, plan) {
-  const { dropped_a, dropped_b } = view;
-  return matchCells(a, b, { ...rule, dropped_a, dropped_b, plan });
+function matchRequest({ view, ...rule }) {
+  return { ...rule, dropped_a: view.dropped_a, dropped_b: view.dropped_b };
 }
 
 /**
@@ -164,8 +171,8 @@ function describeChanges(cells, request, match) {
   if (plan !== "transport") lines.push(`the mass is moved by: ${PLAN_NAMES[plan]}`);
   const count = view.dropped_a.length + view.dropped_b.length;
   if (count > 0) {
-    const whole = { ...request, view: { dropped_a: [], dropped_b: [] } };
-    const before = matchBy(cells, whole, plan).similarity.toFixed(4);
+    const whole = { ...matchRequest(request), dropped_a: [], dropped_b: [] };
+    const before = matchCells(cells.a, cells.b, whole).similarity.toFixed(4);
     const names = count === 1 ? "1 cell" : `${count} cells`;
     lines.push(`${names} dropped: S ${before} before, ${match.similarity.toFixed(4)} now`);
   }

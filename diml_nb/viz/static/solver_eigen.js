@@ -60,7 +60,7 @@ function reflect(matrix) {
   );
   for (let k = 0; k + 2 < size; k++) {
     const v = matrix[k].map((x, j) => (j > k ? x : 0));
-    const norm = Math.hypot(...v);
+    const norm = Math.sqrt(sum(v.map((x) => x * x)));
     v[k + 1] += v[k + 1] < 0 ? -norm : norm;
     const square = sum(v.map((x) => x * x));
     if (square > 0) {
@@ -150,7 +150,8 @@ function chaseBulge(values, beside, vectors, first, last) {
  */
 function rotate(x, y, c, s) {
   for (let i = 0; i < x.length; i++) {
-    const [xi, yi] = [x[i], y[i]];
+    const xi = x[i];
+    const yi = y[i];
     x[i] = c * xi + s * yi;
     y[i] = c * yi - s * xi;
   }

@@ -1,6 +1,6 @@
 /** The cheapest plan of a pair, without entropy: mass is sent along shortest paths, one by one. */
 
-import { range, sum } from "./dom.js";
+import { sum } from "./dom.js";
 
 /**
  * @typedef {object} Network Where mass still waits, what flows, and prices for which no flow is
@@ -14,9 +14,10 @@ import { range, sum } from "./dom.js";
  *
  * @typedef {object} Tree Shortest paths from a cell of A.
  * @property {number} end The cell of B that they end at.
- * @property {number} length Of the path to it, in prices.
  * @property {Map<number, {from: number, length: number}>} rows Reached cells of A: from which of B.
- * @property {Map<number, {from: number, length: number}>} columns Reached cells of B.
+ * @property {Int32Array} from The cell of A that leads to each cell of B.
+ * @property {Float64Array} length Of the path to each cell of B, in prices.
+ * @property {Uint8Array} done 1 for each cell of B whose path is known.
  */
 
 const LEFT_OVER = 1e-14; // of the mass: rounding
@@ -36,7 +37,7 @@ export function cheapestPlan({ cosine, massA, massB }) {
     priceA: new Float64Array(massA.length),
     priceB: new Float64Array(massB.length),
   };
-  for (const start of range(massA.length)) {
+  for (const start of massA.keys()) {
     while (network.supply[start] > LEFT_OVER && sum(network.demand) > LEFT_OVER) {
       const tree = shortestPaths(network, start);
       raisePrices(network, tree);
@@ -55,44 +56,51 @@ export function cheapestPlan({ cosine, massA, massB }) {
  */
 function shortestPaths(network, start) {
   const width = network.demand.length;
-  const rows = new Map([[start, { from: -1, length: 0 }]]);
-  const columns = new Map();
-  const open = range(width).map(() => ({ from: -1, length: Infinity }));
-  let fresh = [start];
+  const tree = {
+    end: -1,
+    rows: new Map([[start, { from: -1, length: 0 }]]),
+    from: new Int32Array(width),
+    length: new Float64Array(width).fill(Infinity),
+    done: new Uint8Array(width),
+  };
+  relax(network, start, 0, tree);
   for (;;) {
-    for (const n of fresh) relax(network, n, rows.get(n)?.length ?? 0, open);
-    const end = nearest(open, columns);
-    columns.set(end, open[end]);
-    const { length } = open[end];
-    if (network.demand[end] > LEFT_OVER) return { end, length, rows, columns };
-    fresh = range(network.supply.length).filter(
-      (n) => network.plan[n * width + end] > 0 && !rows.has(n),
-    );
-    for (const n of fresh) rows.set(n, { from: end, length });
+    const end = nearest(tree);
+    tree.done[end] = 1;
+    if (network.demand[end] > LEFT_OVER) return { ...tree, end };
+    for (const n of network.supply.keys()) {
+      if (network.plan[n * width + end] > 0 && !tree.rows.has(n)) {
+        tree.rows.set(n, { from: end, length: tree.length[end] });
+        relax(network, n, tree.length[end], tree);
+      }
+    }
   }
 }
 
 /**
  * @param {Network} network
  * @param {number} n
- * @param {number} length of the path to this cell of A
- * @param {{from: number, length: number}[]} open
+ * @param {number} start length of the path to this cell of A
+ * @param {Tree} tree
  */
-function relax({ cost, priceA, priceB }, n, length, open) {
-  open.forEach((best, m) => {
-    const reach = length + Math.max(0, cost[n * open.length + m] - priceA[n] - priceB[m]);
-    if (reach < best.length) open[m] = { from: n, length: reach };
-  });
+function relax({ cost, priceA, priceB }, n, start, { length, from }) {
+  const width = length.length;
+  for (let m = 0; m < width; m++) {
+    const reach = start + Math.max(0, cost[n * width + m] - priceA[n] - priceB[m]);
+    if (reach < length[m]) {
+      length[m] = reach;
+      from[m] = n;
+    }
+  }
 }
 
-/**
- * @param {{length: number}[]} open
- * @param {Map<number, unknown>} done
- */
-function nearest(open, done) {
-  return range(open.length)
-    .filter((m) => !done.has(m))
-    .reduce((best, m) => (open[m].length < open[best].length ? m : best));
+/** @param {Tree} tree */
+function nearest({ length, done }) {
+  let best = -1;
+  for (let m = 0; m < length.length; m++) {
+    if (!done[m] && (best < 0 || length[m] < length[best])) best = m;
+  }
+  return best;
 }
 
 /**
@@ -101,9 +109,11 @@ function nearest(open, done) {
  * @param {Network} network
  * @param {Tree} tree
  */
-function raisePrices({ priceA, priceB }, { length, rows, columns }) {
-  for (const [n, reached] of rows) priceA[n] += length - reached.length;
-  for (const [m, reached] of columns) priceB[m] -= length - reached.length;
+function raisePrices({ priceA, priceB }, { end, rows, length, done }) {
+  for (const [n, reached] of rows) priceA[n] += length[end] - reached.length;
+  for (const m of priceB.keys()) {
+    if (done[m]) priceB[m] -= length[end] - length[m];
+  }
 }
 
 /**
@@ -111,12 +121,12 @@ function raisePrices({ priceA, priceB }, { length, rows, columns }) {
  * @param {number} start
  * @param {Tree} tree
  */
-function sendMass({ supply, demand, plan }, start, { end, rows, columns }) {
+function sendMass({ supply, demand, plan }, start, { end, rows, from }) {
   const width = demand.length;
   const forward = [];
   const backward = [];
   for (let m = end; m >= 0; ) {
-    const n = columns.get(m)?.from ?? start;
+    const n = from[m];
     forward.push(n * width + m);
     m = rows.get(n)?.from ?? -1;
     if (m >= 0) backward.push(n * width + m);

@@ -20,17 +20,23 @@ import { solve } from "./solver_sinkhorn.js";
  * @property {number[]} dropped_a Cells left out of the matching.
  * @property {number[]} dropped_b
  *
- * @typedef {object} PairMatch
- * @property {number} similarity S, the sum of plan * cosine.
+ * @typedef {object} Weighed What the plan of a pair depends on.
  * @property {Float64Array} cosine (N, M)
- * @property {Float64Array} plan (N, M)
  * @property {Float64Array} massA
  * @property {Float64Array} massB
+ * @property {boolean[]} keptA Cells that are not dropped.
+ * @property {boolean[]} keptB
  * @property {number} wholeCosine Of the whole images.
- * @property {number} error L1 error of the columns where the solver stopped.
  * @property {boolean} usedUniform Some mass was all zero and became equal masses.
  * @property {Grid} gridA
  * @property {Grid} gridB
+ *
+ * @typedef {object} MatchedPlan
+ * @property {Float64Array} plan (N, M)
+ * @property {number} similarity S, the sum of plan * cosine.
+ * @property {number} error L1 error of the columns where the solver stopped.
+ *
+ * @typedef {Weighed & MatchedPlan} PairMatch
  */
 
 /* marginals */
@@ -86,21 +92,10 @@ function keepMass(mass, kept) {
 
 /* plans */
 /**
- * What the plan of a control depends on.
- *
- * @typedef {object} Masses
- * @property {Float64Array} cosine
- * @property {Float64Array} massA
- * @property {Float64Array} massB
- * @property {boolean[]} keptA
- * @property {boolean[]} keptB
- */
-
-/**
  * Half of the mass of A goes to the most similar cells of B, half of that of B comes from the most
  * similar cells of A; dropped cells are no partners.
  *
- * @param {Masses} masses
+ * @param {Weighed} weighed
  */
 function bestCellPlan({ cosine, massA, massB, keptA, keptB }) {
   const width = massB.length;
@@ -136,7 +131,7 @@ export function largestOf(values, start, step, count) {
 /**
  * Each cell keeps its place, if it is there in both images.
  *
- * @param {Masses} masses
+ * @param {Weighed} weighed
  */
 function alignedPlan({ massA, massB, keptA, keptB }) {
   const moved = massA.map((mass, n) => (keptA[n] && keptB[n] ? (mass + massB[n]) / 2 : 0));
@@ -148,7 +143,7 @@ function alignedPlan({ massA, massB, keptA, keptB }) {
   return plan;
 }
 
-/** @param {Masses} masses */
+/** @param {Weighed} weighed */
 function productPlan({ massA, massB }) {
   const width = massB.length;
   return Float64Array.from(
@@ -157,7 +152,7 @@ function productPlan({ massA, massB }) {
   );
 }
 
-/** @type {Record<string, (masses: Masses) => Float64Array>} */
+/** @type {Record<string, (weighed: Weighed) => Float64Array>} */
 const CONTROLS = {
   exact: cheapestPlan,
   best_cell: bestCellPlan,
@@ -182,37 +177,56 @@ export function cosines(a, b) {
 }
 
 /**
- * Match two images.
+ * The cosines and the masses of two images, without their dropped cells.
  *
  * @param {Cells} a
  * @param {Cells} b
  * @param {MatchRequest} request
- * @returns {PairMatch}
+ * @returns {Weighed}
  */
-export function matchCells(a, b, request) {
-  const keptA = keptCells(a, request.dropped_a);
-  const keptB = keptCells(b, request.dropped_b);
-  const before = [marginalOf(request.marginals, a, b), marginalOf(request.marginals, b, a)];
+export function weighCells(a, b, { marginals, dropped_a, dropped_b }) {
+  const keptA = keptCells(a, dropped_a);
+  const keptB = keptCells(b, dropped_b);
+  const before = [marginalOf(marginals, a, b), marginalOf(marginals, b, a)];
   const after = [keepMass(before[0].mass, keptA), keepMass(before[1].mass, keptB)];
-  const masses = {
+  return {
     cosine: cosines(a, b),
     massA: after[0].mass,
     massB: after[1].mass,
     keptA,
     keptB,
-  };
-  const { plan, error } = movedBy(request, masses);
-  const { keptA: _a, keptB: _b, ...numbers } = masses;
-  return {
-    ...numbers,
-    plan,
-    error,
-    similarity: sum(contributionsOf({ plan, cosine: masses.cosine })),
     wholeCosine: innerProduct(a.whole, b.whole),
-    usedUniform: [...before, ...after].some(({ isEmpty }) => isEmpty) || sum(plan) === 0,
+    usedUniform: [...before, ...after].some(({ isEmpty }) => isEmpty),
     gridA: a.grid,
     gridB: b.grid,
   };
+}
+
+/**
+ * @param {Weighed} weighed
+ * @param {MatchRequest} request
+ * @returns {PairMatch}
+ */
+export function matchWeighed(weighed, request) {
+  const { plan, error } = movedBy(request, weighed);
+  return {
+    ...weighed,
+    plan,
+    error,
+    similarity: sum(contributionsOf({ plan, cosine: weighed.cosine })),
+    usedUniform: weighed.usedUniform || sum(plan) === 0,
+  };
+}
+
+/**
+ * Match two images.
+ *
+ * @param {Cells} a
+ * @param {Cells} b
+ * @param {MatchRequest} request
+ */
+export function matchCells(a, b, request) {
+  return matchWeighed(weighCells(a, b, request), request);
 }
 
 /**
@@ -226,12 +240,12 @@ function keptCells(x, dropped) {
 
 /**
  * @param {MatchRequest} request
- * @param {Masses} masses
+ * @param {Weighed} weighed
  * @returns {{plan: Float64Array, error: number}}
  */
-function movedBy({ plan, eps, tol, max_iter }, masses) {
-  if (plan !== "transport") return { plan: CONTROLS[plan](masses), error: 0 };
-  return solve(transportProblem(masses, eps), { tol, maxIter: max_iter });
+function movedBy({ plan, eps, tol, max_iter }, weighed) {
+  if (plan !== "transport") return { plan: CONTROLS[plan](weighed), error: 0 };
+  return solve(transportProblem(weighed, eps), { tol, maxIter: max_iter });
 }
 
 /**
