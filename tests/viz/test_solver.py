@@ -13,7 +13,7 @@ import torch
 
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.ot.marginals import MARGINAL_RULES
-from diml_nb.viz.html import encode_float32
+from diml_nb.viz.live import pack_maps
 from diml_nb.viz.widgets.pair import (
     DEFAULT_VIEW,
     PLAN_LABELS,
@@ -36,18 +36,13 @@ def request(**changes):
     return default | changes | dict(view=DEFAULT_VIEW | dropped)
 
 
-def maps_payload(map_a_chw, map_b_chw):
-    maps = dict(a=map_a_chw, b=map_b_chw)
-    return {
-        side: dict(shape=list(x.shape), values=encode_float32(x)) for side, x in maps.items()
-    }
-
-
 def page_answers(cases, folder):
     "What the page's solver answers to cases (map of A, map of B, requests)."
     file = folder / "cases.json"
     file.write_text(
-        json.dumps([dict(maps=maps_payload(a, b), requests=asked) for a, b, asked in cases])
+        json.dumps(
+            [dict(maps=pack_maps(a[None], b[None]), requests=asked) for a, b, asked in cases]
+        )
     )
     done = subprocess.run(
         [NODE, "answers.js", file], cwd=JS, capture_output=True, text=True, check=True

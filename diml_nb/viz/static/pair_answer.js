@@ -27,7 +27,7 @@ import { traceIterations } from "./solver_sinkhorn.js";
  * @property {number} top How many flows are shown.
  * @property {{dropped_a: number[], dropped_b: number[]}} view
  *
- * @typedef {{data: PairPayload} | {obstacle: string}} PairAnswer The numbers, or why there are none.
+ * @typedef {{data?: PairPayload, obstacle?: string}} PairAnswer The numbers, or why there are none.
  */
 
 /* pair answer */

@@ -37,7 +37,15 @@ from diml_nb.viz.figures import (
     plot_faithfulness,
     plot_flows,
 )
-from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
+from diml_nb.viz.html import (
+    STATIC,
+    VIEW_JS,
+    explorer_html,
+    export_html,
+    images_payload,
+    pair_payload,
+)
+from ..live import live_pair
 from ..part_figures import plot_parts
 from diml_nb.viz.widgets.controls import (
     Explorer,
@@ -383,7 +391,7 @@ def _alert_html(text: str) -> str:
     "In red, and read out by a screen reader: what could not be done."
     return f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
 
-# %% ../../../nbs/44_explorer.ipynb #9c82e743
+# %% ../../../nbs/44_explorer.ipynb #d3618815
 class PairAnswer(NamedTuple):
     "All that an explorer shows of a pair, or why the pair cannot be matched."
 
@@ -556,6 +564,12 @@ class PairExplorer(Explorer):
             return super().save(name, folder)
         return _save_page(self, figure_path(name, folder))
 
+    def live_html(self, fallback: str) -> str:
+        "The present state as a piece of a page without Python."
+        data = self.view.data | dict(notes=[*self.view.data["notes"], self.network])
+        payload = dict(pictures=self.view.pictures, data=data, live=_live_pair(self))
+        return explorer_html("pair", payload, fallback=fallback)
+
 # %% ../../../nbs/44_explorer.ipynb #13ac2485
 def pair_deletion_curves(pair: PairExplorer) -> DeletionCurves:
     """The deletion curves of S for the pair that an explorer shows.
@@ -636,8 +650,15 @@ def _pair_figure(pair: PairExplorer) -> Figure:
     return plot_flows(*pair.images, pair.match, top=pair.state["top"], **options)
 
 
+def _live_pair(pair: PairExplorer) -> dict:
+    "What a page needs to go on from the present state of an explorer without Python."
+    controls = {name: x for name, x in pair.controls.items() if x is not pair.view}
+    maps = (pair.maps[0].map_bchw, pair.maps[1].map_bchw)
+    return live_pair(maps, controls, view=pair.view.value, notes=[pair.network])
+
+
 def _save_page(pair: PairExplorer, path: Path) -> Path:
-    "Write the present state of an explorer as a page that still answers."
+    "Write the present state of an explorer as a page that still matches its pair."
     data = pair.view.data
     export_html(
         *pair.images,
@@ -648,5 +669,6 @@ def _save_page(pair: PairExplorer, path: Path) -> Path:
         notes=[*data["notes"], pair.network],
         marginal_error_k=data["error_k"],
         other_scores=[(score["name"], score["value"]) for score in data["beside"]],
+        live=_live_pair(pair),
     )
     return path
