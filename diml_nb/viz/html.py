@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'VIEW_JS', 'VIEW_CSS', 'encode_float32', 'pair_payload', 'png_data_uri', 'images_payload', 'static_text',
-           'show_source', 'script_text', 'explorer_html', 'export_html']
+           'show_source', 'script_text', 'page_html', 'explorer_html', 'export_html']
 
 # %% ../../nbs/43_view.ipynb #3df91265
 import base64
@@ -184,13 +184,19 @@ def script_text(name: str) -> str:
 VIEW_JS = script_text("pair.js")
 VIEW_CSS = static_text("pair.css")
 
-# %% ../../nbs/43_view.ipynb #ed166626
+# %% ../../nbs/43_view.ipynb #f600731a
 def _json_in_html(payload: dict) -> str:
     "JSON that cannot end the script element that holds it."
     text = json.dumps(payload, allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
+
+
+def page_html(title: str, explorer: str) -> str:
+    "A page of one file with an explorer, made by `explorer_html`; it forbids itself every request."
+    page = Template(static_text("page.html"))
+    return page.substitute(title=html.escape(title), explorer=explorer)
 
 
 def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
@@ -273,12 +279,10 @@ def export_html(
     data = pair_payload(match, index=index, top=top, notes=notes, live=live is not None, **scores)
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data, live=live)
     text = html.escape(f"{title}\n{data['parts']['text']}\n{data['text']}")
-    page = Template(static_text("page.html")).substitute(
-        title=html.escape(title),
-        explorer=explorer_html(
-            "pair", payload, fallback=f'<p style="white-space: pre-line">{text}</p>'
-        ),
+    explorer = explorer_html(
+        "pair", payload, fallback=f'<p style="white-space: pre-line">{text}</p>'
     )
+    page = page_html(title, explorer)
     if path is not None:
         with atomic_write(path) as partial:
             partial.write_text(page, encoding="utf-8")

@@ -118,7 +118,7 @@ function readValue({ kind, options = [] }, input) {
 }
 
 /**
- * @param {ControlPayload} control
+ * @param {{kind: ControlPayload["kind"]}} control
  * @param {any} value
  */
 export function valueText({ kind }, value) {

@@ -1,7 +1,7 @@
 /** All that a page shows of a pair, computed in the page: the numbers of `PairPayload`. */
 
 import { formatPercent, range, sum } from "./dom.js";
-import { cutCells, fitGrid, readMap } from "./solver_cells.js";
+import { createCutter } from "./solver_cells.js";
 import {
   contributionsOf,
   matchCells,
@@ -14,7 +14,7 @@ import { traceIterations } from "./solver_sinkhorn.js";
 
 /**
  * @import {PairParts, PairPayload, Part, Side} from "./pair_data.js"
- * @import {Cells, FeatureMap, MapPayload} from "./solver_cells.js"
+ * @import {Cells, MapPayload} from "./solver_cells.js"
  * @import {MatchRequest, PairMatch, PlanName} from "./solver_match.js"
  * @import {FoundParts} from "./solver_parts.js"
  *
@@ -41,32 +41,14 @@ const PLAN_NAMES = {
 };
 
 /**
- * What answers requests about a pair. Cells are kept as long as the grid stays the same.
+ * What answers requests about a pair.
  *
- * @param {Record<Side, MapPayload>} payload
+ * @param {Record<Side, MapPayload>} maps
  * @returns {(request: PairRequest) => PairAnswer}
  */
-export function createPairSolver(payload) {
-  const maps = { a: readMap(payload.a), b: readMap(payload.b) };
-  let kept = { grid: 0, cells: cutBoth(maps, 1) };
-  return (request) => {
-    if (kept.grid !== request.grid) {
-      kept = { grid: request.grid, cells: cutBoth(maps, request.grid) };
-    }
-    return answerPair(kept.cells, request);
-  };
-}
-
-/**
- * @param {Record<Side, FeatureMap>} maps
- * @param {number} cellsASide
- * @returns {Record<Side, Cells>}
- */
-function cutBoth({ a, b }, cellsASide) {
-  return {
-    a: cutCells(a, fitGrid(cellsASide, a)),
-    b: cutCells(b, fitGrid(cellsASide, b)),
-  };
+export function createPairSolver(maps) {
+  const cellsOf = createCutter(maps);
+  return (request) => answerPair(cellsOf(request.grid), request);
 }
 
 /**

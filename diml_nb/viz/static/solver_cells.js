@@ -3,7 +3,7 @@
 import { decodeFloat32, range } from "./dom.js";
 
 /**
- * @import {Grid} from "./pair_data.js"
+ * @import {Grid, Side} from "./pair_data.js"
  *
  * @typedef {object} MapPayload A feature map as a page stores it.
  * @property {[number, number, number]} shape Channels, height, width.
@@ -60,6 +60,27 @@ export function fitGrid(cellsASide, { height, width }) {
     Math.max(1, roundHalfEven(cellsASide / stretch)),
     Math.max(1, roundHalfEven(cellsASide * stretch)),
   ];
+}
+
+/**
+ * What cuts the maps of a pair. The cells of the last grid are kept.
+ *
+ * @param {Record<Side, MapPayload>} payload
+ * @returns {(cellsASide: number) => Record<Side, Cells>}
+ */
+export function createCutter(payload) {
+  const maps = { a: readMap(payload.a), b: readMap(payload.b) };
+  /** @type {Map<number, Record<Side, Cells>>} */
+  const kept = new Map();
+  return (cellsASide) => {
+    const cells = kept.get(cellsASide) ?? {
+      a: cutCells(maps.a, fitGrid(cellsASide, maps.a)),
+      b: cutCells(maps.b, fitGrid(cellsASide, maps.b)),
+    };
+    kept.clear();
+    kept.set(cellsASide, cells);
+    return cells;
+  };
 }
 
 /**

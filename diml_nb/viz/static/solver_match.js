@@ -181,7 +181,7 @@ export function cosines(a, b) {
  *
  * @param {Cells} a
  * @param {Cells} b
- * @param {MatchRequest} request
+ * @param {Pick<MatchRequest, "marginals" | "dropped_a" | "dropped_b">} request
  * @returns {Weighed}
  */
 export function weighCells(a, b, { marginals, dropped_a, dropped_b }) {

@@ -17,7 +17,14 @@ from ...features.images import ImageLike
 from ...ot.exact import sinkhorn_trace
 from ...ot.matching import match
 from ..figures import Figure, plot_sinkhorn
-from ..html import STATIC, encode_float32, images_payload, script_text
+from diml_nb.viz.html import (
+    STATIC,
+    encode_float32,
+    explorer_html,
+    images_payload,
+    script_text,
+)
+from ..live import live_pair
 from diml_nb.viz.widgets.controls import (
     Explorer,
     MatchingRule,
@@ -133,6 +140,12 @@ class SinkhornExplorer(Explorer):
         "Errors of all iterations, and the plan after the chosen one."
         mass_b_m = self.match.mass_b_bm[0]
         return plot_sinkhorn(self.trace, iteration=self.state["iteration"], mass_b_m=mass_b_m)
+
+    def live_html(self, fallback: str) -> str:
+        "The present state as a piece of a page without Python."
+        maps = (self.maps[0].map_bchw, self.maps[1].map_bchw)
+        payload = dict(trace=self.view.trace, live=live_pair(maps, self.controls))
+        return explorer_html("sinkhorn", payload, fallback=fallback)
 
     def describe(self) -> str:
         "The chosen iteration, eps, and the error of the column sums."
