@@ -24,7 +24,14 @@ from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
-STARTS = ["pair.js", "pair_page.js", "ranking.js", "sinkhorn.js", "static_figure.js"]
+STARTS = [
+    "pair.js",
+    "pair_page.js",
+    "ranking.js",
+    "sinkhorn.js",
+    "sinkhorn_page.js",
+    "static_figure.js",
+]
 
 
 def find_node():
@@ -122,7 +129,7 @@ def test_a_script_makes_no_markup_and_asks_for_nothing(name):
     assert set(re.findall(r"https?:[^'\"]*", text)) <= {"http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.parametrize("name", ["pair.css", "ranking.css", "sinkhorn.css"])
+@pytest.mark.parametrize("name", ["controls.css", "pair.css", "ranking.css", "sinkhorn.css"])
 def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
     text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
     for wrong in ("url(", "@import", "</"):

@@ -251,7 +251,7 @@ export function drawTrace(el, trace, chosen) {
   const says = iterationText(trace, k, iteration.maxFlow);
   const explanation =
     `Each row is one of the ${trace.mass_a.length} cells of A (blue), each column one of B ` +
-    "(orange); bars: what they sum to, black lines: what they should.";
+    "(orange); bars: what they sum to, lines: what they should.";
   const photos = createNode("div", {}, buildPhoto(trace, "a"), buildPhoto(trace, "b"));
   const plan = buildPlan(iteration, says);
   const errors = buildErrorChart(trace.error_k, k);
