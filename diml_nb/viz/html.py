@@ -184,7 +184,7 @@ def script_text(name: str) -> str:
 VIEW_JS = script_text("pair.js")
 VIEW_CSS = static_text("pair.css")
 
-# %% ../../nbs/43_view.ipynb #e6313b88
+# %% ../../nbs/43_view.ipynb #66d3c079
 def _json_in_html(payload: dict) -> str:
     "JSON that cannot end the script element that holds it."
     text = json.dumps(payload, allow_nan=False)

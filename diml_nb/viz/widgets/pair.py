@@ -391,7 +391,7 @@ def _alert_html(text: str) -> str:
     "In red, and read out by a screen reader: what could not be done."
     return f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
 
-# %% ../../../nbs/44_explorer.ipynb #dfbc2b27
+# %% ../../../nbs/44_explorer.ipynb #b8b251b1
 class PairAnswer(NamedTuple):
     "All that an explorer shows of a pair, or why the pair cannot be matched."
 
