@@ -3,13 +3,15 @@
 import re
 
 import pytest
+import torch
 from servers import CHROMIUM, NO_CHROMIUM
 
 from diml_nb._internal.paths import data_dir
 from diml_nb.features.images import load_image
+from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.viz.html import page_html
 from diml_nb.viz.widgets.pair import PairExplorer
-from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
+from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer, SmallPlanView
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 PATHS = [data_dir() / "emoji" / "pineapple" / f"{design}.png" for design in ("emojione", "noto")]
@@ -151,3 +153,17 @@ def test_without_scripts_the_picture_stays(visit):
         page_html("Iterations", steps.live_html("<p>a picture</p>")), java_script_enabled=False
     )
     assert page.get_by_text("a picture").is_visible()
+
+
+def test_a_small_plan_moves_with_eps(visit, monkeypatch):
+    monkeypatch.setenv("DIML_SITE", "1")
+    cost_nm, a_n = torch.tensor([[0.1, 0.9], [0.8, 0.3]]), torch.tensor([0.7, 0.3])
+    b_m = torch.tensor([0.4, 0.6])
+    piece = SmallPlanView(cost_nm, a_n, b_m)._repr_mimebundle_()["text/html"]
+    page = visit(page_html("Small", piece))
+    eps = 10 ** press(page, "eps", "ArrowRight", 7)
+    settle(page)
+    plan_bnm = sinkhorn(cost_nm[None], a_n[None], b_m[None], eps=eps, tol=1e-6).plan_bnm
+    label = page.locator("svg").first.get_attribute("aria-label")
+    shown_plan = [float(x) for x in re.findall(r"\d\.\d+", label)]
+    assert shown_plan == pytest.approx(plan_bnm.flatten().tolist(), abs=1e-4)
