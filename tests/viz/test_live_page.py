@@ -156,7 +156,7 @@ def test_without_scripts_the_picture_stays(visit):
 
 
 def test_a_small_plan_moves_with_eps(visit, monkeypatch):
-    monkeypatch.setenv("DIML_SITE", "1")
+    monkeypatch.setenv("DIML_WITHOUT_KERNEL", "1")
     cost_nm, a_n = torch.tensor([[0.1, 0.9], [0.8, 0.3]]), torch.tensor([0.7, 0.3])
     b_m = torch.tensor([0.4, 0.6])
     piece = SmallPlanView(cost_nm, a_n, b_m)._repr_mimebundle_()["text/html"]

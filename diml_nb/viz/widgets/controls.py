@@ -278,7 +278,7 @@ class Explorer(ControlBox):
         image = figure_html(self._signed_figure(), f"{self.describe()} {self.network}")
         still = f'<div data-diml-static="{self._live.static}">{image}</div>'
         # the site has no kernel: there the page computes
-        on_site = self.live_html(image) if os.environ.get("DIML_SITE") else ""
+        on_site = self.live_html(image) if os.environ.get("DIML_WITHOUT_KERNEL") else ""
         display(HTML(on_site or still))
         display(self._repr_mimebundle_(), raw=True)
 

@@ -206,6 +206,6 @@ class SmallPlanView(anywidget.AnyWidget):
         super().__init__(problem=problem, eps=eps)
 
     def _repr_mimebundle_(self, **options):
-        if os.environ.get("DIML_SITE"):
+        if os.environ.get("DIML_WITHOUT_KERNEL"):
             return {"text/html": explorer_html("small_plan", self.problem, fallback="")}
         return super()._repr_mimebundle_(**options)
