@@ -13,7 +13,7 @@ import torch
 
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.ot.marginals import MARGINAL_RULES
-from diml_nb.viz.live import pack_maps
+from diml_nb.viz.widgets.live import pack_maps
 from diml_nb.viz.widgets.pair import (
     DEFAULT_VIEW,
     PLAN_LABELS,

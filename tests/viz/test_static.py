@@ -18,8 +18,8 @@ from diml_nb.features.grid import grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text
-from diml_nb.viz.live import live_pair
 from diml_nb.viz.part_figures import PART_COLORS
+from diml_nb.viz.widgets.live import live_pair
 from diml_nb.viz.widgets.pair import DEFAULT_VIEW, PLAN_LABELS, PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer

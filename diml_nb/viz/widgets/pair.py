@@ -45,7 +45,6 @@ from diml_nb.viz.html import (
     images_payload,
     pair_payload,
 )
-from ..live import live_pair
 from ..part_figures import plot_parts
 from diml_nb.viz.widgets.controls import (
     Explorer,
@@ -60,6 +59,7 @@ from diml_nb.viz.widgets.controls import (
     slider,
     wrapping_row,
 )
+from .live import live_pair
 
 # %% ../../../nbs/44_explorer.ipynb #6239154c
 DEFAULT_VIEW: dict[str, Any] = dict(
@@ -566,9 +566,7 @@ class PairExplorer(Explorer):
 
     def live_html(self, fallback: str) -> str:
         "The present state as a piece of a page without Python."
-        data = self.view.data | dict(notes=[*self.view.data["notes"], self.network])
-        payload = dict(pictures=self.view.pictures, data=data, live=_live_pair(self))
-        return explorer_html("pair", payload, fallback=fallback)
+        return _pair_html(self, fallback)
 
 # %% ../../../nbs/44_explorer.ipynb #13ac2485
 def pair_deletion_curves(pair: PairExplorer) -> DeletionCurves:
@@ -655,6 +653,13 @@ def _live_pair(pair: PairExplorer) -> dict:
     controls = {name: x for name, x in pair.controls.items() if x is not pair.view}
     maps = (pair.maps[0].map_bchw, pair.maps[1].map_bchw)
     return live_pair(maps, controls, view=pair.view.value, notes=[pair.network])
+
+
+def _pair_html(pair: PairExplorer, fallback: str) -> str:
+    "The present state as a piece of a page."
+    data = pair.view.data | dict(notes=[*pair.view.data["notes"], pair.network])
+    payload = dict(pictures=pair.view.pictures, data=data, live=_live_pair(pair))
+    return explorer_html("pair", payload, fallback=fallback)
 
 
 def _save_page(pair: PairExplorer, path: Path) -> Path:

@@ -27,7 +27,6 @@ from diml_nb.viz.html import (
     script_text,
     static_text,
 )
-from ..live import control_payload, live_pair
 from diml_nb.viz.widgets.controls import (
     Explorer,
     MatchingRule,
@@ -41,6 +40,7 @@ from diml_nb.viz.widgets.controls import (
     slider,
     wrapping_row,
 )
+from .live import control_payload, live_pair
 from .pair import GridFeatureCache
 
 # %% ../../../nbs/47_iterations.ipynb #a0586cdf
