@@ -162,6 +162,9 @@ class SinkhornExplorer(Explorer):
         )
 
 # %% ../../../nbs/47_iterations.ipynb #acae54e37e7d407bbb7b55eff062a284
+_NO_SCRIPTS = "<p>Where scripts are on, eps can be moved here, and the plan follows.</p>"
+
+
 class SmallPlanView(anywidget.AnyWidget):
     """A plan between two cells and two cells, and the objective that it minimises.
 
@@ -207,5 +210,5 @@ class SmallPlanView(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options):
         if os.environ.get("DIML_WITHOUT_KERNEL"):
-            return {"text/html": explorer_html("small_plan", self.problem, fallback="")}
+            return {"text/html": explorer_html("small_plan", self.problem, fallback=_NO_SCRIPTS)}
         return super()._repr_mimebundle_(**options)
