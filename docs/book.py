@@ -597,7 +597,7 @@ def options_of() -> argparse.Namespace:
 
 def main() -> int:
     options = options_of()
-    os.environ |= {"DIML_QUIET": "1"}
+    os.environ |= {"DIML_QUIET": "1", "DIML_WITHOUT_KERNEL": "1"}
     return build(options.site, options.book, options.execute, options.jobs)
 
 

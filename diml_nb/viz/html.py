@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'VIEW_JS', 'VIEW_CSS', 'encode_float32', 'pair_payload', 'png_data_uri', 'images_payload', 'static_text',
-           'show_source', 'script_text', 'export_html']
+           'show_source', 'script_text', 'page_html', 'explorer_html', 'export_html']
 
 # %% ../../nbs/43_view.ipynb #3df91265
 import base64
@@ -184,6 +184,41 @@ def script_text(name: str) -> str:
 VIEW_JS = script_text("pair.js")
 VIEW_CSS = static_text("pair.css")
 
+# %% ../../nbs/43_view.ipynb #66d3c079
+def _json_in_html(payload: dict) -> str:
+    "JSON that cannot end the script element that holds it."
+    text = json.dumps(payload, allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def page_html(title: str, explorer: str) -> str:
+    "A page of one file with an explorer, made by `explorer_html`; it forbids itself every request."
+    page = Template(static_text("page.html"))
+    return page.substitute(title=html.escape(title), explorer=explorer)
+
+
+def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
+    """A piece of a page that needs no Python: an explorer, its numbers, style and script.
+
+    Parameters
+    ----------
+    kind
+        "pair" or "sinkhorn".
+    payload
+        What the explorer shows, as its script `KIND_page.js` takes it.
+    fallback
+        HTML that stays where scripts are off.
+    """
+    return Template(static_text("explorer.html")).substitute(
+        kind=kind,
+        payload=_json_in_html(payload),
+        fallback=fallback,
+        style=static_text(f"{kind}.css") + static_text("controls.css"),
+        script=script_text(f"{kind}_page.js"),
+    )
+
 # %% ../../nbs/43_view.ipynb #eb6679eb
 def export_html(
     image_a: Image.Image,
@@ -198,6 +233,7 @@ def export_html(
     other_scores: Iterable[tuple[str, float]] = (),
     notes: Iterable[str] = (),
     marginal_error_k: Iterable[float] = (),
+    live: dict | None = None,
 ) -> str:
     """A page of one file that needs no network: a pair by its parts, and cell by cell by its flows.
 
@@ -213,6 +249,9 @@ def export_html(
         Names of the images, and of the page. Markup in them is shown as text.
     index, top, other_scores, notes, marginal_error_k
         As for `pair_payload`.
+    live
+        Made by `live_pair`: then the page matches the pair again when a control moves or a cell is
+        dropped.
 
     Returns
     -------
@@ -237,24 +276,14 @@ def export_html(
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
     scores: dict[str, Any] = dict(other_scores=other_scores, marginal_error_k=marginal_error_k)
-    data = pair_payload(match, index=index, top=top, notes=notes, **scores)
-    payload = dict(pictures=images_payload(image_a, image_b, labels), data=data)
-    page = Template(static_text("page.html")).substitute(
-        title=html.escape(title),
-        text=html.escape(f"{data['parts']['text']}\n{data['text']}"),
-        style=VIEW_CSS,
-        payload=_json_in_html(payload),
-        script=script_text("pair_page.js"),
+    data = pair_payload(match, index=index, top=top, notes=notes, live=live is not None, **scores)
+    payload = dict(pictures=images_payload(image_a, image_b, labels), data=data, live=live)
+    text = html.escape(f"{title}\n{data['parts']['text']}\n{data['text']}")
+    explorer = explorer_html(
+        "pair", payload, fallback=f'<p style="white-space: pre-line">{text}</p>'
     )
+    page = page_html(title, explorer)
     if path is not None:
         with atomic_write(path) as partial:
             partial.write_text(page, encoding="utf-8")
     return page
-
-
-def _json_in_html(payload: dict) -> str:
-    "JSON that cannot end the script element that holds it."
-    text = json.dumps(payload, allow_nan=False)
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
+from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, chromium
 
 from diml_nb._internal.paths import REPO_ROOT
 
@@ -287,6 +287,22 @@ def page(address):
         assert not page.outside(address), page.outside(address)[:5]
 
 
+@pytest.fixture
+def visit():
+    "Open a page by itself; at the end it has asked for nothing outside of its own place."
+    with chromium() as browser:
+
+        def visit(url, place):
+            page = browser.new_page()
+            asked = []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(url)
+            assert not [url for url in asked if not url.startswith((place, "data:"))]
+            return page
+
+        yield visit
+
+
 def pages(site):
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
 
@@ -378,6 +394,18 @@ def test_directives_are_gone_and_outputs_are_there(site, seen):
         "<div data-diml-static" in steps
     )  # the picture that an explorer leaves where nothing is live
     assert "application/vnd.jupyter.widget" not in steps
+
+
+def test_an_explorer_answers_on_the_site_and_from_a_file(site, address, visit):
+    for place in (address, site.as_uri()):
+        page = visit(f"{place}/16_sinkhorn.html", place)
+        for kind in ("small_plan", "sinkhorn"):
+            explorer = page.locator(f"[data-diml-live={kind}]")
+            before = explorer.locator(".diml-says").text_content()
+            explorer.locator("[data-control=eps]").focus()
+            page.keyboard.press("ArrowRight")
+            explorer.get_by_text(before).wait_for(state="detached")
+            assert "eps" in explorer.locator(".diml-says").text_content()
 
 
 def test_it_fits_a_phone(seen):

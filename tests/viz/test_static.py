@@ -15,16 +15,28 @@ import torch
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.grid import grid_features
+from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text
-from diml_nb.viz.widgets.pair import DEFAULT_VIEW
+from diml_nb.viz.part_figures import PART_COLORS
+from diml_nb.viz.widgets.live import live_pair
+from diml_nb.viz.widgets.pair import DEFAULT_VIEW, PLAN_LABELS, PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 
 JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
-STARTS = ["pair.js", "pair_page.js", "ranking.js", "sinkhorn.js", "static_figure.js"]
+STARTS = [
+    "pair.js",
+    "pair_page.js",
+    "ranking.js",
+    "sinkhorn.js",
+    "sinkhorn_page.js",
+    "small_plan.js",
+    "small_plan_page.js",
+    "static_figure.js",
+]
 
 
 def find_node():
@@ -122,7 +134,9 @@ def test_a_script_makes_no_markup_and_asks_for_nothing(name):
     assert set(re.findall(r"https?:[^'\"]*", text)) <= {"http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.parametrize("name", ["pair.css", "ranking.css", "sinkhorn.css"])
+@pytest.mark.parametrize(
+    "name", ["controls.css", "pair.css", "ranking.css", "sinkhorn.css", "small_plan.css"]
+)
 def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
     text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
     for wrong in ("url(", "@import", "</"):
@@ -159,6 +173,30 @@ def test_the_types_name_the_traits_of_the_widgets():
     assert properties("ranking.js", "Lists") == set(shown.lists)
     assert properties("ranking.js", "Candidate") == set(shown.lists["rows"][0]["items"][0])
     assert properties("ranking.js", "Choice") == set(shown.value)
+
+
+def test_the_types_name_what_a_live_page_gets():
+    images = get_dataset("emoji").subset("test").select(torch.arange(2))
+    pair = PairExplorer(*images.paths[:2], grid=2)
+    live = live_pair(tuple(x.map_bchw for x in pair.maps), dict(eps=pair.controls["eps"]))
+    assert properties("pair_page.js", "LivePair") == set(live)
+    assert properties("solver_cells.js", "MapPayload") == set(live["maps"]["a"])
+    (control,) = live["controls"]
+    assert properties("page_controls.js", "ControlPayload") == set(control) - {
+        "low",
+        "high",
+        "step",
+    }
+    assert properties("pair_answer.js", "PairRequest") == set(pair.controls)
+
+
+def test_plans_and_rules_have_the_names_of_python():
+    names = re.findall(r'  (\w+): "(.*)",', static_text("pair_answer.js"))
+    assert {label: plan for plan, label in names} == PLAN_LABELS
+    rules = static_text("solver_match.js").split("MARGINAL_RULES = {")[1].split("};")[0]
+    assert re.findall(r"(\w+): \(", rules) == list(MARGINAL_RULES)
+    (colors,) = re.findall(r"PART_COLORS = (\[.*\])", static_text("pair_answer.js"))
+    assert json.loads(colors) == list(PART_COLORS)
 
 
 def test_the_types_name_the_parts_of_a_query():

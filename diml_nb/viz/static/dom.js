@@ -83,11 +83,13 @@ export function maximum(numbers) {
 }
 
 /**
- * Python sends a tensor as base64 of its little-endian float32 bytes, row by row.
+ * Python sends a tensor as base64 of its little-endian float32 bytes, row by row; the page's own
+ * solver hands over the numbers as they are.
  *
- * @param {string} text
+ * @param {string | ArrayLike<number>} text
  */
 export function decodeFloat32(text) {
+  if (typeof text !== "string") return Float32Array.from(text);
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   return new Float32Array(bytes.buffer);
 }

@@ -14,13 +14,15 @@ export const SIDES = ["a", "b"];
  * @typedef {{width: number, height: number}} Size
  * @typedef {Size & {src: string, label: string}} Picture In pixels.
  *
- * @typedef {object} PairPayload What `pair_payload` of the Python library sends.
+ * @typedef {string | ArrayLike<number>} Numbers Base64 of float32, or the numbers themselves.
+ *
+ * @typedef {object} PairPayload What `pair_payload` of the Python library sends, or the page's solver.
  * @property {Grid} grid_a Of the cells of A.
  * @property {Grid} grid_b
- * @property {string} plan (N, M) transport plan, base64 of float32.
- * @property {string} local (N, M) cosine of each two cells.
- * @property {string} mass_a (N,) marginal of A.
- * @property {string} mass_b (M,)
+ * @property {Numbers} plan (N, M) transport plan.
+ * @property {Numbers} local (N, M) cosine of each two cells.
+ * @property {Numbers} mass_a (N,) marginal of A.
+ * @property {Numbers} mass_b (M,)
  * @property {number} similarity S, the sum of all contributions.
  * @property {number} cosine Of the whole images.
  * @property {number} top How many flows are shown.
@@ -28,13 +30,13 @@ export const SIDES = ["a", "b"];
  * @property {{name: string, value: number}[]} beside Other scores of this pair.
  * @property {string[]} notes
  * @property {number[]} error_k L1 error of the column marginal after each iteration.
- * @property {boolean} live Python computes again when a cell is dropped.
+ * @property {boolean} live The pair is matched again when a cell is dropped.
  * @property {PairParts} parts
  *
  * @typedef {object} PairParts What `parts` of the Python library found.
  * @property {Part[]} list The largest contribution first.
  * @property {Record<Side, number[]>} label The part of each cell, from 0; -1 for a cell of none.
- * @property {Record<Side, string>} opacity Of the colour of each cell, base64 of float32.
+ * @property {Record<Side, Numbers>} opacity Of the colour of each cell.
  * @property {number} rest What the flows between parts add to S.
  * @property {string} text The sum in words, for a page without scripts.
  * @property {string} summary How much of S lies within the parts, in words.

@@ -52,6 +52,16 @@ export const DEFAULT_VIEW = {
 };
 
 /**
+ * The same way of showing, with nothing locked, left out or dropped.
+ *
+ * @param {ViewState} view
+ * @returns {ViewState}
+ */
+export function freshView(view) {
+  return { ...view, part: null, left_out: [], locked: null, dropped_a: [], dropped_b: [] };
+}
+
+/**
  * The dropped cells of a side.
  *
  * @param {ViewState} view

@@ -12,11 +12,12 @@ import {
 } from "./dom.js";
 
 /**
- * @import {RenderContext, WidgetModel} from "./dom.js"
+ * @import {RenderContext} from "./dom.js"
+ * @import {Numbers} from "./pair_data.js"
  *
- * @typedef {object} Trace The trait `trace` of the Python widget.
+ * @typedef {object} Trace The trait `trace` of the Python widget, or what the page computes.
  * @property {Record<"a" | "b", {src: string, label: string}>} pictures
- * @property {string} plan (K, N, M) plan after each iteration, base64 of float32.
+ * @property {Numbers} plan (K, N, M) plan after each iteration.
  * @property {number[]} error_k L1 error of the column marginal after each iteration.
  * @property {number[]} mass_a (N,) marginal of A.
  * @property {number[]} mass_b (M,)
@@ -240,21 +241,21 @@ function buildPhoto({ pictures }, side) {
 }
 
 /**
- * @param {WidgetModel} model
  * @param {HTMLElement} el
+ * @param {Trace} trace
+ * @param {number} chosen the iteration, counted from 1
  */
-function draw(model, el) {
-  /** @type {Trace} */
-  const trace = model.get("trace");
-  const k = Math.min(model.get("iteration"), trace.error_k.length);
+export function drawTrace(el, trace, chosen) {
+  const k = Math.min(chosen, trace.error_k.length);
   const iteration = planAfter(trace, k);
   const says = iterationText(trace, k, iteration.maxFlow);
   const explanation =
     `Each row is one of the ${trace.mass_a.length} cells of A (blue), each column one of B ` +
-    "(orange); bars: what they sum to, black lines: what they should.";
+    "(orange); bars: what they sum to, lines: what they should.";
   const photos = createNode("div", {}, buildPhoto(trace, "a"), buildPhoto(trace, "b"));
   const plan = buildPlan(iteration, says);
   const errors = buildErrorChart(trace.error_k, k);
+  el.classList.add("diml-plan-view");
   el.replaceChildren(
     createNode("div", { class: "diml-trace" }, photos, plan, errors),
     createNode("p", {}, explanation),
@@ -270,8 +271,7 @@ function draw(model, el) {
  * @returns {() => void} stops listening
  */
 function render({ model, el }) {
-  el.classList.add("diml-plan-view");
-  const redraw = () => draw(model, el);
+  const redraw = () => drawTrace(el, model.get("trace"), model.get("iteration"));
   redraw();
   return listenToTraits(model, { trace: redraw, iteration: redraw });
 }

@@ -12,6 +12,7 @@ __all__ = ['STYLE', 'MARGINAL_LABELS', 'default_backbone', 'resolve_backbone', '
 import base64
 import html
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -252,6 +253,13 @@ class Explorer(ControlBox):
         "The figure in words."
         raise NotImplementedError
 
+    def live_html(self, fallback: str) -> str:
+        """The present state as a piece of a page that needs no Python; empty where there is none.
+
+        `fallback` is HTML that stays where scripts are off.
+        """
+        return ""
+
     def save(self, name: str, folder: str | Path | None = None) -> Path:
         """Write the figure of the present state as .svg, .pdf or .png, with the network's name.
 
@@ -268,7 +276,10 @@ class Explorer(ControlBox):
 
     def _ipython_display_(self) -> None:
         image = figure_html(self._signed_figure(), f"{self.describe()} {self.network}")
-        display(HTML(f'<div data-diml-static="{self._live.static}">{image}</div>'))
+        still = f'<div data-diml-static="{self._live.static}">{image}</div>'
+        # the site has no kernel: there the page computes
+        on_site = self.live_html(image) if os.environ.get("DIML_WITHOUT_KERNEL") else ""
+        display(HTML(on_site or still))
         display(self._repr_mimebundle_(), raw=True)
 
 # %% ../../../nbs/44_controls.ipynb #0ab33953

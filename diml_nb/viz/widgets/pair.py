@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_VIEW', 'PLAN_LABELS', 'validate_view', 'PairView', 'GridFeatureCache', 'match_state', 'Candidates',
-           'describe_changes', 'PairExplorer', 'pair_deletion_curves']
+           'describe_changes', 'PairAnswer', 'answer_pair', 'PairExplorer', 'pair_deletion_curves']
 
 # %% ../../../nbs/44_explorer.ipynb #e953230c
 import html
@@ -37,7 +37,14 @@ from diml_nb.viz.figures import (
     plot_faithfulness,
     plot_flows,
 )
-from ..html import STATIC, VIEW_JS, export_html, images_payload, pair_payload
+from diml_nb.viz.html import (
+    STATIC,
+    VIEW_JS,
+    explorer_html,
+    export_html,
+    images_payload,
+    pair_payload,
+)
 from ..part_figures import plot_parts
 from diml_nb.viz.widgets.controls import (
     Explorer,
@@ -52,6 +59,7 @@ from diml_nb.viz.widgets.controls import (
     slider,
     wrapping_row,
 )
+from .live import live_pair
 
 # %% ../../../nbs/44_explorer.ipynb #6239154c
 DEFAULT_VIEW: dict[str, Any] = dict(
@@ -383,6 +391,30 @@ def _alert_html(text: str) -> str:
     "In red, and read out by a screen reader: what could not be done."
     return f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
 
+# %% ../../../nbs/44_explorer.ipynb #b8b251b1
+class PairAnswer(NamedTuple):
+    "All that an explorer shows of a pair, or why the pair cannot be matched."
+
+    data: dict  # `pair_payload`; empty where there is an obstacle
+    match: Match | None
+    obstacle: str = ""
+
+
+def answer_pair(
+    state: dict,
+    maps: tuple[GridFeatureCache, GridFeatureCache],
+    gallery: Candidates | None = None,
+) -> PairAnswer:
+    """Answer the state of a `PairExplorer`.
+
+    A page without Python gives the same answer by `answerPair` in pair_answer.js.
+    """
+    obstacle = _obstacle(state, maps)
+    if obstacle:
+        return PairAnswer({}, None, obstacle)
+    match = match_state(state, *maps)
+    return PairAnswer(_live_payload(state, match, maps, gallery), match)
+
 # %% ../../../nbs/44_explorer.ipynb #4ff6b184
 class PairExplorer(Explorer):
     """Two images to explore by parts or by flows: point, move eps, change the marginals, drop.
@@ -480,7 +512,8 @@ class PairExplorer(Explorer):
         prepared = [prepare_image(x, self.backbone, keep_sides=self._sides) for x in (a, b)]
         maps = (GridFeatureCache(prepared[0].map_bchw), GridFeatureCache(prepared[1].map_bchw))
         _require_places(self.controls["plan"].value, maps, self.controls["grid"].value)
-        self.prepared, self.maps = prepared, maps
+        self.prepared = prepared
+        self.maps: tuple[GridFeatureCache, GridFeatureCache] = maps
         self.sources = (a, b)
         self.labels = (labels[0], labels[1])
         self.gallery = gallery
@@ -505,15 +538,11 @@ class PairExplorer(Explorer):
         inputs = _matching_inputs(state)
         if inputs == self._matched_inputs:
             return
-        obstacle = _obstacle(state, self.maps)
-        if obstacle:
-            self._matched_inputs = None
-            self.answer.value = _alert_html(obstacle)
-            return
-        self.match = match_state(state, *self.maps)
-        self._matched_inputs = inputs
-        self.answer.value = ""
-        self.view.data = _live_payload(state, self.match, self.maps, self.gallery)
+        answer = answer_pair(state, self.maps, self.gallery)
+        self.answer.value = _alert_html(answer.obstacle) if answer.obstacle else ""
+        self._matched_inputs = None if answer.obstacle else inputs
+        if answer.match is not None:
+            self.match, self.view.data = answer.match, answer.data
 
     def figure(self) -> Figure:
         "The parts of the present state, or its flows, as the reader chose."
@@ -534,6 +563,10 @@ class PairExplorer(Explorer):
         if check_format(name, ".html") != ".html":
             return super().save(name, folder)
         return _save_page(self, figure_path(name, folder))
+
+    def live_html(self, fallback: str) -> str:
+        "The present state as a piece of a page without Python."
+        return _pair_html(self, fallback)
 
 # %% ../../../nbs/44_explorer.ipynb #13ac2485
 def pair_deletion_curves(pair: PairExplorer) -> DeletionCurves:
@@ -615,8 +648,22 @@ def _pair_figure(pair: PairExplorer) -> Figure:
     return plot_flows(*pair.images, pair.match, top=pair.state["top"], **options)
 
 
+def _live_pair(pair: PairExplorer) -> dict:
+    "What a page needs to go on from the present state of an explorer without Python."
+    controls = {name: x for name, x in pair.controls.items() if x is not pair.view}
+    maps = (pair.maps[0].map_bchw, pair.maps[1].map_bchw)
+    return live_pair(maps, controls, view=pair.view.value, notes=[pair.network])
+
+
+def _pair_html(pair: PairExplorer, fallback: str) -> str:
+    "The present state as a piece of a page."
+    data = pair.view.data | dict(notes=[*pair.view.data["notes"], pair.network])
+    payload = dict(pictures=pair.view.pictures, data=data, live=_live_pair(pair))
+    return explorer_html("pair", payload, fallback=fallback)
+
+
 def _save_page(pair: PairExplorer, path: Path) -> Path:
-    "Write the present state of an explorer as a page that still answers."
+    "Write the present state of an explorer as a page that still matches its pair."
     data = pair.view.data
     export_html(
         *pair.images,
@@ -627,5 +674,6 @@ def _save_page(pair: PairExplorer, path: Path) -> Path:
         notes=[*data["notes"], pair.network],
         marginal_error_k=data["error_k"],
         other_scores=[(score["name"], score["value"]) for score in data["beside"]],
+        live=_live_pair(pair),
     )
     return path

@@ -1,0 +1,38 @@
+/** `node measure.js`: processor time that an answer takes, by grid and plan; medians of 9. */
+
+import { answerPair } from "../../diml_nb/viz/static/pair_answer.js";
+import { matchCells } from "../../diml_nb/viz/static/solver_match.js";
+import { findParts } from "../../diml_nb/viz/static/solver_parts.js";
+import { randomCells, rule } from "./random_cells.js";
+
+/** @param {() => unknown} work */
+function milliseconds(work) {
+  work();
+  const times = Array.from({ length: 9 }, () => {
+    const start = process.cpuUsage();
+    for (let i = 0; i < 5; i++) work();
+    return process.cpuUsage(start).user / 5000;
+  });
+  return times.sort((x, y) => x - y)[4].toFixed(2);
+}
+
+/** @type {[number, number][]} */
+const SIZES = [
+  [4, 128],
+  [7, 128],
+  [7, 98],
+  [14, 128],
+  [14, 392],
+];
+for (const [grid, channels] of SIZES) {
+  const [a, b] = [1, 2].map((seed) => randomCells([grid, grid], channels, seed));
+  const match = matchCells(a, b, rule);
+  const request = { ...rule, grid, top: 12, view: { dropped_a: [0], dropped_b: [] } };
+  console.log(`${grid} x ${grid} cells, ${channels} channels:`, {
+    match: milliseconds(() => matchCells(a, b, { ...rule, tol: 0, max_iter: 100 })),
+    small_eps: milliseconds(() => matchCells(a, b, { ...rule, eps: 0.01, tol: 0, max_iter: 100 })),
+    cheapest: milliseconds(() => matchCells(a, b, { ...rule, plan: "exact" })),
+    parts: milliseconds(() => findParts(match)),
+    answer: milliseconds(() => answerPair({ a, b }, request)),
+  });
+}

@@ -1,0 +1,169 @@
+"""A saved page that matches its pair itself: its answers are those of the explorer in Python."""
+
+import re
+
+import pytest
+import torch
+from servers import CHROMIUM, NO_CHROMIUM
+
+from diml_nb._internal.paths import data_dir
+from diml_nb.features.images import load_image
+from diml_nb.ot.sinkhorn import sinkhorn
+from diml_nb.viz.html import page_html
+from diml_nb.viz.widgets.pair import PairExplorer
+from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer, SmallPlanView
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
+PATHS = [data_dir() / "emoji" / "pineapple" / f"{design}.png" for design in ("emojione", "noto")]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return PairExplorer(*PATHS, labels=("emojione", "noto"))
+
+
+@pytest.fixture
+def opened(visit, pair, tmp_path):
+    "The saved page of an explorer that nobody has touched."
+    pair.state = {name: x.value for name, x in PairExplorer(*PATHS).controls.items()}
+    return visit(pair.save("pair.html", tmp_path).read_text(encoding="utf-8"))
+
+
+def choose(page, name, text):
+    page.locator(f'[data-control="{name}"]').select_option(label=text)
+
+
+def press(page, name, key, times=1):
+    "Move a slider by the keyboard; returns where it stands."
+    slider = page.locator(f'[data-control="{name}"]')
+    slider.focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+    return float(slider.input_value())
+
+
+def settle(page):
+    "Wait until two frames are drawn."
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def shown(page):
+    "What a page says of its pair, without the last digit of each number."
+    settle(page)
+    places = (".diml-score", ".diml-parts", ".diml-summary", ".diml-note", ".diml-notes")
+    texts = [page.locator(place).all_text_contents() for place in (*places, ".diml-beside")]
+    return re.sub(r"(\.\d+)\d", r"\1", str(texts))
+
+
+def expected(visit, pair, folder):
+    "The same of a page that shows the numbers of Python."
+    page = visit(pair.save("python.html", folder).read_text(encoding="utf-8"))
+    return shown(page)
+
+
+def test_controls_answer_as_in_python(opened, visit, pair, tmp_path):
+    before = shown(opened)
+    choose(opened, "grid", "5")
+    choose(opened, "marginals", "the same x length²")
+    exponent = press(opened, "eps", "ArrowLeft", 9)
+    iterations = press(opened, "max_iter", "ArrowLeft", 150)
+    choices = dict(grid=5, marginals="cross_correlation_norm2")
+    pair.state = choices | dict(eps=10**exponent, max_iter=int(iterations))
+    assert shown(opened) == expected(visit, pair, tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    "label, plan", [("best cell", "best_cell"), ("cheapest (no entropy)", "exact")]
+)
+def test_every_plan_is_there(opened, pair, label, plan):
+    choose(opened, "plan", label)
+    settle(opened)
+    pair.state = dict(plan=plan)
+    score = opened.locator(".diml-score").text_content()
+    assert f"S = {pair.match.similarity_b.item():.4f}" in score
+    assert f"moved by: {label}" in opened.locator(".diml-notes").text_content()
+
+
+def test_a_part_is_dropped_and_taken_back(opened, visit, pair, tmp_path):
+    before = shown(opened)
+    opened.get_by_role("button", name="drop part 1").click()
+    label = pair.view.data["parts"]["label"]
+    dropped = {f"dropped_{s}": [n for n, k in enumerate(label[s]) if k == 0] for s in "ab"}
+    pair.view.value = dropped
+    assert shown(opened) == expected(visit, pair, tmp_path)
+    opened.get_by_text(re.compile("^take back")).click()
+    settle(opened)
+    assert shown(opened) == before
+
+
+def test_a_cell_is_dropped_by_the_keyboard(opened, pair):
+    opened.get_by_role("button", name="flows", exact=True).click()
+    opened.locator('.diml-cell[data-side="a"][tabindex="0"]').focus()
+    opened.keyboard.press("x")
+    settle(opened)
+    assert opened.locator(".diml-notes").text_content().startswith("1 cell dropped: S 0.")
+    choose(opened, "grid", "4")  # cells have new numbers
+    settle(opened)
+    assert "dropped" not in opened.locator(".diml-notes").text_content()
+    assert opened.locator(".diml-cell").count() == 32
+
+
+def test_an_obstacle_is_told_and_nothing_is_lost(visit, tmp_path):
+    two_shapes = PairExplorer(PATHS[0], load_image(PATHS[1]).crop((0, 0, 72, 48)))
+    page = visit(two_shapes.save("pair.html", tmp_path).read_text(encoding="utf-8"))
+    score = page.locator(".diml-score").text_content()
+    choose(page, "plan", "cells in place")
+    page.get_by_role("alert").get_by_text("Cells in place need pictures of one shape").wait_for()
+    assert page.locator(".diml-score").text_content() == score
+    choose(page, "plan", "no matching")
+    settle(page)
+    assert page.get_by_role("alert").text_content() == ""
+    assert page.locator(".diml-score").text_content() != score
+
+
+def test_names_stay_text(visit, tmp_path):
+    hostile = "</script><img src=x onerror=\"document.title='broken'\">"
+    pair = PairExplorer(*PATHS, labels=(hostile, "noto"))
+    page = visit(pair.save("pair.html", tmp_path).read_text(encoding="utf-8"))
+    press(page, "eps", "ArrowLeft")
+    settle(page)
+    assert page.locator(".diml-label.diml-a").text_content() == hostile
+    assert page.locator("img").count() == 0
+    assert page.title() == "Matching flow"
+
+
+def test_iterations_are_computed_in_the_page(visit):
+    steps = SinkhornExplorer(*PATHS)
+    page = visit(page_html("Iterations", steps.live_html("<p>no scripts</p>")))
+    choose(page, "grid", "4")
+    exponent = press(page, "eps", "ArrowLeft", 5)
+    assert press(page, "iteration", "ArrowRight", 6) == 7
+    settle(page)
+    steps.state = dict(grid=4, eps=10**exponent, iteration=7)
+    says = page.locator(".diml-says").text_content()
+    mantissa, power = f"{steps.trace.marginal_error_k[6]:.2e}".split("e")
+    assert f"L1 error of the columns is {mantissa}e{int(power)};" in says
+    assert f"brightest: {steps.trace.plan_knm.max():.4f}." in says
+    assert page.locator(".diml-plan [data-n]").count() == 256
+
+
+def test_without_scripts_the_picture_stays(visit):
+    steps = SinkhornExplorer(*PATHS)
+    page = visit(
+        page_html("Iterations", steps.live_html("<p>a picture</p>")), java_script_enabled=False
+    )
+    assert page.get_by_text("a picture").is_visible()
+
+
+def test_a_small_plan_moves_with_eps(visit, monkeypatch):
+    monkeypatch.setenv("DIML_WITHOUT_KERNEL", "1")
+    cost_nm, a_n = torch.tensor([[0.1, 0.9], [0.8, 0.3]]), torch.tensor([0.7, 0.3])
+    b_m = torch.tensor([0.4, 0.6])
+    piece = SmallPlanView(cost_nm, a_n, b_m)._repr_mimebundle_()["text/html"]
+    page = visit(page_html("Small", piece))
+    eps = 10 ** press(page, "eps", "ArrowRight", 7)
+    settle(page)
+    plan_bnm = sinkhorn(cost_nm[None], a_n[None], b_m[None], eps=eps, tol=1e-6).plan_bnm
+    label = page.locator("svg").first.get_attribute("aria-label")
+    shown_plan = [float(x) for x in re.findall(r"\d\.\d+", label)]
+    assert shown_plan == pytest.approx(plan_bnm.flatten().tolist(), abs=1e-4)
