@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.experiments import grid, notebook, report
+from diml_nb.experiments import grid, jobs, notebook, report
 from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import load_record
 
@@ -55,6 +55,7 @@ def small(tmp_path, monkeypatch):
     (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)  # its library is the one that processes started here import
     for module in (notebook, report):
         monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
     monkeypatch.setattr(grid, "GRIDS", GRID)
@@ -70,16 +71,16 @@ def records(folder):
 
 
 def test_every_run_has_its_record_and_is_passed_over(small):
-    done = grid.run_grid("full", jobs=2)
+    done = jobs.run_grid("full", jobs=2)
     assert done == [
         ("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")
     ]
     before = records(small)
     assert grid.status("full").state.tolist() == [MEASURED] * 4
     assert len(before) == 4
-    assert grid.run_grid("full", resume=True) == []
+    assert jobs.run_grid("full", resume=True) == []
     assert records(small) == before
-    assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [
+    assert jobs.run_grid("full", dataset="emoji_vendors", seed=1) == [
         ("01_whole", dict(dataset="emoji_vendors", seed=1))
     ]  # without `resume` it is opened; its rows are found
     assert records(small) == before
@@ -91,20 +92,20 @@ def test_every_run_has_its_record_and_is_passed_over(small):
 def test_other_code_is_run_again(small):
     "Rows of other code are not continued, and a finished record of other code is not passed over."
     this = dict(dataset="emoji", seed=1)
-    grid.run_grid("full", **this)
+    jobs.run_grid("full", **this)
     (before,) = records(small)
     write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
-    assert grid.run_grid("full", resume=True, **this) == [("01_whole", this)]
+    assert jobs.run_grid("full", resume=True, **this) == [("01_whole", this)]
     (after,) = records(small)
     assert after == before  # the same name
     assert [row["result"]["value"][0] for row in load_record(after).rows] == [0.5] * 3
-    assert grid.run_grid("full", resume=True, **this) == []
+    assert jobs.run_grid("full", resume=True, **this) == []
 
 
 def test_publishing_is_an_act_of_its_own(small):
     """What was measured becomes a committed record by `publish`; the next version of it makes it
     stale."""
-    grid.run_grid("full", dataset="emoji", seed=0)
+    jobs.run_grid("full", dataset="emoji", seed=0)
     assert not (small / "data" / "results").exists()
     with pytest.raises(ValueError, match="no commit holds"):
         report.publish(["01_whole"], "full")
@@ -116,7 +117,7 @@ def test_publishing_is_an_act_of_its_own(small):
 
 
 def test_two_runs_are_compared(small):
-    grid.run_grid("full", dataset="emoji", seed=0)
+    jobs.run_grid("full", dataset="emoji", seed=0)
     (record,) = find_records("01_whole", "full", results=small / RESULTS)
     assert report.compare_with_committed(record) == "no committed record to compare with"
     report.publish(["01_whole"], "full", dirty=True)
@@ -124,7 +125,7 @@ def test_two_runs_are_compared(small):
         "equal to the last digit to the committed record"
     )
     write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
-    grid.run_grid("full", dataset="emoji", seed=0)
+    jobs.run_grid("full", dataset="emoji", seed=0)
     (record,) = find_records("01_whole", "full", results=small / RESULTS)
     said = report.compare_with_committed(record)
     assert "3 fields DIFFER" in said
@@ -135,7 +136,7 @@ def test_one_that_fails_stops_nobody(small, monkeypatch):
     monkeypatch.setattr(grid, "GRIDS", THREE)
     write(small, "02_broken", "1 / 0" + COMPUTE)
     with pytest.raises(RuntimeError, match="1 of 4 runs failed:\n02_broken.full failed") as error:
-        grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
+        jobs.run_grid("full", ["02_broken", "01_whole"], jobs=2)
     assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value)
     assert ".log" in str(error.value)
     assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 3, "failed": 1}
@@ -149,8 +150,8 @@ def test_killed_it_goes_on(small, monkeypatch):
     command = [
         sys.executable,
         "-c",
-        "from diml_nb.experiments import grid\n"
-        f"grid.GRIDS = {THREE}\ngrid.run_grid('full', jobs=2)",
+        "from diml_nb.experiments import grid, jobs\n"
+        f"grid.GRIDS = {THREE}\njobs.run_grid('full', jobs=2)",
     ]
     process = subprocess.Popen(
         command,
@@ -178,7 +179,7 @@ def test_killed_it_goes_on(small, monkeypatch):
     assert "interrupted" in states
     assert "waiting" in states
     assert not records(small)
-    assert len(grid.run_grid("full", jobs=2, resume=True)) == 3
+    assert len(jobs.run_grid("full", jobs=2, resume=True)) == 3
     assert grid.status("full").state.tolist() == [MEASURED] * 3
     for path, rows in kept.items():
         assert load_record(path).rows[: len(rows)] == rows
@@ -186,7 +187,7 @@ def test_killed_it_goes_on(small, monkeypatch):
 
 def test_a_value_reaches_the_notebook_or_is_refused(small):
     "An option without effect would be worse than none."
-    assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
+    assert jobs.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
         ("01_whole", dict(dataset="emoji", seed=7))
     ]
     (record,) = find_records("01_whole", "full", results=small / RESULTS)
@@ -200,4 +201,4 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
         (dict(seed="one"), "parameter seed"),
     ):
         with pytest.raises(ValueError, match=message):
-            grid.run_grid("full", ["01_whole"], **wrong)
+            jobs.run_grid("full", ["01_whole"], **wrong)
