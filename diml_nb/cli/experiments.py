@@ -151,7 +151,7 @@ def _other_parameters(words: list[str]) -> dict[str, str]:
             raise ValueError(f"--param: {name} has an option of its own (--preset, --fresh, --out)")
     return values
 
-# %% ../../nbs/65_cli_experiments.ipynb #a74e4d6a
+# %% ../../nbs/65_cli_experiments.ipynb #85291046
 def _refuse_for(context: typer.Context, on: str, show_manifest: bool) -> None:
     "Refuse an unknown place, and options that mean nothing there."
     if on not in ("local", "slurm", "kubernetes"):
@@ -332,7 +332,7 @@ def report_command(
     if make:
         typer.echo(f"report: {make_report(preset, out=out)}")
 
-# %% ../../nbs/65_cli_experiments.ipynb #b8c4c742
+# %% ../../nbs/65_cli_experiments.ipynb #e135f73f
 def _show_state(preset: str, names: list[str] | None, out: Path | None) -> bool:
     "Print the state of every run, and how far all are; is one of them running or in a queue?"
     from diml_nb.experiments.grid import expand_grid, measure_progress, status
@@ -365,7 +365,7 @@ def publish_command(
     for path in publish(names, preset, out=out, dirty=dirty):
         typer.echo(path)
 
-# %% ../../nbs/65_cli_experiments.ipynb #a10bf341
+# %% ../../nbs/65_cli_experiments.ipynb #291fd0f5
 @results.command("merge")
 @friendly_errors()
 def merge_command(

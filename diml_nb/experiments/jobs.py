@@ -10,12 +10,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .._internal.device import default_device, progress_bar
 from .._internal.paths import check_writable
 from diml_nb.experiments.cluster import (
     Resources,
@@ -269,6 +268,8 @@ def planned_runs(
 
 def _default_jobs() -> int:
     "One process for each core; on a GPU one, since they would share its memory."
+    from diml_nb._internal.device import default_device  # torch, which workers do without
+
     return os.cpu_count() or 1 if default_device().type == "cpu" else 1
 
 # %% ../../nbs/61_jobs.ipynb #df800212
@@ -315,8 +316,6 @@ def _run_here(worker: GridWorker, jobs: int) -> None:
 
 def _with(worker: GridWorker, **changes) -> GridWorker:
     "The same worker with other settings."
-    from dataclasses import replace
-
     return replace(worker, **changes)
 
 # %% ../../nbs/61_jobs.ipynb #0a799d8e
@@ -331,6 +330,8 @@ def _stop(started: list) -> None:
 
 def _follow(worker: GridWorker, is_busy: Callable[[], bool]) -> None:
     "One bar for the grid, while something works on it."
+    from diml_nb._internal.device import progress_bar
+
     with progress_bar(None, f"preset {worker.preset}", total=100) as bar:
         bar.bar_format = "{desc} {percentage:3.0f}% |{bar}| {postfix} [{elapsed}]"
         looked = 0.0

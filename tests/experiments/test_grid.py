@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import nbformat
+import psutil
 import pytest
 
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.experiments import grid, jobs, notebook, report
+from diml_nb.experiments.leases import work_state
+from diml_nb.experiments.merge import merge_results
 from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import load_record
 
@@ -202,3 +206,141 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
     ):
         with pytest.raises(ValueError, match=message):
             jobs.run_grid("full", ["01_whole"], **wrong)
+
+
+# a row says in a file of all runs that it was computed
+COUNTED = COMPUTE.replace(
+    "return dict(",
+    "print(seed, i, file=open('COMPUTED', 'a'), flush=True)\n    return dict(",
+).replace("for i in range(3): run.row(dict(i=i), measure)", "for i in range(3): row(i)")
+COUNTED = COUNTED.replace("def measure():", "def measure(i):").replace(
+    "for i in range(3): row(i)", "for i in range(3): run.row(dict(i=i), lambda: measure(i))"
+)
+
+
+@contextmanager
+def command(folder, words, processes=1):
+    "`run_grid` in processes of their own; what still runs at the end is killed."
+    code = f"from diml_nb.experiments import grid, jobs\ngrid.GRIDS = {grid.GRIDS}\n{words}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=folder, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def wait_until(is_so, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def leases(folder):
+    "Of each run that is under way, what its lease says."
+    states = [
+        work_state(path.with_name(path.name.rpartition(".lease-")[0] + ".ipynb"))
+        for path in (folder / "data" / "runs" / "full").glob("*.lease-*.json")
+    ]
+    return [state.facts for state in states if state.state == "running"]
+
+
+def lines_computed(folder):
+    path = folder / "computed"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_four_processes_on_one_folder_and_one_is_killed(small, monkeypatch):
+    "No row is computed twice, none is missing: the dead one's run is taken over where it was."
+    monkeypatch.setattr(grid, "GRIDS", {"full": {"01_whole": dict(seed=range(5))}})
+    write(small, "01_whole", COUNTED.replace("COMPUTED", str(small / "computed")), pause=1.5)
+    with command(small, "jobs.run_grid('full', jobs=2)", processes=2) as started:
+        wait_until(lambda: len(leases(small)) == 4 and len(lines_computed(small)) >= 4)
+        victim = leases(small)[0]["process"]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: all(process.poll() is not None for process in started))
+        assert [process.returncode for process in started] == [0, 0]
+    assert sorted(lines_computed(small)) == sorted(f"{s} {i}" for s in range(5) for i in range(3))
+    assert grid.status("full").state.tolist() == [MEASURED] * 5
+
+
+@pytest.mark.parametrize("sign", (signal.SIGINT, signal.SIGKILL), ids=lambda sign: sign.name)
+def test_a_command_that_ends_leaves_nothing_running(small, monkeypatch, sign):
+    monkeypatch.setattr(grid, "GRIDS", THREE)
+    write(small, "01_whole", pause=60)
+    with command(small, "jobs.run_grid('full', jobs=2)") as (process,):
+        main = psutil.Process(process.pid)
+        # each worker: its controller, itself, papermill, a kernel
+        wait_until(lambda: len(leases(small)) == 2 and len(main.children(recursive=True)) >= 8)
+        children = main.children(recursive=True)
+        process.send_signal(sign)
+        _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert set(grid.status("full").state) == {"interrupted", "waiting"}
+
+
+def test_one_grid_has_one_code(small, monkeypatch):
+    "While somebody runs it, other code is refused; what changes in between is not run."
+    monkeypatch.setattr(grid, "GRIDS", THREE)
+    write(small, "01_whole", pause=2)
+    with command(small, "jobs.run_grid('full', jobs=1)") as (process,):
+        wait_until(lambda: leases(small))
+        write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
+        with pytest.raises(ValueError, match="is running on .* by other code .* one code"):
+            jobs.run_grid("full")
+        _, said = process.communicate(timeout=120)
+    assert "2 of 3 runs failed" in said
+    assert said.count("its code is no longer that of the grid; changed: cells") == 2
+
+
+FULL_DISK = """
+import subprocess, sys
+from diml_nb.experiments import grid, jobs
+from diml_nb.experiments.runner import find_records
+grid.GRIDS = {grids}
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", "disk"], check=True)
+try:
+    jobs.run_grid("full", seed=0, out="disk")
+except (RuntimeError, OSError) as error:
+    print("SAID", error, flush=True)
+(path,) = __import__("pathlib").Path("disk/results/runs/01_whole").glob("*.json")
+print("KEPT", len(__import__("json").loads(path.read_text())["rows"]), flush=True)
+subprocess.run(["mount", "-o", "remount,size=9m", "disk"], check=True)
+jobs.run_grid("full", seed=0, out="disk")
+(record,) = find_records("01_whole", "full", results="disk/results")
+print("ROWS", len(record.rows), flush=True)
+"""
+
+
+def test_a_full_disk_loses_nothing(small):
+    "On a small disk of its own: a sentence, and with more room the run goes on where it was."
+    apart = ["unshare", "--mount"]
+    mount = [*apart, "mount", "-t", "tmpfs", "none", str(small / "data")]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here; it takes root")
+    (small / "disk").mkdir()
+    large = COMPUTE.replace("made=time.time()", "made=time.time(), large='x' * 200_000")
+    write(small, "01_whole", large)
+    code = FULL_DISK.format(grids=grid.GRIDS | {"full": {"01_whole": {}}})
+    done = subprocess.run([*apart, sys.executable, "-c", code], capture_output=True, text=True)
+    said = [line for line in done.stdout.splitlines() if line.split()[:1] and line[:4].isupper()]
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert said[0].startswith("SAID 1 of 1 runs failed") or "No space left" in said[0], said
+    assert int(said[1].removeprefix("KEPT ")) >= 1
+    assert said[-1] == "ROWS 3"
+
+
+def test_shards_of_two_machines_are_merged(small, monkeypatch):
+    monkeypatch.setattr(grid, "GRIDS", {"full": {"01_whole": dict(seed=range(2))}})
+    for part in (0, 1):
+        assert len(jobs.run_grid("full", shard=f"{part}/2", out=small / f"machine{part}")) == 1
+    merged = merge_results(small / "machine1", "full", out=small / "machine0")
+    assert (merged.records, merged.files) == (1, 1)
+    assert set(grid.status("full", out=small / "machine0").rows) == {3}
