@@ -73,9 +73,20 @@ def wait_for_idle(environment: dict[str, str]) -> None:
     raise RuntimeError(f"the node is not idle but {said!r}")
 
 
+def _without(hidden: Path | None) -> list[str]:
+    "Words before a command for which a folder is empty."
+    if hidden is None:
+        return []
+    covered = f'mount -t tmpfs none "{hidden}" && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", covered, "sh"]
+
+
 @contextmanager
-def one_slurm(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
-    "Start the daemons in a folder, yield the variables that lead to them, and stop them."
+def one_slurm(folder: Path, cpus: int = 2, hidden: Path | None = None) -> Iterator[dict[str, str]]:
+    """Start the daemons in a folder, yield the variables that lead to them, and stop them.
+
+    The node does not see what lies in the folder `hidden`.
+    """
     ports = dict(zip(("controller_port", "node_port"), free_ports(2), strict=True))
     conf = folder / "slurm.conf"
     for name in ("state", "spool"):
@@ -93,14 +104,13 @@ def one_slurm(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
     daemons = [
         ["munged", "--foreground", "--force", *files],
         ["slurmctld", "-D", "-f", str(conf)],
-        ["slurmd", "-D", "-f", str(conf), "-N", platform.node()],
+        [*_without(hidden), "slurmd", "-D", "-f", str(conf), "-N", platform.node()],
     ]
     running = []
     try:
         for command in daemons:
-            log = open(folder / f"{command[0]}.out", "w")
-            running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-            log.close()
+            with open(folder / f"{command[0]}.out", "w") as log:
+                running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
             time.sleep(0.5)
         wait_for_idle(environment)
         yield variables

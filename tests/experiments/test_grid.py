@@ -8,65 +8,16 @@ import sys
 import time
 from contextlib import contextmanager
 
-import nbformat
 import psutil
 import pytest
+from small_grid import COMPUTE, COUNTED, MEASURED, THREE, leases, small, wait_until, write
 
-from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.experiments import grid, jobs, notebook, report
-from diml_nb.experiments.leases import work_state
+from diml_nb.experiments import grid, jobs, report
 from diml_nb.experiments.merge import merge_results
 from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import load_record
 
-COMPUTE = """
-import time
-from diml_nb.experiments.runner import ExperimentRun
-config = dict(preset=preset, dataset=dataset, seed=seed)
-folders = dict(results=results, figures=figures)
-run = ExperimentRun(NAME, config, {}, version=1, fresh=fresh, **folders)
-def measure():
-    time.sleep(pause)
-    return dict(value=[float(seed), 0., 1.], made=time.time())
-for i in range(3): run.row(dict(i=i), measure)
-"""
-PARAMETERS = (
-    "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
-)
-MEASURED = "measured, not published"
-GRID = {"full": {"01_whole": dict(dataset=("emoji", "emoji_vendors"), seed=range(2))}}
-THREE = {"full": {"01_whole": dict(dataset=("emoji",), seed=range(3))}}
-
-
-def write(folder, name, compute=COMPUTE, pause=0):
-    cells = [
-        nbformat.v4.new_code_cell(
-            PARAMETERS.replace("pause = 0", f"pause = {pause}"), metadata={"tags": ["parameters"]}
-        ),
-        nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')),
-        nbformat.v4.new_code_cell("run.finish()"),
-    ]
-    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
-    written = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(written, folder / "nbs" / "reproduce" / f"{name}.ipynb")
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    "A repository with the library and one experiment."
-    (tmp_path / "nbs" / "reproduce").mkdir(parents=True)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)  # its library is the one that processes started here import
-    for module in (notebook, report):
-        monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
-    monkeypatch.setattr(grid, "GRIDS", GRID)
-    write(tmp_path, "01_whole")
-    return tmp_path
-
-
+__all__ = ["small"]  # a fixture
 RESULTS = "data/runs/full/results"
 
 
@@ -208,16 +159,6 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
             jobs.run_grid("full", ["01_whole"], **wrong)
 
 
-# a row says in a file of all runs that it was computed
-COUNTED = COMPUTE.replace(
-    "return dict(",
-    "print(seed, i, file=open('COMPUTED', 'a'), flush=True)\n    return dict(",
-).replace("for i in range(3): run.row(dict(i=i), measure)", "for i in range(3): row(i)")
-COUNTED = COUNTED.replace("def measure():", "def measure(i):").replace(
-    "for i in range(3): row(i)", "for i in range(3): run.row(dict(i=i), lambda: measure(i))"
-)
-
-
 @contextmanager
 def command(folder, words, processes=1):
     "`run_grid` in processes of their own; what still runs at the end is killed."
@@ -236,22 +177,6 @@ def command(folder, words, processes=1):
             process.communicate()
 
 
-def wait_until(is_so, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def leases(folder):
-    "Of each run that is under way, what its lease says."
-    states = [
-        work_state(path.with_name(path.name.rpartition(".lease-")[0] + ".ipynb"))
-        for path in (folder / "data" / "runs" / "full").glob("*.lease-*.json")
-    ]
-    return [state.facts for state in states if state.state == "running"]
-
-
 def lines_computed(folder):
     path = folder / "computed"
     return path.read_text().splitlines() if path.exists() else []
@@ -263,8 +188,8 @@ def test_four_processes_on_one_folder_and_one_is_killed(small, monkeypatch):
     write(small, "01_whole", COUNTED.replace("COMPUTED", str(small / "computed")), pause=1.5)
     with command(small, "jobs.run_grid('full', jobs=2)", processes=2) as started:
         wait_until(lambda: len(leases(small)) == 4 and len(lines_computed(small)) >= 4)
-        victim = leases(small)[0]["process"]
-        os.kill(victim, signal.SIGKILL)
+        victim = next(iter(leases(small).values()))
+        os.kill(victim["process"], signal.SIGKILL)
         wait_until(lambda: all(process.poll() is not None for process in started))
         assert [process.returncode for process in started] == [0, 0]
     assert sorted(lines_computed(small)) == sorted(f"{s} {i}" for s in range(5) for i in range(3))
