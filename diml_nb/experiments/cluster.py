@@ -42,6 +42,29 @@ class Resources(NamedTuple):
 
 MAX_TIMEOUTS = 50  # how often a run may be queued again because its time was up
 
+# %% ../../nbs/61_cluster.ipynb #1d824a93
+def _slurm_parameters(resources: Resources, at_a_time: int) -> dict[str, Any]:
+    "In the words of submitit."
+    return dict(
+        timeout_min=resources.minutes,
+        mem_gb=resources.memory_gb,
+        gpus_per_node=resources.gpus or None,
+        cpus_per_task=resources.cpus,
+        slurm_partition=resources.partition or None,
+        slurm_array_parallelism=at_a_time,
+    )
+
+
+def _refusal(said: str) -> str:
+    "One sentence for what sbatch has said."
+    reasons = re.findall(r"sbatch: error: (.*)", said) or [said.strip()]
+    sentence = f"Slurm refuses the job: {reasons[0].rstrip('.')}"
+    if "partition" in sentence:
+        command = ["sinfo", "--noheader", "--format=%R"]
+        known = subprocess.run(command, capture_output=True, text=True).stdout.split()
+        sentence += f"; it has {', '.join(known) or 'none'} (--partition)"
+    return sentence
+
 # %% ../../nbs/61_cluster.ipynb #d00d1faa
 def hand_over(
     functions: Sequence[Callable[[], object]],
@@ -88,29 +111,6 @@ def hand_over(
             return [executor.submit(function) for function in functions]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(_refusal(str(error))) from error
-
-# %% ../../nbs/61_cluster.ipynb #1d824a93
-def _slurm_parameters(resources: Resources, at_a_time: int) -> dict[str, Any]:
-    "In the words of submitit."
-    return dict(
-        timeout_min=resources.minutes,
-        mem_gb=resources.memory_gb,
-        gpus_per_node=resources.gpus or None,
-        cpus_per_task=resources.cpus,
-        slurm_partition=resources.partition or None,
-        slurm_array_parallelism=at_a_time,
-    )
-
-
-def _refusal(said: str) -> str:
-    "One sentence for what sbatch has said."
-    reasons = re.findall(r"sbatch: error: (.*)", said) or [said.strip()]
-    sentence = f"Slurm refuses the job: {reasons[0].rstrip('.')}"
-    if "partition" in sentence:
-        command = ["sinfo", "--noheader", "--format=%R"]
-        known = subprocess.run(command, capture_output=True, text=True).stdout.split()
-        sentence += f"; it has {', '.join(known) or 'none'} (--partition)"
-    return sentence
 
 # %% ../../nbs/61_cluster.ipynb #317f46d4
 def require_slurm(folder: Path, resources: Resources) -> None:

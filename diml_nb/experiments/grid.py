@@ -241,10 +241,9 @@ def status(
     for run in runs:
         work = executed_path(run.experiment, preset, run.parameters, out)
         seen = work_state(work, now)
-        line = {key: run.parameters.get(key, "") for key in ("dataset", "seed")}
-        line |= dict(experiment=run.experiment, state=_state_shown(seen, queue.get(work.stem)))
-        if seen.state == "running":
-            line["host"] = seen.facts.get("host", "")
+        line: dict = dict(experiment=run.experiment, state=_state_shown(seen, queue.get(work.stem)))
+        line |= {key: run.parameters.get(key, "") for key in ("dataset", "seed")}
+        line["host"] = seen.facts.get("host", "") if seen.state == "running" else ""
         record = finished_record(finished, run, preset)
         if record is not None:
             line |= _record_columns(record, line["state"], *present[run.experiment])
@@ -254,11 +253,12 @@ def status(
             if line["state"] in ("done", "waiting") and is_measured(run, preset, folder):
                 line["state"] = "measured, not published"
         lines.append(line)
-    columns = ["experiment", "dataset", "seed", "state", "host", "checked", "rows", "minutes"]
-    columns.append("record")
-    return pd.DataFrame(lines, columns=columns, dtype=object).fillna("")
+    return pd.DataFrame(lines, columns=_COLUMNS, dtype=object).fillna("")
 
 # %% ../../nbs/61_grid.ipynb #ee75efd1
+_COLUMNS = "experiment dataset seed state host checked rows minutes record".split()
+
+
 def _record_columns(record: Record, state: str, version: int, source: dict[str, str]) -> dict:
     "What `status` shows of a finished record; a run that is running or failed keeps its state."
     columns = dict(rows=len(record.rows), minutes=round(record.seconds / 60, 1), record=record.hash)

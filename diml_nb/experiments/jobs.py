@@ -301,22 +301,18 @@ def _refuse_other_code(work: Path, code: str) -> None:
 def _run_here(worker: GridWorker, jobs: int) -> None:
     "Do all runs in so many processes of this machine; a single run in this one."
     # a run has as many threads alone as beside others, so that it gives the same digits
-    settings = dict(threads=max(1, (os.cpu_count() or 1) // jobs), parent=this_process())
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    worker = replace(worker, threads=threads, parent=this_process())
     jobs = min(jobs, len(worker.runs))
     if len(worker.runs) == 1:
-        _with(worker, quiet=False, **settings)()
+        replace(worker, quiet=False)()
         return
     with TemporaryDirectory(dir=worker.folder, prefix=".jobs-") as folder:
-        started = hand_over([_with(worker, **settings)] * jobs, Path(folder))
+        started = hand_over([worker] * jobs, Path(folder))
         try:
             _follow(worker, lambda: any(not job.done() for job in started))
         finally:
             _stop(started)
-
-
-def _with(worker: GridWorker, **changes) -> GridWorker:
-    "The same worker with other settings."
-    return replace(worker, **changes)
 
 # %% ../../nbs/61_jobs.ipynb #0a799d8e
 def _stop(started: list) -> None:
@@ -327,7 +323,7 @@ def _stop(started: list) -> None:
     while any(not job.done() for job in started):
         time.sleep(0.05)
 
-
+# %% ../../nbs/61_jobs.ipynb #9a63283cbaf04dbcab1f6479b197f3a8
 def _follow(worker: GridWorker, is_busy: Callable[[], bool]) -> None:
     "One bar for the grid, while something works on it."
     from diml_nb._internal.device import progress_bar
@@ -355,7 +351,7 @@ def _run_on_slurm(worker: GridWorker, resources: Resources, at_a_time: int, wait
     "Hand the runs to Slurm as one array, and wait for them where that is asked for."
     require_slurm(worker.folder, resources)
     notes = worker.folder / "slurm"
-    each = [_with(worker, runs=[run], threads=resources.cpus) for run in worker.runs]
+    each = [replace(worker, runs=[run], threads=resources.cpus) for run in worker.runs]
     started = hand_over(each, notes, "slurm", resources=resources, at_a_time=at_a_time)
     note_job(
         worker.folder,

@@ -427,7 +427,7 @@ def _wait(process: subprocess.Popen, while_running: Callable[[], None] | None) -
         process.wait()
         raise
 
-
+# %% ../../nbs/60_reproduce.ipynb #7fb27b941602401d91542211134fc71a
 # Papermill, which ends when its parent is killed (`prctl(PR_SET_PDEATHSIG, SIGKILL)`), so that
 # nobody computes what another process has taken over. SIGUSR2 is a cluster's word to the parent.
 _PAPERMILL = """

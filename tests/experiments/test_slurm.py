@@ -119,7 +119,7 @@ def test_a_run_that_never_began_is_lost(on_slurm, monkeypatch):
     assert states(out) == ["lost"]
 
 
-def test_two_tasks_train_one_network_and_share_the_queries(on_slurm, tmp_path):
+def test_two_tasks_train_one_network_and_share_the_queries(slurm, tmp_path):
     """`srun` starts two launchers, as on two machines, with the words of one process; what they
     measure is what one process measures."""
     table = write_table(tmp_path, ("test", few_images("test")))
@@ -131,7 +131,7 @@ def test_two_tasks_train_one_network_and_share_the_queries(on_slurm, tmp_path):
 
     def diml(before, launch, *words):
         command = [*before, sys.executable, *launch, "-m", "diml_nb", *map(str, words)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | slurm | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
