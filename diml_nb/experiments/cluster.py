@@ -13,6 +13,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
@@ -107,7 +109,7 @@ def hand_over(
     executor = submitit.AutoExecutor(folder, cluster=on, slurm_max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(name="diml", stderr_to_stdout=True, **wanted)
     try:
-        with executor.batch():
+        with redirect_stderr(StringIO()), executor.batch():  # the refusal is raised, too
             return [executor.submit(function) for function in functions]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(_refusal(str(error))) from error

@@ -96,10 +96,11 @@ def test_a_run_that_fails_is_named_when_it_was_waited_for(on_slurm, monkeypatch)
     ),
     ids=str,
 )
-def test_what_slurm_refuses_is_one_sentence(on_slurm, changes, message):
+def test_what_slurm_refuses_is_one_sentence(on_slurm, capfd, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         jobs.run_grid("full", on="slurm", resources=LITTLE._replace(**changes))
     assert "\n" not in str(error.value)
+    assert "sbatch" not in capfd.readouterr().err
     assert set(states()) == {"waiting"}
 
 
