@@ -6,6 +6,7 @@ one of its own.
 
 import atexit
 import os
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -77,6 +78,7 @@ def run_notebook(
     quiet: bool = False,
     cwd: Path | None = None,
     variables: dict | None = None,
+    while_running: Callable[[], None] | None = None,
 ) -> Path:
     "As `runner.run_notebook`; without `threads`, by one thread."
     executed.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 app.add_typer(cache, name="cache")
 app.add_typer(experiments.app)
+app.add_typer(experiments.results, name="results")
 app.add_typer(training.app)
 app.add_typer(explain.app)
 app.add_typer(search.app)

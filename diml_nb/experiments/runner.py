@@ -368,8 +368,9 @@ def run_notebook(
     quiet: bool = False,
     cwd: Path | None = None,
     variables: dict | None = None,
+    while_running: Callable[[], None] | None = None,
 ) -> Path:
-    """Run a notebook with papermill in a process of its own.
+    """Run a notebook with papermill in a process of its own, which ends when this one does.
 
     Parameters
     ----------
@@ -385,6 +386,8 @@ def run_notebook(
         Folder in which it runs; default: that of `source`.
     variables
         Of the environment, beside those of this process.
+    while_running
+        Called every second; an error in it stops the notebook.
 
     Raises
     ------
@@ -403,18 +406,46 @@ def run_notebook(
     log = executed.with_suffix(".log") if quiet else None
     with open(log or os.devnull, "w") as file:
         output = file if log else None
-        done = subprocess.run(command, env=environment, stdout=output, stderr=output)
-    if done.returncode:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        status = _wait(process, while_running)
+    if status:
         raise RuntimeError(_what_failed(executed, log))
     return executed
 
 # %% ../../nbs/60_reproduce.ipynb #a625907f
+def _wait(process: subprocess.Popen, while_running: Callable[[], None] | None) -> int:
+    "The exit status of a process, which is killed if waiting is interrupted."
+    try:
+        while True:
+            try:
+                return process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                if while_running:
+                    while_running()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+# %% ../../nbs/60_reproduce.ipynb #7fb27b941602401d91542211134fc71a
+# Papermill, which ends when its parent is killed (`prctl(PR_SET_PDEATHSIG, SIGKILL)`), so that
+# nobody computes what another process has taken over. SIGUSR2 is a cluster's word to the parent.
+_PAPERMILL = """
+import runpy, signal, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+runpy.run_module("papermill", run_name="__main__", alter_sys=True)
+"""
+
+
 def _papermill_command(source: Path, executed: Path, values: dict, cwd: Path | None) -> list[str]:
     "The command line that runs a notebook with these values of its parameters."
     import yaml  # papermill brings it
 
     encoded = base64.b64encode(yaml.safe_dump(values).encode()).decode()
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "-b", encoded]
+    command = [sys.executable, "-c", _PAPERMILL, "-k", "python3", "-b", encoded]
     return [*command, "--cwd", str(cwd or source.parent), str(source), str(executed)]
 
 
@@ -437,6 +468,7 @@ def run_experiment(
     threads: int | None = None,
     quiet: bool = False,
     variables: dict | None = None,
+    while_running: Callable[[], None] | None = None,
 ) -> Path:
     """Run an experiment notebook in a process of its own.
 
@@ -450,7 +482,7 @@ def run_experiment(
         Forget the rows of an earlier run; else it goes on where that one stopped.
     parameters
         Values for the parameters cell, e.g. `dict(dataset="emoji", seed=3)`.
-    threads, quiet, variables
+    threads, quiet, variables, while_running
         As in `run_notebook`.
 
     Returns
@@ -474,4 +506,12 @@ def run_experiment(
     parameters = checked_parameters(name, parameters or {})
     values = folder_parameters(preset, out) | dict(preset=preset, fresh=fresh) | parameters
     executed = executed_path(name, preset, parameters, out)
-    return run_notebook(source, executed, values, threads=threads, quiet=quiet, variables=variables)
+    return run_notebook(
+        source,
+        executed,
+        values,
+        threads=threads,
+        quiet=quiet,
+        variables=variables,
+        while_running=while_running,
+    )

@@ -147,11 +147,12 @@ def test_every_page_stands_in_one_part(book):
         part: re.findall(r"^\d\d (.*) <(\d.*)>$", text, re.M) for part, text in parts.items()
     }
     assert ("Record", "04_record") in numbers["Begin"]
-    assert [name for _, name in numbers["Reproduction"]][:4] == [
+    assert [name for _, name in numbers["Reproduction"]][:5] == [
+        "59_interval_plots",
         "59_notebook",
         "59_tables",
         "60_reproduce",
-        "61_sweep",
+        "61_cluster",
     ]
 
 

@@ -6,62 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
-import nbformat
+import psutil
 import pytest
+from small_grid import COMPUTE, COUNTED, MEASURED, THREE, leases, small, wait_until, write
 
-from diml_nb._internal.paths import REPO_ROOT
-from diml_nb.experiments import grid, notebook, report
+from diml_nb.experiments import grid, jobs, report
+from diml_nb.experiments.merge import merge_results
 from diml_nb.experiments.runner import find_records
 from diml_nb.records.record import load_record
 
-COMPUTE = """
-import time
-from diml_nb.experiments.runner import ExperimentRun
-config = dict(preset=preset, dataset=dataset, seed=seed)
-folders = dict(results=results, figures=figures)
-run = ExperimentRun(NAME, config, {}, version=1, fresh=fresh, **folders)
-def measure():
-    time.sleep(pause)
-    return dict(value=[float(seed), 0., 1.], made=time.time())
-for i in range(3): run.row(dict(i=i), measure)
-"""
-PARAMETERS = (
-    "preset = 'full'\ndataset = ''\nseed = 0\npause = 0\nfresh = False\nresults = ''\nfigures = ''"
-)
-MEASURED = "measured, not published"
-GRID = {"full": {"01_whole": dict(dataset=("emoji", "emoji_vendors"), seed=range(2))}}
-THREE = {"full": {"01_whole": dict(dataset=("emoji",), seed=range(3))}}
-
-
-def write(folder, name, compute=COMPUTE, pause=0):
-    cells = [
-        nbformat.v4.new_code_cell(
-            PARAMETERS.replace("pause = 0", f"pause = {pause}"), metadata={"tags": ["parameters"]}
-        ),
-        nbformat.v4.new_code_cell(compute.replace("NAME", f'"{name}"')),
-        nbformat.v4.new_code_cell("run.finish()"),
-    ]
-    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
-    written = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(written, folder / "nbs" / "reproduce" / f"{name}.ipynb")
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    "A repository with the library and one experiment."
-    (tmp_path / "nbs" / "reproduce").mkdir(parents=True)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "diml_nb").symlink_to(REPO_ROOT / "diml_nb")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("DIML_DATA", str(tmp_path / "data"))
-    for module in (notebook, report):
-        monkeypatch.setattr(module, "REPO_ROOT", tmp_path)
-    monkeypatch.setattr(grid, "GRIDS", GRID)
-    write(tmp_path, "01_whole")
-    return tmp_path
-
-
+__all__ = ["small"]  # a fixture
 RESULTS = "data/runs/full/results"
 
 
@@ -70,16 +26,16 @@ def records(folder):
 
 
 def test_every_run_has_its_record_and_is_passed_over(small):
-    done = grid.run_grid("full", jobs=2)
+    done = jobs.run_grid("full", jobs=2)
     assert done == [
         ("01_whole", dict(dataset=d, seed=s)) for s in (0, 1) for d in ("emoji", "emoji_vendors")
     ]
     before = records(small)
     assert grid.status("full").state.tolist() == [MEASURED] * 4
     assert len(before) == 4
-    assert grid.run_grid("full", resume=True) == []
+    assert jobs.run_grid("full", resume=True) == []
     assert records(small) == before
-    assert grid.run_grid("full", dataset="emoji_vendors", seed=1) == [
+    assert jobs.run_grid("full", dataset="emoji_vendors", seed=1) == [
         ("01_whole", dict(dataset="emoji_vendors", seed=1))
     ]  # without `resume` it is opened; its rows are found
     assert records(small) == before
@@ -91,20 +47,20 @@ def test_every_run_has_its_record_and_is_passed_over(small):
 def test_other_code_is_run_again(small):
     "Rows of other code are not continued, and a finished record of other code is not passed over."
     this = dict(dataset="emoji", seed=1)
-    grid.run_grid("full", **this)
+    jobs.run_grid("full", **this)
     (before,) = records(small)
     write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
-    assert grid.run_grid("full", resume=True, **this) == [("01_whole", this)]
+    assert jobs.run_grid("full", resume=True, **this) == [("01_whole", this)]
     (after,) = records(small)
     assert after == before  # the same name
     assert [row["result"]["value"][0] for row in load_record(after).rows] == [0.5] * 3
-    assert grid.run_grid("full", resume=True, **this) == []
+    assert jobs.run_grid("full", resume=True, **this) == []
 
 
 def test_publishing_is_an_act_of_its_own(small):
     """What was measured becomes a committed record by `publish`; the next version of it makes it
     stale."""
-    grid.run_grid("full", dataset="emoji", seed=0)
+    jobs.run_grid("full", dataset="emoji", seed=0)
     assert not (small / "data" / "results").exists()
     with pytest.raises(ValueError, match="no commit holds"):
         report.publish(["01_whole"], "full")
@@ -116,7 +72,7 @@ def test_publishing_is_an_act_of_its_own(small):
 
 
 def test_two_runs_are_compared(small):
-    grid.run_grid("full", dataset="emoji", seed=0)
+    jobs.run_grid("full", dataset="emoji", seed=0)
     (record,) = find_records("01_whole", "full", results=small / RESULTS)
     assert report.compare_with_committed(record) == "no committed record to compare with"
     report.publish(["01_whole"], "full", dirty=True)
@@ -124,7 +80,7 @@ def test_two_runs_are_compared(small):
         "equal to the last digit to the committed record"
     )
     write(small, "01_whole", COMPUTE.replace("float(seed)", "0.01"))
-    grid.run_grid("full", dataset="emoji", seed=0)
+    jobs.run_grid("full", dataset="emoji", seed=0)
     (record,) = find_records("01_whole", "full", results=small / RESULTS)
     said = report.compare_with_committed(record)
     assert "3 fields DIFFER" in said
@@ -135,7 +91,7 @@ def test_one_that_fails_stops_nobody(small, monkeypatch):
     monkeypatch.setattr(grid, "GRIDS", THREE)
     write(small, "02_broken", "1 / 0" + COMPUTE)
     with pytest.raises(RuntimeError, match="1 of 4 runs failed:\n02_broken.full failed") as error:
-        grid.run_grid("full", ["02_broken", "01_whole"], jobs=2)
+        jobs.run_grid("full", ["02_broken", "01_whole"], jobs=2)
     assert str(small / "data" / "runs" / "full" / "02_broken.full.ipynb") in str(error.value)
     assert ".log" in str(error.value)
     assert grid.status("full").state.value_counts().to_dict() == {MEASURED: 3, "failed": 1}
@@ -149,8 +105,8 @@ def test_killed_it_goes_on(small, monkeypatch):
     command = [
         sys.executable,
         "-c",
-        "from diml_nb.experiments import grid\n"
-        f"grid.GRIDS = {THREE}\ngrid.run_grid('full', jobs=2)",
+        "from diml_nb.experiments import grid, jobs\n"
+        f"grid.GRIDS = {THREE}\njobs.run_grid('full', jobs=2)",
     ]
     process = subprocess.Popen(
         command,
@@ -178,7 +134,7 @@ def test_killed_it_goes_on(small, monkeypatch):
     assert "interrupted" in states
     assert "waiting" in states
     assert not records(small)
-    assert len(grid.run_grid("full", jobs=2, resume=True)) == 3
+    assert len(jobs.run_grid("full", jobs=2, resume=True)) == 3
     assert grid.status("full").state.tolist() == [MEASURED] * 3
     for path, rows in kept.items():
         assert load_record(path).rows[: len(rows)] == rows
@@ -186,7 +142,7 @@ def test_killed_it_goes_on(small, monkeypatch):
 
 def test_a_value_reaches_the_notebook_or_is_refused(small):
     "An option without effect would be worse than none."
-    assert grid.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
+    assert jobs.run_grid("full", ["01_whole"], dataset="emoji", seed=7) == [
         ("01_whole", dict(dataset="emoji", seed=7))
     ]
     (record,) = find_records("01_whole", "full", results=small / RESULTS)
@@ -200,4 +156,116 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
         (dict(seed="one"), "parameter seed"),
     ):
         with pytest.raises(ValueError, match=message):
-            grid.run_grid("full", ["01_whole"], **wrong)
+            jobs.run_grid("full", ["01_whole"], **wrong)
+
+
+@contextmanager
+def command(folder, words, processes=1):
+    "`run_grid` in processes of their own; what still runs at the end is killed."
+    code = f"from diml_nb.experiments import grid, jobs\ngrid.GRIDS = {grid.GRIDS}\n{words}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=folder, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def lines_computed(folder):
+    path = folder / "computed"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_four_processes_on_one_folder_and_one_is_killed(small, monkeypatch):
+    "No row is computed twice, none is missing: the dead one's run is taken over where it was."
+    monkeypatch.setattr(grid, "GRIDS", {"full": {"01_whole": dict(seed=range(5))}})
+    write(small, "01_whole", COUNTED.replace("COMPUTED", str(small / "computed")), pause=1.5)
+    with command(small, "jobs.run_grid('full', jobs=2)", processes=2) as started:
+        wait_until(lambda: len(leases(small)) == 4 and len(lines_computed(small)) >= 4)
+        victim = next(iter(leases(small).values()))
+        os.kill(victim["process"], signal.SIGKILL)
+        wait_until(lambda: all(process.poll() is not None for process in started))
+        assert [process.returncode for process in started] == [0, 0]
+    assert sorted(lines_computed(small)) == sorted(f"{s} {i}" for s in range(5) for i in range(3))
+    assert grid.status("full").state.tolist() == [MEASURED] * 5
+
+
+@pytest.mark.parametrize("sign", (signal.SIGINT, signal.SIGKILL), ids=lambda sign: sign.name)
+def test_a_command_that_ends_leaves_nothing_running(small, monkeypatch, sign):
+    monkeypatch.setattr(grid, "GRIDS", THREE)
+    write(small, "01_whole", pause=60)
+    with command(small, "jobs.run_grid('full', jobs=2)") as (process,):
+        main = psutil.Process(process.pid)
+        # each worker: its controller, itself, papermill, a kernel
+        wait_until(lambda: len(leases(small)) == 2 and len(main.children(recursive=True)) >= 8)
+        children = main.children(recursive=True)
+        process.send_signal(sign)
+        _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert set(grid.status("full").state) == {"interrupted", "waiting"}
+
+
+def test_one_grid_has_one_code(small, monkeypatch):
+    "While somebody runs it, other code is refused; what changes in between is not run."
+    monkeypatch.setattr(grid, "GRIDS", THREE)
+    write(small, "01_whole", pause=2)
+    with command(small, "jobs.run_grid('full', jobs=1)") as (process,):
+        wait_until(lambda: leases(small))
+        write(small, "01_whole", COMPUTE.replace("float(seed)", "float(seed) / 2"))
+        with pytest.raises(ValueError, match="is running on .* by other code .* one code"):
+            jobs.run_grid("full")
+        _, said = process.communicate(timeout=120)
+    assert "2 of 3 runs failed" in said
+    assert said.count("its code is no longer that of the grid; changed: cells") == 2
+
+
+FULL_DISK = """
+import subprocess, sys
+from diml_nb.experiments import grid, jobs
+from diml_nb.experiments.runner import find_records
+grid.GRIDS = {grids}
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", "disk"], check=True)
+try:
+    jobs.run_grid("full", seed=0, out="disk")
+except (RuntimeError, OSError) as error:
+    print("SAID", error, flush=True)
+(path,) = __import__("pathlib").Path("disk/results/runs/01_whole").glob("*.json")
+print("KEPT", len(__import__("json").loads(path.read_text())["rows"]), flush=True)
+subprocess.run(["mount", "-o", "remount,size=9m", "disk"], check=True)
+jobs.run_grid("full", seed=0, out="disk")
+(record,) = find_records("01_whole", "full", results="disk/results")
+print("ROWS", len(record.rows), flush=True)
+"""
+
+
+def test_a_full_disk_loses_nothing(small):
+    "On a small disk of its own: a sentence, and with more room the run goes on where it was."
+    apart = ["unshare", "--mount"]
+    mount = [*apart, "mount", "-t", "tmpfs", "none", str(small / "data")]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here; it takes root")
+    (small / "disk").mkdir()
+    large = COMPUTE.replace("made=time.time()", "made=time.time(), large='x' * 200_000")
+    write(small, "01_whole", large)
+    code = FULL_DISK.format(grids=grid.GRIDS | {"full": {"01_whole": {}}})
+    done = subprocess.run([*apart, sys.executable, "-c", code], capture_output=True, text=True)
+    said = [line for line in done.stdout.splitlines() if line.split()[:1] and line[:4].isupper()]
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert said[0].startswith("SAID 1 of 1 runs failed") or "No space left" in said[0], said
+    assert int(said[1].removeprefix("KEPT ")) >= 1
+    assert said[-1] == "ROWS 3"
+
+
+def test_shards_of_two_machines_are_merged(small, monkeypatch):
+    monkeypatch.setattr(grid, "GRIDS", {"full": {"01_whole": dict(seed=range(2))}})
+    for part in (0, 1):
+        assert len(jobs.run_grid("full", shard=f"{part}/2", out=small / f"machine{part}")) == 1
+    merged = merge_results(small / "machine1", "full", out=small / "machine0")
+    assert (merged.records, merged.files) == (1, 1)
+    assert set(grid.status("full", out=small / "machine0").rows) == {3}
