@@ -256,6 +256,11 @@ def planned_runs(
     ------
     ValueError
         If the grid has no such run.
+
+    Examples
+    --------
+    >>> [tuple(run) for run in planned_runs("quick", ["02_training"], shard="1/3")]
+    [('02_training', {'seed': 1})]
     """
     runs = expand_grid(preset, names, **given)
     if not runs:

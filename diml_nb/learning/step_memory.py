@@ -61,7 +61,7 @@ def live_bytes(work: Callable[[], object], given: Iterable[Tensor] = ()) -> list
     --------
     >>> x = torch.zeros(1000)
     >>> live_bytes(lambda: (x + 1).exp().sum(), [x])
-    [8000, 12000, 12004]
+    [8000, 12000, 8004]
     """
     with _LiveBytes() as counted:
         for x in given:

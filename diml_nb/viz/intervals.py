@@ -70,7 +70,7 @@ def draw_intervals(
     >>> import matplotlib.pyplot as plt
     >>> ax = plt.figure().add_subplot()
     >>> draw_intervals(ax, [[0.02, 0.01, 0.03]], [0], color="black", marker="o")
-    >>> ax.dataLim.xmax.round(6)
+    >>> round(float(ax.dataLim.xmax), 6)
     3.0
     """
     if len(intervals) != len(places):

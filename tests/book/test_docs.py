@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, chromium
+from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
 
 from diml_nb._internal.paths import REPO_ROOT
 
@@ -289,19 +289,20 @@ def page(address):
 
 
 @pytest.fixture
-def visit():
+def visit(page):
     "Open a page by itself; at the end it has asked for nothing outside of its own place."
-    with chromium() as browser:
+    context = page.context.browser.new_context()
 
-        def visit(url, place):
-            page = browser.new_page()
-            asked = []
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(url)
-            assert not [url for url in asked if not url.startswith((place, "data:"))]
-            return page
+    def visit(url, place):
+        opened = context.new_page()
+        asked = []
+        opened.on("request", lambda request: asked.append(request.url))
+        opened.goto(url)
+        assert not [url for url in asked if not url.startswith((place, "data:"))]
+        return opened
 
-        yield visit
+    yield visit
+    context.close()
 
 
 def pages(site):
