@@ -289,8 +289,9 @@ def test_the_tables_of_explanations_are_of_their_record():
 
 
 def test_record_is_small_and_json():
+    "The largest have a hundred rows, each with the outcomes of all queries, 5 kB a row."
     for path in (REPO_ROOT / "data" / "results").rglob("*.json"):
-        assert path.stat().st_size < 1_000_000, path
+        assert path.stat().st_size < 1_200_000, path
         assert path.name == "verified.json" or json.loads(path.read_text())["finished"], path
 
 
