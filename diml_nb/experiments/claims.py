@@ -471,12 +471,6 @@ _END_TO_END_CLAIMS = [
         "10_end_to_end",
         _training_gains(_WITH_DIML, _BY_DIML),
     ),
-    Claim(
-        "(ours) In a whole network, too, transport beats cells compared in place",
-        "10_end_to_end",
-        _training_gains(_WITH_DIML, ("DIML", "cells in place")),
-        seen=3,
-    ),
 ]
 CLAIMS = [
     *_LOSS_CLAIMS,

@@ -106,6 +106,8 @@ def test_two_notebooks_train_the_same_head():
     """05_losses and 02_training train the same baselines by the same seeds: their records agree, to
     the last digit on one machine, and within the tolerance of a trained row where a record was
     made again by another processor."""
+    if any(record.version == 1 for record in find_records("02_training", "full")):
+        pytest.skip("the records of 02_training are of its first version, tuned otherwise")
     ours, theirs = baselines("05_losses"), baselines("02_training")
     shared = ours.keys() & theirs.keys()
     assert {name for name, _ in shared} == {"emoji_vendors", "stamp_scenes", "grocery"}
