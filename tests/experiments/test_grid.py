@@ -162,7 +162,10 @@ def test_a_value_reaches_the_notebook_or_is_refused(small):
 @contextmanager
 def command(folder, words, processes=1):
     "`run_grid` in processes of their own; what still runs at the end is killed."
-    code = f"from diml_nb.experiments import grid, jobs\ngrid.GRIDS = {grid.GRIDS}\n{words}"
+    # where the tests run in the background of a shell, Ctrl-C is ignored by what they start
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    imports = f"{heard}\nfrom diml_nb.experiments import grid, jobs"
+    code = f"{imports}\ngrid.GRIDS = {grid.GRIDS}\n{words}"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code], cwd=folder, stderr=subprocess.PIPE, text=True
@@ -206,7 +209,7 @@ def test_a_command_that_ends_leaves_nothing_running(small, monkeypatch, sign):
         wait_until(lambda: len(leases(small)) == 2 and len(main.children(recursive=True)) >= 8)
         children = main.children(recursive=True)
         process.send_signal(sign)
-        _, alive = psutil.wait_procs(children, timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     assert set(grid.status("full").state) == {"interrupted", "waiting"}
 
