@@ -275,6 +275,16 @@ def test_training_smoke_run(smoke_of, tmp_path, diml, shared_kernel):
     assert model.stat().st_mtime_ns > before
 
 
+def test_a_training_step_is_timed(tmp_path, diml, shared_kernel):
+    "The benchmark of a step, which `quick` and `full` call, works from the notebook's folder."
+    settings = [f"--param={name}" for name in ("losses=margin", "swapped=", "steps=margin")]
+    run = ["reproduce", "02_training", "--preset", "smoke", "--out", tmp_path, *settings]
+    assert diml(*run).returncode == 0
+    record = find_record("02_training", "smoke, changed", results=tmp_path / "results")
+    cost = record.find(dict(step="margin", grid=4))["result"]
+    assert cost["extra_mb"]["ours"] < cost["extra_mb"]["official"]
+
+
 def test_the_tables_of_explanations_are_of_their_record():
     record = find_record("04_explanations", "full")
     assert record.inputs["data"] == {
