@@ -558,7 +558,7 @@ class _ClaimTest(NamedTuple):
             for x, t, p in lines
         ]
 
-
+# %% ../../nbs/63_answers.ipynb #0ab7339a
 def _test_claim(claim: Claim, dataset: str, pooled: PooledRecords) -> _ClaimTest:
     "A claim on the records of a data set; without estimates if they have none of its rows."
     rows = pooled.rows

@@ -96,10 +96,6 @@ class GridWorker:
         "What a lease on a run is a lease on."
         return executed_path(run.experiment, self.preset, run.parameters, self.folder)
 
-    def has_ended(self, run: PlannedRun) -> bool:
-        "Has it ended, well or not, since the grid was started?"
-        return _ended_since(work_state(self.work(run)), self.since)
-
 # %% ../../nbs/61_jobs.ipynb #27897f89
 def _ended_since(seen: WorkState, since: float) -> bool:
     return seen.state in ("done", "failed") and seen.changed >= since

@@ -152,7 +152,7 @@ def _is_dead(facts: dict, age: float) -> bool:
 class LeaseLostError(RuntimeError):
     """Another process has taken the work over: this one gave no sign of life for too long."""
 
-
+# %% ../../nbs/61_leases.ipynb #c9ce32f7
 class Lease:
     """The right to do a piece of work, as long as the holder gives signs of life.
 

@@ -64,7 +64,7 @@ class Merged(NamedTuple):
             f"{self.kept} files were there"
         )
 
-
+# %% ../../nbs/62_merge.ipynb #5aa107a5
 def merge_results(folder: str | Path, preset: str, *, out: str | Path | None = None) -> Merged:
     """Copy what finished runs of another folder have written to the folder of the runs.
 

@@ -159,7 +159,7 @@ def _beside(rate: float, step: int) -> float:
     "The next rate of 1e-4, 3e-4, 1e-3, 3e-3, ... above (step 1) or below (step -1)."
     return float(f"{10 ** ((round(2 * math.log10(rate)) + step) / 2):.0e}")
 
-
+# %% ../../nbs/33_probe.ipynb #ed94df17
 def tune_until_flat(
     folder: str | Path,
     images: ImageDataset,
@@ -394,7 +394,7 @@ def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ra
     `ValueError` where some of the queries are in the gallery and some are not."""
     return search_gallery(*test.sides(features), test, top_k=top_k)
 
-
+# %% ../../nbs/33_probe.ipynb #9a0dd44b
 def score_test(
     ranking: Ranking, features: Features, test: Protocol, *, top_k: int = 100, **options: Any
 ) -> ShortlistScores:
