@@ -198,8 +198,8 @@ def _manifest(preset: str, grid: dict, resources: "Resources", jobs: int | None)
     for key in ("resume", "out", "shard"):
         given.pop(key, None)
     for key, value in given.items():
-        own = [f"--{key}", str(value)] if key in ("dataset", "seed") else None
-        words += own or ["--param", f"{key}={value}"]
+        has_option = key in ("dataset", "seed")
+        words += [f"--{key}", str(value)] if has_option else ["--param", f"{key}={value}"]
     words += ["--out", "/runs", "--jobs", "1"]
     at_a_time = min(jobs or 256, shards)
     return kubernetes_manifest(

@@ -205,7 +205,7 @@ def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
     Parameters
     ----------
     kind
-        "pair" or "sinkhorn".
+        "pair", "sinkhorn" or "small_plan".
     payload
         What the explorer shows, as its script `KIND_page.js` takes it.
     fallback
