@@ -39,15 +39,18 @@ function matchingInputs({ view, ...rule }) {
 /**
  * @param {HTMLElement} root
  * @param {PagePayload} payload
+ * @returns {PagePayload} always what is shown
  */
-function showPair(root, { pictures, data, live }) {
+export function showPair(root, payload) {
+  const shown = { ...payload };
   const box = /** @type {HTMLElement} */ (createNode("div"));
   let onChange = (/** @type {ViewState} */ _) => {};
   const view = createPairView(box, (value) => onChange(value));
-  if (live) onChange = answerChanges(root, live, view);
+  if (payload.live) onChange = answerChanges(root, payload.live, view, shown);
   root.append(box);
-  view.update({ pictures, data, view: live?.view });
+  view.update({ pictures: payload.pictures, data: payload.data, view: payload.live?.view });
   addDownload(box, view);
+  return shown;
 }
 
 /**
@@ -56,9 +59,10 @@ function showPair(root, { pictures, data, live }) {
  * @param {HTMLElement} root gets the controls
  * @param {LivePair} live
  * @param {PairView} view
+ * @param {PagePayload} page is kept up to date
  * @returns {(value: ViewState) => void} takes what the reader did to the view
  */
-function answerChanges(root, { maps, controls, notes, ...live }, view) {
+function answerChanges(root, { maps, controls, notes, ...live }, view, page) {
   const solver = createPairSolver(maps);
   const alert = createNode("p", { class: "diml-alert", role: "alert" });
   let value = { ...DEFAULT_VIEW, ...live.view };
@@ -66,11 +70,15 @@ function answerChanges(root, { maps, controls, notes, ...live }, view) {
     /** @type {PairRequest} */ (/** @type {any} */ ({ ...shown.values, view: value }));
   const answer = oncePerFrame(() => {
     const inputs = matchingInputs(request());
+    const chosen = controls.map((control) => ({ ...control, value: shown.values[control.name] }));
+    page.live = { maps, controls: chosen, view: value, notes };
     if (inputs === answered) return;
     const { data, obstacle = "" } = solver(request());
     alert.textContent = obstacle;
     answered = obstacle ? "" : inputs;
-    if (data) view.update({ data: { ...data, notes: [...data.notes, ...notes] }, view: value });
+    if (!data) return;
+    page.data = { ...data, notes: [...data.notes, ...notes] };
+    view.update({ data: page.data, view: value });
   });
   const shown = createControls(controls, (name) => {
     // with another grid cells have new numbers

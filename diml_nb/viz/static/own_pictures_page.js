@@ -1,0 +1,295 @@
+/** The script of the page that matches two pictures of the reader, who keeps them. */
+
+import { createNode } from "./dom.js";
+import { loadNetwork, networkObstacle } from "./own_network.js";
+import { pngOf, Refusal, readPicture } from "./own_picture.js";
+import { packMaps } from "./pack_maps.js";
+import { waitingRoots } from "./page_controls.js";
+import { createPairSolver } from "./pair_answer.js";
+import { showPair } from "./pair_page.js";
+import { DEFAULT_VIEW } from "./pair_state.js";
+import { savePage } from "./saved_page.js";
+
+/**
+ * @import {Network, NetworkFiles, Seen} from "./own_network.js"
+ * @import {PairRequest} from "./pair_answer.js"
+ * @import {PairPayload, Picture, Side} from "./pair_data.js"
+ * @import {ControlPayload} from "./page_controls.js"
+ * @import {PagePayload} from "./pair_page.js"
+ * @import {Pixels} from "./resample.js"
+ * @import {SavedPage} from "./saved_page.js"
+ *
+ * @typedef {object} OwnPicturesPayload
+ * @property {NetworkFiles} network
+ * @property {ControlPayload[]} controls
+ * @property {string[]} notes Lines that stay below the pictures.
+ * @property {Record<Side, {src: string, label: string}>} drawings For a reader without pictures.
+ * @property {SavedPage} saved
+ *
+ * @typedef {{label: string, pixels: Pixels, seen?: Seen}} OwnPicture
+ *
+ * @typedef {object} OwnUi The page.
+ * @property {OwnPicturesPayload} payload
+ * @property {Record<string, HTMLElement>} nodes
+ * @property {Partial<Record<Side, OwnPicture>>} pictures
+ * @property {Network | null} network
+ * @property {PagePayload | null} shown
+ */
+
+/* own pair */
+const OWN_SIDES = /** @type {Side[]} */ (["a", "b"]);
+
+/** @param {OwnUi} ui */
+async function answerOwnPair(ui) {
+  const { network, nodes, pictures } = ui;
+  const { a, b } = pictures;
+  if (!network || !a || !b) return sayWhatIsMissing(ui);
+  nodes.status.textContent = "Matching ...";
+  await new Promise((done) => setTimeout(done)); // the words are drawn first
+  const start = performance.now();
+  for (const picture of [a, b]) picture.seen ??= await network.see(picture.pixels);
+  if (pictures.a !== a || pictures.b !== b) return; // another picture has come meanwhile
+  const root = /** @type {HTMLElement} */ (createNode("div"));
+  ui.shown = showPair(root, pairPayload(ui, /** @type {any} */ ({ a, b })));
+  nodes.result.replaceChildren(root);
+  nodes.save.removeAttribute("hidden");
+  const seconds = ((performance.now() - start) / 1000).toFixed(2);
+  nodes.status.textContent = `Matched in ${seconds} s, on this machine.`;
+}
+
+/**
+ * All that a page shows of a pair, matched as the controls stand.
+ *
+ * @param {OwnUi} ui
+ * @param {Record<Side, {label: string, seen: Seen}>} pair
+ * @returns {PagePayload}
+ */
+function pairPayload({ payload, shown }, { a, b }) {
+  const maps = packMaps({ a: a.seen.map, b: b.seen.map });
+  const solver = createPairSolver(maps);
+  const asked = [shown?.live?.controls ?? payload.controls, payload.controls].map((controls) => ({
+    controls,
+    answer: solver(requestOf(controls)),
+  }));
+  // cells in place need one shape: then the plan is that of the beginning
+  const { controls, answer } = asked.find((one) => one.answer.data) ?? asked[1];
+  const data = /** @type {PairPayload} */ (answer.data);
+  return {
+    pictures: { a: pictureOf(a), b: pictureOf(b) },
+    data: { ...data, notes: [...data.notes, ...payload.notes] },
+    live: { maps, controls, view: {}, notes: payload.notes },
+  };
+}
+
+/**
+ * @param {ControlPayload[]} controls
+ * @returns {PairRequest}
+ */
+function requestOf(controls) {
+  const values = Object.fromEntries(controls.map(({ name, value }) => [name, value]));
+  return /** @type {any} */ ({ ...values, view: DEFAULT_VIEW });
+}
+
+/**
+ * @param {{label: string, seen: Seen}} picture
+ * @returns {Picture}
+ */
+function pictureOf({ label, seen: { view } }) {
+  return { src: pngOf(view), label, width: view.width, height: view.height };
+}
+
+/** @param {OwnUi} ui */
+function sayWhatIsMissing({ network, nodes, pictures }) {
+  const missing = OWN_SIDES.filter((side) => !pictures[side]).map((side) => side.toUpperCase());
+  const needs = missing.length > 0 ? [`picture ${missing.join(" and ")}`] : [];
+  if (!network) needs.push("the network");
+  nodes.status.textContent = `Still needed: ${needs.join(", and ")}.`;
+}
+
+/* own files */
+/**
+ * Take a file as one of the two pictures; a file that is none changes nothing.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ * @param {File} file
+ */
+async function takeFile(ui, side, file) {
+  const pixels = await readPicture(file);
+  ui.pictures[side] = { label: file.name, pixels };
+  ui.nodes[`name_${side}`].textContent = file.name;
+}
+
+/**
+ * Take files, the first as the given side, then match.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ * @param {File[]} files
+ */
+function takeFiles(ui, side, files) {
+  const sides = side === "a" ? OWN_SIDES : [...OWN_SIDES].reverse();
+  return attempt(ui, async () => {
+    for (const [i, file] of files.slice(0, 2).entries()) await takeFile(ui, sides[i], file);
+    await answerOwnPair(ui);
+  });
+}
+
+/**
+ * Do something and say what stands against it.
+ *
+ * @param {OwnUi} ui
+ * @param {() => Promise<void>} act
+ */
+async function attempt(ui, act) {
+  ui.nodes.alert.textContent = "";
+  try {
+    await act();
+  } catch (error) {
+    const { message } = /** @type {Error} */ (error);
+    const isKnown = error instanceof Refusal;
+    ui.nodes.alert.textContent = isKnown ? message : `That did not work: ${message}`;
+  }
+}
+
+/**
+ * A data address as a file, without asking anybody for it.
+ *
+ * @param {{src: string, label: string}} drawing
+ */
+export function fileOf({ src, label }) {
+  const [head, base64] = src.split(",");
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return new File([bytes], label, { type: head.slice(5).split(";")[0] });
+}
+
+/* own network */
+/** @param {OwnUi} ui */
+async function askForNetwork(ui) {
+  const { fetch_network: button, progress, status } = ui.nodes;
+  button.setAttribute("disabled", "");
+  progress.removeAttribute("hidden");
+  await attempt(ui, async () => {
+    try {
+      ui.network = await loadNetwork(ui.payload.network, (share) => {
+        progress.setAttribute("value", String(share));
+        const percent = Math.floor(100 * share);
+        status.textContent = percent < 100 ? `${percent}% fetched` : "Making the network ready ...";
+      });
+      button.textContent = "the network is here";
+    } catch (error) {
+      button.removeAttribute("disabled");
+      status.textContent = "";
+      throw error;
+    } finally {
+      progress.setAttribute("hidden", "");
+    }
+    await answerOwnPair(ui);
+  });
+}
+
+/* own layout */
+/**
+ * @param {OwnUi} ui
+ * @param {string} name
+ * @param {HTMLElement} node
+ */
+function note(ui, name, node) {
+  ui.nodes[name] = node;
+  return node;
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {string} name
+ * @param {string} tag
+ * @param {Record<string, string | number | boolean>} attributes
+ * @param {...(Node | string)} children
+ */
+function add(ui, name, tag, attributes, ...children) {
+  return note(ui, name, /** @type {HTMLElement} */ (createNode(tag, attributes, ...children)));
+}
+
+/**
+ * A place where a picture is dropped, or chosen by the button in it.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ */
+function buildPlace(ui, side) {
+  const input = /** @type {HTMLInputElement} */ (
+    createNode("input", { type: "file", accept: "image/*", "data-side": side })
+  );
+  const title = createNode("span", { class: `diml-label diml-${side}` }, side.toUpperCase());
+  const name = add(ui, `name_${side}`, "span", { class: "diml-name" }, "drop a picture here, or");
+  const place = createNode("label", { class: `diml-place diml-${side}` }, title, name, input);
+  input.addEventListener("change", () => takeFiles(ui, side, [...(input.files ?? [])]));
+  acceptDrops(ui, place, side);
+  return place;
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {EventTarget} target
+ * @param {Side} side
+ */
+function acceptDrops(ui, target, side) {
+  target.addEventListener("dragover", (event) => event.preventDefault());
+  target.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    const { dataTransfer } = /** @type {DragEvent} */ (event);
+    takeFiles(ui, side, [...(dataTransfer?.files ?? [])]);
+  });
+}
+
+/** @param {OwnUi} ui */
+function buildButtons(ui) {
+  const bytes = ui.payload.network.parts.reduce((total, part) => total + part.bytes, 0);
+  const fetchNetwork = `fetch the network (${(bytes / 1e6).toFixed(1)} MB)`;
+  const button = { type: "button", class: "diml-button" };
+  add(ui, "fetch_network", "button", button, fetchNetwork);
+  add(ui, "drawings", "button", button, "take two drawings of the book");
+  add(ui, "save", "a", { class: "diml-button", download: "pair.html", href: "#", hidden: "" });
+  ui.nodes.save.textContent = "save this pair as a page";
+  ui.nodes.fetch_network.addEventListener("click", () => askForNetwork(ui));
+  ui.nodes.drawings.addEventListener("click", () => {
+    const { a, b } = ui.payload.drawings;
+    takeFiles(ui, "a", [fileOf(a), fileOf(b)]);
+  });
+  ui.nodes.save.addEventListener("click", () => saveShown(ui));
+}
+
+/** @param {OwnUi} ui */
+function saveShown({ nodes, payload, shown }) {
+  if (!shown) return;
+  const page = new Blob([savePage(payload.saved, shown)], { type: "text/html" });
+  nodes.save.setAttribute("href", URL.createObjectURL(page));
+}
+
+/**
+ * @param {HTMLElement} root
+ * @param {OwnPicturesPayload} payload
+ */
+function showOwnPictures(root, payload) {
+  /** @type {OwnUi} */
+  const ui = { payload, nodes: {}, pictures: {}, network: null, shown: null };
+  buildButtons(ui);
+  add(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
+  add(ui, "status", "p", { class: "diml-status", role: "status" });
+  add(ui, "alert", "p", { class: "diml-alert", role: "alert" });
+  add(ui, "result", "div", {});
+  const { nodes } = ui;
+  const places = createNode("div", { class: "diml-places" });
+  places.append(...OWN_SIDES.map((side) => buildPlace(ui, side)));
+  const tools = createNode("div", { class: "diml-own-tools" });
+  tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress);
+  root.append(places, tools, nodes.status, nodes.alert, nodes.result);
+  acceptDrops(ui, document, "a");
+  const obstacle = networkObstacle();
+  if (!obstacle) return sayWhatIsMissing(ui);
+  nodes.alert.textContent = obstacle;
+  nodes.fetch_network.setAttribute("disabled", "");
+}
+
+for (const { root, payload } of waitingRoots("own_pictures")) showOwnPictures(root, payload);
