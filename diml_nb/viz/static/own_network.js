@@ -1,7 +1,7 @@
 /** The network in the page: fetched when the reader asks, run by WebAssembly on one thread. */
 
 import { Refusal } from "./own_picture.js";
-import { normalize, viewOf } from "./resample.js";
+import { normalize } from "./resample.js";
 
 /**
  * @import {Pixels} from "./resample.js"
@@ -14,12 +14,7 @@ import { normalize, viewOf } from "./resample.js";
  * @property {number[]} mean
  * @property {number[]} std
  *
- * @typedef {object} Network
- * @property {(picture: Pixels) => Promise<Seen>} see
- *
- * @typedef {object} Seen A picture, and what the network made of it.
- * @property {Pixels} view
- * @property {MapPayload} map
+ * @typedef {(view: Pixels) => Promise<MapPayload>} Network The map of what it sees of a picture.
  */
 
 /* network */
@@ -56,7 +51,7 @@ export async function loadNetwork(files, onProgress) {
   const runtime = await import(new URL(files.runtime, location.href).href);
   Object.assign(runtime.env.wasm, { numThreads: 1, wasmBinary: wasm });
   const session = await runtime.InferenceSession.create(new Uint8Array(model));
-  return { see: (picture) => runNetwork(runtime, session, files, picture) };
+  return (view) => runNetwork(runtime, session, files, view);
 }
 
 /**
@@ -89,13 +84,12 @@ async function fetchPart(address, onBytes) {
  * @param {any} runtime
  * @param {any} session
  * @param {NetworkFiles} files
- * @param {Pixels} picture
- * @returns {Promise<Seen>}
+ * @param {Pixels} view
+ * @returns {Promise<MapPayload>}
  */
-async function runNetwork(runtime, session, files, picture) {
-  const view = viewOf(picture, files.side);
+async function runNetwork(runtime, session, files, view) {
   const shape = [1, 3, view.height, view.width];
   const image = new runtime.Tensor("float32", normalize(view, files), shape);
   const { map } = await session.run({ image });
-  return { view, map: { shape: map.dims.slice(1), values: map.data } };
+  return { shape: map.dims.slice(1), values: map.data };
 }

@@ -8,15 +8,17 @@ import { waitingRoots } from "./page_controls.js";
 import { createPairSolver } from "./pair_answer.js";
 import { showPair } from "./pair_page.js";
 import { DEFAULT_VIEW } from "./pair_state.js";
+import { viewOf } from "./resample.js";
 import { savePage } from "./saved_page.js";
 
 /**
- * @import {Network, NetworkFiles, Seen} from "./own_network.js"
+ * @import {Network, NetworkFiles} from "./own_network.js"
  * @import {PairRequest} from "./pair_answer.js"
  * @import {PairPayload, Picture, Side} from "./pair_data.js"
  * @import {ControlPayload} from "./page_controls.js"
  * @import {PagePayload} from "./pair_page.js"
  * @import {Pixels} from "./resample.js"
+ * @import {MapPayload} from "./solver_cells.js"
  * @import {SavedPage} from "./saved_page.js"
  *
  * @typedef {object} OwnPicturesPayload
@@ -26,7 +28,10 @@ import { savePage } from "./saved_page.js";
  * @property {Record<Side, {src: string, label: string}>} drawings For a reader without pictures.
  * @property {SavedPage} saved
  *
- * @typedef {{label: string, pixels: Pixels, seen?: Seen}} OwnPicture
+ * @typedef {object} OwnPicture
+ * @property {Picture} picture What the network sees.
+ * @property {Pixels} view The same as pixels.
+ * @property {MapPayload} [map] What it makes of them.
  *
  * @typedef {object} OwnUi The page.
  * @property {OwnPicturesPayload} payload
@@ -34,6 +39,7 @@ import { savePage } from "./saved_page.js";
  * @property {Partial<Record<Side, OwnPicture>>} pictures
  * @property {Network | null} network
  * @property {PagePayload | null} shown
+ * @property {Promise<void>} work What the reader asked for, one after the other.
  */
 
 /* own pair */
@@ -43,39 +49,33 @@ const OWN_SIDES = /** @type {Side[]} */ (["a", "b"]);
 async function answerOwnPair(ui) {
   const { network, nodes, pictures } = ui;
   const { a, b } = pictures;
-  if (!network || !a || !b) return sayWhatIsMissing(ui);
+  if (!network || !a || !b) return;
   nodes.status.textContent = "Matching ...";
   await new Promise((done) => setTimeout(done)); // the words are drawn first
-  const start = performance.now();
-  for (const picture of [a, b]) picture.seen ??= await network.see(picture.pixels);
-  if (pictures.a !== a || pictures.b !== b) return; // another picture has come meanwhile
+  for (const one of [a, b]) one.map ??= await network(one.view);
   const root = /** @type {HTMLElement} */ (createNode("div"));
-  ui.shown = showPair(root, pairPayload(ui, /** @type {any} */ ({ a, b })));
+  ui.shown = showPair(root, pairPayload(ui, { a, b }));
   nodes.result.replaceChildren(root);
   nodes.save.removeAttribute("hidden");
-  const seconds = ((performance.now() - start) / 1000).toFixed(2);
-  nodes.status.textContent = `Matched in ${seconds} s, on this machine.`;
 }
 
 /**
  * All that a page shows of a pair, matched as the controls stand.
  *
  * @param {OwnUi} ui
- * @param {Record<Side, {label: string, seen: Seen}>} pair
+ * @param {Record<Side, OwnPicture>} pair
  * @returns {PagePayload}
  */
 function pairPayload({ payload, shown }, { a, b }) {
-  const maps = packMaps({ a: a.seen.map, b: b.seen.map });
+  const maps = packMaps(/** @type {Record<Side, MapPayload>} */ ({ a: a.map, b: b.map }));
   const solver = createPairSolver(maps);
-  const asked = [shown?.live?.controls ?? payload.controls, payload.controls].map((controls) => ({
-    controls,
-    answer: solver(requestOf(controls)),
-  }));
-  // cells in place need one shape: then the plan is that of the beginning
-  const { controls, answer } = asked.find((one) => one.answer.data) ?? asked[1];
-  const data = /** @type {PairPayload} */ (answer.data);
+  const chosen = shown?.live?.controls ?? payload.controls;
+  const { data: answered } = solver(requestOf(chosen));
+  // cells in place need pictures of one shape: then the plan is that of the beginning
+  const controls = answered ? chosen : payload.controls;
+  const data = answered ?? /** @type {PairPayload} */ (solver(requestOf(controls)).data);
   return {
-    pictures: { a: pictureOf(a), b: pictureOf(b) },
+    pictures: { a: a.picture, b: b.picture },
     data: { ...data, notes: [...data.notes, ...payload.notes] },
     live: { maps, controls, view: {}, notes: payload.notes },
   };
@@ -91,19 +91,16 @@ function requestOf(controls) {
 }
 
 /**
- * @param {{label: string, seen: Seen}} picture
- * @returns {Picture}
+ * What the reader must still give; empty if a pair can be matched.
+ *
+ * @param {OwnUi} ui
  */
-function pictureOf({ label, seen: { view } }) {
-  return { src: pngOf(view), label, width: view.width, height: view.height };
-}
-
-/** @param {OwnUi} ui */
-function sayWhatIsMissing({ network, nodes, pictures }) {
-  const missing = OWN_SIDES.filter((side) => !pictures[side]).map((side) => side.toUpperCase());
-  const needs = missing.length > 0 ? [`picture ${missing.join(" and ")}`] : [];
+function missingText({ network, pictures }) {
+  const needs = OWN_SIDES.filter((side) => !pictures[side]).map(
+    (side) => `picture ${side.toUpperCase()}`,
+  );
   if (!network) needs.push("the network");
-  nodes.status.textContent = `Still needed: ${needs.join(", and ")}.`;
+  return needs.length > 0 ? `Still needed: ${needs.join(", ")}.` : "";
 }
 
 /* own files */
@@ -115,9 +112,13 @@ function sayWhatIsMissing({ network, nodes, pictures }) {
  * @param {File} file
  */
 async function takeFile(ui, side, file) {
-  const pixels = await readPicture(file);
-  ui.pictures[side] = { label: file.name, pixels };
+  const view = viewOf(await readPicture(file), ui.payload.network.side);
+  const { width, height } = view;
+  const picture = { src: pngOf(view), label: file.name, width, height };
+  ui.pictures[side] = { picture, view };
   ui.nodes[`name_${side}`].textContent = file.name;
+  const image = createNode("img", { src: picture.src, alt: "", class: "diml-thumbnail" });
+  ui.nodes[`image_${side}`].replaceChildren(image);
 }
 
 /**
@@ -129,27 +130,34 @@ async function takeFile(ui, side, file) {
  */
 function takeFiles(ui, side, files) {
   const sides = side === "a" ? OWN_SIDES : [...OWN_SIDES].reverse();
-  return attempt(ui, async () => {
+  inTurn(ui, async () => {
+    if (files.length === 0) throw new Refusal("What was dropped is no file; save it as one first.");
     for (const [i, file] of files.slice(0, 2).entries()) await takeFile(ui, sides[i], file);
     await answerOwnPair(ui);
   });
 }
 
 /**
- * Do something and say what stands against it.
+ * Do something after what was asked before, say how long it took or what stands against it.
  *
  * @param {OwnUi} ui
  * @param {() => Promise<void>} act
  */
-async function attempt(ui, act) {
-  ui.nodes.alert.textContent = "";
-  try {
-    await act();
-  } catch (error) {
-    const { message } = /** @type {Error} */ (error);
-    const isKnown = error instanceof Refusal;
-    ui.nodes.alert.textContent = isKnown ? message : `That did not work: ${message}`;
-  }
+function inTurn(ui, act) {
+  ui.work = ui.work.then(async () => {
+    const { alert, status } = ui.nodes;
+    const start = performance.now();
+    alert.textContent = "";
+    try {
+      await act();
+      const seconds = ((performance.now() - start) / 1000).toFixed(2);
+      status.textContent = missingText(ui) || `Matched in ${seconds} s, on this machine.`;
+    } catch (error) {
+      const { message } = /** @type {Error} */ (error);
+      alert.textContent = error instanceof Refusal ? message : `That did not work: ${message}`;
+      status.textContent = missingText(ui);
+    }
+  });
 }
 
 /**
@@ -165,11 +173,11 @@ export function fileOf({ src, label }) {
 
 /* own network */
 /** @param {OwnUi} ui */
-async function askForNetwork(ui) {
+function askForNetwork(ui) {
   const { fetch_network: button, progress, status } = ui.nodes;
   button.setAttribute("disabled", "");
   progress.removeAttribute("hidden");
-  await attempt(ui, async () => {
+  inTurn(ui, async () => {
     try {
       ui.network = await loadNetwork(ui.payload.network, (share) => {
         progress.setAttribute("value", String(share));
@@ -179,7 +187,6 @@ async function askForNetwork(ui) {
       button.textContent = "the network is here";
     } catch (error) {
       button.removeAttribute("disabled");
-      status.textContent = "";
       throw error;
     } finally {
       progress.setAttribute("hidden", "");
@@ -190,16 +197,8 @@ async function askForNetwork(ui) {
 
 /* own layout */
 /**
- * @param {OwnUi} ui
- * @param {string} name
- * @param {HTMLElement} node
- */
-function note(ui, name, node) {
-  ui.nodes[name] = node;
-  return node;
-}
-
-/**
+ * Create an element and note it by a name.
+ *
  * @param {OwnUi} ui
  * @param {string} name
  * @param {string} tag
@@ -207,7 +206,9 @@ function note(ui, name, node) {
  * @param {...(Node | string)} children
  */
 function add(ui, name, tag, attributes, ...children) {
-  return note(ui, name, /** @type {HTMLElement} */ (createNode(tag, attributes, ...children)));
+  const node = /** @type {HTMLElement} */ (createNode(tag, attributes, ...children));
+  ui.nodes[name] = node;
+  return node;
 }
 
 /**
@@ -220,10 +221,19 @@ function buildPlace(ui, side) {
   const input = /** @type {HTMLInputElement} */ (
     createNode("input", { type: "file", accept: "image/*", "data-side": side })
   );
-  const title = createNode("span", { class: `diml-label diml-${side}` }, side.toUpperCase());
-  const name = add(ui, `name_${side}`, "span", { class: "diml-name" }, "drop a picture here, or");
-  const place = createNode("label", { class: `diml-place diml-${side}` }, title, name, input);
-  input.addEventListener("change", () => takeFiles(ui, side, [...(input.files ?? [])]));
+  const place = createNode(
+    "label",
+    { class: `diml-place diml-${side}` },
+    add(ui, `image_${side}`, "span", { class: "diml-frame" }),
+    createNode("b", {}, side.toUpperCase()),
+    add(ui, `name_${side}`, "span", {}, "no picture yet"),
+    createNode("span", { class: "diml-choose" }, "choose or drop a picture"),
+    input,
+  );
+  input.addEventListener("change", () => {
+    takeFiles(ui, side, [...(input.files ?? [])]);
+    input.value = ""; // the same file may be chosen again
+  });
   acceptDrops(ui, place, side);
   return place;
 }
@@ -273,7 +283,14 @@ function saveShown({ nodes, payload, shown }) {
  */
 function showOwnPictures(root, payload) {
   /** @type {OwnUi} */
-  const ui = { payload, nodes: {}, pictures: {}, network: null, shown: null };
+  const ui = {
+    payload,
+    nodes: {},
+    pictures: {},
+    network: null,
+    shown: null,
+    work: Promise.resolve(),
+  };
   buildButtons(ui);
   add(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
   add(ui, "status", "p", { class: "diml-status", role: "status" });
@@ -287,9 +304,9 @@ function showOwnPictures(root, payload) {
   root.append(places, tools, nodes.status, nodes.alert, nodes.result);
   acceptDrops(ui, document, "a");
   const obstacle = networkObstacle();
-  if (!obstacle) return sayWhatIsMissing(ui);
   nodes.alert.textContent = obstacle;
-  nodes.fetch_network.setAttribute("disabled", "");
+  nodes.fetch_network.toggleAttribute("disabled", obstacle !== "");
+  nodes.status.textContent = missingText(ui);
 }
 
 for (const { root, payload } of waitingRoots("own_pictures")) showOwnPictures(root, payload);
