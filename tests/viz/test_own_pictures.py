@@ -83,6 +83,10 @@ def test_the_page_resizes_to_the_bit_as_pillow(tmp_path):
         ((50, 40), (17, 40)),
         ((1, 1), (32, 32)),
         ((1500, 1100), (255, 187)),
+        ((200, 520), (135, 352)),
+        ((100, 200), (60, 120)),
+        ((100, 200), (60, 119)),
+        ((60, 80), (90, 79)),
     ]
     cases = [(random_picture(*old, seed=k), dict(size=new)) for k, (old, new) in enumerate(sizes)]
     for (image, options), view in zip(cases, views(cases, tmp_path), strict=True):
