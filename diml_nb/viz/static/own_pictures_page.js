@@ -225,9 +225,9 @@ function buildPlace(ui, side) {
     "label",
     { class: `diml-place diml-${side}` },
     add(ui, `image_${side}`, "span", { class: "diml-frame" }),
-    createNode("b", {}, side.toUpperCase()),
+    createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
     add(ui, `name_${side}`, "span", {}, "no picture yet"),
-    createNode("span", { class: "diml-choose" }, "choose or drop a picture"),
+    createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
     input,
   );
   input.addEventListener("change", () => {
