@@ -404,14 +404,16 @@ def _part_rows(pair: _Pair) -> str:
 
     found, rows = pair.parts, []
     for k, value in enumerate(found.contribution_k.tolist()):
-        style = f'class="number" style="background:{part_color(k)}"'
+        disc = f'<circle cx="10" cy="10" r="9" fill="{part_color(k)}"/>'
+        name = f'{disc}<text x="10" y="10.5">{part_name(k)}</text>'
         cells = [
             *(_piece(pair, side, k) for side in "ab"),
             f"{value:.4f}",
             *(f"{x[k]:.3f}" for x in (found.cosine_k, found.mass_k)),
         ]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f'<tr><th scope="row"><span {style}>{part_name(k)}</span></th>{row}</tr>')
+        number = f'<svg class="number" viewBox="0 0 20 20">{name}</svg>'
+        rows.append(f'<tr><th scope="row">{number}</th>{row}</tr>')
     return "\n".join(rows)
 
 # %% ../../nbs/48_hits.ipynb #297ac822
@@ -486,15 +488,17 @@ def _card(hit: Hit, top: int) -> str:
 # %% ../../nbs/48_hits.ipynb #3de72ad2
 def _page(hits: Hits, path: str | Path | None, top: int) -> str:
     "`Hits.to_html`."
-    from diml_nb.viz.html import static_text
+    from diml_nb.viz.html import seal_page, static_text
 
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
     page = Template(static_text("hits.html")).substitute(
+        policy="$policy",
         title=html.escape(f"{len(hits)} hits for {hits.query.name}"),
         style=static_text("hits.css"),
         cards="\n".join(_card(hit, top) for hit in hits),
     )
+    page = seal_page(page)
     if path is not None:
         with atomic_write(Path(path).expanduser()) as partial:
             # a file's name may hold what is no text

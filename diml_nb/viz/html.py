@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'VIEW_JS', 'VIEW_CSS', 'encode_float32', 'pair_payload', 'png_data_uri', 'images_payload', 'static_text',
-           'show_source', 'script_text', 'page_html', 'explorer_html', 'export_html']
+           'show_source', 'script_text', 'inline_hashes', 'seal_page', 'page_html', 'explorer_html', 'export_html']
 
 # %% ../../nbs/43_view.ipynb #3df91265
 import base64
+import hashlib
 import html
 import io
 import json
@@ -159,14 +160,16 @@ def show_source(name: str, *titles: str) -> Code:
 
 # %% ../../nbs/43_view.ipynb #bd81bbe2
 _IMPORT = re.compile(r'^import [^;]*"\./([\w.]+)";\n', re.M)
+_WIDGET = re.compile(r"^export default [^;]*;\n", re.M)
 
 
 def script_text(name: str) -> str:
     """A script of `diml_nb/viz/static` and the scripts that it imports, as one module.
 
     A saved page and a widget hold one text and can load no second file. So each imported file is
-    put once, before the first file that needs it, and the import statements are left out. All
-    files share one scope: names at their top level must differ.
+    put once, before the first file that needs it, and the import statements are left out, as is
+    what an imported file hands to anywidget. All files share one scope: names at their top level
+    must differ.
     """
     sources = {}
 
@@ -178,7 +181,8 @@ def script_text(name: str) -> str:
         sources[name] = _IMPORT.sub("", source)
 
     add(name)
-    return "\n".join(sources.values())
+    own = sources.pop(name)
+    return "\n".join([*(_WIDGET.sub("", source) for source in sources.values()), own])
 
 
 VIEW_JS = script_text("pair.js")
@@ -193,10 +197,38 @@ def _json_in_html(payload: dict) -> str:
     return text
 
 
+_INLINE = re.compile(r"<(style|script)(?: type=.?module.?)?>(.*?)</\1>", re.S)
+
+
+def inline_hashes(page: str) -> dict[str, list[str]]:
+    "The scripts and the style sheets inside a page, as a content security policy names them."
+    names: dict[str, dict] = dict(script={}, style={})
+    for kind, text in _INLINE.findall(page):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        names[kind][f"'sha256-{digest}'"] = None  # each once, in order
+    return {kind: list(found) for kind, found in names.items()}
+
+
+def seal_page(page: str) -> str:
+    "A page that forbids itself every request, and all scripts and styles but those inside it."
+    hashes = inline_hashes(page)
+    rules = [
+        "default-src 'none'",
+        "img-src data:",
+        *(f"{kind}-src {' '.join(found)}" for kind, found in hashes.items() if found),
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return page.replace("$policy", "; ".join(rules), 1)
+
+
 def page_html(title: str, explorer: str) -> str:
-    "A page of one file with an explorer, made by `explorer_html`; it forbids itself every request."
+    "A page of one file with an explorer, made by `explorer_html`; see `seal_page`."
     page = Template(static_text("page.html"))
-    return page.substitute(title=html.escape(title), explorer=explorer)
+    return seal_page(page.substitute(title=html.escape(title), explorer=explorer, policy="$policy"))
+
+
+_STYLES = {"ranking": ("ranking.css", "pair.css")}  # what a page needs beside KIND.css
 
 
 def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
@@ -205,7 +237,7 @@ def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
     Parameters
     ----------
     kind
-        "pair" or "sinkhorn".
+        "pair", "ranking", "sinkhorn", "small_plan" or "steps".
     payload
         What the explorer shows, as its script `KIND_page.js` takes it.
     fallback
@@ -215,7 +247,7 @@ def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
         kind=kind,
         payload=_json_in_html(payload),
         fallback=fallback,
-        style=static_text(f"{kind}.css") + static_text("controls.css"),
+        style="".join(map(static_text, (*_STYLES.get(kind, (f"{kind}.css",)), "controls.css"))),
         script=script_text(f"{kind}_page.js"),
     )
 
@@ -279,9 +311,7 @@ def export_html(
     data = pair_payload(match, index=index, top=top, notes=notes, live=live is not None, **scores)
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data, live=live)
     text = html.escape(f"{title}\n{data['parts']['text']}\n{data['text']}")
-    explorer = explorer_html(
-        "pair", payload, fallback=f'<p style="white-space: pre-line">{text}</p>'
-    )
+    explorer = explorer_html("pair", payload, fallback=f'<p class="diml-lines">{text}</p>')
     page = page_html(title, explorer)
     if path is not None:
         with atomic_write(path) as partial:

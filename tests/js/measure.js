@@ -1,7 +1,7 @@
 /** `node measure.js`: processor time that an answer takes, by grid and plan; medians of 9. */
 
 import { answerPair } from "../../diml_nb/viz/static/pair_answer.js";
-import { matchCells } from "../../diml_nb/viz/static/solver_match.js";
+import { matchTable, tableOf } from "../../diml_nb/viz/static/solver_match.js";
 import { findParts } from "../../diml_nb/viz/static/solver_parts.js";
 import { randomCells, rule } from "./random_cells.js";
 
@@ -26,13 +26,14 @@ const SIZES = [
 ];
 for (const [grid, channels] of SIZES) {
   const [a, b] = [1, 2].map((seed) => randomCells([grid, grid], channels, seed));
-  const match = matchCells(a, b, rule);
+  const table = tableOf(a, b);
+  const match = matchTable(table, rule);
   const request = { ...rule, grid, top: 12, view: { dropped_a: [0], dropped_b: [] } };
   console.log(`${grid} x ${grid} cells, ${channels} channels:`, {
-    match: milliseconds(() => matchCells(a, b, { ...rule, tol: 0, max_iter: 100 })),
-    small_eps: milliseconds(() => matchCells(a, b, { ...rule, eps: 0.01, tol: 0, max_iter: 100 })),
-    cheapest: milliseconds(() => matchCells(a, b, { ...rule, plan: "exact" })),
+    match: milliseconds(() => matchTable(tableOf(a, b), { ...rule, tol: 0, max_iter: 100 })),
+    small_eps: milliseconds(() => matchTable(table, { ...rule, eps: 0.01, tol: 0, max_iter: 100 })),
+    cheapest: milliseconds(() => matchTable(table, { ...rule, plan: "exact" })),
     parts: milliseconds(() => findParts(match)),
-    answer: milliseconds(() => answerPair({ a, b }, request)),
+    answer: milliseconds(() => answerPair(tableOf(a, b), request)),
   });
 }

@@ -6,17 +6,15 @@ import { pngOf, Refusal, readPicture } from "./own_picture.js";
 import { packMaps } from "./pack_maps.js";
 import { waitingRoots } from "./page_controls.js";
 import { createPairSolver } from "./pair_answer.js";
-import { showPair } from "./pair_page.js";
-import { DEFAULT_VIEW } from "./pair_state.js";
+import { createLivePair } from "./pair_live.js";
 import { viewOf } from "./resample.js";
 import { savePage } from "./saved_page.js";
 
 /**
  * @import {Network, NetworkFiles} from "./own_network.js"
- * @import {PairRequest} from "./pair_answer.js"
- * @import {PairPayload, Picture, Side} from "./pair_data.js"
- * @import {ControlPayload} from "./page_controls.js"
- * @import {PagePayload} from "./pair_page.js"
+ * @import {Picture, Side} from "./pair_data.js"
+ * @import {ControlPayload, PageControls} from "./page_controls.js"
+ * @import {LiveView} from "./pair_live.js"
  * @import {Pixels} from "./resample.js"
  * @import {MapPayload} from "./solver_cells.js"
  * @import {SavedPage} from "./saved_page.js"
@@ -38,7 +36,8 @@ import { savePage } from "./saved_page.js";
  * @property {Record<string, HTMLElement>} nodes
  * @property {Partial<Record<Side, OwnPicture>>} pictures
  * @property {Network | null} network
- * @property {PagePayload | null} shown
+ * @property {LiveView | null} live Where the pair is shown, once there is one.
+ * @property {{pictures: Record<Side, Picture>, maps: Record<Side, MapPayload>} | null} shown
  * @property {Promise<void>} work What the reader asked for, one after the other.
  */
 
@@ -47,47 +46,31 @@ const OWN_SIDES = /** @type {Side[]} */ (["a", "b"]);
 
 /** @param {OwnUi} ui */
 async function answerOwnPair(ui) {
-  const { network, nodes, pictures } = ui;
-  const { a, b } = pictures;
+  const { network, nodes, payload } = ui;
+  const { a, b } = ui.pictures;
   if (!network || !a || !b) return;
   nodes.status.textContent = "Matching ...";
   await new Promise((done) => setTimeout(done)); // the words are drawn first
-  for (const one of [a, b]) one.map ??= await network(one.view);
-  const root = /** @type {HTMLElement} */ (createNode("div"));
-  ui.shown = showPair(root, pairPayload(ui, { a, b }));
-  nodes.result.replaceChildren(root);
+  const [mapA, mapB] = [a.map ?? (await network(a.view)), b.map ?? (await network(b.view))];
+  [a.map, b.map] = [mapA, mapB];
+  const maps = packMaps({ a: mapA, b: mapB });
+  const pictures = { a: a.picture, b: b.picture };
+  ui.live ??= createLivePair(nodes.result, payload.controls, { notes: payload.notes });
+  choosePlan(ui.live.controls, maps);
+  ui.live.show({ pictures, solver: createPairSolver(maps) });
+  ui.shown = { pictures, maps };
   nodes.save.removeAttribute("hidden");
 }
 
 /**
- * All that a page shows of a pair, matched as the controls stand.
+ * Cells in place need pictures of one shape; for others the plan is transport again.
  *
- * @param {OwnUi} ui
- * @param {Record<Side, OwnPicture>} pair
- * @returns {PagePayload}
+ * @param {PageControls} controls
+ * @param {Record<Side, MapPayload>} maps
  */
-function pairPayload({ payload, shown }, { a, b }) {
-  const maps = packMaps(/** @type {Record<Side, MapPayload>} */ ({ a: a.map, b: b.map }));
-  const solver = createPairSolver(maps);
-  const chosen = shown?.live?.controls ?? payload.controls;
-  const { data: answered } = solver(requestOf(chosen));
-  // cells in place need pictures of one shape: then the plan is that of the beginning
-  const controls = answered ? chosen : payload.controls;
-  const data = answered ?? /** @type {PairPayload} */ (solver(requestOf(controls)).data);
-  return {
-    pictures: { a: a.picture, b: b.picture },
-    data: { ...data, notes: [...data.notes, ...payload.notes] },
-    live: { maps, controls, view: {}, notes: payload.notes },
-  };
-}
-
-/**
- * @param {ControlPayload[]} controls
- * @returns {PairRequest}
- */
-function requestOf(controls) {
-  const values = Object.fromEntries(controls.map(({ name, value }) => [name, value]));
-  return /** @type {any} */ ({ ...values, view: DEFAULT_VIEW });
+function choosePlan({ values, set }, { a, b }) {
+  const isOneShape = a.shape[1] === b.shape[1] && a.shape[2] === b.shape[2];
+  if (values.plan === "aligned" && !isOneShape) set("plan", "transport");
 }
 
 /**
@@ -271,9 +254,14 @@ function buildButtons(ui) {
 }
 
 /** @param {OwnUi} ui */
-function saveShown({ nodes, payload, shown }) {
-  if (!shown) return;
-  const page = new Blob([savePage(payload.saved, shown)], { type: "text/html" });
+function saveShown({ nodes, payload, live, shown }) {
+  if (!live || !shown) return;
+  const { data, ...state } = live.present();
+  if (!data) return;
+  const { pictures, maps } = shown;
+  const kept = { maps, table: null, fixed: {}, notes: payload.notes, ...state };
+  const text = savePage(payload.saved, { pictures, data, live: kept });
+  const page = new Blob([text], { type: "text/html" });
   nodes.save.setAttribute("href", URL.createObjectURL(page));
 }
 
@@ -288,6 +276,7 @@ function showOwnPictures(root, payload) {
     nodes: {},
     pictures: {},
     network: null,
+    live: null,
     shown: null,
     work: Promise.resolve(),
   };

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...features.backbones import Backbone
-from ..html import explorer_html, page_html, static_text
+from ..html import explorer_html, inline_hashes, page_html, static_text
 from .live import control_payload
 from .pair import PairExplorer
 
@@ -53,7 +53,7 @@ _MARKS = dict(title="DIML-TITLE", payload='"DIML-PAYLOAD"', fallback="DIML-FALLB
 
 def _saved_page() -> dict:
     "The page of a pair that is not there yet: the properties of `SavedPage` in saved_page.js."
-    fallback = f'<p style="white-space: pre-line">{_MARKS["fallback"]}</p>'
+    fallback = f'<p class="diml-lines">{_MARKS["fallback"]}</p>'
     explorer = explorer_html("pair", {}, fallback=fallback)
     held = '<script type="application/json">'
     explorer = explorer.replace(f"{held}{{}}<", f"{held}{_MARKS['payload']}<")
@@ -64,6 +64,21 @@ def _drawing(path: Path) -> dict:
     "A file as a data address, and its name."
     image = base64.b64encode(path.read_bytes()).decode()
     return dict(src=f"data:image/{path.suffix[1:]};base64,{image}", label=path.name)
+
+
+def _policy(page: str) -> str:
+    "What a page may do that fetches a network: ask its own server, and run what comes from there."
+    hashes = {kind: " ".join(found) for kind, found in inline_hashes(page).items()}
+    rules = [
+        "default-src 'none'",
+        "img-src data: blob:",
+        f"style-src {hashes['style']}",
+        f"script-src 'self' 'wasm-unsafe-eval' {hashes['script']}",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join(rules)
 
 # %% ../../../nbs/47_own_pictures.ipynb #50d4defd
 def own_pictures_html(
@@ -99,8 +114,10 @@ def own_pictures_html(
         saved=_saved_page(),
     )
     fallback = "<p>This page needs scripts: it computes everything itself.</p>"
-    return Template(static_text("own_pictures.html")).substitute(
+    page = Template(static_text("own_pictures.html")).substitute(
         style=static_text("pair.css"),
         explorer=explorer_html("own_pictures", payload, fallback=fallback),
         back=back,
+        policy="$policy",
     )
+    return page.replace("$policy", _policy(page), 1)
