@@ -56,6 +56,8 @@ explore: .venv/ready ## the explorers as a page, by Voila, for this machine only
 	$(BIN)/diml explore $(if $(RUN),--run '$(RUN)')
 
 docs: .venv/ready ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
+	@npm ci --prefix docs/browser --silent --ignore-scripts --no-audit --no-fund || \
+	  echo "npm could install no packages: the site is made without the page of own pictures"
 	$(BIN)/python docs/book.py _docs
 
 new: ## make new NAME=48_thing: a chapter from the template

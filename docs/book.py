@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+import own_pictures
 from nbclient import NotebookClient
 from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
@@ -68,6 +69,7 @@ READS_THE_REPOSITORY = re.compile(
     r"REPO_ROOT|find_record|load_record|evaluate_claims|status\(|ledger|subprocess|CliRunner|inspect\.|"
     r"import diml_nb\b"
 )
+OWN_PICTURES = "47_own_pictures"  # the chapter on a page that is no notebook
 WALKED = walked()
 FIGURES_STAY = (
     "import diml_nb.viz.figures; diml_nb.viz.figures.figure_path = lambda name, folder=None:"
@@ -304,6 +306,8 @@ def processed(name: str, book: Path):
     cells.insert(1, new_markdown_cell(times(name)))
     if name in EXPERIMENTS:
         cells[1:1], cells[len(cells) :] = around_an_experiment(Path(name).stem)
+    if name == OWN_PICTURES:
+        cells.insert(2, new_markdown_cell(own_pictures_note()))
     if name == "index":
         cells.append(new_markdown_cell(contents()))
     for i, cell in enumerate(cells):
@@ -335,6 +339,14 @@ def around_an_experiment(name: str):
     return [new_markdown_cell(note)], (
         [new_markdown_cell("\n\n".join(["## Figures", *figures]))] if figures else []
     )
+
+
+def own_pictures_note() -> str:
+    "Where the page is that the chapter explains, or why the site is without it."
+    if reason := own_pictures.missing():
+        return f":::{{admonition}} Not on this site\nThe page was left out; it needs {reason}.\n:::"
+    link = '<a href="own_pictures/index.html">Match two pictures of your own</a>'
+    return f":::{{admonition}} On this site\n{link}, in the page: they stay on your machine.\n:::"
 
 
 def contents() -> str:
@@ -554,6 +566,9 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
         )
         if not (made / "index.html").exists():
             return failed or 1  # Sphinx has said why; the old site stays
+        if not own_pictures.missing():
+            back = f'<a href="../{OWN_PICTURES}.html">How this page works</a>'
+            own_pictures.write_page(made / "own_pictures", BUILD, back)
         mark(made)
         clear(site)
         shutil.move(made, site)

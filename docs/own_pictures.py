@@ -150,7 +150,13 @@ def make_files(folder: Path, backbone: Backbone) -> None:
 
 def kept_files(build: Path, backbone: Backbone) -> Path:
     "The folder with runtime and network, made unless those of the same weights and tools are kept."
-    made_of = {path.name: hash_file(path) for path in (*DOCS.glob("own_pictures.py"), DIST.parent / "package.json", DOCS.parent / "requirements.txt")}
+    sources = (
+        DOCS / "own_pictures.py",
+        DOCS.parent / "diml_nb" / "viz" / "widgets" / "own_pictures.py",  # how weights are rounded
+        DOCS.parent / "requirements.txt",
+        BROWSER / "package-lock.json",
+    )
+    made_of = {str(k): hash_file(path) for k, path in enumerate(sources)}
     kept = build / f"network-{digest(made_of | dict(weights=weights_hash(backbone)))}"
     if not kept.exists():
         with TemporaryDirectory(dir=build) as place:
@@ -168,9 +174,7 @@ def write_page(folder: Path, build: Path, back: str = "") -> None:
     build.mkdir(parents=True, exist_ok=True)
     shutil.copytree(kept_files(build, backbone), folder)
     parts = [dict(address=name, bytes=(folder / name).stat().st_size) for name in (WASM, NETWORK)]
-    page = own_pictures_html(
-        dict(runtime=RUNTIME, parts=parts), backbone, DRAWINGS, back=back
-    )
+    page = own_pictures_html(dict(runtime=RUNTIME, parts=parts), backbone, DRAWINGS, back=back)
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
