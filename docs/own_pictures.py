@@ -1,9 +1,10 @@
 """The page on which a reader matches two own pictures: the network for a browser, its runtime.
 
-`python docs/own_pictures.py FOLDER` makes the page alone. The site has it where `missing` says
-nothing.
+`python docs/own_pictures.py FOLDER` makes the page alone, in a new folder. The site has it where
+`missing` says nothing.
 """
 
+import argparse
 import gzip
 import json
 import shutil
@@ -24,7 +25,7 @@ from diml_nb.viz.widgets.own_pictures import own_pictures_html, round_weights
 DOCS = Path(__file__).resolve().parent
 BROWSER = DOCS / "browser"
 DIST = BROWSER / "node_modules" / "onnxruntime-web" / "dist"
-RUNTIME, WASM, NETWORK = "runtime.js", "runtime.wasm.gz", "efficientnet_lite0.onnx.gz"
+RUNTIME, WASM, NETWORK = "runtime.js", "runtime.wasm.gz", "network.onnx.gz"
 DRAWINGS = tuple(data_dir() / "emoji" / "pineapple" / f"{x}.png" for x in ("emojione", "noto"))
 TOLERANCE = 1e-2  # of a map, whose values are from 0 to 6
 SHAPES = ((224, 224), (192, 288), (320, 160))  # height and width of the images that are compared
@@ -42,18 +43,9 @@ def missing() -> str:
 
 def export_network(backbone: Backbone):
     "The network as an ONNX model: images (1, 3, height, width), sides multiples of 32, to a map."
-
-    class Map(torch.nn.Module):
-        def __init__(self, network):
-            super().__init__()
-            self.network = network
-
-        def forward(self, image):
-            return self.network.forward_features(image)
-
     side = backbone.image_size
     program = torch.onnx.export(
-        Map(backbone.network).eval(),
+        backbone.eval(),
         (torch.zeros(1, 3, side, side),),
         input_names=["image"],
         output_names=["map"],
@@ -122,7 +114,13 @@ def largest_difference(folder: Path, backbone: Backbone) -> float:
             maps.append(backbone(image_bchw).numpy().ravel())
         (Path(place) / "cases.json").write_text(json.dumps(cases))
         files = [str(folder / name) for name in (RUNTIME, WASM, NETWORK)]
-        subprocess.run(["node", str(BROWSER / "maps.js"), *files, place], check=True)
+        command = ["node", str(BROWSER / "maps.js"), *files, place]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(
+                f"{backbone.name}: the runtime of the page does not run the exported network on"
+                f" images of {SHAPES} pixels:\n{done.stderr[-1000:]}"
+            )
         theirs = [np.fromfile(Path(place) / f"{k}.map", "<f4") for k in range(len(maps))]
     return max(float(np.abs(ours - his).max()) for ours, his in zip(maps, theirs, strict=True))
 
@@ -165,12 +163,13 @@ def kept_files(build: Path, backbone: Backbone) -> Path:
     return kept
 
 
-def write_page(folder: Path, build: Path, back: str = "") -> None:
+def write_page(folder: Path, build: Path, back: str = "", name: str = "efficientnet_lite0") -> None:
     """The page and all that it needs, in a new folder.
 
-    `build` keeps runtime and network; `back` is a link to where the page is explained.
+    `build` keeps runtime and network; `back` is a link to where the page is explained; `name` is
+    that of a network, as `get_backbone` takes it.
     """
-    backbone = get_backbone()
+    backbone = get_backbone(name)
     build.mkdir(parents=True, exist_ok=True)
     shutil.copytree(kept_files(build, backbone), folder)
     parts = [dict(address=name, bytes=(folder / name).stat().st_size) for name in (WASM, NETWORK)]
@@ -178,7 +177,18 @@ def write_page(folder: Path, build: Path, back: str = "") -> None:
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="the folder to make")
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="a network by its name")
+    options = parser.parse_args()
+    reason = f"it needs {missing()}" if missing() else ""
+    if options.folder.exists():
+        reason = f"{options.folder} is there already: name another folder"
+    if reason:
+        sys.exit(f"own_pictures.py: {reason}")
+    write_page(options.folder, DOCS.parent / "build" / "docs", name=options.backbone)
+
+
 if __name__ == "__main__":
-    if reason := missing():
-        sys.exit(f"own_pictures.py needs {reason}")
-    write_page(Path(sys.argv[1]), DOCS.parent / "build" / "docs")
+    main()

@@ -494,10 +494,10 @@ def test_without_scripts_a_sentence(open_page, address):
 @needs_chromium
 def test_a_network_that_is_not_there_is_told(browser, address):
     page = browser.new_page()
-    page.route("**/*.onnx.gz", lambda route: route.fulfill(status=404, body=""))
+    page.route("**/network.onnx.gz", lambda route: route.fulfill(status=404, body=""))
     page.goto(address)
     page.get_by_role("button", name="fetch the network").click()
-    page.get_by_text("efficientnet_lite0.onnx.gz could not be fetched (404).").wait_for()
+    page.get_by_text("network.onnx.gz could not be fetched (404).").wait_for()
     assert page.get_by_role("button", name="fetch the network").is_enabled()
     page.close()
 
