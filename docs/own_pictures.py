@@ -29,7 +29,7 @@ RUNTIME, WASM, NETWORK = "runtime.js", "runtime.wasm.gz", "network.onnx.gz"
 DRAWINGS = tuple(data_dir() / "emoji" / "pineapple" / f"{x}.png" for x in ("emojione", "noto"))
 TOLERANCE = 1e-2  # of a map, whose values are from 0 to 6
 SHAPES = ((224, 224), (192, 288), (320, 160))  # height and width of the images that are compared
-FEW_WEIGHTS = 4096  # tensors with fewer stay in float32: together 54 KB, and a third of the error
+FEW_WEIGHTS = 4096  # tensors with fewer stay in float32: together 54 KB, and half of the error
 
 
 def missing() -> str:
