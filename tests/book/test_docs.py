@@ -202,6 +202,12 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
     assert [name for name in everything if name.startswith("data/results/walk/")]
 
 
+def test_a_site_without_the_page_of_own_pictures_says_why(book, monkeypatch):
+    assert "own_pictures/index.html" in book.own_pictures_note() or book.own_pictures.missing()
+    monkeypatch.setattr(book.own_pictures, "missing", lambda: "Node: apt-get install nodejs npm")
+    assert "it needs Node: apt-get install nodejs npm." in book.own_pictures_note()
+
+
 def test_the_walk_is_kept_under_its_name(docs):
     walk = docs[1]
     (path,) = walk.RECORDS.glob("*.json")
@@ -407,6 +413,16 @@ def test_an_explorer_answers_on_the_site_and_from_a_file(site, address, visit):
             page.keyboard.press("ArrowRight")
             explorer.get_by_text(before).wait_for(state="detached")
             assert "eps" in explorer.locator(".diml-says").text_content()
+
+
+def test_the_page_of_own_pictures_stands_beside_its_chapter(book, address, page):
+    if reason := book.own_pictures.missing():
+        pytest.skip(f"the page needs {reason}")
+    page.goto(f"{address}/47_own_pictures.html")
+    page.get_by_role("link", name="Match two pictures of your own").click()
+    page.get_by_role("button", name="fetch the network").wait_for()
+    page.get_by_role("link", name="How this page works").click()
+    page.wait_for_url("**/47_own_pictures.html")
 
 
 def test_it_fits_a_phone(seen):

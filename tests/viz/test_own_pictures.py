@@ -438,6 +438,7 @@ def test_the_network_comes_when_it_is_asked_for(open_page, address):
     assert sorted(seen[:-1]) == seen[:-1]
     assert max(seen) == pytest.approx(1)
     assert len(set(seen)) > 3
+    assert not page.locator(".diml-percent").text_content()
     page.get_by_role("button", name="take two drawings").click()
     page.get_by_text("Matched in").wait_for()
     assert page.locator(".diml-labels .diml-a").text_content() == "emojione.png"

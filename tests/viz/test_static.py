@@ -102,6 +102,7 @@ def test_formatter_and_linter():
         "--config-path=biome.json",
         STATIC,
         REPO_ROOT / "docs" / "custom.css",
+        REPO_ROOT / "docs" / "browser" / "maps.js",
         ".",
     )
 

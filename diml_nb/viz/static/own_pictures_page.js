@@ -1,6 +1,6 @@
 /** The script of the page that matches two pictures of the reader, who keeps them. */
 
-import { createNode } from "./dom.js";
+import { createNode, formatPercent } from "./dom.js";
 import { loadNetwork, networkObstacle } from "./own_network.js";
 import { pngOf, Refusal, readPicture } from "./own_picture.js";
 import { packMaps } from "./pack_maps.js";
@@ -157,15 +157,15 @@ export function fileOf({ src, label }) {
 /* own network */
 /** @param {OwnUi} ui */
 function askForNetwork(ui) {
-  const { fetch_network: button, progress, status } = ui.nodes;
+  const { fetch_network: button, percent, progress, status } = ui.nodes;
   button.setAttribute("disabled", "");
   progress.removeAttribute("hidden");
   inTurn(ui, async () => {
+    status.textContent = "Fetching the network ...";
     try {
       ui.network = await loadNetwork(ui.payload.network, (share) => {
         progress.setAttribute("value", String(share));
-        const percent = Math.floor(100 * share);
-        status.textContent = percent < 100 ? `${percent}% fetched` : "Making the network ready ...";
+        percent.textContent = formatPercent(share);
       });
       button.textContent = "the network is here";
     } catch (error) {
@@ -173,6 +173,7 @@ function askForNetwork(ui) {
       throw error;
     } finally {
       progress.setAttribute("hidden", "");
+      percent.textContent = "";
     }
     await answerOwnPair(ui);
   });
@@ -282,6 +283,7 @@ function showOwnPictures(root, payload) {
   };
   buildButtons(ui);
   add(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
+  add(ui, "percent", "span", { class: "diml-percent", "aria-hidden": true });
   add(ui, "status", "p", { class: "diml-status", role: "status" });
   add(ui, "alert", "p", { class: "diml-alert", role: "alert" });
   add(ui, "result", "div", {});
@@ -289,7 +291,7 @@ function showOwnPictures(root, payload) {
   const places = createNode("div", { class: "diml-places" });
   places.append(...OWN_SIDES.map((side) => buildPlace(ui, side)));
   const tools = createNode("div", { class: "diml-own-tools" });
-  tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress);
+  tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress, nodes.percent);
   root.append(places, tools, nodes.status, nodes.alert, nodes.result);
   acceptDrops(ui, document, "a");
   const obstacle = networkObstacle();
