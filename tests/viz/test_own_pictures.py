@@ -445,6 +445,22 @@ def test_the_network_comes_when_it_is_asked_for(open_page, address):
 
 
 @needs_chromium
+def test_pictures_may_be_chosen_while_the_network_comes(open_page, address):
+    reader, held = open_page(address), []
+    page = reader.page
+    page.route("**/network.onnx.gz", lambda route: held.append(route))
+    page.get_by_role("button", name="fetch the network").click()
+    reader.choose("b", DRAWINGS[1])
+    page.get_by_text("Still needed: picture A, the network.").wait_for()
+    reader.choose("a", DRAWINGS[0])
+    page.get_by_text("Still needed: the network.").wait_for()
+    (request,) = held
+    request.continue_()
+    page.get_by_text("Matched in").wait_for()
+    assert page.locator(".diml-labels .diml-a").text_content() == "emojione.png"
+
+
+@needs_chromium
 def test_the_keyboard_is_enough(open_page, address):
     page = open_page(address).page
     names = []

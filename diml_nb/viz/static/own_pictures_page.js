@@ -136,11 +136,19 @@ function inTurn(ui, act) {
       const seconds = ((performance.now() - start) / 1000).toFixed(2);
       status.textContent = missingText(ui) || `Matched in ${seconds} s, on this machine.`;
     } catch (error) {
-      const { message } = /** @type {Error} */ (error);
-      alert.textContent = error instanceof Refusal ? message : `That did not work: ${message}`;
+      tellError(ui, error);
       status.textContent = missingText(ui);
     }
   });
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {unknown} error
+ */
+function tellError({ nodes }, error) {
+  const { message } = /** @type {Error} */ (error);
+  nodes.alert.textContent = error instanceof Refusal ? message : `That did not work: ${message}`;
 }
 
 /**
@@ -155,28 +163,29 @@ export function fileOf({ src, label }) {
 }
 
 /* own network */
-/** @param {OwnUi} ui */
-function askForNetwork(ui) {
-  const { fetch_network: button, percent, progress, status } = ui.nodes;
+/**
+ * Fetch the network; pictures may be chosen meanwhile.
+ *
+ * @param {OwnUi} ui
+ */
+async function askForNetwork(ui) {
+  const { fetch_network: button, percent, progress } = ui.nodes;
   button.setAttribute("disabled", "");
   progress.removeAttribute("hidden");
-  inTurn(ui, async () => {
-    status.textContent = "Fetching the network ...";
-    try {
-      ui.network = await loadNetwork(ui.payload.network, (share) => {
-        progress.setAttribute("value", String(share));
-        percent.textContent = formatPercent(share);
-      });
-      button.textContent = "the network is here";
-    } catch (error) {
-      button.removeAttribute("disabled");
-      throw error;
-    } finally {
-      progress.setAttribute("hidden", "");
-      percent.textContent = "";
-    }
-    await answerOwnPair(ui);
-  });
+  try {
+    ui.network = await loadNetwork(ui.payload.network, (share) => {
+      progress.setAttribute("value", String(share));
+      percent.textContent = formatPercent(share);
+    });
+    button.textContent = "the network is here";
+    inTurn(ui, () => answerOwnPair(ui));
+  } catch (error) {
+    button.removeAttribute("disabled");
+    tellError(ui, error);
+  } finally {
+    progress.setAttribute("hidden", "");
+    percent.textContent = "";
+  }
 }
 
 /* own layout */
