@@ -62,56 +62,60 @@ function wholeWeight(share) {
 const HALF = 2 ** (PRECISION_BITS - 1);
 
 /**
- * One pass: new places along one side, the other side as it is.
+ * The colour of one new place: written to `result`, which cuts it at 0 and 255.
  *
- * @param {Pixels} picture
- * @param {Size} size the new one
- * @param {Taps[]} taps
- * @param {{along: number, across: number}} steps in `data`, along the new side and across it
- * @param {{along: number, across: number}} newSteps
- * @returns {Pixels}
+ * @param {Pixels["data"]} data
+ * @param {{start: number, step: number}} where its old places are in `data`
+ * @param {Int32Array} weights
+ * @param {Uint8ClampedArray} result
+ * @param {number} to
  */
-function pass({ data }, [width, height], taps, steps, newSteps) {
-  const result = new Uint8ClampedArray(4 * width * height).fill(255);
-  const lines = (width * height) / taps.length;
-  taps.forEach(({ first, weights }, i) => {
-    for (let line = 0; line < lines; line++) {
-      const start = first * steps.along + line * steps.across;
-      let [r, g, b] = [HALF, HALF, HALF];
-      for (let k = 0, at = start; k < weights.length; k++, at += steps.along) {
-        const weight = weights[k];
-        r += weight * data[at];
-        g += weight * data[at + 1];
-        b += weight * data[at + 2];
-      }
-      const to = i * newSteps.along + line * newSteps.across;
-      result[to] = r >> PRECISION_BITS; // the array cuts at 0 and 255
-      result[to + 1] = g >> PRECISION_BITS;
-      result[to + 2] = b >> PRECISION_BITS;
-    }
-  });
-  return { width, height, data: result };
+function mixColors(data, { start, step }, weights, result, to) {
+  let [r, g, b] = [HALF, HALF, HALF];
+  for (let k = 0, at = start; k < weights.length; k++, at += step) {
+    const weight = weights[k];
+    r += weight * data[at];
+    g += weight * data[at + 1];
+    b += weight * data[at + 2];
+  }
+  result[to] = r >> PRECISION_BITS;
+  result[to + 1] = g >> PRECISION_BITS;
+  result[to + 2] = b >> PRECISION_BITS;
 }
 
 /**
  * @param {Pixels} picture
  * @param {number} width
+ * @returns {Pixels}
  */
-function resizeRows(picture, width) {
-  if (width === picture.width) return picture;
-  const [steps, newSteps] = [picture.width, width].map((x) => ({ along: 4, across: 4 * x }));
-  return pass(picture, [width, picture.height], sideTaps(picture.width, width), steps, newSteps);
+function resizeRows({ width: oldWidth, height, data }, width) {
+  if (width === oldWidth) return { width, height, data };
+  const result = new Uint8ClampedArray(4 * width * height).fill(255);
+  const taps = sideTaps(oldWidth, width);
+  for (let y = 0; y < height; y++) {
+    taps.forEach(({ first, weights }, x) => {
+      const where = { start: 4 * (y * oldWidth + first), step: 4 };
+      mixColors(data, where, weights, result, 4 * (y * width + x));
+    });
+  }
+  return { width, height, data: result };
 }
 
 /**
  * @param {Pixels} picture
  * @param {number} height
+ * @returns {Pixels}
  */
-function resizeColumns(picture, height) {
-  if (height === picture.height) return picture;
-  const steps = { along: 4 * picture.width, across: 4 };
-  const taps = sideTaps(picture.height, height);
-  return pass(picture, [picture.width, height], taps, steps, steps);
+function resizeColumns({ width, height: oldHeight, data }, height) {
+  if (height === oldHeight) return { width, height, data };
+  const result = new Uint8ClampedArray(4 * width * height).fill(255);
+  sideTaps(oldHeight, height).forEach(({ first, weights }, y) => {
+    for (let x = 0; x < width; x++) {
+      const where = { start: 4 * (first * width + x), step: 4 * width };
+      mixColors(data, where, weights, result, 4 * (y * width + x));
+    }
+  });
+  return { width, height, data: result };
 }
 
 /**
