@@ -159,7 +159,11 @@ def kept_files(build: Path, backbone: Backbone) -> Path:
     if not kept.exists():
         with TemporaryDirectory(dir=build) as place:
             make_files(Path(place) / "files", backbone)
-            (Path(place) / "files").rename(kept)
+            try:
+                (Path(place) / "files").rename(kept)
+            except OSError:  # another process has made the same one meanwhile
+                if not kept.is_dir():
+                    raise
     return kept
 
 

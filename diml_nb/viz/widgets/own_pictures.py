@@ -101,6 +101,11 @@ def own_pictures_html(
         Files that a reader without pictures may take.
     back
         HTML of a link to where the page is explained.
+
+    Returns
+    -------
+    str
+        The page, whose policy permits scripts and data from its own server only.
     """
     black = Image.new("RGB", (32, 32))
     pair = PairExplorer(black, black, backbone=backbone)
