@@ -1,6 +1,6 @@
 /** All that a page shows of a query, computed in the page: the traits of `RankingView`. */
 
-import { sum } from "./dom.js";
+import { sum, withSign } from "./dom.js";
 import {
   averagePrecision,
   dropQueryParts,
@@ -17,7 +17,6 @@ import {
   partNames,
   precisionText,
   ruleText,
-  withSign,
 } from "./ranking_text.js";
 import { partFace } from "./solver_parts.js";
 
