@@ -9,7 +9,6 @@ __all__ = ['PICTURE_SIDE', 'encode_int16', 'listed_pairs', 'gallery_bytes', 'pac
 import base64
 import io
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
