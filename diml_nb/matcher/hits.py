@@ -414,16 +414,15 @@ def _part_rows(pair: _Pair) -> str:
 
     found, rows = pair.parts, []
     for k, value in enumerate(found.contribution_k.tolist()):
-        disc = f'<circle cx="10" cy="10" r="9" fill="{part_color(k)}"/>'
-        name = f'{disc}<text x="10" y="10.5">{part_name(k)}</text>'
+        circle = f'<circle cx="10" cy="10" r="9.5" fill="{part_color(k)}"/>'
+        disc = f'<svg viewBox="0 0 20 20" aria-hidden="true">{circle}</svg>'
         cells = [
             *(_piece(pair, side, k) for side in "ab"),
             f"{value:.4f}",
             *(f"{x[k]:.3f}" for x in (found.cosine_k, found.mass_k)),
         ]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
-        spoken = f'role="img" aria-label="{part_name(k)}"'
-        number = f'<svg class="number" {spoken} viewBox="0 0 20 20">{name}</svg>'
+        number = f'<span class="number">{disc}{part_name(k)}</span>'
         rows.append(f'<tr><th scope="row">{number}</th>{row}</tr>')
     return "\n".join(rows)
 
