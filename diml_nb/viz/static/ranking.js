@@ -117,8 +117,8 @@ function addCandidateListeners(button, index, onChoose) {
  * @param {HTMLElement} el
  */
 function focusedSelector(el) {
-  const node = /** @type {HTMLElement | null} */ (el.querySelector(":focus"));
-  if (!node) return "";
+  const node = /** @type {HTMLElement | null} */ (document.activeElement);
+  if (!node || !el.contains(node)) return "";
   if (node.dataset.part) return `[data-part="${node.dataset.part}"]`;
   if ("byCells" in node.dataset) return "[data-by-cells]";
   const row = /** @type {HTMLElement | null} */ (node.closest(".diml-row"));

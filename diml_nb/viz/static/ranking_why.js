@@ -6,14 +6,6 @@ import { buildPartsPicture } from "./ranking_parts.js";
 /**
  * @import {QueryCells} from "./ranking_parts.js"
  *
- * @typedef {object} ReasonRow What one term adds to the scores of two candidates.
- * @property {string} name
- * @property {number | null} part Of the query, from 0; `null` for another term.
- * @property {string} color Of the part.
- * @property {number} first
- * @property {number} second
- * @property {number} difference
- *
  * @typedef {object} Reason The trait `reason` of the Python widget, if two are compared.
  * @property {string} caption
  * @property {string[]} labels Of the two candidates.
@@ -22,6 +14,14 @@ import { buildPartsPicture } from "./ranking_parts.js";
  * @property {QueryCells[]} pictures The query and the two candidates, with the parts of the query.
  * @property {boolean} has_parts The query falls into parts.
  * @property {number[] | null} cells The difference cell by cell of the query, where it is shown.
+ *
+ * @typedef {object} ReasonRow What one term adds to the scores of two candidates.
+ * @property {string} name
+ * @property {number | null} part Of the query, from 0; `null` for another term.
+ * @property {string} color Of the part.
+ * @property {number} first
+ * @property {number} second
+ * @property {number} difference
  */
 
 /* reason */
