@@ -7,6 +7,7 @@ empty or was made by it.
 
 import argparse
 import ast
+import html
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from walk import minutes, walked
 
 from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
+from diml_nb.viz.html import inline_hashes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "build" / "docs"
@@ -535,6 +537,33 @@ def stage_notebooks(book: Path, execute: list[str], jobs: int) -> None:
             pool.shutdown(cancel_futures=True)
 
 
+def policy_of(page: str) -> str:
+    """The content security policy of a page: its own files and the scripts that stand in it, also
+    those in its frames, and nothing from elsewhere. MathJax and the theme write styles."""
+    frames = [html.unescape(text) for text in re.findall(r'srcdoc="([^"]*)"', page)]
+    scripts = dict.fromkeys(name for x in (page, *frames) for name in inline_hashes(x)["script"])
+    rules = {
+        "default-src": "'none'",
+        "script-src": " ".join(["'self'", *scripts]),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data:",
+        "font-src": "'self' data:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+    }
+    return "; ".join(f"{name} {sources}" for name, sources in rules.items())
+
+
+def seal_pages(made: Path) -> None:
+    "Write into each page what it may load and run."
+    for path in made.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        meta = f'<meta http-equiv="Content-Security-Policy" content="{policy_of(page)}">'
+        sealed = re.sub(r"<head>", f"<head>\n{meta}", page, count=1)
+        path.write_text(sealed, encoding="utf-8")
+
+
 def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
     """Stage the sources in one folder, make the site of them in another; 0 if Sphinx had nothing to
     say."""
@@ -566,6 +595,7 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
         )
         if not (made / "index.html").exists():
             return failed or 1  # Sphinx has said why; the old site stays
+        seal_pages(made)
         if not own_pictures.missing():
             back = f'<a href="../{OWN_PICTURES}.html">How this page works</a>'
             own_pictures.write_page(made / "own_pictures", BUILD, back)

@@ -192,9 +192,19 @@ def _figure(hit: Hit, by: str, top: int) -> "Figure":
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
 # %% ../../nbs/48_hits.ipynb #595bb863
+def _write_page(
+    hit: Hit, pictures: tuple[Image.Image, Image.Image], path: Path, *, top: int, title: str
+) -> None:
+    "A page that matches the pair again where its reader moves a control."
+    from diml_nb.viz.widgets.cells_page import export_cells
+
+    features = hit.gallery.features_at(hit.position)
+    options: dict[str, Any] = dict(options=hit.gallery.options, top=top, labels=_labels(hit))
+    export_cells(pictures, hit.query.features, features, path, title=title, **options)
+
+
 def _explain(hit: Hit, path: Path, by: str, top: int) -> Path:
     from diml_nb.viz.figures import check_format, save_figure
-    from diml_nb.viz.html import export_html
 
     suffix = check_format(path, ".html")
     _check_by(by)
@@ -202,7 +212,7 @@ def _explain(hit: Hit, path: Path, by: str, top: int) -> Path:
     check_writable(path.parent)
     if suffix == ".html":
         title = f"{hit.query.name} and {hit.id}: score {hit.score:.4f}"
-        export_html(*pictures, hit.match, path, top=top, labels=_labels(hit), title=title)
+        _write_page(hit, pictures, path, top=top, title=title)
         return path
     return save_figure(_figure(hit, by, top), path.name, path.parent)
 
@@ -404,15 +414,15 @@ def _part_rows(pair: _Pair) -> str:
 
     found, rows = pair.parts, []
     for k, value in enumerate(found.contribution_k.tolist()):
-        disc = f'<circle cx="10" cy="10" r="9" fill="{part_color(k)}"/>'
-        name = f'{disc}<text x="10" y="10.5">{part_name(k)}</text>'
+        circle = f'<circle cx="10" cy="10" r="9.5" fill="{part_color(k)}"/>'
+        disc = f'<svg viewBox="0 0 20 20" aria-hidden="true">{circle}</svg>'
         cells = [
             *(_piece(pair, side, k) for side in "ab"),
             f"{value:.4f}",
             *(f"{x[k]:.3f}" for x in (found.cosine_k, found.mass_k)),
         ]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
-        number = f'<svg class="number" viewBox="0 0 20 20">{name}</svg>'
+        number = f'<span class="number">{disc}{part_name(k)}</span>'
         rows.append(f'<tr><th scope="row">{number}</th>{row}</tr>')
     return "\n".join(rows)
 

@@ -1,9 +1,10 @@
 /** `node measure.js`: processor time that an answer takes, by grid and plan; medians of 9. */
 
 import { answerPair } from "../../diml_nb/viz/static/pair_answer.js";
+import { createGallerySolver } from "../../diml_nb/viz/static/ranking_answer.js";
 import { matchTable, tableOf } from "../../diml_nb/viz/static/solver_match.js";
 import { findParts } from "../../diml_nb/viz/static/solver_parts.js";
-import { randomCells, rule } from "./random_cells.js";
+import { randomCells, randomGallery, rule } from "./random_cells.js";
 
 /** @param {() => unknown} work */
 function milliseconds(work) {
@@ -35,5 +36,19 @@ for (const [grid, channels] of SIZES) {
     cheapest: milliseconds(() => matchTable(table, { ...rule, plan: "exact" })),
     parts: milliseconds(() => findParts(match)),
     answer: milliseconds(() => answerPair(tableOf(a, b), request)),
+  });
+}
+
+for (const grid of [4, 7]) {
+  const gallery = randomGallery(21, [grid, grid], 64);
+  const galleryRule = { ...rule, grid };
+  const solver = createGallerySolver(gallery, 8, { values: [], rule: galleryRule });
+  const choice = { first: 1, second: 2, dropped: [0], by_cells: true };
+  let eps = 0.05;
+  console.log(`a list of 20, ${grid} x ${grid} cells:`, {
+    answer: milliseconds(() => {
+      eps *= 1.0001; // another rule, so that nothing is kept
+      solver.answer({ show: "all", query: 0, rule: { ...galleryRule, eps }, choice });
+    }),
   });
 }

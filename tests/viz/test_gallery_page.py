@@ -104,6 +104,8 @@ def test_both_give_the_same_answers(gallery, tmp_path):
     theirs = json.loads(done.stdout)
     worst = 0
     for one, x, y in zip(asked, ours, theirs["answers"], strict=True):
+        if one["rule"]["plan"] == "aligned":  # its flows fall into pieces: no cut is the only one
+            x, y = (dict(lists=dict(rows=answer["lists"]["rows"][:2])) for answer in (x, y))
         assert differences(x, y, str(one)) < 1e-3  # the strength of a colour is a root
         scores = [
             [item["score"] for row in answer["lists"]["rows"] for item in row["items"]]

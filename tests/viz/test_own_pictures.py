@@ -13,6 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from firefox import FIREFOX, NO_FIREFOX, firefox
 from PIL import Image
 from servers import CHROMIUM, NO_CHROMIUM
 from torch import nn
@@ -532,6 +533,30 @@ def test_the_page_may_ask_nobody_else(browser, address):
     page.evaluate("fetch('http://localhost:9/').catch(() => 0)")
     assert any("Content Security Policy" in line for line in said)
     page.close()
+
+
+UNTIL = """new Promise((done) => {
+  const timer = setInterval(() => {
+    if (document.querySelector("main").textContent.includes("%s")) done(clearInterval(timer));
+  }, 50);
+})"""
+
+
+@pytest.mark.skipif(not FIREFOX, reason=NO_FIREFOX)
+def test_firefox_gives_the_scores_of_python(address):
+    with firefox() as page:
+        page.visit(address)
+        for name, answer in (("fetch_network", "the network is here"), ("drawings", "Matched in")):
+            (button,) = page.found(f'.diml-own-tools [data-tool="{name}"]')
+            page.click(button)
+            page.run(UNTIL % answer)
+        said = page.run('document.querySelector(".diml-score").textContent')
+        outside = [url for url in page.requests if not url.startswith((address, "data:", "blob:"))]
+        faults = page.faults
+    expected = PairExplorer(*DRAWINGS).match.similarity_b.item()
+    assert float(re.search(r"S = ([\d.]+)", said)[1]) == pytest.approx(expected, abs=5e-3)
+    assert not outside
+    assert not faults
 
 
 def test_only_the_page_of_own_pictures_fetches_anything():

@@ -119,6 +119,15 @@ export function formatScore(score) {
 }
 
 /**
+ * @param {number} x
+ * @param {number} [digits] after the point
+ */
+export function withSign(x, digits = 4) {
+  const text = Math.abs(x).toFixed(digits);
+  return `${x < 0 && Number(text) !== 0 ? "-" : "+"}${text}`;
+}
+
+/**
  * @param {number} share 1 is all of it
  * @param {number} [digits] after the point
  */

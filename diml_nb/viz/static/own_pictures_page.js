@@ -251,8 +251,9 @@ function buildButtons(ui) {
   const bytes = ui.payload.network.parts.reduce((total, part) => total + part.bytes, 0);
   const fetchNetwork = `fetch the network (${(bytes / 1e6).toFixed(1)} MB)`;
   const button = { type: "button", class: "diml-button" };
-  add(ui, "fetch_network", "button", button, fetchNetwork);
-  add(ui, "drawings", "button", button, "take two drawings of the book");
+  add(ui, "fetch_network", "button", { ...button, "data-tool": "fetch_network" }, fetchNetwork);
+  const drawings = "take two drawings of the book";
+  add(ui, "drawings", "button", { ...button, "data-tool": "drawings" }, drawings);
   add(ui, "save", "a", { class: "diml-button", download: "pair.html", href: "#", hidden: "" });
   ui.nodes.save.textContent = "save this pair as a page";
   ui.nodes.fetch_network.addEventListener("click", () => askForNetwork(ui));

@@ -117,8 +117,8 @@ function addCandidateListeners(button, index, onChoose) {
  * @param {HTMLElement} el
  */
 function focusedSelector(el) {
-  const node = /** @type {HTMLElement | null} */ (el.querySelector(":focus"));
-  if (!node) return "";
+  const node = /** @type {HTMLElement | null} */ (document.activeElement);
+  if (!node || !el.contains(node)) return "";
   if (node.dataset.part) return `[data-part="${node.dataset.part}"]`;
   if ("byCells" in node.dataset) return "[data-by-cells]";
   const row = /** @type {HTMLElement | null} */ (node.closest(".diml-row"));
@@ -151,13 +151,13 @@ function buildFrame() {
  * @param {WidgetModel} model
  * @param {RankingNodes} nodes
  */
-function draw(model, nodes) {
+function drawLists(model, nodes) {
   /** @type {Lists} */
   const lists = model.get("lists");
   const selector = focusedSelector(nodes.el);
   const choose = chooser(model, nodes);
   const [before, after, ...without] = lists.rows.map((row, r) =>
-    buildRow(model.get("value"), row, r, choose),
+    buildListRow(model.get("value"), row, r, choose),
   );
   const rows = createNode(
     "div",
@@ -245,7 +245,7 @@ function buildStrip(model, { parts, cells, note }) {
  * @param {number} number of the row
  * @param {(index: number, asSecond: boolean) => void} onChoose
  */
-function buildRow(choice, { title, items }, number, onChoose) {
+function buildListRow(choice, { title, items }, number, onChoose) {
   const buttons = items.map((candidate, k) => buildCandidate(candidate, k + 1, choice, onChoose));
   const attributes = { class: "diml-row", role: "group", "aria-label": title, "data-row": number };
   return createNode("div", attributes, createNode("b", {}, title), ...buttons);
@@ -260,7 +260,7 @@ function buildRow(choice, { title, items }, number, onChoose) {
 export function renderRanking({ model, el }) {
   const nodes = buildFrame();
   el.replaceChildren(nodes.el);
-  const redraw = () => draw(model, nodes);
+  const redraw = () => drawLists(model, nodes);
   redraw();
   return listenToTraits(model, {
     lists: redraw,

@@ -1,6 +1,6 @@
 /** All that a page shows of a query, computed in the page: the traits of `RankingView`. */
 
-import { sum } from "./dom.js";
+import { sum, withSign } from "./dom.js";
 import {
   averagePrecision,
   dropQueryParts,
@@ -17,7 +17,6 @@ import {
   partNames,
   precisionText,
   ruleText,
-  withSign,
 } from "./ranking_text.js";
 import { partFace } from "./solver_parts.js";
 
@@ -27,6 +26,7 @@ import { partFace } from "./solver_parts.js";
  * @import {Candidate, Choice, Lists} from "./ranking.js"
  * @import {QueryCells, QueryPart} from "./ranking_parts.js"
  * @import {Reason, ReasonRow} from "./ranking_why.js"
+ * @import {PairMatch} from "./solver_match.js"
  *
  * @typedef {object} RankingRequest The state of a `RetrievalExplorer` of the Python library.
  * @property {string} show Which queries can be chosen.
@@ -365,7 +365,7 @@ function reasonPictures({ images }, query, shown, compared) {
  */
 function cellDifference({ candidates, matches }, first, second) {
   const [x, y] = [first, second].map((n) => matches[candidates.indexOf(n)]);
-  const adds = (/** @type {import("./solver_match.js").PairMatch} */ { plan, cosine }) => {
+  const adds = (/** @type {PairMatch} */ { plan, cosine }) => {
     const width = plan.length / x.massA.length;
     return [...x.massA.keys()].map((n) => {
       let total = 0;

@@ -134,10 +134,10 @@ function buildNumber({ name, color }, { x, y }, r) {
  * @param {string} src
  * @param {Face} face
  */
-function buildCrop(src, [left, top, right, bottom]) {
+function buildPartCrop(src, [left, top, right, bottom]) {
   const viewBox = `${left} ${top} ${right - left} ${bottom - top}`;
   const image = { href: src, width: 1, height: 1, preserveAspectRatio: "none" };
-  const attributes = { class: "diml-crop", viewBox, "aria-hidden": true };
+  const attributes = { class: "diml-part-crop", viewBox, "aria-hidden": true };
   return createNode("svg", attributes, createNode("image", image));
 }
 
@@ -157,10 +157,10 @@ export function buildPartsStrip(parts, cells, dropped, note, onDrop) {
   const boxes = parts.map((part, k) => {
     const isDropped = dropped.includes(k);
     const onChange = (/** @type {boolean} */ checked) => onDrop(changeDropped(dropped, k, checked));
-    return buildPart(part, k, buildCrop(cells.src, part.face), isDropped, onChange);
+    return buildPart(part, k, buildPartCrop(cells.src, part.face), isDropped, onChange);
   });
   const legend = createNode("legend", {}, "drop parts of the query");
-  return createNode("fieldset", { class: "diml-parts" }, legend, ...boxes, small);
+  return createNode("fieldset", { class: "diml-query-parts" }, legend, ...boxes, small);
 }
 
 /**
@@ -182,6 +182,6 @@ function buildPart(part, k, crop, isDropped, onChange) {
     part.name,
   );
   const text = createNode("span", {}, partText(part));
-  const classes = isDropped ? "diml-part diml-gone" : "diml-part";
+  const classes = isDropped ? "diml-query-part diml-gone" : "diml-query-part";
   return createNode("label", { class: classes }, box, disc, crop, text);
 }

@@ -1,5 +1,6 @@
 /** Sentences about the lists of a query, in the words of 46_lists and 46_gallery. */
 
+import { withSign } from "./dom.js";
 import { GAIN_RELATIONS, queriesByGain } from "./gallery_lists.js";
 import { PLAN_NAMES } from "./pair_answer.js";
 
@@ -17,12 +18,6 @@ const MARGINAL_NAMES = {
   cross_correlation_norm2: "the same x length\u00b2",
   cross_correlation2_norm2: "(the same x length)\u00b2",
 };
-
-/** @param {number} x */
-export function withSign(x, digits = 4) {
-  const text = Math.abs(x).toFixed(digits);
-  return `${x < 0 && Number(text) !== 0 ? "-" : "+"}${text}`;
-}
 
 /** @param {GalleryRule} rule */
 export function ruleText({ grid, marginals, eps, plan }) {

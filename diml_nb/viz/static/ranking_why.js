@@ -1,19 +1,10 @@
 /** Why one candidate stands above another: a sum of a few parts of the query, or of its cells. */
 
-import { createNode, formatScore, maximum } from "./dom.js";
+import { createNode, formatScore, maximum, withSign } from "./dom.js";
 import { buildPartsPicture } from "./ranking_parts.js";
-import { withSign } from "./ranking_text.js";
 
 /**
  * @import {QueryCells} from "./ranking_parts.js"
- *
- * @typedef {object} ReasonRow What one term adds to the scores of two candidates.
- * @property {string} name
- * @property {number | null} part Of the query, from 0; `null` for another term.
- * @property {string} color Of the part.
- * @property {number} first
- * @property {number} second
- * @property {number} difference
  *
  * @typedef {object} Reason The trait `reason` of the Python widget, if two are compared.
  * @property {string} caption
@@ -23,6 +14,14 @@ import { withSign } from "./ranking_text.js";
  * @property {QueryCells[]} pictures The query and the two candidates, with the parts of the query.
  * @property {boolean} has_parts The query falls into parts.
  * @property {number[] | null} cells The difference cell by cell of the query, where it is shown.
+ *
+ * @typedef {object} ReasonRow What one term adds to the scores of two candidates.
+ * @property {string} name
+ * @property {number | null} part Of the query, from 0; `null` for another term.
+ * @property {string} color Of the part.
+ * @property {number} first
+ * @property {number} second
+ * @property {number} difference
  */
 
 /* reason */
@@ -70,13 +69,11 @@ function buildReasonTable({ caption, labels, rows }) {
   const heads = ["", ...labels, "difference"].map((name) =>
     createNode("th", { scope: "col" }, name),
   );
-  const bar = createNode("td", { class: "diml-why-bar", "aria-hidden": true });
-  bar.append(createNode("span", {}, labels[1]), createNode("span", {}, labels[0]));
   return createNode(
     "table",
     { class: "diml-why-table" },
     createNode("caption", {}, caption),
-    createNode("thead", {}, createNode("tr", {}, ...heads, bar)),
+    createNode("thead", {}, createNode("tr", {}, ...heads, createNode("td"))),
     createNode("tbody", {}, ...rows.map((row) => buildReasonRow(row, longest))),
   );
 }
@@ -114,7 +111,7 @@ function buildReasonPictures({ labels, pictures, rows, says }) {
     part === null ? [] : [{ name: String(part + 1), color }],
   );
   const names = ["query", ...labels];
-  const kinds = ["diml-of-query", "diml-first", "diml-second"];
+  const kinds = ["diml-of-query", "diml-for-first", "diml-for-second"];
   const figures = pictures.map((cells, i) =>
     createNode(
       "figure",

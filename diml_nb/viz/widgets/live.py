@@ -41,7 +41,7 @@ def pack_maps(map_a_bchw: Tensor, map_b_bchw: Tensor) -> dict:
         for side, size, x_cp in zip("ab", sizes, both, strict=True)
     }
 
-# %% ../../../nbs/43_without_python.ipynb #3559763d
+# %% ../../../nbs/43_without_python.ipynb #5f87ade0
 def pack_table(a: Features, b: Features) -> dict:
     """All that a match reads of the cells of a pair, for a page.
 
