@@ -536,8 +536,9 @@ def test_the_page_may_ask_nobody_else(browser, address):
 
 
 UNTIL = """new Promise((done) => {
+  const places = [...document.querySelectorAll(".diml-own-tools, .diml-status")];
   const timer = setInterval(() => {
-    if (document.querySelector("main").textContent.includes("%s")) done(clearInterval(timer));
+    if (places.some((x) => x.textContent.includes("%s"))) done(clearInterval(timer));
   }, 50);
 })"""
 
