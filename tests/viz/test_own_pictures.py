@@ -535,6 +535,16 @@ def test_the_page_may_ask_nobody_else(browser, address):
     page.close()
 
 
+@needs_chromium
+def test_the_benchmark_compares_before_it_prints_times(folder):
+    command = [sys.executable, "-m", "bench.own_pictures", "--moves", "1", "--pairs", "3"]
+    done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["largest_difference"] < 5e-3
+    assert set(found["seconds"]) >= {"drawing", "(4000, 3000)"}
+    assert sum(found["megabytes"].values()) < 22
+
+
 UNTIL = """new Promise((done) => {
   const places = [...document.querySelectorAll(".diml-own-tools, .diml-status")];
   const timer = setInterval(() => {
