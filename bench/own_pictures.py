@@ -3,7 +3,8 @@
 `python -m bench.own_pictures` makes the page of docs/own_pictures.py, opens it in Debian's Chromium
 and prints JSON: its sizes in MB; seconds until the network is ready; for each kind of second
 picture the seconds from its choice to the answer, median and worst; and over pairs of embedded
-drawings the largest difference of any score to that of `PairExplorer`.
+drawings the largest difference of any score to that of `PairExplorer`. `--screenshots FOLDER` saves
+a picture of the page there: the one in figures/ is made so.
 """
 
 import argparse
@@ -79,19 +80,30 @@ def largest_difference(page, pairs: int) -> float:
     return max(differences)
 
 
-def measure(folder: Path, moves: int, pairs: int) -> dict:
+def save_picture(page, folder: Path) -> None:
+    "The page with its two drawings."
+    page.get_by_role("button", name="take two drawings").click()
+    page.get_by_text("Matched in").wait_for()
+    page.locator(".diml-status").evaluate("node => { node.textContent = ''; }")  # a time changes
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / "own-pictures.png")
+
+
+def measure(folder: Path, moves: int, pairs: int, screenshots: Path | None) -> dict:
     "All numbers of one page."
     site = folder / "page"
     own_pictures.write_page(site, REPO_ROOT / "build" / "docs")
     handler = functools.partial(Quiet, directory=site)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium() as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page()
+        page = browser.new_page(viewport=dict(width=1240, height=800))
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         start = time.perf_counter()
         page.get_by_role("button", name="fetch the network").click()
         page.get_by_role("button", name="the network is here").wait_for()
         ready = time.perf_counter() - start
+        if screenshots:
+            save_picture(page, screenshots)
         found = dict(
             megabytes={path.name: round(path.stat().st_size / 1e6, 2) for path in site.iterdir()},
             network_ready=round(ready, 2),
@@ -106,8 +118,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--moves", type=int, default=7, help="how often each picture is chosen")
     parser.add_argument("--pairs", type=int, default=20, help="pairs of drawings")
+    parser.add_argument("--screenshots", type=Path, help="a folder for a picture of the page")
     options = parser.parse_args()
     if reason := own_pictures.missing():
         sys.exit(f"bench.own_pictures needs {reason}")
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), options.moves, options.pairs), indent=1))
+        numbers = measure(Path(folder), options.moves, options.pairs, options.screenshots)
+        print(json.dumps(numbers, indent=1))

@@ -369,10 +369,13 @@ def test_what_is_no_picture_is_told_and_nothing_is_lost(reader, tmp_path):
     whole = DRAWINGS[0].read_bytes()
     (tmp_path / "notes.png").write_text("no picture at all")
     (tmp_path / "cut.png").write_bytes(whole[:200])
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    (tmp_path / "drawing.svg").write_text(svg)
     write(tmp_path, "huge.png", Image.new("1", (10_000, 10_000)))
     sentences = {
         "notes.png": "notes.png is not a picture that this browser can read.",
         "cut.png": "cut.png",
+        "drawing.svg": "drawing.svg",  # Pillow reads none either
         "huge.png": "huge.png has 100 megapixels (10000 x 10000); this page reads at most 50. Make"
         " it smaller first.",
     }
