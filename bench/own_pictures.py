@@ -97,6 +97,7 @@ def measure(folder: Path, moves: int, pairs: int, screenshots: Path | None) -> d
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium() as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browser.new_page(viewport=dict(width=1240, height=800))
+        page.set_default_timeout(120_000)
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         start = time.perf_counter()
         page.get_by_role("button", name="fetch the network").click()

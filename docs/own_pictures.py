@@ -122,15 +122,16 @@ def largest_difference(folder: Path, backbone: Backbone) -> float:
                 f" images of {SHAPES} pixels:\n{done.stderr[-1000:]}"
             )
         theirs = [np.fromfile(Path(place) / f"{k}.map", "<f4") for k in range(len(maps))]
-    return max(float(np.abs(ours - his).max()) for ours, his in zip(maps, theirs, strict=True))
+    return max(float(np.abs(x - y).max()) for x, y in zip(maps, theirs, strict=True))
 
 
 def pack(data: bytes, path: Path) -> None:
+    "Write bytes by gzip, the same file each time."
     path.write_bytes(gzip.compress(data, 9, mtime=0))
 
 
 def make_files(folder: Path, backbone: Backbone) -> None:
-    """Runtime and network, in a new folder; `ValueError` unless their maps are those of PyTorch."""
+    "Runtime and network, in a new folder; `ValueError` unless their maps are those of PyTorch."
     folder.mkdir(parents=True)
     shutil.copy(DIST / "ort.wasm.bundle.min.mjs", folder / RUNTIME)
     pack((DIST / "ort-wasm-simd-threaded.wasm").read_bytes(), folder / WASM)

@@ -273,6 +273,7 @@ function saveShown({ nodes, payload, live, shown }) {
   const kept = { maps, table: null, fixed: {}, notes: payload.notes, ...state };
   const text = savePage(payload.saved, { pictures, data, live: kept });
   const page = new Blob([text], { type: "text/html" });
+  URL.revokeObjectURL(nodes.save.getAttribute("href") ?? ""); // the page that was saved before
   nodes.save.setAttribute("href", URL.createObjectURL(page));
 }
 
