@@ -46,6 +46,7 @@ STARTS = [
     "small_plan.js",
     "small_plan_page.js",
     "static_figure.js",
+    "steps_page.js",
 ]
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'MARGINAL_LABELS', 'default_backbone', 'resolve_backbone', 'PreparedImage', 'compute_map', 'prepare_image',
-           'restore_controls', 'ControlBox', 'LiveMarker', 'figure_html', 'Explorer', 'slider', 'log_slider',
-           'dropdown', 'wrapping_row', 'MatchingRule', 'chosen_rule', 'matching_rule', 'matching_controls',
-           'single_thread']
+           'restore_controls', 'ControlBox', 'LiveMarker', 'figure_uri', 'image_html', 'figure_html', 'Explorer',
+           'slider', 'log_slider', 'dropdown', 'wrapping_row', 'MatchingRule', 'chosen_rule', 'matching_rule',
+           'matching_controls', 'single_thread']
 
 # %% ../../../nbs/44_controls.ipynb #507a3792
 import base64
@@ -217,14 +217,21 @@ class LiveMarker(anywidget.AnyWidget):
     _esm = STATIC / "static_figure.js"
 
 # %% ../../../nbs/44_controls.ipynb #e3d6460e
-def figure_html(fig: Figure, alt: str) -> str:
-    "A figure as an HTML image with a text alternative, which is escaped; the figure is closed."
+def figure_uri(fig: Figure) -> str:
+    "A figure as a data address of a PNG file; the figure is closed."
     with TemporaryDirectory() as folder:
         png = save_figure(fig, "picture.png", folder).read_bytes()
-    data = base64.b64encode(png).decode()
-    return (
-        f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-    )
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def image_html(uri: str, alt: str) -> str:
+    "An HTML image with a text alternative, which is escaped."
+    return f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="{uri}">'
+
+
+def figure_html(fig: Figure, alt: str) -> str:
+    "A figure as an HTML image with a text alternative; the figure is closed."
+    return image_html(figure_uri(fig), alt)
 
 # %% ../../../nbs/44_controls.ipynb #3745d50f
 class Explorer(ControlBox):
