@@ -1,7 +1,10 @@
 """The site of `make docs` in a real browser: every page and every link, by daylight and at night,
 on a phone."""
 
+import base64
 import functools
+import hashlib
+import html
 import os
 import re
 import subprocess
@@ -17,7 +20,7 @@ from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, chromium
 from diml_nb._internal.paths import REPO_ROOT
 
 # the others are executed by test_notebooks.py
-EXECUTED = ["index", "16_sinkhorn", "45_steps"]
+EXECUTED = ["index", "16_sinkhorn", "45_steps", "explore/drawings"]
 DOCS = REPO_ROOT / "docs"
 
 
@@ -200,6 +203,16 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
         "nbs/reproduce/_template.ipynb",
     } <= set(everything)
     assert [name for name in everything if name.startswith("data/results/walk/")]
+
+
+def test_a_policy_names_scripts_that_stand_in_a_page_and_in_its_frames(book):
+    frame = html.escape('<script type="module">b()</script>')
+    policy = book.policy_of(
+        f'<script>a()</script><script src="x.js"></script><iframe srcdoc="{frame}"></iframe>'
+    )
+    scripts = dict(rule.split(" ", 1) for rule in policy.split("; "))["script-src"]
+    hashes = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in (b"a()", b"b()")]
+    assert scripts.split() == ["'self'", *(f"'sha256-{name}'" for name in hashes)]
 
 
 def test_the_walk_is_kept_under_its_name(docs):
@@ -391,9 +404,7 @@ def test_directives_are_gone_and_outputs_are_there(site, seen):
     for name in EXECUTED:
         assert '<div class="output' in (site / f"{name}.html").read_text(), name
     steps = (site / "45_steps.html").read_text()
-    assert (
-        "<div data-diml-static" in steps
-    )  # the picture that an explorer leaves where nothing is live
+    assert 'data-diml-live="steps"' in steps
     assert "application/vnd.jupyter.widget" not in steps
 
 
@@ -407,6 +418,33 @@ def test_an_explorer_answers_on_the_site_and_from_a_file(site, address, visit):
             page.keyboard.press("ArrowRight")
             explorer.get_by_text(before).wait_for(state="detached")
             assert "eps" in explorer.locator(".diml-says").text_content()
+
+
+def test_the_gallery_of_all_drawings(site, address, visit):
+    "It ranks, compares and opens a pair, from a server and from a file, in a page below 5 MB."
+    assert (site / "explore" / "drawings.html").stat().st_size < 5_000_000
+    for place in (address, site.as_uri()):
+        page = visit(f"{place}/explore/drawings.html", place)
+        row = page.get_by_role("group", name="by cosine + S", exact=True)
+        before = row.get_by_role("button").evaluate_all("all => all.map(e => e.ariaLabel)")
+        page.locator("[data-control=eps]").first.focus()
+        page.keyboard.press("Home")
+        first = "document.querySelector('[data-row=\"1\"] button').ariaLabel"
+        page.wait_for_function(f"old => {first} !== old", arg=before[0])
+        row.get_by_role("button").nth(1).click(modifiers=["Shift"])
+        page.get_by_role("table").filter(has_text="Why").wait_for()
+        assert page.locator(".diml-cell").count() == 32
+
+
+def test_every_page_says_what_it_may_load_and_run(site):
+    for path in site.rglob("*.html"):
+        (policy,) = re.findall(
+            r'Content-Security-Policy" content="([^"]*)"', path.read_text()[:9000]
+        )
+        allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
+        assert allowed["script-src"].startswith("'self'"), path
+        assert "unsafe" not in allowed["script-src"], path
+        assert "http" not in policy, path
 
 
 def test_it_fits_a_phone(seen):
