@@ -543,7 +543,8 @@ def policy_of(page: str) -> str:
     frames = [html.unescape(text) for text in re.findall(r'srcdoc="([^"]*)"', page)]
     scripts = dict.fromkeys(name for x in (page, *frames) for name in inline_hashes(x)["script"])
     rules = {
-        "default-src": "'none'",
+        "default-src": "'self'",  # Firefox fetches the next page ahead
+        "object-src": "'none'",
         "script-src": " ".join(["'self'", *scripts]),
         "style-src": "'self' 'unsafe-inline'",
         "img-src": "'self' data:",

@@ -260,7 +260,8 @@ def _draw(
     from diml_nb.viz.widgets.cells_page import export_cells
 
     if out.suffix.lower() == ".html":
-        page: dict = dict(options=pair.options, top=top, labels=labels, notes=note.splitlines())
+        lines = note.partition(f", {pair.options.marginals}")[0].splitlines()  # a page changes it
+        page: dict = dict(options=pair.options, top=top, labels=labels, notes=lines)
         export_cells(pair.pictures, *pair.features, out, **page)
         return f"{parts(pair.match)}\n{note}"
     if by == By.PARTS:

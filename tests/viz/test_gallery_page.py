@@ -51,9 +51,9 @@ def differences(ours, theirs, where=""):
 
 @pytest.fixture(scope="module")
 def gallery():
-    "Sixty drawings, on 4 x 4 cells; one is alone in its class."
+    "Forty drawings, on 4 x 4 cells; one is alone in its class."
     images = get_dataset("emoji").subset("test")
-    kept = [n for n in range(60) if n == 0 or images.label_n[n] != images.label_n[0]]
+    kept = [n for n in range(44) if n == 0 or images.label_n[n] != images.label_n[0]]
     return RetrievalExplorer(images.select(torch.tensor(kept)), grid=4, top_k=12, n_shown=6)
 
 
@@ -62,11 +62,9 @@ def some_requests(gallery):
     rules = [
         {},
         dict(eps=0.01),
-        dict(eps=0.3, marginals="uniform"),
-        dict(marginals="cross_correlation_norm2"),
-        dict(plan="best_cell"),
+        dict(eps=0.3, marginals="uniform", plan="product"),
+        dict(plan="best_cell", marginals="cross_correlation_norm2"),
         dict(plan="aligned", marginals="cross_correlation2_norm2"),
-        dict(plan="product"),
     ]
     for k, rule in enumerate(rules):
         for q in (3 + 3 * k, 30 * (k % 2)):
@@ -117,5 +115,5 @@ def test_both_give_the_same_answers(gallery, tmp_path):
     gains = [None if x != x else x for x in gallery.ranked.gain_q.tolist()]
     assert gains[0] is None and theirs["gains"][0] is None
     assert theirs["gains"][1:] == pytest.approx(gains[1:], abs=1e-6)
-    assert sum(x["reason"] is not None for x in ours) > 20
-    assert sum(len(x["lists"]["parts"]) > 1 for x in ours) > 20
+    assert sum(x["reason"] is not None for x in ours) > 12
+    assert sum(len(x["lists"]["parts"]) > 1 for x in ours) > 12

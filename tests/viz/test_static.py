@@ -47,6 +47,7 @@ STARTS = [
     "small_plan.js",
     "small_plan_page.js",
     "static_figure.js",
+    "steps_page.js",
 ]
 
 

@@ -101,7 +101,7 @@ export function decodeFloat32(text) {
  * @param {string} text
  */
 export function decodeInt16(text) {
-  return Float32Array.from(new Int16Array(decodeBytes(text).buffer), (x) => x / 32767);
+  return new Int16Array(decodeBytes(text).buffer);
 }
 
 /** @param {string} text base64 */

@@ -42,14 +42,15 @@ export function readGallery(images, payload) {
   const whole = decodeFloat32(payload.whole);
   const length = decodeFloat32(payload.length);
   const places = new Map(pairs.map(([i, j], p) => [i * images.length + j, p]));
-  const lengthOf = (/** @type {number} */ n) => slice(length, n, count);
+  const lengthOf = (/** @type {number} */ n) =>
+    Float64Array.from(length.subarray(n * count, (n + 1) * count));
   /** @type {Gallery["tableOf"]} */
   const tableOf = (q, n) => {
     const isTurned = q > n;
     const p = places.get(isTurned ? n * images.length + q : q * images.length + n);
     if (p === undefined) throw new Error(`there is no table of ${q} and ${n}`);
-    const values = slice(cosine, p, count * count);
-    const sides = [slice(common, 2 * p, count), slice(common, 2 * p + 1, count)];
+    const values = sharesAt(cosine, p, count * count);
+    const sides = [sharesAt(common, 2 * p, count), sharesAt(common, 2 * p + 1, count)];
     return {
       cosine: isTurned ? transposed(values, count) : values,
       common: { a: sides[Number(isTurned)], b: sides[Number(!isTurned)] },
@@ -62,14 +63,15 @@ export function readGallery(images, payload) {
 }
 
 /**
- * The piece number `i` of some values.
+ * The piece number `i` of some values, of which 32767 is 1.
  *
- * @param {Float32Array} values
+ * @param {Int16Array} values
  * @param {number} i
  * @param {number} count
  */
-function slice(values, i, count) {
-  return Float64Array.from(values.subarray(i * count, (i + 1) * count));
+function sharesAt(values, i, count) {
+  const piece = Float64Array.from(values.subarray(i * count, (i + 1) * count));
+  return piece.map((x) => x / 32767);
 }
 
 /**
