@@ -119,7 +119,7 @@ def export_cells(
         **page,
     )
 
-
+# %% ../../../nbs/47_cells.ipynb #34bf1dda
 def _controls(state: dict) -> dict:
     "The controls of the explorer but for the grid."
     controls = matching_controls(grid=7, marginals=state["marginals"], eps=state["eps"])
