@@ -31,7 +31,7 @@ from ..figures import Figure, plot_ranking
 from ..html import STATIC, explorer_html, png_data_uri, script_text
 from ..part_figures import cell_opacity, part_color
 
-# %% ../../../nbs/46_gallery.ipynb #dac6b0e9
+# %% ../../../nbs/46_gallery.ipynb #bc2ce49c
 from diml_nb.viz.widgets.controls import (
     Explorer,
     chosen_rule,
