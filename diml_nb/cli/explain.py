@@ -150,9 +150,7 @@ def explain_command(
     from diml_nb.viz.figures import theme
     from diml_nb.viz.widgets.controls import matching_rule
 
-    out = out or Path("pair.html" if html else f"{by}.svg")
-    if html and out.suffix.lower() != ".html":
-        raise ValueError(f"--html: a page is a file .html, got --out {out}")
+    out = _chosen_path(out, by, html)
     _refuse_without_effect(context, by, run, _check_figure_path(out, a, b))
     options: dict = dict(grid=grid, marginals=marginals, eps=eps)
     matching_rule(None, **options)  # a wrong option is refused before a network is loaded
@@ -170,6 +168,14 @@ def explain_command(
     typer.echo(f"{said}\n{out}")
 
 # %% ../../nbs/67_cli_explain.ipynb #9aa405b2
+def _chosen_path(out: Path | None, by: By, html: bool) -> Path:
+    "Where the figure or the page goes; `ValueError` for a page that is no file .html."
+    out = out or Path("pair.html" if html else f"{by}.svg")
+    if html and out.suffix.lower() != ".html":
+        raise ValueError(f"--html: a page is a file .html, got --out {out}")
+    return out
+
+
 def _refuse_without_effect(context: typer.Context, by: By, run: Path | None, suffix: str) -> None:
     "`ValueError` for options that mean nothing beside the others."
     if run:

@@ -236,7 +236,7 @@ def page_html(title: str, explorer: str) -> str:
     page = Template(static_text("page.html"))
     return seal_page(page.substitute(title=html.escape(title), explorer=explorer, policy="$policy"))
 
-
+# %% ../../nbs/43_view.ipynb #f50f6948
 _STYLES = {"ranking": ("ranking.css", "pair.css")}  # what a page needs beside KIND.css
 
 

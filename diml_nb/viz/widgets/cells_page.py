@@ -96,15 +96,7 @@ def export_cells(
     if not page_can_match(options):
         result = match(a, b, **vars(options))
         return export_html(*pictures, result, notes=lines, **page)
-    state = dict(
-        grid=0,
-        marginals=options.marginals,
-        plan=options.plan,
-        eps=options.eps,
-        max_iter=options.max_iter,
-        top=top,
-        view=DEFAULT_VIEW,
-    )
+    state = _state(options, top)
     answer = answer_pair(state, (FixedCells(a), FixedCells(b)))
     if answer.match is None:
         raise ValueError(answer.obstacle)
@@ -118,6 +110,13 @@ def export_cells(
         live=live_pair((a, b), _controls(state), notes=lines),
         **page,
     )
+
+# %% ../../../nbs/47_cells.ipynb #acc2c5de
+def _state(options: MatchOptions, top: int) -> dict:
+    "The state of an explorer that matches by these options."
+    names = "marginals", "plan", "eps", "max_iter"
+    rule = {name: getattr(options, name) for name in names}
+    return rule | dict(grid=0, top=top, view=DEFAULT_VIEW)
 
 
 def _controls(state: dict) -> dict:

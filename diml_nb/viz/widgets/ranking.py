@@ -30,6 +30,8 @@ from ...retrieval.metrics import Ranking
 from ..figures import Figure, plot_ranking
 from ..html import STATIC, explorer_html, png_data_uri, script_text
 from ..part_figures import cell_opacity, part_color
+
+# %% ../../../nbs/46_gallery.ipynb #bc2ce49c
 from diml_nb.viz.widgets.controls import (
     Explorer,
     chosen_rule,
@@ -177,10 +179,11 @@ def _query_controls(images: ImageDataset) -> dict[str, widgets.Widget]:
     )
 
 
-def _plan_menu(plan: str) -> widgets.Dropdown:
-    "The plans by which a list can be ranked; the cheapest is for one pair at a time."
+def _plan_menu(plan: str) -> dict[str, widgets.Widget]:
+    """The plans by which a list can be ranked, `plan`; the cheapest is for one pair at a time. The
+    pair is matched as the gallery is, until it chooses another one."""
     options = [(label, name) for label, name in PLAN_LABELS.items() if name != "exact"]
-    return dropdown("plan", options, plan, "how the mass is moved")
+    return dict(plan=dropdown("plan", options, plan, "how the mass is moved"))
 
 
 def _menu_entries(images: ImageDataset, queries: list[int] | None = None) -> list[tuple[str, int]]:
@@ -518,12 +521,11 @@ class RetrievalExplorer(Explorer):
         self.opened: tuple[int, int] | None = None  # query and candidate in `pair`
         self._asked: tuple | None = None  # query and rule of `found`
         self.rank_button = _rank_button(self)
-        controls = _query_controls(images) | matching_controls(**pair_rule)
-        controls["plan"] = _plan_menu(plan)
+        controls = _query_controls(images) | matching_controls(**pair_rule) | _plan_menu(plan)
         controls["show"].observe(lambda _: _filter_queries(self), "value")
         for name in ("query", *rule):
             controls[name].observe(lambda _: self._take_back(), "value")
-        controls["plan"].observe(lambda change: self._plan_pair(change.new), "value")
+        widgets.dlink((controls["plan"], "value"), (self.pair.controls["plan"], "value"))
         top_row = wrapping_row(*controls.values(), self.rank_button)
         rows = [top_row, self.view, self.pair]
         super().__init__(controls | dict(view=self.view), rows, self.backbone)
@@ -552,10 +554,6 @@ class RetrievalExplorer(Explorer):
         "Another query or rule has other parts, so none is dropped."
         with self.paused():
             self.view.value = self.view.value | dict(dropped=[])
-
-    def _plan_pair(self, plan: str) -> None:
-        "The pair is matched as the gallery is, until it chooses another plan."
-        self.pair.state = dict(plan=plan)
 
     def _ask(self, q: int) -> None:
         "Match a query with its head, once for a query and a rule."
