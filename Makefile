@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN ?= .venv/bin
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test quick mutations coverage bench lab walk explore docs new experiment export readme check hooks clean emoji
+.PHONY: help reproduce test quick mutations coverage bench lab walk explore docs site new experiment export readme check hooks clean emoji
 
 # glibc keeps the memory that large tensors free: on a virtual machine, being given it anew can take longer than the work (60_reproduce)
 test quick coverage lab walk explore docs readme: export MALLOC_MMAP_THRESHOLD_ = 2000000000
@@ -56,7 +56,11 @@ explore: .venv/ready ## the explorers as a page, by Voila, for this machine only
 	$(BIN)/diml explore $(if $(RUN),--run '$(RUN)')
 
 docs: .venv/ready ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
+	@npm ci --prefix docs/browser --silent --ignore-scripts --no-audit --no-fund || \
+	  echo "npm could install no packages: the site is made without the page of own pictures"
 	$(BIN)/python docs/book.py _docs
+
+site: docs ## the same
 
 new: ## make new NAME=48_thing: a chapter from the template
 	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 48_thing, got '$(NAME)'"; exit 1; }

@@ -7,6 +7,7 @@ empty or was made by it.
 
 import argparse
 import ast
+import html
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+import own_pictures
 from nbclient import NotebookClient
 from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
@@ -27,6 +29,7 @@ from walk import minutes, walked
 
 from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
+from diml_nb.viz.html import inline_hashes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "build" / "docs"
@@ -68,6 +71,7 @@ READS_THE_REPOSITORY = re.compile(
     r"REPO_ROOT|find_record|load_record|evaluate_claims|status\(|ledger|subprocess|CliRunner|inspect\.|"
     r"import diml_nb\b"
 )
+OWN_PICTURES = "47_own_pictures"  # the chapter on a page that is no notebook
 WALKED = walked()
 FIGURES_STAY = (
     "import diml_nb.viz.figures; diml_nb.viz.figures.figure_path = lambda name, folder=None:"
@@ -304,6 +308,8 @@ def processed(name: str, book: Path):
     cells.insert(1, new_markdown_cell(times(name)))
     if name in EXPERIMENTS:
         cells[1:1], cells[len(cells) :] = around_an_experiment(Path(name).stem)
+    if name == OWN_PICTURES:
+        cells.insert(2, new_markdown_cell(own_pictures_note()))
     if name == "index":
         cells.append(new_markdown_cell(contents()))
     for i, cell in enumerate(cells):
@@ -335,6 +341,14 @@ def around_an_experiment(name: str):
     return [new_markdown_cell(note)], (
         [new_markdown_cell("\n\n".join(["## Figures", *figures]))] if figures else []
     )
+
+
+def own_pictures_note() -> str:
+    "Where the page is that the chapter explains, or why the site is without it."
+    if reason := own_pictures.missing():
+        return f":::{{admonition}} Not on this site\nThe page was left out; it needs {reason}.\n:::"
+    link = '<a href="own_pictures/index.html">Match two pictures of your own</a>'
+    return f":::{{admonition}} On this site\n{link}, in the page: they stay on your machine.\n:::"
 
 
 def contents() -> str:
@@ -523,6 +537,34 @@ def stage_notebooks(book: Path, execute: list[str], jobs: int) -> None:
             pool.shutdown(cancel_futures=True)
 
 
+def policy_of(page: str) -> str:
+    """The content security policy of a page: its own files and the scripts that stand in it, also
+    those in its frames, and nothing from elsewhere. MathJax and the theme write styles."""
+    frames = [html.unescape(text) for text in re.findall(r'srcdoc="([^"]*)"', page)]
+    scripts = dict.fromkeys(name for x in (page, *frames) for name in inline_hashes(x)["script"])
+    rules = {
+        "default-src": "'self'",  # Firefox fetches the next page ahead
+        "object-src": "'none'",
+        "script-src": " ".join(["'self'", *scripts]),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data:",
+        "font-src": "'self' data:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+    }
+    return "; ".join(f"{name} {sources}" for name, sources in rules.items())
+
+
+def seal_pages(made: Path) -> None:
+    "Write into each page what it may load and run."
+    for path in made.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        meta = f'<meta http-equiv="Content-Security-Policy" content="{policy_of(page)}">'
+        sealed = re.sub(r"<head>", f"<head>\n{meta}", page, count=1)
+        path.write_text(sealed, encoding="utf-8")
+
+
 def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
     """Stage the sources in one folder, make the site of them in another; 0 if Sphinx had nothing to
     say."""
@@ -554,6 +596,10 @@ def build(site: Path, book: Path, execute: list[str], jobs: int) -> int:
         )
         if not (made / "index.html").exists():
             return failed or 1  # Sphinx has said why; the old site stays
+        seal_pages(made)
+        if not own_pictures.missing():
+            back = f'<a href="../{OWN_PICTURES}.html">How this page works</a>'
+            own_pictures.write_page(made / "own_pictures", BUILD, back)
         mark(made)
         clear(site)
         shutil.move(made, site)

@@ -192,9 +192,19 @@ def _figure(hit: Hit, by: str, top: int) -> "Figure":
     return plot_flows(*hit.pictures, hit.match, top=top, labels=_labels(hit))
 
 # %% ../../nbs/48_hits.ipynb #595bb863
+def _write_page(
+    hit: Hit, pictures: tuple[Image.Image, Image.Image], path: Path, *, top: int, title: str
+) -> None:
+    "A page that matches the pair again where its reader moves a control."
+    from diml_nb.viz.widgets.cells_page import export_cells
+
+    features = hit.gallery.features_at(hit.position)
+    options: dict[str, Any] = dict(options=hit.gallery.options, top=top, labels=_labels(hit))
+    export_cells(pictures, hit.query.features, features, path, title=title, **options)
+
+
 def _explain(hit: Hit, path: Path, by: str, top: int) -> Path:
     from diml_nb.viz.figures import check_format, save_figure
-    from diml_nb.viz.html import export_html
 
     suffix = check_format(path, ".html")
     _check_by(by)
@@ -202,7 +212,7 @@ def _explain(hit: Hit, path: Path, by: str, top: int) -> Path:
     check_writable(path.parent)
     if suffix == ".html":
         title = f"{hit.query.name} and {hit.id}: score {hit.score:.4f}"
-        export_html(*pictures, hit.match, path, top=top, labels=_labels(hit), title=title)
+        _write_page(hit, pictures, path, top=top, title=title)
         return path
     return save_figure(_figure(hit, by, top), path.name, path.parent)
 
@@ -404,14 +414,16 @@ def _part_rows(pair: _Pair) -> str:
 
     found, rows = pair.parts, []
     for k, value in enumerate(found.contribution_k.tolist()):
-        style = f'class="number" style="background:{part_color(k)}"'
+        circle = f'<circle cx="10" cy="10" r="9.5" fill="{part_color(k)}"/>'
+        disc = f'<svg viewBox="0 0 20 20" aria-hidden="true">{circle}</svg>'
         cells = [
             *(_piece(pair, side, k) for side in "ab"),
             f"{value:.4f}",
             *(f"{x[k]:.3f}" for x in (found.cosine_k, found.mass_k)),
         ]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f'<tr><th scope="row"><span {style}>{part_name(k)}</span></th>{row}</tr>')
+        number = f'<span class="number">{disc}{part_name(k)}</span>'
+        rows.append(f'<tr><th scope="row">{number}</th>{row}</tr>')
     return "\n".join(rows)
 
 # %% ../../nbs/48_hits.ipynb #297ac822
@@ -486,15 +498,17 @@ def _card(hit: Hit, top: int) -> str:
 # %% ../../nbs/48_hits.ipynb #3de72ad2
 def _page(hits: Hits, path: str | Path | None, top: int) -> str:
     "`Hits.to_html`."
-    from diml_nb.viz.html import static_text
+    from diml_nb.viz.html import seal_page, static_text
 
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
     page = Template(static_text("hits.html")).substitute(
+        policy="$policy",
         title=html.escape(f"{len(hits)} hits for {hits.query.name}"),
         style=static_text("hits.css"),
         cards="\n".join(_card(hit, top) for hit in hits),
     )
+    page = seal_page(page)
     if path is not None:
         with atomic_write(Path(path).expanduser()) as partial:
             # a file's name may hold what is no text

@@ -1,7 +1,10 @@
 """The site of `make docs` in a real browser: every page and every link, by daylight and at night,
 on a phone."""
 
+import base64
 import functools
+import hashlib
+import html
 import os
 import re
 import subprocess
@@ -17,7 +20,7 @@ from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
 from diml_nb._internal.paths import REPO_ROOT
 
 # the others are executed by test_notebooks.py
-EXECUTED = ["index", "16_sinkhorn", "45_steps"]
+EXECUTED = ["index", "16_sinkhorn", "45_steps", "explore/drawings"]
 DOCS = REPO_ROOT / "docs"
 
 
@@ -200,6 +203,22 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
         "nbs/reproduce/_template.ipynb",
     } <= set(everything)
     assert [name for name in everything if name.startswith("data/results/walk/")]
+
+
+def test_a_site_without_the_page_of_own_pictures_says_why(book, monkeypatch):
+    assert "own_pictures/index.html" in book.own_pictures_note() or book.own_pictures.missing()
+    monkeypatch.setattr(book.own_pictures, "missing", lambda: "Node: apt-get install nodejs npm")
+    assert "it needs Node: apt-get install nodejs npm." in book.own_pictures_note()
+
+
+def test_a_policy_names_scripts_that_stand_in_a_page_and_in_its_frames(book):
+    frame = html.escape('<script type="module">b()</script>')
+    policy = book.policy_of(
+        f'<script>a()</script><script src="x.js"></script><iframe srcdoc="{frame}"></iframe>'
+    )
+    scripts = dict(rule.split(" ", 1) for rule in policy.split("; "))["script-src"]
+    hashes = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in (b"a()", b"b()")]
+    assert scripts.split() == ["'self'", *(f"'sha256-{name}'" for name in hashes)]
 
 
 def test_the_walk_is_kept_under_its_name(docs):
@@ -392,9 +411,7 @@ def test_directives_are_gone_and_outputs_are_there(site, seen):
     for name in EXECUTED:
         assert '<div class="output' in (site / f"{name}.html").read_text(), name
     steps = (site / "45_steps.html").read_text()
-    assert (
-        "<div data-diml-static" in steps
-    )  # the picture that an explorer leaves where nothing is live
+    assert 'data-diml-live="steps"' in steps
     assert "application/vnd.jupyter.widget" not in steps
 
 
@@ -408,6 +425,46 @@ def test_an_explorer_answers_on_the_site_and_from_a_file(site, address, visit):
             page.keyboard.press("ArrowRight")
             explorer.get_by_text(before).wait_for(state="detached")
             assert "eps" in explorer.locator(".diml-says").text_content()
+
+
+def test_the_page_of_own_pictures_stands_beside_its_chapter(book, address, page):
+    if reason := book.own_pictures.missing():
+        pytest.skip(f"the page needs {reason}")
+    page.goto(f"{address}/47_own_pictures.html")
+    page.get_by_role("link", name="Match two pictures of your own").click()
+    page.get_by_role("button", name="fetch the network").wait_for()
+    page.get_by_role("link", name="How this page works").click()
+    page.wait_for_url("**/47_own_pictures.html")
+
+
+def test_the_gallery_of_all_drawings(site, address, visit):
+    "It ranks, compares and opens a pair, from a server and from a file, in a page below 5 MB."
+    assert (site / "explore" / "drawings.html").stat().st_size < 5_000_000
+    for place in (address, site.as_uri()):
+        page = visit(f"{place}/explore/drawings.html", place)
+        row = page.get_by_role("group", name="by cosine + S", exact=True)
+        before = row.get_by_role("button").evaluate_all("all => all.map(e => e.ariaLabel)")
+        page.locator("[data-control=eps]").first.focus()
+        page.keyboard.press("Home")
+        first = "document.querySelector('[data-row=\"1\"] button').ariaLabel"
+        page.wait_for_function(f"old => {first} !== old", arg=before[0])
+        row.get_by_role("button").nth(1).click(modifiers=["Shift"])
+        page.get_by_role("table").filter(has_text="Why").wait_for()
+        assert page.locator(".diml-cell").count() == 32
+
+
+def test_every_page_says_what_it_may_load_and_run(site):
+    for path in site.rglob("*.html"):
+        (policy,) = re.findall(
+            r'Content-Security-Policy" content="([^"]*)"', path.read_text()[:9000]
+        )
+        allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
+        assert allowed["script-src"].startswith("'self'"), path
+        own = (
+            "'wasm-unsafe-eval'" if path.parent.name == "own_pictures" else ""
+        )  # it runs a network
+        assert "unsafe" not in allowed["script-src"].replace(own, ""), path
+        assert "http" not in policy, path
 
 
 def test_it_fits_a_phone(seen):

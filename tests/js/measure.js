@@ -1,9 +1,10 @@
 /** `node measure.js`: processor time that an answer takes, by grid and plan; medians of 9. */
 
 import { answerPair } from "../../diml_nb/viz/static/pair_answer.js";
-import { matchCells } from "../../diml_nb/viz/static/solver_match.js";
+import { createGallerySolver } from "../../diml_nb/viz/static/ranking_answer.js";
+import { matchTable, tableOf } from "../../diml_nb/viz/static/solver_match.js";
 import { findParts } from "../../diml_nb/viz/static/solver_parts.js";
-import { randomCells, rule } from "./random_cells.js";
+import { randomCells, randomGallery, rule } from "./random_cells.js";
 
 /** @param {() => unknown} work */
 function milliseconds(work) {
@@ -26,13 +27,28 @@ const SIZES = [
 ];
 for (const [grid, channels] of SIZES) {
   const [a, b] = [1, 2].map((seed) => randomCells([grid, grid], channels, seed));
-  const match = matchCells(a, b, rule);
+  const table = tableOf(a, b);
+  const match = matchTable(table, rule);
   const request = { ...rule, grid, top: 12, view: { dropped_a: [0], dropped_b: [] } };
   console.log(`${grid} x ${grid} cells, ${channels} channels:`, {
-    match: milliseconds(() => matchCells(a, b, { ...rule, tol: 0, max_iter: 100 })),
-    small_eps: milliseconds(() => matchCells(a, b, { ...rule, eps: 0.01, tol: 0, max_iter: 100 })),
-    cheapest: milliseconds(() => matchCells(a, b, { ...rule, plan: "exact" })),
+    match: milliseconds(() => matchTable(tableOf(a, b), { ...rule, tol: 0, max_iter: 100 })),
+    small_eps: milliseconds(() => matchTable(table, { ...rule, eps: 0.01, tol: 0, max_iter: 100 })),
+    cheapest: milliseconds(() => matchTable(table, { ...rule, plan: "exact" })),
     parts: milliseconds(() => findParts(match)),
-    answer: milliseconds(() => answerPair({ a, b }, request)),
+    answer: milliseconds(() => answerPair(tableOf(a, b), request)),
+  });
+}
+
+for (const grid of [4, 7]) {
+  const gallery = randomGallery(21, [grid, grid], 64);
+  const galleryRule = { ...rule, grid };
+  const solver = createGallerySolver(gallery, 8, { values: [], rule: galleryRule });
+  const choice = { first: 1, second: 2, dropped: [0], by_cells: true };
+  let eps = 0.05;
+  console.log(`a list of 20, ${grid} x ${grid} cells:`, {
+    answer: milliseconds(() => {
+      eps *= 1.0001; // another rule, so that nothing is kept
+      solver.answer({ show: "all", query: 0, rule: { ...galleryRule, eps }, choice });
+    }),
   });
 }

@@ -1,5 +1,7 @@
 /** Random cells for tests and for measuring, the same each time. */
 
+import { tableOf } from "../../diml_nb/viz/static/solver_match.js";
+
 /** @import {Cells} from "../../diml_nb/viz/static/solver_cells.js" */
 
 /** @type {import("../../diml_nb/viz/static/solver_match.js").MatchRequest} */
@@ -40,5 +42,24 @@ export function randomCells(grid, channels, seed) {
     local: units.slice(0, count),
     length: Float64Array.from(length.slice(0, count)),
     whole: units[count],
+  };
+}
+
+/**
+ * A gallery of random images, each the candidate of each.
+ *
+ * @param {number} count
+ * @param {[number, number]} grid
+ * @param {number} channels
+ * @returns {import("../../diml_nb/viz/static/gallery_data.js").Gallery}
+ */
+export function randomGallery(count, grid, channels) {
+  const cells = Array.from({ length: count }, (_, n) => randomCells(grid, channels, n + 1));
+  const others = cells.map((_, q) => cells.map((_x, n) => n).filter((n) => n !== q));
+  return {
+    images: cells.map((_, n) => ({ src: "", name: `image ${n}`, kind: n % 7 })),
+    topK: count - 1,
+    order: others,
+    tableOf: (q, n) => tableOf(cells[q], cells[n]),
   };
 }

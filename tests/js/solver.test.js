@@ -9,7 +9,13 @@ import {
 } from "../../diml_nb/viz/static/solver_cells.js";
 import { symmetricEigen } from "../../diml_nb/viz/static/solver_eigen.js";
 import { cheapestPlan } from "../../diml_nb/viz/static/solver_exact.js";
-import { contributionsOf, marginalOf, matchCells } from "../../diml_nb/viz/static/solver_match.js";
+import {
+  commonOf,
+  contributionsOf,
+  marginalOf,
+  matchTable,
+  tableOf,
+} from "../../diml_nb/viz/static/solver_match.js";
 import { findParts } from "../../diml_nb/viz/static/solver_parts.js";
 import { solve, traceIterations } from "../../diml_nb/viz/static/solver_sinkhorn.js";
 import { randomCells, rule } from "./random_cells.js";
@@ -48,6 +54,15 @@ function transposed(plan, n) {
   return plan.map((_, i) => plan[(i % n) * m + Math.floor(i / n)]);
 }
 
+/**
+ * @param {import("../../diml_nb/viz/static/solver_cells.js").Cells} x
+ * @param {import("../../diml_nb/viz/static/solver_cells.js").Cells} y
+ * @param {import("../../diml_nb/viz/static/solver_match.js").MatchRequest} request
+ */
+function matchCells(x, y, request) {
+  return matchTable(tableOf(x, y), request);
+}
+
 const a = randomCells([3, 4], 8, 1);
 const b = randomCells([2, 5], 8, 2);
 
@@ -74,10 +89,13 @@ test("cells are unit vectors; one without length stays zero", () => {
 });
 
 test("masses sum to 1; where all would be zero they are equal", () => {
-  assert.ok(Math.abs(total(marginalOf("cross_correlation_norm2", a, b).mass) - 1) < 1e-12);
+  assert.ok(
+    Math.abs(total(marginalOf("cross_correlation_norm2", commonOf(a, b), a.length).mass) - 1) <
+      1e-12,
+  );
   const against = { ...b, whole: b.whole.map((x) => -1e3 * Math.abs(x)) };
   const positive = { ...a, local: a.local.map((x) => x.map(Math.abs)) };
-  const { mass, isEmpty } = marginalOf("cross_correlation", positive, against);
+  const { mass, isEmpty } = marginalOf("cross_correlation", commonOf(positive, against), a.length);
   assert.ok(isEmpty);
   assertClose(mass, Array(12).fill(1 / 12));
 });

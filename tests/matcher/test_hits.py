@@ -138,7 +138,8 @@ def test_the_page_in_a_browser(hits, tmp_path, scheme):
         assert not flows.is_visible()
         page.locator("summary").first.click()
         assert flows.is_visible()
-        look = "x => [getComputedStyle(x).color, getComputedStyle(x).backgroundColor]"
+        circle = "getComputedStyle(x.querySelector('circle')).fill"
+        look = f"x => [getComputedStyle(x).color, {circle}]"
         color, ground = page.locator(".number").first.evaluate(look)
         assert (color, ground) == ("rgb(0, 0, 0)", "rgb(230, 159, 0)")
     assert not said

@@ -275,7 +275,7 @@ def check_gallery(page):
     )
     box.locator(".diml-row").nth(1).locator("button").nth(0).focus()
     page.keyboard.press("c")
-    box.locator('img[alt*=" less "]').wait_for(timeout=60_000)
+    box.locator('.diml-why-pictures[aria-label*=" less "]').wait_for(timeout=60_000)
     check_dropped_parts(page, box)
     queries = box.locator("select").nth(1)
     all_queries = queries.locator("option").count()
@@ -302,13 +302,13 @@ def check_dropped_parts(page, box):
     bar takes from each score what the table says; taken back, all is as before."""
     names = box.locator(".diml-why-table thead th").all_inner_texts()[1:3]
     rows = box.locator(".diml-why-table tbody tr").all_inner_texts()
-    table = torch.tensor([[float(number) for number in row.split("\t")[-3:]] for row in rows])
+    table = torch.tensor([[float(x) for x in re.findall(r"[+-]?\d\.\d+", row)] for row in rows])
     assert torch.allclose(table[:-1].sum(0), table[-1], atol=3e-4)
     scores = row_scores(box, "by cosine + S")
     assert table[-1, :2].tolist() == pytest.approx([scores[name] for name in names], abs=2e-4)
 
     box.get_by_label("the same difference, cell by cell").check()
-    box.locator('img[alt*=", cells "]').wait_for(timeout=60_000)
+    box.locator('svg[aria-label*=", cells "]').wait_for(timeout=60_000)
     box.locator('input[data-part="0"]').focus()
     page.keyboard.press(" ")
     without = row_scores(box, "without part 1")

@@ -7,11 +7,17 @@ import torch
 from servers import CHROMIUM, NO_CHROMIUM
 
 from diml_nb._internal.paths import data_dir
+from diml_nb.features.cache import extract_feature_maps
+from diml_nb.features.grid import grid_features
 from diml_nb.features.images import load_image
+from diml_nb.ot.matching import MatchOptions, match
 from diml_nb.ot.sinkhorn import sinkhorn
 from diml_nb.viz.html import page_html
+from diml_nb.viz.widgets.cells_page import export_cells
+from diml_nb.viz.widgets.controls import default_backbone, prepare_image
 from diml_nb.viz.widgets.pair import PairExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer, SmallPlanView
+from diml_nb.viz.widgets.steps import StepByStep
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 PATHS = [data_dir() / "emoji" / "pineapple" / f"{design}.png" for design in ("emojione", "noto")]
@@ -167,3 +173,38 @@ def test_a_small_plan_moves_with_eps(visit, monkeypatch):
     label = page.locator("svg").first.get_attribute("aria-label")
     shown_plan = [float(x) for x in re.findall(r"\d\.\d+", label)]
     assert shown_plan == pytest.approx(plan_bnm.flatten().tolist(), abs=1e-4)
+
+
+def test_steps_ask_and_answer_as_in_python(visit):
+    walk = StepByStep(*PATHS)
+    page = visit(page_html("Steps", walk.live_html("<p>a picture</p>")))
+    assert press(page, "step", "ArrowRight", 3) == 4
+    assert page.locator("pre").text_content() == walk.steps[3].code
+    assert page.locator("img").get_attribute("alt") == "the picture of the step unit cells"
+    page.get_by_label("your guess").fill("0.5")
+    page.get_by_label("show the answer").check()
+    assert (
+        page.locator(".diml-says").text_content() == f"{walk.steps[3].answer:,.4g}. You said 0.5."
+    )
+    assert page.locator("img").get_attribute("alt") == "the picture of the step cost"
+    page.get_by_role("button", name="next step").click()
+    assert page.locator(".diml-says").text_content() == ""
+    assert not page.get_by_label("show the answer").is_checked()
+    assert "5. marginals" in page.locator("h4").text_content()
+
+
+def test_cells_are_matched_again_without_maps(visit, tmp_path):
+    "The page of a hit, or of two files on the command line."
+    x = grid_features(extract_feature_maps(PATHS, default_backbone()).float(), grid=7)
+    options = MatchOptions(marginals="cross_correlation_norm2")
+    pictures = tuple(prepare_image(path).image for path in PATHS)
+    page = visit(export_cells(pictures, x[0], x[1], options=options))
+    begins = shown(page)
+    exponent = press(page, "eps", "ArrowLeft", 4)
+    choose(page, "marginals", "equal")
+    settle(page)
+    result = match(x[0], x[1], marginals="uniform", eps=10**exponent)
+    assert f"S = {result.similarity_b.item():.4f}" in page.locator(".diml-score").text_content()
+    press(page, "eps", "ArrowRight", 4)
+    choose(page, "marginals", "the same x length²")
+    assert shown(page) == begins  # the page's own numbers are those that Python wrote

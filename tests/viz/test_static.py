@@ -17,9 +17,18 @@ from diml_nb.datasets.registry import get_dataset
 from diml_nb.features.grid import grid_features
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
-from diml_nb.viz.html import STATIC, pair_payload, script_text, show_source, static_text
+from diml_nb.viz.html import (
+    STATIC,
+    explorer_html,
+    page_html,
+    pair_payload,
+    script_text,
+    show_source,
+    static_text,
+)
 from diml_nb.viz.part_figures import PART_COLORS
-from diml_nb.viz.widgets.live import live_pair
+from diml_nb.viz.widgets.controls import MARGINAL_LABELS
+from diml_nb.viz.widgets.live import live_pair, pack_table
 from diml_nb.viz.widgets.pair import DEFAULT_VIEW, PLAN_LABELS, PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
@@ -28,14 +37,17 @@ JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
 STARTS = [
+    "own_pictures_page.js",
     "pair.js",
     "pair_page.js",
     "ranking.js",
+    "ranking_page.js",
     "sinkhorn.js",
     "sinkhorn_page.js",
     "small_plan.js",
     "small_plan_page.js",
     "static_figure.js",
+    "steps_page.js",
 ]
 
 
@@ -61,6 +73,12 @@ def run(*command):
     done = subprocess.run([str(word) for word in command], cwd=JS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def page_payload(piece):
+    "What a piece of a page holds."
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', piece, flags=re.S)
+    return json.loads(text)
 
 
 def properties(name, typedef):
@@ -101,6 +119,7 @@ def test_formatter_and_linter():
         "--config-path=biome.json",
         STATIC,
         REPO_ROOT / "docs" / "custom.css",
+        REPO_ROOT / "docs" / "browser" / "maps.js",
         ".",
     )
 
@@ -119,7 +138,8 @@ def test_every_script_is_part_of_a_page_or_a_widget():
 @pytest.mark.parametrize("name", STARTS)
 def test_a_joined_script_holds_each_file_once_and_asks_for_none(name):
     text = script_text(name)
-    assert not re.search(r"^import\b|\bimport\(", text, flags=re.M)
+    assert not re.search(r"^import\b", text, flags=re.M)
+    assert text.count("import(") == (name == "own_pictures_page.js")  # the runtime of the network
     functions = re.findall(r"^(?:export )?(?:async )?function (\w+)", text, flags=re.M)
     assert len(functions) == len(set(functions))
 
@@ -127,15 +147,24 @@ def test_a_joined_script_holds_each_file_once_and_asks_for_none(name):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_makes_no_markup_and_asks_for_nothing(name):
     text = static_text(name)
-    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", "fetch("):
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function("):
         assert word not in text, word
+    assert text.count("fetch(") == (name == "own_network.js")  # from beside its page
     assert "</" not in text
     assert "<!--" not in text
     assert set(re.findall(r"https?:[^'\"]*", text)) <= {"http://www.w3.org/2000/svg"}
 
 
 @pytest.mark.parametrize(
-    "name", ["controls.css", "pair.css", "ranking.css", "sinkhorn.css", "small_plan.css"]
+    "name",
+    [
+        "controls.css",
+        "own_pictures.css",
+        "pair.css",
+        "ranking.css",
+        "sinkhorn.css",
+        "small_plan.css",
+    ],
 )
 def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
     text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
@@ -147,13 +176,16 @@ def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
 
 
 def test_a_saved_page_forbids_itself_every_request():
-    (policy,) = re.findall(
-        r'Content-Security-Policy"\s+content="([^"]*)"', static_text("page.html")
-    )
+    page = page_html("$policy", explorer_html("pair", {}, fallback="<script>alert()</script>"))
+    (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)
     allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
-    inline = "'unsafe-inline'"
-    assert allowed.pop("default-src") == "'none'"
-    assert allowed == {"img-src": "data:", "style-src": inline, "script-src": inline}
+    for name in ("default-src", "base-uri", "form-action"):
+        assert allowed.pop(name) == "'none'"
+    assert allowed.pop("img-src") == "data:"
+    assert set(allowed) == {"style-src", "script-src"}
+    for hashes in allowed.values():
+        assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", word) for word in hashes.split())
+    assert "<title>$policy</title>" in page
 
 
 def test_the_types_name_what_python_sends():
@@ -169,7 +201,13 @@ def test_the_types_name_the_traits_of_the_widgets():
     images = get_dataset("emoji").subset("test").select(torch.arange(3))
     trace = SinkhornExplorer(images.paths[0], images.paths[1]).view.trace
     assert properties("sinkhorn.js", "Trace") == set(trace)
-    shown = RetrievalExplorer(images, grid=2).view
+    explorer = RetrievalExplorer(images, grid=2)
+    shown = explorer.view
+    first, second = explorer.found.candidates
+    explorer.state = dict(view=dict(first=first, second=second))
+    assert properties("ranking_why.js", "Reason") == set(shown.reason)
+    assert properties("ranking_why.js", "ReasonRow") == set(shown.reason["rows"][0])
+    assert properties("ranking_parts.js", "QueryCells") == set(shown.reason["pictures"][0])
     assert properties("ranking.js", "Lists") == set(shown.lists)
     assert properties("ranking.js", "Candidate") == set(shown.lists["rows"][0]["items"][0])
     assert properties("ranking.js", "Choice") == set(shown.value)
@@ -179,6 +217,8 @@ def test_the_types_name_what_a_live_page_gets():
     images = get_dataset("emoji").subset("test").select(torch.arange(2))
     pair = PairExplorer(*images.paths[:2], grid=2)
     live = live_pair(tuple(x.map_bchw for x in pair.maps), dict(eps=pair.controls["eps"]))
+    table = pack_table(*(x(2) for x in pair.maps))
+    assert properties("solver_match.js", "TablePayload") == set(table)
     assert properties("pair_page.js", "LivePair") == set(live)
     assert properties("solver_cells.js", "MapPayload") == set(live["maps"]["a"])
     (control,) = live["controls"]
@@ -187,7 +227,23 @@ def test_the_types_name_what_a_live_page_gets():
         "high",
         "step",
     }
-    assert properties("pair_answer.js", "PairRequest") == set(pair.controls)
+    assert properties("pair_answer.js", "PairRequest") - {"[tol]"} == set(pair.controls)
+
+
+def test_the_types_name_what_a_gallery_gets():
+    images = get_dataset("emoji").subset("test").select(torch.arange(4))
+    gallery = RetrievalExplorer(images, grid=2, top_k=2)
+    payload = page_payload(gallery.live_html(""))
+    assert properties("ranking_page.js", "RankingPayload") == set(payload)
+    assert properties("gallery_data.js", "GalleryPayload") == set(payload["gallery"])
+    assert properties("gallery_data.js", "GalleryImage") == set(payload["images"][0])
+    assert properties("gallery_lists.js", "GalleryRule") == set(payload["gains"]["rule"])
+
+
+def test_a_rule_of_the_marginals_has_the_name_of_python():
+    names = static_text("ranking_text.js").split("MARGINAL_NAMES = {")[1].split("};")[0]
+    found = {rule: json.loads(f'"{label}"') for rule, label in re.findall(r'(\w+): "(.*)",', names)}
+    assert found == {rule: label for label, rule in MARGINAL_LABELS.items()}
 
 
 def test_plans_and_rules_have_the_names_of_python():

@@ -50,7 +50,9 @@ export function createNode(tag, attributes = {}, ...children) {
  */
 export function setAttributes(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
-    node.setAttribute(name, String(value));
+    // a page's policy forbids the attribute; the object is part of a script that it allows
+    if (name === "style") /** @type {HTMLElement} */ (node).style.cssText = String(value);
+    else node.setAttribute(name, String(value));
   }
 }
 
@@ -90,14 +92,39 @@ export function maximum(numbers) {
  */
 export function decodeFloat32(text) {
   if (typeof text !== "string") return Float32Array.from(text);
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+  return new Float32Array(decodeBytes(text).buffer);
+}
+
+/**
+ * Shares from -1 to 1 as Python sends them: base64 of little-endian int16, where 32767 is 1.
+ *
+ * @param {string} text
+ */
+export function decodeInt16(text) {
+  return new Int16Array(decodeBytes(text).buffer);
+}
+
+/** @param {string} text base64 */
+function decodeBytes(text) {
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+  return bytes;
 }
 
 /** @param {number} score */
 export function formatScore(score) {
   const text = score.toFixed(4);
   return Number(text) === 0 ? (0).toFixed(4) : text; // never -0.0000
+}
+
+/**
+ * @param {number} x
+ * @param {number} [digits] after the point
+ */
+export function withSign(x, digits = 4) {
+  const text = Math.abs(x).toFixed(digits);
+  return `${x < 0 && Number(text) !== 0 ? "-" : "+"}${text}`;
 }
 
 /**

@@ -3,6 +3,8 @@
 import { createNode } from "./dom.js";
 
 /**
+ * @import {WidgetModel} from "./dom.js"
+ *
  * @typedef {object} ControlPayload A control as `control_payload` of the Python library describes it.
  * @property {string} name
  * @property {string} label
@@ -13,6 +15,12 @@ import { createNode } from "./dom.js";
  * @property {number} [high]
  * @property {number} [step]
  * @property {[string, any][]} [options] Texts and values of a menu.
+ *
+ * @typedef {object} PageControls
+ * @property {HTMLElement} node
+ * @property {Record<string, any>} values They change with the controls.
+ * @property {(name: string, value: any, options?: [string, any][]) => void} set Give a control a
+ * value, a menu also its options; nobody is told.
  */
 
 /* page explorers */
@@ -32,6 +40,33 @@ export function waitingRoots(kind) {
     root.replaceChildren(...(json ? [json] : []));
     return { root, payload };
   });
+}
+
+/**
+ * The traits of a widget where no Python is: what a view asks for, and who hears of its changes.
+ *
+ * @param {Record<string, any>} values
+ * @param {() => void} onSave called when a view saves what its reader did
+ * @returns {WidgetModel}
+ */
+export function createModel(values, onSave) {
+  /** @type {Record<string, Set<() => void>>} */
+  const listeners = {};
+  return {
+    get: (name) => values[name],
+    set: (name, value) => {
+      values[name] = value;
+      for (const listener of listeners[`change:${name}`] ?? []) listener();
+    },
+    save_changes: onSave,
+    on: (event, listener) => {
+      listeners[event] ??= new Set();
+      listeners[event].add(listener);
+    },
+    off: (event, listener) => {
+      listeners[event]?.delete(listener);
+    },
+  };
 }
 
 /**
@@ -57,23 +92,34 @@ export function oncePerFrame(act) {
  *
  * @param {ControlPayload[]} controls
  * @param {(name: string) => void} onChange
- * @returns {{node: HTMLElement, values: Record<string, any>}} the values change with the controls
+ * @returns {PageControls}
  */
 export function createControls(controls, onChange) {
   /** @type {Record<string, any>} */
   const values = {};
-  const labels = controls.map((control) => {
+  const node = /** @type {HTMLElement} */ (
+    createNode("div", { class: "diml-controls", role: "group", "aria-label": "controls" })
+  );
+  const place = (/** @type {ControlPayload} */ control) => {
     values[control.name] = control.value;
     return buildControl(control, (value) => {
       values[control.name] = value;
       onChange(control.name);
     });
-  });
-  const node = /** @type {HTMLElement} */ (
-    createNode("div", { class: "diml-controls", role: "group", "aria-label": "controls" })
-  );
-  node.append(...labels);
-  return { node, values };
+  };
+  const known = new Map(controls.map((control) => [control.name, control]));
+  const labels = new Map(controls.map((control) => [control.name, place(control)]));
+  node.append(...labels.values());
+  return {
+    node,
+    values,
+    set: (name, value, options = known.get(name)?.options) => {
+      const control = /** @type {ControlPayload} */ (known.get(name));
+      const label = place({ ...control, value, options });
+      labels.get(name)?.replaceWith(label);
+      labels.set(name, label);
+    },
+  };
 }
 
 /**

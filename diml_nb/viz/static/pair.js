@@ -323,7 +323,7 @@ function updateView(ui, { pictures, data, view }) {
  * @param {RenderContext} context
  * @returns {() => void} stops listening
  */
-function render({ model, el }) {
+function renderPair({ model, el }) {
   const root = el.appendChild(document.createElement("div"));
   const view = createPairView(root, (value) => {
     model.set("value", value);
@@ -341,4 +341,4 @@ function render({ model, el }) {
   });
 }
 
-export default { render };
+export default { render: renderPair };

@@ -4,18 +4,19 @@ import { formatPercent, range, sum } from "./dom.js";
 import { createCutter } from "./solver_cells.js";
 import {
   contributionsOf,
-  matchCells,
+  matchTable,
   matchWeighed,
+  tableOf,
   transportProblem,
-  weighCells,
+  weighTable,
 } from "./solver_match.js";
 import { findParts, partFace } from "./solver_parts.js";
 import { traceIterations } from "./solver_sinkhorn.js";
 
 /**
  * @import {PairParts, PairPayload, Part, Side} from "./pair_data.js"
- * @import {Cells, MapPayload} from "./solver_cells.js"
- * @import {MatchRequest, PairMatch, PlanName} from "./solver_match.js"
+ * @import {MapPayload} from "./solver_cells.js"
+ * @import {MatchRequest, PairMatch, PairTable, PlanName} from "./solver_match.js"
  * @import {FoundParts} from "./solver_parts.js"
  *
  * @typedef {object} PairRequest The state of a `PairExplorer` of the Python library.
@@ -24,15 +25,20 @@ import { traceIterations } from "./solver_sinkhorn.js";
  * @property {PlanName} plan
  * @property {number} eps
  * @property {number} max_iter
+ * @property {number} [tol] Where the solver stops.
  * @property {number} top How many flows are shown.
  * @property {{dropped_a: number[], dropped_b: number[]}} view
  *
  * @typedef {{data?: PairPayload, obstacle?: string}} PairAnswer The numbers, or why there are none.
+ *
+ * @typedef {object} Candidates Among which B stands.
+ * @property {PairTable[]} tables Of A and each candidate.
+ * @property {number} position Of B among them.
  */
 
 /* pair answer */
 /** @type {Record<PlanName, string>} in the order in which their scores are shown */
-const PLAN_NAMES = {
+export const PLAN_NAMES = {
   transport: "optimal transport",
   exact: "cheapest (no entropy)",
   best_cell: "best cell",
@@ -48,21 +54,25 @@ const PLAN_NAMES = {
  */
 export function createPairSolver(maps) {
   const cellsOf = createCutter(maps);
-  return (request) => answerPair(cellsOf(request.grid), request);
+  return (request) => {
+    const { a, b } = cellsOf(request.grid);
+    return answerPair(tableOf(a, b), request);
+  };
 }
 
 /**
- * @param {Record<Side, Cells>} cells
+ * @param {PairTable} table
  * @param {PairRequest} request
+ * @param {Candidates} [gallery]
  * @returns {PairAnswer}
  */
-export function answerPair(cells, request) {
-  const obstacle = findObstacle(cells, request);
+export function answerPair(table, request, gallery) {
+  const obstacle = findObstacle(table, request);
   if (obstacle) return { obstacle };
   const names = /** @type {PlanName[]} */ (Object.keys(PLAN_NAMES)).filter(
-    (plan) => plan !== "aligned" || hasPlaces(cells),
+    (plan) => plan !== "aligned" || hasPlaces(table),
   );
-  const weighed = weighCells(cells.a, cells.b, matchRequest(request));
+  const weighed = weighTable(table, matchRequest(request));
   const matches = new Map(
     names.map((plan) => [plan, matchWeighed(weighed, { ...matchRequest(request), plan })]),
   );
@@ -71,7 +81,7 @@ export function answerPair(cells, request) {
   for (const [plan, { similarity }] of matches) {
     beside.push({ name: PLAN_NAMES[plan], value: similarity });
   }
-  const notes = describeChanges(cells, request, match);
+  const notes = describeChanges(table, request, match, gallery);
   return { data: pairNumbers(match, request, beside, notes) };
 }
 
@@ -112,29 +122,29 @@ function pairNumbers(match, { plan, eps, top, max_iter }, beside, notes) {
 }
 
 /* obstacles */
-/** @param {Record<Side, Cells>} cells */
-function hasPlaces({ a, b }) {
-  return String(a.grid) === String(b.grid);
+/** @param {PairTable} table */
+function hasPlaces({ grid }) {
+  return String(grid.a) === String(grid.b);
 }
 
 /**
  * Why a pair cannot be matched; empty if it can.
  *
- * @param {Record<Side, Cells>} cells
+ * @param {PairTable} table
  * @param {PairRequest} request
  */
-function findObstacle(cells, { plan, view }) {
+function findObstacle(table, { plan, view }) {
   const same = "The numbers are still those of before; ";
   const back = `${same}x on a cell takes it back.`;
-  const countA = cells.a.local.length;
-  const isFull = view.dropped_a.length >= countA || view.dropped_b.length >= cells.b.local.length;
+  const { a, b } = table.length;
+  const isFull = view.dropped_a.length >= a.length || view.dropped_b.length >= b.length;
   if (isFull) return `No cell of one image is left. ${back}`;
   if (plan !== "aligned") return "";
   const gone = new Set([...view.dropped_a, ...view.dropped_b]);
-  if (range(countA).every((n) => gone.has(n))) {
+  if (range(a.length).every((n) => gone.has(n))) {
     return `Cells in place: no cell is left in both images. ${back}`;
   }
-  if (hasPlaces(cells)) return "";
+  if (hasPlaces(table)) return "";
   return (
     "Cells in place need pictures of one shape, cut into the same rows and columns. " +
     `${same}choose another plan.`
@@ -143,23 +153,51 @@ function findObstacle(cells, { plan, view }) {
 
 /* sentences of an answer */
 /**
- * @param {Record<Side, Cells>} cells
+ * Another plan than transport, dropped cells, and the place of B in its gallery.
+ *
+ * @param {PairTable} table
  * @param {PairRequest} request
  * @param {PairMatch} match
+ * @param {Candidates} [gallery]
  */
-function describeChanges(cells, request, match) {
+function describeChanges(table, request, match, gallery) {
   const lines = [];
   const { plan, view } = request;
   if (plan !== "transport") lines.push(`the mass is moved by: ${PLAN_NAMES[plan]}`);
   const count = view.dropped_a.length + view.dropped_b.length;
+  const whole = { ...matchRequest(request), dropped_a: [], dropped_b: [] };
+  const before = gallery ? placeOfB(gallery, whole) : 0;
   if (count > 0) {
-    const whole = { ...matchRequest(request), dropped_a: [], dropped_b: [] };
-    const before = matchCells(cells.a, cells.b, whole).similarity.toFixed(4);
+    const similarity = matchTable(table, whole).similarity.toFixed(4);
     const names = count === 1 ? "1 cell" : `${count} cells`;
-    lines.push(`${names} dropped: S ${before} before, ${match.similarity.toFixed(4)} now`);
+    const now = `${names} dropped: S ${similarity} before, ${match.similarity.toFixed(4)} now`;
+    lines.push(gallery ? now + placesText(gallery, before, matchRequest(request)) : now);
+  } else if (gallery) {
+    lines.push(`B is at place ${before} of ${gallery.tables.length}`);
   }
   if (match.error > 1e-2) lines.push("an unfinished plan may exceed the cheapest");
   return lines;
+}
+
+/**
+ * The place of B in the list of the candidates by score, counted from 1.
+ *
+ * @param {Candidates} gallery
+ * @param {MatchRequest} request
+ */
+function placeOfB({ tables, position }, request) {
+  const scores = tables.map((table) => table.wholeCosine + matchTable(table, request).similarity);
+  return 1 + scores.filter((score) => score > scores[position]).length;
+}
+
+/**
+ * @param {Candidates} gallery
+ * @param {number} before
+ * @param {MatchRequest} request
+ */
+function placesText(gallery, before, request) {
+  const now = placeOfB(gallery, request);
+  return `; place of B ${before} before, ${now} now, of ${gallery.tables.length}`;
 }
 
 /**
@@ -204,7 +242,7 @@ function captionOf(match, top) {
 }
 
 /* parts of an answer */
-const PART_COLORS = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7"];
+export const PART_COLORS = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7"];
 
 /**
  * @param {PairMatch} match
@@ -266,7 +304,7 @@ function partsSummary({ contributions, similarity, chance }) {
  *
  * @param {number[]} strengths
  */
-function opacityOf(strengths) {
+export function opacityOf(strengths) {
   const most = Math.max(...strengths, 1e-12);
   return strengths.map((value) => 0.8 * Math.sqrt(Math.max(0, value / most)));
 }

@@ -1,22 +1,25 @@
 /** The script of a page with pairs: each is shown, and matched again in the page where it can be. */
 
 import { createNode } from "./dom.js";
-import { createControls, oncePerFrame, waitingRoots } from "./page_controls.js";
+import { waitingRoots } from "./page_controls.js";
 import { createPairView } from "./pair.js";
-import { createPairSolver } from "./pair_answer.js";
-import { DEFAULT_VIEW, freshView } from "./pair_state.js";
+import { answerPair, createPairSolver } from "./pair_answer.js";
+import { addDownload, createLivePair } from "./pair_live.js";
+import { readTable } from "./solver_match.js";
 
 /**
  * @import {MapPayload} from "./solver_cells.js"
- * @import {PairRequest} from "./pair_answer.js"
+ * @import {PairAnswer, PairRequest} from "./pair_answer.js"
  * @import {PairPayload, Picture, Side} from "./pair_data.js"
- * @import {PairView} from "./pair.js"
  * @import {ControlPayload} from "./page_controls.js"
  * @import {ViewState} from "./pair_state.js"
+ * @import {TablePayload} from "./solver_match.js"
  *
  * @typedef {object} LivePair What a page needs to match a pair without Python.
- * @property {Record<Side, MapPayload>} maps
+ * @property {Record<Side, MapPayload> | null} maps For any grid.
+ * @property {TablePayload | null} table For the cells as they are, where there are no maps.
  * @property {ControlPayload[]} controls
+ * @property {Partial<PairRequest>} fixed What no control says.
  * @property {Partial<ViewState>} view What the reader had done.
  * @property {string[]} notes Lines that stay below the pictures.
  *
@@ -28,74 +31,30 @@ import { DEFAULT_VIEW, freshView } from "./pair_state.js";
 
 /* page pair */
 /**
- * What the numbers depend on; parts or flows, a locked cell, the order of the table do not.
- *
- * @param {PairRequest} request
- */
-function matchingInputs({ view, ...rule }) {
-  return JSON.stringify([rule, view.dropped_a, view.dropped_b]);
-}
-
-/**
  * @param {HTMLElement} root
  * @param {PagePayload} payload
  */
 function showPair(root, { pictures, data, live }) {
+  if (live) {
+    const { controls, ...options } = live;
+    createLivePair(root, controls, options).show({ pictures, data, solver: solverOf(live) });
+    return;
+  }
   const box = /** @type {HTMLElement} */ (createNode("div"));
-  let onChange = (/** @type {ViewState} */ _) => {};
-  const view = createPairView(box, (value) => onChange(value));
-  if (live) onChange = answerChanges(root, live, view);
+  const view = createPairView(box, () => {});
   root.append(box);
-  view.update({ pictures, data, view: live?.view });
+  view.update({ pictures, data });
   addDownload(box, view);
 }
 
 /**
- * Match the pair anew when the reader moves a control or drops a cell.
- *
- * @param {HTMLElement} root gets the controls
  * @param {LivePair} live
- * @param {PairView} view
- * @returns {(value: ViewState) => void} takes what the reader did to the view
+ * @returns {(request: PairRequest) => PairAnswer}
  */
-function answerChanges(root, { maps, controls, notes, ...live }, view) {
-  const solver = createPairSolver(maps);
-  const alert = createNode("p", { class: "diml-alert", role: "alert" });
-  let value = { ...DEFAULT_VIEW, ...live.view };
-  const request = () =>
-    /** @type {PairRequest} */ (/** @type {any} */ ({ ...shown.values, view: value }));
-  const answer = oncePerFrame(() => {
-    const inputs = matchingInputs(request());
-    if (inputs === answered) return;
-    const { data, obstacle = "" } = solver(request());
-    alert.textContent = obstacle;
-    answered = obstacle ? "" : inputs;
-    if (data) view.update({ data: { ...data, notes: [...data.notes, ...notes] }, view: value });
-  });
-  const shown = createControls(controls, (name) => {
-    // with another grid cells have new numbers
-    if (name === "grid") value = freshView(value);
-    answer();
-  });
-  let answered = matchingInputs(request());
-  root.append(shown.node, alert);
-  return (next) => {
-    value = next;
-    answer();
-  };
-}
-
-/**
- * @param {HTMLElement} box
- * @param {PairView} view
- */
-function addDownload(box, view) {
-  const attributes = { class: "diml-button", download: "flows.csv", href: "#" };
-  const link = /** @type {HTMLAnchorElement} */ (createNode("a", attributes, "download CSV"));
-  link.addEventListener("click", () => {
-    link.href = URL.createObjectURL(new Blob([view.csv()], { type: "text/csv" }));
-  });
-  box.querySelector(".diml-export")?.append(link);
+function solverOf({ maps, table }) {
+  if (maps) return createPairSolver(maps);
+  const known = readTable(/** @type {TablePayload} */ (table));
+  return (request) => answerPair(known, request);
 }
 
 for (const { root, payload } of waitingRoots("pair")) showPair(root, payload);

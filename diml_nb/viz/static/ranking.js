@@ -1,7 +1,11 @@
-/** The candidates of a query, by the cosine, re-ranked and without parts: rows of buttons. */
+/**
+ * The candidates of a query, by the cosine, re-ranked and without parts: rows of buttons; and why
+ * one of them stands above another.
+ */
 
 import { createNode, formatScore, listenToTraits } from "./dom.js";
-import { buildPartsPicture, buildPartsStrip } from "./ranking_parts.js";
+import { buildPartsPicture, buildPartsStrip, partsLabel } from "./ranking_parts.js";
+import { buildReason } from "./ranking_why.js";
 
 /**
  * @import {RenderContext, WidgetModel} from "./dom.js"
@@ -27,6 +31,7 @@ import { buildPartsPicture, buildPartsStrip } from "./ranking_parts.js";
  * @property {number | null} first The candidate that is opened as a pair.
  * @property {number | null} second The one that it is compared with.
  * @property {number[]} dropped Parts of the query, from 0.
+ * @property {boolean} by_cells The difference is also shown cell by cell.
  */
 
 /* texts */
@@ -107,28 +112,53 @@ function addCandidateListeners(button, index, onChoose) {
 
 /* focus */
 /**
- * What has the focus, as a selector: a candidate of a row, or the checkbox of a part.
+ * What has the focus, as a selector: a candidate of a row, or a checkbox. Empty for all else.
  *
  * @param {HTMLElement} el
  */
 function focusedSelector(el) {
-  const node = /** @type {HTMLElement | null} */ (el.querySelector(":focus"));
-  if (node?.dataset.part) return `[data-part="${node.dataset.part}"]`;
-  const row = /** @type {HTMLElement | null | undefined} */ (node?.closest(".diml-row"));
-  return row && `[data-row="${row.dataset.row}"] [data-index="${node?.dataset.index}"]`;
+  const node = /** @type {HTMLElement | null} */ (document.activeElement);
+  if (!node || !el.contains(node)) return "";
+  if (node.dataset.part) return `[data-part="${node.dataset.part}"]`;
+  if ("byCells" in node.dataset) return "[data-by-cells]";
+  const row = /** @type {HTMLElement | null} */ (node.closest(".diml-row"));
+  return row ? `[data-row="${row.dataset.row}"] [data-index="${node.dataset.index}"]` : "";
 }
 
 /* widget */
 /**
- * @param {WidgetModel} model
- * @param {HTMLElement} el
- * @param {HTMLElement} says stays in the page, so that a screen reader hears of changes
+ * @typedef {object} RankingNodes What stays in the page when the lists change.
+ * @property {HTMLElement} el
+ * @property {HTMLElement} lists
+ * @property {HTMLElement} says A screen reader hears of its changes.
+ * @property {HTMLElement} reason
+ * @property {HTMLInputElement} compares If it is checked, a click chooses the second candidate.
  */
-function draw(model, el, says) {
+
+/** @returns {RankingNodes} */
+function buildFrame() {
+  const [el, lists, reason] = ["diml-ranking", "diml-lists", "diml-why"].map((name) =>
+    createNode("div", { class: name }),
+  );
+  const says = createNode("p", { class: "diml-judged", "aria-live": "polite" });
+  const compares = createNode("input", { type: "checkbox", "data-compares": "" });
+  const text = "a click compares with the chosen candidate";
+  el.append(createNode("label", { class: "diml-compares" }, compares, text), lists, says, reason);
+  return /** @type {any} */ ({ el, lists, says, reason, compares });
+}
+
+/**
+ * @param {WidgetModel} model
+ * @param {RankingNodes} nodes
+ */
+function drawLists(model, nodes) {
   /** @type {Lists} */
   const lists = model.get("lists");
-  const selector = focusedSelector(el);
-  const [before, after, ...without] = lists.rows.map((row, r) => buildRow(model, row, r));
+  const selector = focusedSelector(nodes.el);
+  const choose = chooser(model, nodes);
+  const [before, after, ...without] = lists.rows.map((row, r) =>
+    buildListRow(model.get("value"), row, r, choose),
+  );
   const rows = createNode(
     "div",
     { class: "diml-rows" },
@@ -137,10 +167,46 @@ function draw(model, el, says) {
     buildStrip(model, lists),
     ...without,
   );
-  el.replaceChildren(buildQuery(model, lists), rows);
-  says.textContent = lists.says;
+  nodes.lists.replaceChildren(buildQuery(model, lists), rows);
+  if (nodes.says.textContent !== lists.says) nodes.says.textContent = lists.says;
+  drawReason(model, nodes);
   // all buttons have been made anew
-  if (selector) /** @type {HTMLElement | null} */ (el.querySelector(selector))?.focus();
+  if (selector) /** @type {HTMLElement | null} */ (nodes.el.querySelector(selector))?.focus();
+}
+
+/**
+ * @param {WidgetModel} model
+ * @param {RankingNodes} nodes
+ */
+function drawReason(model, nodes) {
+  const reason = model.get("reason");
+  const hasReason = Object.keys(reason ?? {}).length > 0; // Python sends {} for none
+  nodes.reason.replaceChildren(
+    buildReason(hasReason ? reason : null, model.get("value").by_cells, (by_cells) =>
+      change(model, { by_cells }),
+    ),
+  );
+}
+
+/**
+ * @param {WidgetModel} model
+ * @param {Partial<Choice>} patch
+ */
+function change(model, patch) {
+  model.set("value", { ...model.get("value"), ...patch });
+  model.save_changes();
+}
+
+/**
+ * What a click on a candidate does.
+ *
+ * @param {WidgetModel} model
+ * @param {RankingNodes} nodes
+ * @returns {(index: number, asSecond: boolean) => void}
+ */
+function chooser(model, { compares }) {
+  return (index, asSecond) =>
+    change(model, asSecond || compares.checked ? { second: index } : { first: index });
 }
 
 /**
@@ -156,7 +222,10 @@ function buildQuery(model, { query, parts, cells }) {
     createNode("img", { src: query.src, alt: "" }),
     createNode("figcaption", {}, query.label),
   );
-  if (cells) figure.append(buildPartsPicture(cells, parts, model.get("value").dropped));
+  const { dropped } = model.get("value");
+  if (cells) {
+    figure.append(buildPartsPicture(cells, parts, partsLabel(parts.length, dropped), dropped));
+  }
   return figure;
 }
 
@@ -164,28 +233,20 @@ function buildQuery(model, { query, parts, cells }) {
  * @param {WidgetModel} model
  * @param {Lists} lists
  */
-function buildStrip(model, { parts, note }) {
-  return buildPartsStrip(parts, model.get("value").dropped, note, (dropped) => {
-    model.set("value", { ...model.get("value"), dropped });
-    model.save_changes();
-  });
+function buildStrip(model, { parts, cells, note }) {
+  return buildPartsStrip(parts, cells, model.get("value").dropped, note, (dropped) =>
+    change(model, { dropped }),
+  );
 }
 
 /**
- * @param {WidgetModel} model
+ * @param {Choice} choice
  * @param {Lists["rows"][number]} row
  * @param {number} number of the row
+ * @param {(index: number, asSecond: boolean) => void} onChoose
  */
-function buildRow(model, { title, items }, number) {
-  /** @type {Choice} */
-  const choice = model.get("value");
-  const buttons = items.map((candidate, k) =>
-    buildCandidate(candidate, k + 1, choice, (index, asSecond) => {
-      const name = asSecond ? "second" : "first";
-      model.set("value", { ...model.get("value"), [name]: index });
-      model.save_changes();
-    }),
-  );
+function buildListRow(choice, { title, items }, number, onChoose) {
+  const buttons = items.map((candidate, k) => buildCandidate(candidate, k + 1, choice, onChoose));
   const attributes = { class: "diml-row", role: "group", "aria-label": title, "data-row": number };
   return createNode("div", attributes, createNode("b", {}, title), ...buttons);
 }
@@ -196,15 +257,16 @@ function buildRow(model, { title, items }, number) {
  * @param {RenderContext} context
  * @returns {() => void} stops listening
  */
-function render({ model, el }) {
-  const lists = /** @type {HTMLElement} */ (createNode("div", { class: "diml-lists" }));
-  const says = /** @type {HTMLElement} */ (
-    createNode("p", { class: "diml-judged", "aria-live": "polite" })
-  );
-  el.replaceChildren(lists, says);
-  const redraw = () => draw(model, lists, says);
+export function renderRanking({ model, el }) {
+  const nodes = buildFrame();
+  el.replaceChildren(nodes.el);
+  const redraw = () => drawLists(model, nodes);
   redraw();
-  return listenToTraits(model, { lists: redraw, value: redraw });
+  return listenToTraits(model, {
+    lists: redraw,
+    value: redraw,
+    reason: () => drawReason(model, nodes),
+  });
 }
 
-export default { render };
+export default { render: renderRanking };

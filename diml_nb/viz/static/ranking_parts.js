@@ -3,16 +3,16 @@
 import { createNode, formatScore, range } from "./dom.js";
 
 /**
+ * @import {Face} from "./pair_data.js"
+ *
  * @typedef {object} QueryPart
  * @property {string} name Its number, as figures show it.
  * @property {string} color
- * @property {string} src Where it is strongest.
- * @property {number} x Where its number stands, in shares of the width and the height.
- * @property {number} y
+ * @property {Face} face Where it is strongest.
  * @property {number} adds What it adds to S of a candidate, on average.
  *
- * @typedef {object} QueryCells
- * @property {string} src The query as the network saw it.
+ * @typedef {object} QueryCells An image and the parts of the query in it.
+ * @property {string} src As the network saw it.
  * @property {number[]} grid Rows and columns.
  * @property {number[]} part The part of each cell; -1 of none.
  * @property {number[]} opacity
@@ -70,30 +70,35 @@ export function shownCells({ grid, part, opacity }, dropped) {
 const CELL = 10; // units of the drawing
 
 /**
- * The query in grey, the cells of each part in its colour, and its number.
+ * A picture in grey, the cells of each part in its colour, and its number where it is strongest.
  *
  * @param {QueryCells} cells
- * @param {QueryPart[]} parts
- * @param {number[]} dropped
+ * @param {{name: string, color: string}[]} parts
+ * @param {string} label
+ * @param {number[]} [dropped]
  */
-export function buildPartsPicture(cells, parts, dropped) {
+export function buildPartsPicture(cells, parts, label, dropped = []) {
   const [rows, columns] = cells.grid;
   const [width, height] = [CELL * columns, CELL * rows];
-  const label = partsLabel(parts.length, dropped);
   const image = { href: cells.src, width, height, preserveAspectRatio: "none" };
-  const svg = createNode(
-    "svg",
-    { class: "diml-parts-picture", viewBox: `0 0 ${width} ${height}`, role: "img" },
-    createNode("image", image),
-  );
-  svg.setAttribute("aria-label", label);
-  for (const { x, y, part, opacity } of shownCells(cells, dropped)) {
+  const attributes = {
+    class: "diml-parts-picture",
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": label,
+  };
+  const svg = createNode("svg", attributes, createNode("image", image));
+  const shown = shownCells(cells, dropped);
+  for (const { x, y, part, opacity } of shown) {
     const place = { x: CELL * x, y: CELL * y, width: CELL, height: CELL };
     const look = { fill: parts[part].color, "fill-opacity": opacity };
     svg.append(createNode("rect", { ...place, ...look }));
   }
   parts.forEach((part, k) => {
-    if (!dropped.includes(k)) svg.append(...buildNumber(part, width, height));
+    const own = shown.filter((cell) => cell.part === k);
+    if (own.length === 0) return;
+    const strongest = own.reduce((best, cell) => (cell.opacity > best.opacity ? cell : best));
+    svg.append(...buildNumber(part, strongest, width / 12));
   });
   return svg;
 }
@@ -101,12 +106,12 @@ export function buildPartsPicture(cells, parts, dropped) {
 /**
  * The number of a part on a disc of its colour.
  *
- * @param {QueryPart} part
- * @param {number} width
- * @param {number} height
+ * @param {{name: string, color: string}} part
+ * @param {{x: number, y: number}} cell
+ * @param {number} r
  */
-function buildNumber({ name, color, x, y }, width, height) {
-  const [cx, cy, r] = [width * x, height * y, width / 12];
+function buildNumber({ name, color }, { x, y }, r) {
+  const [cx, cy] = [CELL * (x + 0.5), CELL * (y + 0.5)];
   return [
     createNode("circle", { cx, cy, r, fill: color, stroke: "black" }),
     createNode(
@@ -123,33 +128,49 @@ function buildNumber({ name, color, x, y }, width, height) {
   ];
 }
 
+/**
+ * Where a part is strongest, cut out of the picture.
+ *
+ * @param {string} src
+ * @param {Face} face
+ */
+function buildPartCrop(src, [left, top, right, bottom]) {
+  const viewBox = `${left} ${top} ${right - left} ${bottom - top}`;
+  const image = { href: src, width: 1, height: 1, preserveAspectRatio: "none" };
+  const attributes = { class: "diml-part-crop", viewBox, "aria-hidden": true };
+  return createNode("svg", attributes, createNode("image", image));
+}
+
 /* checkboxes */
 /**
  * A checkbox for each part; without parts the note alone.
  *
  * @param {QueryPart[]} parts
+ * @param {QueryCells | null} cells
  * @param {number[]} dropped
  * @param {string} note
  * @param {(dropped: number[]) => void} onDrop
  */
-export function buildPartsStrip(parts, dropped, note, onDrop) {
+export function buildPartsStrip(parts, cells, dropped, note, onDrop) {
   const small = createNode("p", { class: "diml-parts-note" }, note);
-  if (!parts.length) return small;
+  if (!cells) return small;
   const boxes = parts.map((part, k) => {
     const isDropped = dropped.includes(k);
-    return buildPart(part, k, isDropped, (checked) => onDrop(changeDropped(dropped, k, checked)));
+    const onChange = (/** @type {boolean} */ checked) => onDrop(changeDropped(dropped, k, checked));
+    return buildPart(part, k, buildPartCrop(cells.src, part.face), isDropped, onChange);
   });
   const legend = createNode("legend", {}, "drop parts of the query");
-  return createNode("fieldset", { class: "diml-parts" }, legend, ...boxes, small);
+  return createNode("fieldset", { class: "diml-query-parts" }, legend, ...boxes, small);
 }
 
 /**
  * @param {QueryPart} part
  * @param {number} k
+ * @param {Node} crop
  * @param {boolean} isDropped
  * @param {(checked: boolean) => void} onChange
  */
-function buildPart(part, k, isDropped, onChange) {
+function buildPart(part, k, crop, isDropped, onChange) {
   const box = /** @type {HTMLInputElement} */ (
     createNode("input", { type: "checkbox", "data-part": k })
   );
@@ -160,8 +181,7 @@ function buildPart(part, k, isDropped, onChange) {
     { class: "diml-disc", style: `background: ${part.color}`, "aria-hidden": true },
     part.name,
   );
-  const crop = createNode("img", { src: part.src, alt: "" });
   const text = createNode("span", {}, partText(part));
-  const classes = isDropped ? "diml-part diml-gone" : "diml-part";
+  const classes = isDropped ? "diml-query-part diml-gone" : "diml-query-part";
   return createNode("label", { class: classes }, box, disc, crop, text);
 }

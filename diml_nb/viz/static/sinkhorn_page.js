@@ -4,7 +4,7 @@ import { createNode } from "./dom.js";
 import { createControls, oncePerFrame, valueText, waitingRoots } from "./page_controls.js";
 import { drawTrace } from "./sinkhorn.js";
 import { createCutter } from "./solver_cells.js";
-import { transportProblem, weighCells } from "./solver_match.js";
+import { tableOf, transportProblem, weighTable } from "./solver_match.js";
 import { traceIterations } from "./solver_sinkhorn.js";
 
 /**
@@ -31,7 +31,7 @@ export function createTraceSolver(maps, count) {
   const cellsOf = createCutter(maps);
   return ({ grid, marginals, eps }) => {
     const { a, b } = cellsOf(grid);
-    const weighed = weighCells(a, b, { marginals, dropped_a: [], dropped_b: [] });
+    const weighed = weighTable(tableOf(a, b), { marginals, dropped_a: [], dropped_b: [] });
     const { plans, errors } = traceIterations(transportProblem(weighed, eps), count);
     return {
       plan: plans.flatMap((plan) => [...plan]),

@@ -1,13 +1,28 @@
 /** The structural similarity of a pair and every term of it, as `match_reweighted` computes them. */
 
-import { range, sum } from "./dom.js";
+import { decodeFloat32, range, sum } from "./dom.js";
 import { innerProduct } from "./solver_cells.js";
 import { cheapestPlan } from "./solver_exact.js";
 import { solve } from "./solver_sinkhorn.js";
 
 /**
- * @import {Grid} from "./pair_data.js"
+ * @import {Grid, Numbers, Side} from "./pair_data.js"
  * @import {Cells} from "./solver_cells.js"
+ *
+ * @typedef {object} PairTable All that a match reads of the cells of two images.
+ * @property {Float64Array} cosine (N, M) of each cell of A with each of B, row by row.
+ * @property {Record<Side, Float64Array>} common Of each cell with the whole of the other image: the
+ * inner product of their unit vectors.
+ * @property {Record<Side, Float64Array>} length Of each cell, before it was made a unit vector.
+ * @property {Record<Side, Grid>} grid
+ * @property {number} wholeCosine Of the whole images.
+ *
+ * @typedef {object} TablePayload A table as `pack_table` of the Python library sends it.
+ * @property {Record<Side, Grid>} grid
+ * @property {Numbers} cosine
+ * @property {Record<Side, Numbers>} common
+ * @property {Record<Side, Numbers>} length
+ * @property {number} whole
  *
  * @typedef {"transport" | "exact" | "best_cell" | "aligned" | "product"} PlanName
  *
@@ -55,18 +70,16 @@ export const MARGINAL_RULES = {
 const TINY = 1.1754943508222875e-38; // the smallest normal float32
 
 /**
- * The masses of the cells of `x` beside another image; equal ones if all would be zero.
+ * The masses of the cells of an image beside another one; equal ones if all would be zero.
  *
  * @param {string} marginals
- * @param {Cells} x
- * @param {Cells} other
+ * @param {Float64Array} common
+ * @param {Float64Array} lengths
  * @returns {{mass: Float64Array, isEmpty: boolean}}
  */
-export function marginalOf(marginals, x, other) {
+export function marginalOf(marginals, common, lengths) {
   const rule = MARGINAL_RULES[marginals];
-  const weights = x.length.map((length, n) =>
-    rule(Math.max(0, innerProduct(other.whole, x.local[n])), length),
-  );
+  const weights = lengths.map((length, n) => rule(Math.max(0, common[n]), length));
   const isEmpty = sum(weights) <= TINY;
   return { mass: shares(isEmpty ? weights.fill(1) : weights), isEmpty };
 }
@@ -160,6 +173,47 @@ const CONTROLS = {
   product: productPlan,
 };
 
+/* tables */
+/**
+ * @param {Cells} a
+ * @param {Cells} b
+ * @returns {PairTable}
+ */
+export function tableOf(a, b) {
+  return {
+    cosine: cosines(a, b),
+    common: { a: commonOf(a, b), b: commonOf(b, a) },
+    length: { a: a.length, b: b.length },
+    grid: { a: a.grid, b: b.grid },
+    wholeCosine: innerProduct(a.whole, b.whole),
+  };
+}
+
+/**
+ * What each cell of an image has in common with the whole of another.
+ *
+ * @param {Cells} x
+ * @param {Cells} other
+ */
+export function commonOf(x, other) {
+  return Float64Array.from(x.local, (vector) => innerProduct(other.whole, vector));
+}
+
+/**
+ * @param {TablePayload} payload
+ * @returns {PairTable}
+ */
+export function readTable({ grid, cosine, common, length, whole }) {
+  const read = (/** @type {Numbers} */ text) => Float64Array.from(decodeFloat32(text));
+  return {
+    cosine: read(cosine),
+    common: { a: read(common.a), b: read(common.b) },
+    length: { a: read(length.a), b: read(length.b) },
+    grid,
+    wholeCosine: whole,
+  };
+}
+
 /* match */
 /**
  * The cosine of each cell of A with each of B, row by row.
@@ -179,26 +233,29 @@ export function cosines(a, b) {
 /**
  * The cosines and the masses of two images, without their dropped cells.
  *
- * @param {Cells} a
- * @param {Cells} b
+ * @param {PairTable} table
  * @param {Pick<MatchRequest, "marginals" | "dropped_a" | "dropped_b">} request
  * @returns {Weighed}
  */
-export function weighCells(a, b, { marginals, dropped_a, dropped_b }) {
-  const keptA = keptCells(a, dropped_a);
-  const keptB = keptCells(b, dropped_b);
-  const before = [marginalOf(marginals, a, b), marginalOf(marginals, b, a)];
+export function weighTable({ cosine, common, length, grid, wholeCosine }, request) {
+  const { marginals, dropped_a, dropped_b } = request;
+  const keptA = keptCells(length.a.length, dropped_a);
+  const keptB = keptCells(length.b.length, dropped_b);
+  const before = [
+    marginalOf(marginals, common.a, length.a),
+    marginalOf(marginals, common.b, length.b),
+  ];
   const after = [keepMass(before[0].mass, keptA), keepMass(before[1].mass, keptB)];
   return {
-    cosine: cosines(a, b),
+    cosine,
     massA: after[0].mass,
     massB: after[1].mass,
     keptA,
     keptB,
-    wholeCosine: innerProduct(a.whole, b.whole),
+    wholeCosine,
     usedUniform: [...before, ...after].some(({ isEmpty }) => isEmpty),
-    gridA: a.grid,
-    gridB: b.grid,
+    gridA: grid.a,
+    gridB: grid.b,
   };
 }
 
@@ -221,21 +278,20 @@ export function matchWeighed(weighed, request) {
 /**
  * Match two images.
  *
- * @param {Cells} a
- * @param {Cells} b
+ * @param {PairTable} table
  * @param {MatchRequest} request
  */
-export function matchCells(a, b, request) {
-  return matchWeighed(weighCells(a, b, request), request);
+export function matchTable(table, request) {
+  return matchWeighed(weighTable(table, request), request);
 }
 
 /**
- * @param {Cells} x
+ * @param {number} count
  * @param {number[]} dropped
  */
-function keptCells(x, dropped) {
+function keptCells(count, dropped) {
   const gone = new Set(dropped);
-  return range(x.local.length).map((n) => !gone.has(n));
+  return range(count).map((n) => !gone.has(n));
 }
 
 /**

@@ -295,9 +295,10 @@ function chanceAndGain(values, label, k) {
  * up to `MAX_PARTS`, as have the largest gain; one where there is no structure.
  *
  * @param {PairMatch} match
+ * @param {number} [minGain]
  * @returns {FoundParts}
  */
-export function findParts(match) {
+export function findParts(match, minGain = MIN_GAIN) {
   const values = contributionsOf(match);
   const [n, m] = [match.massA.length, match.massB.length];
   const most = Math.min(MAX_PARTS, n, m);
@@ -310,7 +311,7 @@ export function findParts(match) {
   const gains = tried.map((found) => (found.contributions.length > 1 ? found.gain : 0));
   const best = gains.length > 0 ? largestOf(gains, 0, 1, gains.length) : -1;
   const hasShares = sum(values) > 0;
-  if (best >= 0 && gains[best] >= MIN_GAIN && hasShares) return tried[best];
+  if (best >= 0 && gains[best] >= minGain && hasShares) return tried[best];
   const note = hasShares
     ? "no structure: the flows do not fall into parts"
     : "the similarity is not above 0, so parts have no shares of it";

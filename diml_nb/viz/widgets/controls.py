@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'MARGINAL_LABELS', 'default_backbone', 'resolve_backbone', 'PreparedImage', 'compute_map', 'prepare_image',
-           'restore_controls', 'ControlBox', 'LiveMarker', 'figure_html', 'Explorer', 'slider', 'log_slider',
-           'dropdown', 'wrapping_row', 'MatchingRule', 'chosen_rule', 'matching_rule', 'matching_controls',
-           'single_thread']
+           'restore_controls', 'ControlBox', 'LiveMarker', 'image_html', 'figure_html', 'Explorer', 'slider',
+           'log_slider', 'dropdown', 'wrapping_row', 'MatchingRule', 'chosen_rule', 'matching_rule',
+           'matching_controls', 'single_thread']
 
 # %% ../../../nbs/44_controls.ipynb #507a3792
-import base64
 import html
 import math
 import os
@@ -17,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
@@ -35,7 +33,7 @@ from ...features.images import ImageLike, load_image
 from ...ot.marginals import check_marginal_rule
 from ...ot.sinkhorn import check_solver_options
 from ..figures import Figure, check_format, save_figure
-from ..html import STATIC
+from ..html import STATIC, figure_uri
 
 # %% ../../../nbs/44_controls.ipynb #68154c9e
 @cache
@@ -217,14 +215,14 @@ class LiveMarker(anywidget.AnyWidget):
     _esm = STATIC / "static_figure.js"
 
 # %% ../../../nbs/44_controls.ipynb #e3d6460e
+def image_html(uri: str, alt: str) -> str:
+    "An HTML image with a text alternative, which is escaped."
+    return f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="{uri}">'
+
+
 def figure_html(fig: Figure, alt: str) -> str:
-    "A figure as an HTML image with a text alternative, which is escaped; the figure is closed."
-    with TemporaryDirectory() as folder:
-        png = save_figure(fig, "picture.png", folder).read_bytes()
-    data = base64.b64encode(png).decode()
-    return (
-        f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-    )
+    "A figure as an HTML image with a text alternative; the figure is closed."
+    return image_html(figure_uri(fig), alt)
 
 # %% ../../../nbs/44_controls.ipynb #3745d50f
 class Explorer(ControlBox):

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['GAIN_RELATIONS', 'QueryLists', 'query_lists', 'drop_parts', 'compare_candidates', 'places_won', 'image_label',
-           'thumbnail_uri', 'RerankedDataset', 'query_map_at_r', 'queries_by_gain', 'gain_word', 'gain_counts',
-           'rule_text', 'part_names', 'drop_text']
+           'thumbnail_uri', 'GalleryRule', 'RerankedDataset', 'query_map_at_r', 'queries_by_gain', 'gain_word',
+           'gain_counts', 'rule_text', 'precision_text', 'part_names', 'drop_text']
 
 # %% ../../../nbs/46_lists.ipynb #95aad471
+import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -35,7 +36,7 @@ from diml_nb.viz.widgets.controls import (
     default_backbone,
     prepare_image,
 )
-from .pair import GridFeatureCache
+from .pair import PLAN_LABELS, GridFeatureCache
 
 # %% ../../../nbs/46_lists.ipynb #89e69207
 class QueryLists(NamedTuple):
@@ -200,6 +201,12 @@ def thumbnail_uri(path: Path) -> str:
     return png_data_uri(image)
 
 # %% ../../../nbs/46_lists.ipynb #fc32285c
+class GalleryRule(MatchingRule):
+    "How the pairs of a gallery are matched."
+
+    plan: str  # how the mass is moved, as in `match`
+
+
 class RerankedDataset:
     """A set of images, each ranked among the others by the cosine, and re-ranked. No widget.
 
@@ -233,7 +240,7 @@ class RerankedDataset:
             self._pictures[n] = prepare_image(self.images.paths[n], self.backbone).image
         return self._pictures[n]
 
-    def rank_all(self, *, grid: int, marginals: str, eps: float) -> None:
+    def rank_all(self, *, grid: int, marginals: str, eps: float, plan: str = "transport") -> None:
         """Rank and re-rank every image; the lists of one query refer to this.
 
         Sets `cosine`, the ranking by the cosine; `gain_q`, the change of each query's average
@@ -241,10 +248,11 @@ class RerankedDataset:
         """
         x = self.maps(grid)
         self.cosine = search(x, x, exclude_self=True)
-        scores = score_shortlist(self.cosine, x, x, top_k=self.top_k, marginals=marginals, eps=eps)
+        how: dict[str, Any] = dict(marginals=marginals, eps=eps, plan=plan)
+        scores = score_shortlist(self.cosine, x, x, top_k=self.top_k, **how)
         reranked = rerank_by(self.cosine, scores.similarity_qk)
         self.gain_q = self._average_precision(reranked) - self._average_precision(self.cosine)
-        self.rule = MatchingRule(grid=grid, marginals=marginals, eps=eps)
+        self.rule = GalleryRule(grid=grid, marginals=marginals, eps=eps, plan=plan)
 
     def _average_precision(self, ranking: Ranking) -> Tensor:
         "Average precision at R of each query."
@@ -252,7 +260,9 @@ class RerankedDataset:
         metrics = retrieval_metrics(ranking, label_n, label_n, recall_at=(1,))
         return metrics.per_query["mean_average_precision_at_r"]
 
-    def lists(self, q: int, *, grid: int, marginals: str, eps: float) -> QueryLists:
+    def lists(
+        self, q: int, *, grid: int, marginals: str, eps: float, plan: str = "transport"
+    ) -> QueryLists:
         "One query under a rule of its own; `RuntimeError` before the first `rank_all`."
         if not hasattr(self, "cosine"):
             raise RuntimeError("lists: call rank_all first, whose lists of all images it reads")
@@ -261,7 +271,7 @@ class RerankedDataset:
             self.cosine.index_qk[q : q + 1, : self.top_k],
             self.cosine.score_qk[q : q + 1, : self.top_k],
         )
-        result = match(x[q], x[head.index_qk[0]], marginals=marginals, eps=eps)
+        result = match(x[q], x[head.index_qk[0]], marginals=marginals, eps=eps, plan=plan)
         return query_lists(result, head)
 
 # %% ../../../nbs/46_lists.ipynb #e473c397
@@ -309,12 +319,19 @@ def gain_counts(gain_q: Tensor) -> str:
     return ", ".join(counts)
 
 
-def rule_text(rule: MatchingRule) -> str:
+def rule_text(rule: GalleryRule) -> str:
     "A rule in words, as the controls name it."
     label = next(label for label, name in MARGINAL_LABELS.items() if name == rule["marginals"])
-    return f"grid {rule['grid']}, {label}, eps {rule['eps']:.3g}"
+    plan = next(label for label, name in PLAN_LABELS.items() if name == rule["plan"])
+    moved = "" if rule["plan"] == "transport" else f", {plan}"
+    return f"grid {rule['grid']}, {label}, eps {rule['eps']:.3g}{moved}"
 
 # %% ../../../nbs/46_lists.ipynb #43beafe8
+def precision_text(value: float) -> str:
+    "An average precision; 'none' for a query without another image of its class."
+    return "none" if math.isnan(value) else f"{value:.3f}"
+
+
 def part_names(dropped: Sequence[int]) -> str:
     "Parts in words: 'part 2', or 'parts 1, 2'."
     names = ", ".join(part_name(k) for k in dropped)
@@ -342,6 +359,6 @@ def drop_text(ranked: RerankedDataset, q: int, found: QueryLists, dropped: Seque
     precision, precision_less = (query_map_at_r(ranked, q, x.after) for x in (found, less))
     moves = places_won(*(x.after.index_qk[0].tolist() for x in (found, less)))
     return (
-        f"Without {part_names(dropped)}: average precision at R {precision_less:.3f}, with all"
-        f" parts {precision:.3f}. {_move_text(ranked.images, moves)}"
+        f"Without {part_names(dropped)}: average precision at R {precision_text(precision_less)},"
+        f" with all parts {precision_text(precision)}. {_move_text(ranked.images, moves)}"
     )

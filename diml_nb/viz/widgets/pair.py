@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_VIEW', 'PLAN_LABELS', 'validate_view', 'PairView', 'GridFeatureCache', 'match_state', 'Candidates',
-           'describe_changes', 'PairAnswer', 'answer_pair', 'PairExplorer', 'pair_deletion_curves']
+           'describe_changes', 'flow_controls', 'PairAnswer', 'answer_pair', 'PairExplorer', 'pair_deletion_curves']
 
 # %% ../../../nbs/44_explorer.ipynb #e953230c
 import html
@@ -272,14 +272,16 @@ def describe_changes(
     return [*lines, line]
 
 # %% ../../../nbs/44_explorer.ipynb #8a2d1ec8
-def _flow_controls(plan: str, top: int) -> dict[str, widgets.Widget]:
+def flow_controls(plan: str, top: int) -> dict[str, widgets.Widget]:
     "Controls of a pair that other explorers do not have."
     return dict(
         plan=dropdown("plan", list(PLAN_LABELS.items()), plan, "how the mass is moved"),
         max_iter=slider(
             "iterations", 200, 1, 200, "at most; after few, columns may miss their masses"
         ),
-        top=slider("flows", top, 1, 60, "how many of the largest contributions are drawn"),
+        top=slider(
+            "flows", top, 1, max(60, top), "how many of the largest contributions are drawn"
+        ),
     )
 
 
@@ -483,7 +485,7 @@ class PairExplorer(Explorer):
         self.view = PairView()
         self.answer = widgets.HTML()
         rule = matching_rule(self.backbone, grid=grid, marginals=marginals, eps=eps)
-        controls = matching_controls(**rule) | _flow_controls(plan, top)
+        controls = matching_controls(**rule) | flow_controls(plan, top)
         controls["grid"].observe(self._reset_view, "value")
         self.ask, self.uploads = _pair_buttons(self)
         rows = [wrapping_row(*controls.values()), wrapping_row(*self.uploads, self.ask)]

@@ -32,13 +32,15 @@ from diml_nb.viz.figures import (
     plot_marginals,
     plot_sinkhorn,
 )
+from ..html import explorer_html
 
 # %% ../../../nbs/45_steps.ipynb #ebe007b5
 from diml_nb.viz.widgets.controls import (
     STYLE,
     Explorer,
     PreparedImage,
-    figure_html,
+    figure_uri,
+    image_html,
     matching_rule,
     prepare_image,
     resolve_backbone,
@@ -46,6 +48,7 @@ from diml_nb.viz.widgets.controls import (
     slider,
     wrapping_row,
 )
+from .live import control_payload
 
 # %% ../../../nbs/45_steps.ipynb #5c55caf8
 class PairNumbers(NamedTuple):
@@ -265,13 +268,16 @@ def _step_html(k: int, steps: list[Step], pictures: list[str], revealed: bool) -
     )
 
 
+def _answer_text(step: Step) -> str:
+    return f"{step.answer:,}" if isinstance(step.answer, int) else f"{step.answer:,.4g}"
+
+
 def _verdict(step: Step, guess: float) -> str:
     "The answer, and whether a guess was within a tenth of it."
-    answer = f"{step.answer:,}" if isinstance(step.answer, int) else f"{step.answer:,.4g}"
     comment = f"You said {guess:,.6g}."
     if abs(guess - step.answer) <= 0.1 * abs(step.answer):
         comment = "Your guess was near."
-    return f"<p aria-live='polite'>{answer}. {comment}</p>"
+    return f"<p aria-live='polite'>{_answer_text(step)}. {comment}</p>"
 
 # %% ../../../nbs/45_steps.ipynb #21f3d34d
 class StepByStep(Explorer):
@@ -308,9 +314,12 @@ class StepByStep(Explorer):
         backbone = resolve_backbone(backbone, run)
         rule = matching_rule(backbone, grid=grid, marginals=marginals, eps=eps)
         self.steps = build_steps(prepare_image(a, backbone), prepare_image(b, backbone), **rule)
+        self.picture_uris = [
+            figure_uri(step.figure()) for step in progress_bar(self.steps, "drawing nine steps")
+        ]
         self.pictures = [
-            figure_html(step.figure(), f"{step.name}: {step.question}")
-            for step in progress_bar(self.steps, "drawing nine steps")
+            image_html(uri, f"{step.name}: {step.question}")
+            for step, uri in zip(self.steps, self.picture_uris)
         ]
         self.page = widgets.HTML()
         self.page.add_class("diml-step")
@@ -355,3 +364,21 @@ class StepByStep(Explorer):
         k = self.state["step"] - 1
         self.page.value = _step_html(k, self.steps, self.pictures, revealed)
         self.verdict.value = _verdict(self.step, self.state["guess"]) if revealed else ""
+
+    def live_html(self, fallback: str) -> str:
+        "The steps as a piece of a page without Python, which asks and answers in the same words."
+        steps = [
+            dict(
+                name=step.name,
+                shape=" x ".join(map(str, step.shape)),
+                code=step.code,
+                question=step.question,
+                answer=float(step.answer),
+                says=_answer_text(step),
+                src=uri,
+            )
+            for step, uri in zip(self.steps, self.picture_uris)
+        ]
+        controls = [control_payload("step", self.controls["step"])]
+        payload = dict(steps=steps, controls=controls, note=self.network)
+        return explorer_html("steps", payload, fallback=fallback)

@@ -1,0 +1,109 @@
+/** Pictures of the reader: a file becomes pixels in the page, and goes nowhere. */
+
+import { createNode } from "./dom.js";
+
+/**
+ * @import {Pixels, Size} from "./resample.js"
+ */
+
+/* read picture */
+const MILLION = 1e6;
+export const MOST_MEGAPIXELS = 50; // 200 MB in memory
+
+/** What the reader is told; other errors are the page's own. */
+export class Refusal extends Error {}
+
+/**
+ * Why a picture is too large to be read here; empty if it is not.
+ *
+ * @param {string} name
+ * @param {Size} size
+ */
+export function sizeObstacle(name, [width, height]) {
+  const megapixels = (width * height) / MILLION;
+  if (megapixels <= MOST_MEGAPIXELS) return "";
+  return (
+    `${name} has ${Math.round(megapixels)} megapixels (${width} x ${height}); ` +
+    `this page reads at most ${MOST_MEGAPIXELS}. Make it smaller first.`
+  );
+}
+
+/**
+ * The pixels of a file, turned as its EXIF note says, transparency over white, as `load_image`.
+ *
+ * @param {File} file
+ * @returns {Promise<Pixels>}
+ */
+export async function readPicture(file) {
+  const size = await pictureSize(file);
+  const obstacle = sizeObstacle(file.name, size);
+  if (obstacle) throw new Refusal(obstacle);
+  try {
+    const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+    const bitmap = await createImageBitmap(file, /** @type {ImageBitmapOptions} */ (options));
+    return pixelsOf(bitmap, [bitmap.width, bitmap.height]);
+  } catch {
+    throw new Refusal(`${file.name} could not be decoded: it is broken, or memory ran out.`);
+  }
+}
+
+/**
+ * Width and height as the head of a file says, before anything is decoded.
+ *
+ * @param {File} file
+ * @returns {Promise<Size>}
+ */
+async function pictureSize(file) {
+  const image = new Image();
+  const address = URL.createObjectURL(file);
+  try {
+    await new Promise((done, fail) => {
+      image.onload = done;
+      image.onerror = fail;
+      image.src = address;
+    });
+    return [image.naturalWidth, image.naturalHeight];
+  } catch {
+    throw new Refusal(`${file.name} is not a picture that this browser can read.`);
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+/**
+ * @param {Size} size
+ * @returns {{canvas: HTMLCanvasElement, context: CanvasRenderingContext2D}}
+ */
+function createCanvas([width, height]) {
+  const canvas = /** @type {HTMLCanvasElement} */ (
+    /** @type {unknown} */ (createNode("canvas", { width, height }))
+  );
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("no canvas");
+  return { canvas, context };
+}
+
+/**
+ * @param {ImageBitmap} bitmap
+ * @param {Size} size
+ * @returns {Pixels}
+ */
+function pixelsOf(bitmap, size) {
+  const { context } = createCanvas(size);
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, ...size);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, ...size);
+}
+
+/**
+ * A PNG of pixels, as a data address.
+ *
+ * @param {Pixels} pixels
+ */
+export function pngOf({ width, height, data }) {
+  const { canvas, context } = createCanvas([width, height]);
+  context.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
+  return canvas.toDataURL("image/png");
+}

@@ -1,0 +1,314 @@
+/** The script of the page that matches two pictures of the reader, who keeps them. */
+
+import { createNode, formatPercent } from "./dom.js";
+import { loadNetwork, networkObstacle } from "./own_network.js";
+import { pngOf, Refusal, readPicture } from "./own_picture.js";
+import { packMaps } from "./pack_maps.js";
+import { waitingRoots } from "./page_controls.js";
+import { createPairSolver } from "./pair_answer.js";
+import { createLivePair } from "./pair_live.js";
+import { viewOf } from "./resample.js";
+import { savePage } from "./saved_page.js";
+
+/**
+ * @import {Network, NetworkFiles} from "./own_network.js"
+ * @import {Picture, Side} from "./pair_data.js"
+ * @import {ControlPayload, PageControls} from "./page_controls.js"
+ * @import {LiveView} from "./pair_live.js"
+ * @import {Pixels} from "./resample.js"
+ * @import {MapPayload} from "./solver_cells.js"
+ * @import {SavedPage} from "./saved_page.js"
+ *
+ * @typedef {object} OwnPicturesPayload
+ * @property {NetworkFiles} network
+ * @property {ControlPayload[]} controls
+ * @property {string[]} notes Lines that stay below the pictures.
+ * @property {Record<Side, {src: string, label: string}>} drawings For a reader without pictures.
+ * @property {SavedPage} saved
+ *
+ * @typedef {object} OwnPicture
+ * @property {Picture} picture What the network sees.
+ * @property {Pixels} view The same as pixels.
+ * @property {MapPayload} [map] What it makes of them.
+ *
+ * @typedef {object} OwnUi The page.
+ * @property {OwnPicturesPayload} payload
+ * @property {Record<string, HTMLElement>} nodes
+ * @property {Partial<Record<Side, OwnPicture>>} pictures
+ * @property {Network | null} network
+ * @property {LiveView | null} live Where the pair is shown, once there is one.
+ * @property {{pictures: Record<Side, Picture>, maps: Record<Side, MapPayload>} | null} shown
+ * @property {Promise<void>} work What the reader asked for, one after the other.
+ */
+
+/* own pair */
+const OWN_SIDES = /** @type {Side[]} */ (["a", "b"]);
+
+/** @param {OwnUi} ui */
+async function answerOwnPair(ui) {
+  const { network, nodes, payload } = ui;
+  const { a, b } = ui.pictures;
+  if (!network || !a || !b) return;
+  nodes.status.textContent = "Matching ...";
+  await new Promise((done) => setTimeout(done)); // the words are drawn first
+  const [mapA, mapB] = [a.map ?? (await network(a.view)), b.map ?? (await network(b.view))];
+  [a.map, b.map] = [mapA, mapB];
+  const maps = packMaps({ a: mapA, b: mapB });
+  const pictures = { a: a.picture, b: b.picture };
+  ui.live ??= createLivePair(nodes.result, payload.controls, { notes: payload.notes });
+  choosePlan(ui.live.controls, maps);
+  ui.live.show({ pictures, solver: createPairSolver(maps) });
+  ui.shown = { pictures, maps };
+  nodes.save.removeAttribute("hidden");
+}
+
+/**
+ * Cells in place need pictures of one shape; for others the plan is transport again.
+ *
+ * @param {PageControls} controls
+ * @param {Record<Side, MapPayload>} maps
+ */
+function choosePlan({ values, set }, { a, b }) {
+  const isOneShape = a.shape[1] === b.shape[1] && a.shape[2] === b.shape[2];
+  if (values.plan === "aligned" && !isOneShape) set("plan", "transport");
+}
+
+/**
+ * What the reader must still give; empty if a pair can be matched.
+ *
+ * @param {OwnUi} ui
+ */
+function missingText({ network, pictures }) {
+  const needs = OWN_SIDES.filter((side) => !pictures[side]).map(
+    (side) => `picture ${side.toUpperCase()}`,
+  );
+  if (!network) needs.push("the network");
+  return needs.length > 0 ? `Still needed: ${needs.join(", ")}.` : "";
+}
+
+/* own files */
+/**
+ * Take a file as one of the two pictures; a file that is none changes nothing.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ * @param {File} file
+ */
+async function takeFile(ui, side, file) {
+  const view = viewOf(await readPicture(file), ui.payload.network.side);
+  const { width, height } = view;
+  const picture = { src: pngOf(view), label: file.name, width, height };
+  ui.pictures[side] = { picture, view };
+  ui.nodes[`name_${side}`].textContent = file.name;
+  const image = createNode("img", { src: picture.src, alt: "", class: "diml-thumbnail" });
+  ui.nodes[`image_${side}`].replaceChildren(image);
+}
+
+/**
+ * Take files, the first as the given side, then match.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ * @param {File[]} files
+ */
+function takeFiles(ui, side, files) {
+  const sides = side === "a" ? OWN_SIDES : [...OWN_SIDES].reverse();
+  inTurn(ui, async () => {
+    if (files.length === 0) throw new Refusal("What was dropped is no file; save it as one first.");
+    for (const [i, file] of files.slice(0, 2).entries()) await takeFile(ui, sides[i], file);
+    await answerOwnPair(ui);
+  });
+}
+
+/**
+ * Do something after what was asked before, say how long it took or what stands against it.
+ *
+ * @param {OwnUi} ui
+ * @param {() => Promise<void>} act
+ */
+function inTurn(ui, act) {
+  ui.work = ui.work.then(async () => {
+    const { alert, status } = ui.nodes;
+    const start = performance.now();
+    alert.textContent = "";
+    try {
+      await act();
+      const seconds = ((performance.now() - start) / 1000).toFixed(2);
+      status.textContent = missingText(ui) || `Matched in ${seconds} s, on this machine.`;
+    } catch (error) {
+      tellError(ui, error);
+      status.textContent = missingText(ui);
+    }
+  });
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {unknown} error
+ */
+function tellError({ nodes }, error) {
+  const { message } = /** @type {Error} */ (error);
+  nodes.alert.textContent = error instanceof Refusal ? message : `That did not work: ${message}`;
+}
+
+/**
+ * A data address as a file, without asking anybody for it.
+ *
+ * @param {{src: string, label: string}} drawing
+ */
+export function fileOf({ src, label }) {
+  const [head, base64] = src.split(",");
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return new File([bytes], label, { type: head.slice(5).split(";")[0] });
+}
+
+/* own network */
+/**
+ * Fetch the network; pictures may be chosen meanwhile.
+ *
+ * @param {OwnUi} ui
+ */
+async function askForNetwork(ui) {
+  const { fetch_network: button, percent, progress } = ui.nodes;
+  button.setAttribute("disabled", "");
+  progress.removeAttribute("hidden");
+  try {
+    ui.network = await loadNetwork(ui.payload.network, (share) => {
+      progress.setAttribute("value", String(share));
+      percent.textContent = formatPercent(share);
+    });
+    button.textContent = "the network is here";
+    inTurn(ui, () => answerOwnPair(ui));
+  } catch (error) {
+    button.removeAttribute("disabled");
+    tellError(ui, error);
+  } finally {
+    progress.setAttribute("hidden", "");
+    percent.textContent = "";
+  }
+}
+
+/* own layout */
+/**
+ * Create an element and note it by a name.
+ *
+ * @param {OwnUi} ui
+ * @param {string} name
+ * @param {string} tag
+ * @param {Record<string, string | number | boolean>} attributes
+ * @param {...(Node | string)} children
+ */
+function add(ui, name, tag, attributes, ...children) {
+  const node = /** @type {HTMLElement} */ (createNode(tag, attributes, ...children));
+  ui.nodes[name] = node;
+  return node;
+}
+
+/**
+ * A place where a picture is dropped, or chosen by the button in it.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ */
+function buildPlace(ui, side) {
+  const input = /** @type {HTMLInputElement} */ (
+    createNode("input", { type: "file", accept: "image/*", "data-side": side })
+  );
+  const place = createNode(
+    "label",
+    { class: `diml-place diml-${side}` },
+    add(ui, `image_${side}`, "span", { class: "diml-frame" }),
+    createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
+    add(ui, `name_${side}`, "span", {}, "no picture yet"),
+    createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
+    input,
+  );
+  input.addEventListener("change", () => {
+    takeFiles(ui, side, [...(input.files ?? [])]);
+    input.value = ""; // the same file may be chosen again
+  });
+  acceptDrops(ui, place, side);
+  return place;
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {EventTarget} target
+ * @param {Side} side
+ */
+function acceptDrops(ui, target, side) {
+  target.addEventListener("dragover", (event) => event.preventDefault());
+  target.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    const { dataTransfer } = /** @type {DragEvent} */ (event);
+    takeFiles(ui, side, [...(dataTransfer?.files ?? [])]);
+  });
+}
+
+/** @param {OwnUi} ui */
+function buildButtons(ui) {
+  const bytes = ui.payload.network.parts.reduce((total, part) => total + part.bytes, 0);
+  const fetchNetwork = `fetch the network (${(bytes / 1e6).toFixed(1)} MB)`;
+  const button = { type: "button", class: "diml-button" };
+  add(ui, "fetch_network", "button", { ...button, "data-tool": "fetch_network" }, fetchNetwork);
+  const drawings = "take two drawings of the book";
+  add(ui, "drawings", "button", { ...button, "data-tool": "drawings" }, drawings);
+  add(ui, "save", "a", { class: "diml-button", download: "pair.html", href: "#", hidden: "" });
+  ui.nodes.save.textContent = "save this pair as a page";
+  ui.nodes.fetch_network.addEventListener("click", () => askForNetwork(ui));
+  ui.nodes.drawings.addEventListener("click", () => {
+    const { a, b } = ui.payload.drawings;
+    takeFiles(ui, "a", [fileOf(a), fileOf(b)]);
+  });
+  ui.nodes.save.addEventListener("click", () => saveShown(ui));
+}
+
+/** @param {OwnUi} ui */
+function saveShown({ nodes, payload, live, shown }) {
+  if (!live || !shown) return;
+  const { data, ...state } = live.present();
+  if (!data) return;
+  const { pictures, maps } = shown;
+  const kept = { maps, table: null, fixed: {}, notes: payload.notes, ...state };
+  const text = savePage(payload.saved, { pictures, data, live: kept });
+  const page = new Blob([text], { type: "text/html" });
+  URL.revokeObjectURL(nodes.save.getAttribute("href") ?? ""); // the page that was saved before
+  nodes.save.setAttribute("href", URL.createObjectURL(page));
+}
+
+/**
+ * @param {HTMLElement} root
+ * @param {OwnPicturesPayload} payload
+ */
+function showOwnPictures(root, payload) {
+  /** @type {OwnUi} */
+  const ui = {
+    payload,
+    nodes: {},
+    pictures: {},
+    network: null,
+    live: null,
+    shown: null,
+    work: Promise.resolve(),
+  };
+  buildButtons(ui);
+  add(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
+  add(ui, "percent", "span", { class: "diml-percent", "aria-hidden": true });
+  add(ui, "status", "p", { class: "diml-status", role: "status" });
+  add(ui, "alert", "p", { class: "diml-alert", role: "alert" });
+  add(ui, "result", "div", {});
+  const { nodes } = ui;
+  const places = createNode("div", { class: "diml-places" });
+  places.append(...OWN_SIDES.map((side) => buildPlace(ui, side)));
+  const tools = createNode("div", { class: "diml-own-tools" });
+  tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress, nodes.percent);
+  root.append(places, tools, nodes.status, nodes.alert, nodes.result);
+  acceptDrops(ui, document, "a");
+  const obstacle = networkObstacle();
+  nodes.alert.textContent = obstacle;
+  nodes.fetch_network.toggleAttribute("disabled", obstacle !== "");
+  nodes.status.textContent = missingText(ui);
+}
+
+for (const { root, payload } of waitingRoots("own_pictures")) showOwnPictures(root, payload);
