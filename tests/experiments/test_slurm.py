@@ -41,8 +41,9 @@ def states(folder=None):
 
 
 def test_an_array_of_which_one_is_killed_and_one_is_queued_again(on_slurm, monkeypatch, capsys):
-    """SIGKILL to one, the warning before the end of its time to another: the report is right
-    meanwhile and after, and no row is computed twice."""
+    """SIGKILL to one, the warning before the end of its time to another, and one that Slurm itself
+    puts back as for a job of higher priority: the report is right meanwhile and after, and no row
+    is computed twice."""
     monkeypatch.setattr(grid, "GRIDS", {"full": {"01_whole": dict(seed=range(4))}})
     computed = on_slurm / "computed"
     write(on_slurm, "01_whole", COUNTED.replace("COMPUTED", str(computed)), pause=4)
@@ -58,12 +59,13 @@ def test_an_array_of_which_one_is_killed_and_one_is_queued_again(on_slurm, monke
     array = next((on_slurm / "data/runs/full").glob("*.job.json")).name.partition(".")[0]
     os.kill(leases(on_slurm)["01_whole.full.0"]["process"], signal.SIGKILL)
     subprocess.run(["scancel", "--signal=USR2", f"{array}_1"], check=True)
-    wait_until(lambda: states()[:2] == ["interrupted", "queued"])
-    kept = grid.status("full").rows.tolist()[:2]
+    subprocess.run(["scontrol", "requeue", f"{array}_2"], check=True)
+    wait_until(lambda: states()[:3] == ["interrupted", "queued", "queued"])
+    kept = grid.status("full").rows.tolist()[:3]
     assert min(kept) >= 1
-    # Slurm gives a job that is queued again two minutes of rest
-    wait_until(lambda: job_waits(f"{array}_1"))
-    subprocess.run(["scontrol", "update", f"jobid={array}_1", "StartTime=now"], check=True)
+    for job in (f"{array}_1", f"{array}_2"):  # Slurm gives each two minutes of rest
+        wait_until(lambda: job_waits(job))
+        subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now"], check=True)
     wait_until(lambda: states() == ["interrupted"] + [MEASURED] * 3)
 
     again = jobs.run_grid("full", on="slurm", resume=True, resources=LITTLE)
