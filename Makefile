@@ -66,14 +66,14 @@ new: ## make new NAME=48_thing: a chapter from the template
 	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 48_thing, got '$(NAME)'"; exit 1; }
 	@[ ! -e nbs/$(NAME).ipynb ] || { echo "nbs/$(NAME).ipynb is there already"; exit 1; }
 	@sed 's/NAME/$(NAME:$(firstword $(subst _, ,$(NAME)))_%=%)/' nbs/_template.ipynb > nbs/$(NAME).ipynb
-	@echo "nbs/$(NAME).ipynb: write it, give it a row in nbs/index.ipynb, then make export readme"
+	@echo "nbs/$(NAME).ipynb: write it, give it a row in nbs/contents.ipynb, then make export readme"
 
 experiment: ## make experiment NAME=16_thing: an experiment of your own from the template (nbs/howto/own_experiment.ipynb)
 	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 16_thing, got '$(NAME)'"; exit 1; }
 	@[ ! -e nbs/reproduce/$(NAME).ipynb ] || { echo "nbs/reproduce/$(NAME).ipynb is there already"; exit 1; }
 	@sed 's/NAME/$(NAME)/g' nbs/reproduce/_template.ipynb > nbs/reproduce/$(NAME).ipynb
 	@grep -q '^| $(NAME) |' nbs/reproduce/VERSIONS.md || echo '| $(NAME) | 1 | first version |' >> nbs/reproduce/VERSIONS.md
-	@echo "nbs/reproduce/$(NAME).ipynb: write it, and give it a row in nbs/index.ipynb; then"
+	@echo "nbs/reproduce/$(NAME).ipynb: write it, and give it a row in nbs/contents.ipynb; then"
 	@echo "  diml reproduce $(NAME) --preset smoke    run it at its smallest"
 	@echo "  diml verify $(NAME) --pin                keep these rows: the tests compare with them"
 	@echo "  git commit                                a record names the commit that made it"
@@ -84,17 +84,19 @@ export: .venv/ready ## notebooks -> diml_nb/, outputs stripped
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 
-readme: .venv/ready ## nbs/index.ipynb -> README.md and its first figure
-	@made=$$(mktemp) && DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/index.ipynb \
-	  --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
-	sed -E 's#\]\(\.\./#](#g; s#\]\(([0-9][^)]*|reproduce/[^)]*|explore/[^)]*|howto/[^)]*|glossary)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > README.md && rm $$made
+readme: .venv/ready ## nbs/index.ipynb -> README.md and its first figure, nbs/results.ipynb -> RESULTS.md
+	@for page in index:README results:RESULTS; do \
+	  made=$$(mktemp) && DIML_QUIET=1 $(BIN)/jupyter nbconvert --execute --to markdown --log-level ERROR --stdout nbs/$${page%:*}.ipynb \
+	    --TagRemovePreprocessor.remove_input_tags hide_input > $$made && \
+	  sed -E 's#\]\(\.\./#](#g; s#\]\(results\.ipynb\)#](RESULTS.md)#g; s#\]\(([0-9a-z][^):]*)\.ipynb\)#](nbs/\1.ipynb)#g' $$made | cat -s > $${page#*:}.md && rm $$made || exit 1; \
+	done
 
 check: export readme ## is everything committed that is generated, and do ruff and mypy agree?
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet nbs tests bench docs setup.py || \
 	  { echo "ruff format nbs tests bench docs setup.py would change something: run it and commit"; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@changed=$$(git status --porcelain -- diml_nb nbs README.md); [ -z "$$changed" ] || \
+	@changed=$$(git status --porcelain -- diml_nb nbs README.md RESULTS.md); [ -z "$$changed" ] || \
 	  { echo "$$changed"; echo "generated files differ from what is committed: run 'make export readme' and commit"; exit 1; }
 
 hooks: .venv/ready ## from now on git refuses commits that are not exported, or that ruff or mypy object to

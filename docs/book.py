@@ -45,7 +45,7 @@ EXPERIMENTS = {
     name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)
 }  # minutes to hours: shown with the figures that they have saved
 PARTS = {
-    "Begin": "0(?!9)",
+    "Begin": "contents|0(?!9)",
     "One pair": "09|1(?!9_files)",
     "Many images": "19_files|2",
     "Learning": "3",
@@ -53,7 +53,7 @@ PARTS = {
     "Your own images": "4[89]",
     "Related systems": "5[0-8]",
     "Reproduction": "59|6",
-    "Experiments": "reproduce/",
+    "Experiments": "results|reproduce/",
     "Practice": "howto/|9|glossary",
     "Reference": "(?!)",
 }
@@ -71,6 +71,7 @@ READS_THE_REPOSITORY = re.compile(
     r"REPO_ROOT|find_record|load_record|evaluate_claims|status\(|ledger|subprocess|CliRunner|inspect\.|"
     r"import diml_nb\b"
 )
+PAGES_OF_NOTEBOOKS = {"README.md": "index", "RESULTS.md": "results"}
 OWN_PICTURES = "47_own_pictures"  # the chapter on a page that is no notebook
 WALKED = walked()
 FIGURES_STAY = (
@@ -270,13 +271,14 @@ def stage_links(text: str, book: Path) -> str:
     "Files beside nbs/ are copied into the book, and links to them start at its root."
 
     def link(found):
-        if found[1] == "README.md":
-            return "](/index.ipynb)"
+        if found[1] in PAGES_OF_NOTEBOOKS:
+            return f"](/{PAGES_OF_NOTEBOOKS[found[1]]}.ipynb)"
         (book / found[1]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / found[1], book / found[1])
         return f"](/{found[1]})"
 
-    text = re.sub(r"\]\((?:\.\./)+((?:figures|data|diml_nb|tests)/[^)]+|README\.md)\)", link, text)
+    files = r"(?:figures|data|diml_nb|tests)/[^)]+|README\.md|RESULTS\.md"
+    text = re.sub(rf"\]\((?:\.\./)+({files})\)", link, text)
     return text.replace("](solutions)", "](solutions.md)")
 
 

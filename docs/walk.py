@@ -1,6 +1,6 @@
 """How long does it take to walk through the book?
 
-`python docs/walk.py` clones the repository and opens every notebook in the order of index in
+`python docs/walk.py` clones the repository and opens every notebook in the order of contents in
 JupyterLab, in Debian's Chromium, runs all its cells, and stops where one fails. It writes
 data/results/walk/HASH.json: seconds of each notebook and of its slowest cell. Half an hour on
 two cores; `--only 12_cost ...` walks some anew, `--table` prints what is known.
@@ -35,8 +35,41 @@ def text(cell: dict) -> str:
 
 ORDER = [
     "index",
-    *re.findall(r"^\| \[.*?\]\(([\w/]+)\.ipynb\)", "\n".join(map(text, read("index"))), flags=re.M),
+    "contents",
+    *re.findall(
+        r"^\| \[.*?\]\(([\w/]+)\.ipynb\)", "\n".join(map(text, read("contents"))), flags=re.M
+    ),
 ]
+WAYS = {
+    "first, understand one score": [
+        "10_features",
+        "12_cost",
+        "14_marginals",
+        "16_sinkhorn",
+        "18_matching",
+    ],
+    "then train a network, search with it, judge it, ask it why": [
+        "20_data",
+        "22_metrics",
+        "24_retrieval",
+        "30_distances",
+        "30_losses",
+        "31_batches",
+        "31_embedding",
+        "31_evaluation",
+        "32_training",
+        "33_probe",
+        "40_explain",
+        "40_what_if",
+        "41_faithfulness",
+        "41_truth",
+        "90_exercises",
+    ],
+    "reproduce the paper, and doubt it": (
+        [f"reproduce/{p.stem}" for p in sorted((NBS / "reproduce").glob("[!_]*.ipynb"))]
+        + ["60_reproduce", "61_grid", "61_jobs", "63_answers"]
+    ),
+}
 
 
 def minutes(name: str) -> float:

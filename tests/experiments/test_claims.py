@@ -1,4 +1,4 @@
-"The claims find their rows in the records that are committed, and README shows what they say."
+"The claims find their rows in the records that are committed, and RESULTS shows what they say."
 
 import shutil
 
@@ -117,9 +117,9 @@ def test_two_notebooks_train_the_same_head():
         assert [str(mismatch) for mismatch in compared.mismatches] == []
 
 
-def test_readme_shows_the_answers():
+def test_the_results_show_the_answers():
     assert (
-        to_markdown(claims_by_dataset(evaluate_claims())) in (REPO_ROOT / "README.md").read_text()
+        to_markdown(claims_by_dataset(evaluate_claims())) in (REPO_ROOT / "RESULTS.md").read_text()
     )
 
 

@@ -196,19 +196,19 @@ def test_failure_names_the_notebook(tmp_path, monkeypatch):
     assert "ZeroDivisionError" in (tmp_path / "out" / "02_broken.smoke.ipynb").read_text()
 
 
-def test_readme_shows_the_committed_records():
+def test_the_results_show_the_committed_records():
     assert (
-        readme_table(find_record("01_test_time", "quick")) in (REPO_ROOT / "README.md").read_text()
+        readme_table(find_record("01_test_time", "quick")) in (REPO_ROOT / "RESULTS.md").read_text()
     )
 
 
 def test_the_record_of_the_data_sets():
-    "All that packages hold, as published, and the table of README is made from it."
+    "All that packages hold, as published, and the table of the results is made from it."
     record = find_record("03_data_sets", "full")
     assert record.inputs["data"] == {name: DATASETS[name].hash for name in record.config["sets"]}
     assert set(record.config["sets"]) >= {"emoji_vendors", "stamp_scenes", "grocery"}
     assert all(row["result"]["as_published"] for row in record.rows if "facts" in row["config"])
-    assert readme_table(record) in (REPO_ROOT / "README.md").read_text()
+    assert readme_table(record) in (REPO_ROOT / "RESULTS.md").read_text()
 
 
 def test_data_sets_smoke_run(smoke_of):
@@ -295,7 +295,7 @@ def test_the_tables_of_explanations_are_of_their_record():
         " | ".join(line)
         for line in flows[["right_mass", "right_partner", "on_object"]].values.tolist()
     ]
-    assert all(row in (REPO_ROOT / "README.md").read_text() for row in rows)
+    assert all(row in (REPO_ROOT / "RESULTS.md").read_text() for row in rows)
 
 
 def test_record_is_small_and_json():
