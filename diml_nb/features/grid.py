@@ -48,7 +48,7 @@ class Features:
         return len(self.global_bc)
 
     def __getitem__(self, index) -> "Features":
-        "Some of the images: an int (a batch of one), a slice, a list or a tensor of indices."
+        "Select images by an int (a batch of one), a slice, a list or a tensor of indices."
         if isinstance(index, int):
             index = [index]
         return Features(
@@ -56,7 +56,7 @@ class Features:
         )
 
     def to(self, *args, **kwargs) -> "Features":
-        "The same on another device or in another precision, as `Tensor.to`."
+        "The same features on another device or in another precision, as `Tensor.to`."
         return Features(
             self.local_bcn.to(*args, **kwargs),
             self.norm_bn.to(*args, **kwargs),
@@ -66,7 +66,7 @@ class Features:
 
 # %% ../../nbs/10_features.ipynb #88524cbc
 def as_grid(grid: int | Sequence[int]) -> Grid:
-    """Rows and columns of cells, of a number of cells a side or of both.
+    """Rows and columns of a grid, from the number of cells on each side or from both numbers.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def as_grid(grid: int | Sequence[int]) -> Grid:
 
 
 def fit_grid(cells_a_side: int, height: float, width: float) -> Grid:
-    """Rows and columns of about `cells_a_side`^2 cells for a map or an image of this shape.
+    """Rows and columns of a grid of about `cells_a_side`^2 cells that fits an image's shape.
 
     Examples
     --------
@@ -102,8 +102,8 @@ def fit_grid(cells_a_side: int, height: float, width: float) -> Grid:
 
 # %% ../../nbs/10_features.ipynb #b3e639ba
 def _resize(map_bchw: Tensor, grid: Grid) -> Tensor:
-    """(B, C, rows, columns) by the published rule: blocks are averaged; a map that the grid does
-    not divide is resampled to four pixels a cell and side first."""
+    """Resize a map to (B, C, rows, columns) by the published rule: average blocks. A map that the
+    grid does not divide is first resampled to 4 x 4 pixels for each cell."""
     (height, width), (rows, columns) = map_bchw.shape[2:], grid
     if height % rows or width % columns:
         size = (4 * rows, 4 * columns)
@@ -114,7 +114,7 @@ def _resize(map_bchw: Tensor, grid: Grid) -> Tensor:
 
 
 def _global_vector(map_bchw: Tensor, power: float) -> Tensor:
-    "Unit vector (B, C) of the cells' sum, each weighed by its length to a power."
+    "Unit vector (B, C) of the sum of the cells, each weighted by its length to a power."
     length_bhw = map_bchw.norm(dim=1)
     # a cell of length 0 adds nothing anyway, and 1 in its place keeps the gradient finite
     weight_bhw = torch.where(length_bhw > 0, length_bhw, 1.0) ** power
@@ -130,8 +130,8 @@ def grid_features(map_bchw: Tensor, *, grid: int | Grid = 4, global_power: float
     map_bchw
         Feature maps (B, C, H, W) of any floating type; half precision is computed in float32.
     grid
-        Cells a side, 4 is the paper's choice; or rows and columns. A map that they do not divide is
-        resized by the published rule.
+        Cells on each side (4 is the paper's choice), or rows and columns. A map that they do not
+        divide is resized by the published rule.
     global_power
         Exponent of a cell's length as its weight in the global vector; 0 is the plain average.
 

@@ -34,7 +34,7 @@ _ARRAY_NAMES = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    "Reads lists, dictionaries, texts, numbers and arrays; refuses every other name."
+    "Unpickler that reads lists, dictionaries, texts, numbers and arrays, and refuses the rest."
 
     def find_class(self, module, name):
         if (module, name) not in _ARRAY_NAMES:
@@ -46,7 +46,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def unpickle_arrays(data: bytes) -> dict[str, list[np.ndarray]]:
-    """Read a pickle (protocol 3 or 4) of numpy arrays, and run nothing that it names.
+    """Read a pickle (protocol 3 or 4) of numpy arrays safely: nothing that it names is run.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _read_xfeat(path: Path) -> dict[str, Tensor]:
 
 # %% ../../nbs/09_networks.ipynb #5bf70d9c
 class NetworkSpec(NamedTuple):
-    "A network whose weights come from a package, and what its images must look like."
+    "A network whose weights come from a package, and the form of its images."
 
     build: Callable[[], nn.Module]
     read: Callable[[Path], dict[str, Tensor]]  # the weights in the package
@@ -208,7 +208,7 @@ NETWORKS = {
 
 # %% ../../nbs/09_networks.ipynb #56421a45
 def build_network(name: str, *, pretrained: bool = True) -> nn.Module:
-    """A network of `NETWORKS`, in evaluation mode.
+    """Build a network of `NETWORKS`, with its weights, in evaluation mode.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ PHOTOGRAPHS = RemoteFile(
 
 
 def labelled_photographs() -> list[tuple[Image.Image, int]]:
-    """Twenty photographs of ImageNet and the numbers of their classes, to check weights with.
+    """Load twenty photographs of ImageNet and the numbers of their classes, to check weights.
 
     Raises
     ------

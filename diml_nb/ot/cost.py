@@ -20,7 +20,7 @@ def cosine_unchecked(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
 # %% ../../nbs/12_cost.ipynb #ff0f58a3
 @full_precision()
 def pairwise_cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
-    """Cosine of each cell of A with each cell of B: (B, N, M), in [-1, 1].
+    """Cosine similarity of each cell of A with each cell of B: (B, N, M), in [-1, 1].
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def pairwise_cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
     TypeError
         For half precision and for anything but tensors.
     ValueError
-        For a different number of channels or of images, and for values that are NaN.
+        For different numbers of channels or of images, and for NaN.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def pairwise_cosine(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
 
 # %% ../../nbs/12_cost.ipynb #42469565
 def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
-    """The cost of DIML, C = 1 - cosine: (B, N, M), in [0, 2]. Arguments as in `pairwise_cosine`.
+    """Cost matrix of DIML, C = 1 - cosine: (B, N, M), in [0, 2]. Arguments as in `pairwise_cosine`.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def cosine_cost(a_bcn: Tensor, b_bcm: Tensor) -> Tensor:
 # %% ../../nbs/12_cost.ipynb #81a616dc
 @full_precision()
 def euclidean_cost(a_bcn: Tensor, b_bcm: Tensor, *, root_eps: float = 1e-6) -> Tensor:
-    """Euclidean distance of each cell of A and each cell of B: (B, N, M).
+    """Euclidean distance between each cell of A and each cell of B: (B, N, M).
 
     Parameters
     ----------

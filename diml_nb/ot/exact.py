@@ -18,7 +18,7 @@ from .sinkhorn import sinkhorn
 
 # %% ../../nbs/39_exact.ipynb #2c9d63df
 def exact_match(match: Match, *, index: int = 0) -> Match:
-    """A pair of images under the cheapest transport plan, without entropy.
+    """Match a pair by the cheapest transport plan, without entropy (exact optimal transport).
 
     Minimises the sum of (1 - cosine_nm) * plan_nm over all plans with the marginals of the pair, by
     SciPy's linear programming (HiGHS). Seconds for 14 x 14 cells; meant for comparison with
@@ -75,7 +75,7 @@ def exact_match(match: Match, *, index: int = 0) -> Match:
 
 # %% ../../nbs/39_exact.ipynb #369c4d06
 def _marginal_constraints(n: int, m: int):
-    "Sparse (n + m, n * m): the row sums and the column sums of a plan that is written row by row."
+    "Sparse matrix (n + m, n * m) that takes a flattened plan to its row and column sums."
     from scipy.sparse import eye_array, kron, vstack
 
     row_sums = kron(eye_array(n), np.ones((1, m)))

@@ -18,7 +18,7 @@ from ..features.grid import Features
 
 
 def _cross_correlation(x: Features, other: Features) -> Tensor:
-    "What each cell has in common with the other image as a whole: (B, N), never negative."
+    "Cosine of each cell with the other image as a whole: (B, N), never negative."
     return torch.matmul(other.global_bc.unsqueeze(1), x.local_bcn).squeeze(1).relu()
 
 
@@ -32,8 +32,8 @@ MARGINAL_RULES: dict[str, Callable[[Features, Features], Tensor]] = {
 
 # %% ../../nbs/14_marginals.ipynb #7544521f
 class Marginals(NamedTuple):
-    """Masses of the cells of both images, each row summing to 1, and where the zero-mass rule was
-    needed."""
+    """Masses of the cells of both images; each row sums to 1. The last field says where the
+    zero-mass rule was needed."""
 
     mass_a_bn: Tensor
     mass_b_bm: Tensor
@@ -41,7 +41,7 @@ class Marginals(NamedTuple):
 
 # %% ../../nbs/14_marginals.ipynb #ac1c4e55
 def _normalize(weight_bn: Tensor, leak: float) -> tuple[Tensor, Tensor]:
-    "Masses (B, N) that sum to 1, and where (B,) all weights were zero and the masses are equal."
+    "Scale weights to masses (B, N) that sum to 1; (B,) says where all weights were zero."
     empty_b1 = weight_bn.sum(1, keepdim=True) <= torch.finfo(weight_bn.dtype).tiny
     weight_bn = torch.where(empty_b1, torch.ones_like(weight_bn), weight_bn)
     return weight_bn / (weight_bn.sum(1, keepdim=True) + leak), empty_b1.squeeze(1)
@@ -54,7 +54,7 @@ def check_marginal_rule(name: str) -> None:
 
 
 def check_batch_sizes(a: Features, b: Features) -> None:
-    "Raise `ValueError` unless there are as many images in both, or one in one of them."
+    "Raise `ValueError` unless both batches have as many images, or one of them has one."
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"b: expected {len(a)} images as in a, or one, got {len(b)}")
 
@@ -73,7 +73,7 @@ def _check_precision(a: Features, b: Features) -> None:
 def compute_marginals(
     a: Features, b: Features, marginals: str = "cross_correlation", *, leak: float = 0.0
 ) -> Marginals:
-    """The masses that transport moves between the cells of `a` and `b`.
+    """Marginals of transport: the masses of the cells of `a` and `b`.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def compute_marginals(
     marginals
         A key of `MARGINAL_RULES`; the default is the paper's rule.
     leak
-        Added to the total; 1e-5 in the official code, whose masses miss 1 by a little.
+        Added to the total; 1e-5 in the official code, whose masses sum to a little less than 1.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def compute_marginals(
     check_batch_sizes(a, b)
     rule = MARGINAL_RULES[marginals]
     pairs = max(len(a), len(b))
-    # the crossing: the cells of A are weighed against the whole of B, and the other way round
+    # the crossing: the cells of A are weighted by the whole of B, and the other way round
     mass_a_bn, empty_a_b = _normalize(rule(a, b).expand(pairs, -1), leak)
     mass_b_bm, empty_b_b = _normalize(rule(b, a).expand(pairs, -1), leak)
     return Marginals(mass_a_bn, mass_b_bm, empty_a_b | empty_b_b)

@@ -24,7 +24,7 @@ from .sinkhorn import Grad, Stopping, check_solver_options, solve_unchecked
 
 # %% ../../nbs/18_matching.ipynb #bf75cc7e
 class Match(NamedTuple):
-    "The structural similarity of pairs of images, and all it was made of."
+    "The structural similarity of pairs of images, and everything it is made of."
 
     similarity_b: Tensor  # S = sum over n, m of plan * cosine
     cosine_bnm: Tensor  # cosine of cell n of A with cell m of B
@@ -44,7 +44,7 @@ class Match(NamedTuple):
         return self.plan_bnm * self.cosine_bnm
 
     def pair(self, index: int) -> "Match":
-        "One of the B pairs, as a batch of one."
+        "Select one of the B pairs, as a batch of one."
         tensors: dict[str, Any] = {
             name: x[[index]] for name, x in self._asdict().items() if isinstance(x, Tensor)
         }
@@ -55,7 +55,7 @@ PLAN_KINDS = ("transport", "best_cell", "aligned", "product")
 
 
 def best_cell_plan(cosine_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor) -> Tensor:
-    """The plan (B, N, M) in which each cell sends its mass to its most similar partner.
+    """Control plan (B, N, M): each cell sends its mass to its most similar partner.
 
     Half of the mass of A goes to the best partners in B, half of the mass of B comes from its
     best partners in A. The sums of rows and columns are not those of the masses.
@@ -70,9 +70,9 @@ def best_cell_plan(cosine_bnm: Tensor, mass_a_bn: Tensor, mass_b_bm: Tensor) -> 
 
 
 def aligned_plan(grid_a: Grid, grid_b: Grid, mass_a_bn: Tensor, mass_b_bm: Tensor) -> Tensor:
-    """The plan (B, N, N) in which each cell sends its mass to the cell at its own place.
+    """Control plan (B, N, N): each cell sends its mass to the cell at its own place.
 
-    Half of it is the mass of A, half that of B. `ValueError` for two grids that differ.
+    Half of it is the mass of A, half that of B. `ValueError` for two different grids.
     """
     if as_grid(grid_a) != as_grid(grid_b):
         raise ValueError(
@@ -118,7 +118,7 @@ class MatchOptions:
     swap_marginals: bool = False
 
     def check(self) -> "MatchOptions":
-        "These options; `ValueError`, which names the argument, unless they can be used."
+        "Return these options, or raise `ValueError` that names the argument that is wrong."
         check_marginal_rule(self.marginals)
         if self.plan not in PLAN_KINDS:
             raise ValueError(f"plan: expected one of {', '.join(PLAN_KINDS)}, got {self.plan!r}")

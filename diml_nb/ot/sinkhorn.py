@@ -20,7 +20,7 @@ from .._internal.device import full_precision
 # exp() of scores that span more than this may underflow in float32; the log domain takes over
 LOG_DOMAIN_RANGE = 42.0
 MIN_MASS = 1e-30  # a cell without mass gets this much, so that its scaling factor stays finite
-CHECK_EVERY = {"cpu": 1}  # iterations between two checks of who is finished; 16 on other devices
+CHECK_EVERY = {"cpu": 1}  # iterations between two checks of what is finished; 16 on other devices
 
 # each pair for itself, or the official rules: one decision for the call, by the mean over its
 # pairs (the official evaluation) or by the worst of them (the official training loss)
@@ -118,7 +118,7 @@ Domain = type[_ScalingUpdates] | type[_LogUpdates]
 
 @dataclass
 class _Factors:
-    "What the loop has found for each pair of the batch, in the domain of its updates."
+    "Scaling factors and column error of each pair of the batch, in the domain of its updates."
 
     u_bn: Tensor
     v_bm: Tensor
@@ -132,14 +132,14 @@ class _Factors:
 
     @classmethod
     def before(cls, domain: Domain, a_bn: Tensor, b_bm: Tensor) -> "_Factors":
-        "Factors that change nothing."
+        "Factors before the first iteration, which change nothing."
         u_bn = torch.full_like(a_bn, domain.neutral)
         v_bm = torch.full_like(b_bm, domain.neutral)
         return cls(u_bn, v_bm, torch.zeros_like(b_bm[:, 0]))
 
 
 def _end_or_shrink(done_r: Tensor, check_now: bool, last: bool) -> tuple[bool, bool]:
-    "Does the loop end? Do only the unfinished pairs go on? `check_now`: is it time to look?"
+    "(Does the loop end? Do only the unfinished pairs go on?) `check_now`: is it time to look?"
     if last or not check_now:
         return last, False
     if bool(done_r.all()):
@@ -157,7 +157,7 @@ def _iterate(
     max_iter: int,
     stopping: Stopping,
 ) -> tuple[_Factors, int]:
-    """The scaling factors of all pairs, in that domain, and the iterations of the slowest pair.
+    """Run the loop: scaling factors of all pairs, and the iterations of the slowest pair.
 
     r: the pairs that are still running."""
     factors = _Factors.before(domain, a_bn, b_bm)
