@@ -39,7 +39,7 @@ def _apply_affine(affine: Tensor, xy_p2: Tensor) -> Tensor:
 
 # %% ../../nbs/26_correspondences.ipynb #a5f25a39
 class Correspondences(NamedTuple):
-    """What lies in the N = grid x grid cells of A, row by row, and where it lies in B.
+    """True correspondences of the N = grid x grid cells of A, row by row, with the cells of B.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Correspondences(NamedTuple):
         cell. NaN where B shows nothing of the cell.
     coverage_n : Tensor
         (N,) share of the cell that the object covers; for parts, 1 for a cell that holds one; for
-        views, the share of its pixels of which the truth is known.
+        views, the share of its pixels whose position in B is known.
     visible_n : Tensor
         (N,) bool: the object covers at least half of the cell, and B shows at least half of that.
     """
@@ -63,15 +63,15 @@ class Correspondences(NamedTuple):
 
 # %% ../../nbs/26_correspondences.ipynb #bdfc33a4
 def _in_view(xy_p2: Tensor, size: tuple[int, int], resize_ratio: float) -> Tensor:
-    """Pixels (P, 2) of an image as fractions of the square that `Backbone.preprocess` shows with
-    this resize_ratio."""
+    """Convert pixels (P, 2) to fractions of the square that `Backbone.preprocess` shows with this
+    resize_ratio."""
     side = min(size) / resize_ratio
     left_top = torch.tensor([(size[0] - side) / 2, (size[1] - side) / 2], dtype=xy_p2.dtype)
     return (xy_p2 - left_top) / side
 
 # %% ../../nbs/26_correspondences.ipynb #cc7bdf70
 def read_correspondence_map(file: str | Path, other: str) -> Tensor:
-    """Where the points of a photograph lie in another photograph of the same thing.
+    """Read a correspondence map: where the points of a photograph lie in another photograph.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def read_correspondence_map(file: str | Path, other: str) -> Tensor:
     Raises
     ------
     ValueError
-        Names a file that is no such archive or holds no map to `other`. Nothing is unpickled.
+        Names a file that is not such an archive or holds no map to `other`. Nothing is unpickled.
     """
     try:
         with np.load(file, allow_pickle=False) as maps:
@@ -140,7 +140,7 @@ def _points_of_masks(a: Sample, b: Sample) -> _MatchedPoints:
 
 # %% ../../nbs/26_correspondences.ipynb #1479527f
 def _points_of_views(a: Sample, b: Sample) -> _MatchedPoints:
-    "All pixels of A of which the truth is known, and where it puts them in B."
+    "All pixels of A whose position in B is known, with that position."
     width, height = image_size(a.path)
     if a.path == b.path:
         b_hw2 = torch.ones(height, width).nonzero().flip(1).view(height, width, 2) + 0.5
@@ -167,7 +167,7 @@ def _points_of_parts(a: Sample, b: Sample) -> _MatchedPoints:
 
 # %% ../../nbs/26_correspondences.ipynb #1ef3d4c8
 def _matched_points(a: Sample, b: Sample) -> _MatchedPoints:
-    "From masks and affine maps if both samples have them, else from view maps or from parts."
+    "Match points by masks and affine maps if both samples have them, else by view maps or parts."
     if all({"affine", "mask"} <= sample.metadata.keys() for sample in (a, b)):
         return _points_of_masks(a, b)
     if all("view_maps" in sample.metadata for sample in (a, b)):
@@ -191,7 +191,7 @@ def _cell_of(xy_p2: Tensor, grid: int) -> Tensor:
 def true_correspondences(
     scene_a: Sample, scene_b: Sample, grid: int = 7, *, resize_ratio: float = 1.0
 ) -> Correspondences:
-    """Where each cell of A truly lies in B.
+    """Ground-truth correspondences: where each cell of A truly lies in B.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def true_correspondences(
     grid : int
         Cells a side, as in `grid_features`.
     resize_ratio : float
-        As given to `Backbone.preprocess`: which square of the image the network saw.
+        As given to `Backbone.preprocess`; it decides which square of the image the network saw.
 
     Returns
     -------
@@ -211,9 +211,8 @@ def true_correspondences(
     Raises
     ------
     ValueError
-        If the images show different classes, if nothing is known about them, if a mask or a
-        correspondence map does not fit its image, or for a grid or resize_ratio that is not
-        positive.
+        If the images show different classes, if they have no known correspondences, if a mask or a
+        correspondence map does not fit its image, or if a grid or resize_ratio is not positive.
 
     Examples
     --------

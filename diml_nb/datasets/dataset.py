@@ -223,26 +223,6 @@ def _count_by_split(images: ImageDataset) -> dict[str, tuple[int, int]]:
         labels.setdefault(split, []).append(label)
     return {split: (len(labels[split]), len(set(labels[split]))) for split in sorted(labels)}
 
-# %% ../../nbs/20_data.ipynb #8612ce79
-def _hash_images(images: ImageDataset) -> str:
-    "The hash of `ImageDataset.hash`. `ValueError` for a set without an image."
-    if not images.paths:
-        raise ValueError(f"{images.name} has no image")
-    top = os.path.commonpath([path.parent for path in images.paths])
-    digest = hashlib.sha256()
-    for path, label, split in zip(
-        images.paths, images.label_n.tolist(), images.split_n, strict=True
-    ):
-        line = f"{path.relative_to(top).as_posix()}\0{label}\0{split}\0{hash_file(path)}\n"
-        # surrogateescape: file names need not be UTF-8
-        digest.update(line.encode(errors="surrogateescape"))
-    for name, values in sorted(images.metadata.items()):
-        if isinstance(values, Tensor):
-            digest.update(name.encode() + values.double().numpy().tobytes())
-        elif isinstance(values[0], Path):
-            digest.update(name.encode() + "".join(map(hash_file, values)).encode())
-    return digest.hexdigest()
-
 # %% ../../nbs/20_data.ipynb #210a4b12
 def split_first_half(label_n: Tensor | np.ndarray | Sequence[int]) -> tuple[str, ...]:
     """The published split by class: the first half of the classes trains, the others test.
@@ -276,3 +256,23 @@ def split_first_half(label_n: Tensor | np.ndarray | Sequence[int]) -> tuple[str,
         )
     trains_n = torch.isin(label_n, classes[: len(classes) // 2])
     return tuple("train" if trains else "test" for trains in trains_n)
+
+# %% ../../nbs/20_data.ipynb #8612ce79
+def _hash_images(images: ImageDataset) -> str:
+    "The hash of `ImageDataset.hash`. `ValueError` for a set without an image."
+    if not images.paths:
+        raise ValueError(f"{images.name} has no image")
+    top = os.path.commonpath([path.parent for path in images.paths])
+    digest = hashlib.sha256()
+    for path, label, split in zip(
+        images.paths, images.label_n.tolist(), images.split_n, strict=True
+    ):
+        line = f"{path.relative_to(top).as_posix()}\0{label}\0{split}\0{hash_file(path)}\n"
+        # surrogateescape: file names need not be UTF-8
+        digest.update(line.encode(errors="surrogateescape"))
+    for name, values in sorted(images.metadata.items()):
+        if isinstance(values, Tensor):
+            digest.update(name.encode() + values.double().numpy().tobytes())
+        elif isinstance(values[0], Path):
+            digest.update(name.encode() + "".join(map(hash_file, values)).encode())
+    return digest.hexdigest()

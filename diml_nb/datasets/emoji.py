@@ -28,7 +28,7 @@ from .archives import read_members
 
 # %% ../../nbs/26_emoji.ipynb #60eb05b6
 def vendor_of(file: RemoteFile) -> str:
-    """The vendor whose drawings a package of iconify holds.
+    """Name of the vendor whose drawings a package of iconify holds.
 
     Examples
     --------
@@ -51,8 +51,8 @@ def read_package(archive: Path) -> dict[str, Any]:
 
 # %% ../../nbs/26_emoji.ipynb #41bf117f
 def _names(icons: dict) -> dict[str, list[str]]:
-    """Icon -> its own name and its aliases. An alias that turns or mirrors the icon is another
-    picture and is left out."""
+    """Map each icon to its own name and its aliases. An alias that turns or mirrors the icon is
+    another picture and is left out."""
     names = {icon: [icon] for icon in icons["icons"]}
     for alias, properties in icons.get("aliases", {}).items():
         if set(properties) == {"parent"}:
@@ -154,7 +154,7 @@ def _normalize(name: str) -> str:
 
 
 def _is_left_out(number: int) -> bool:
-    "ASCII, private code points, letters of flags, skin tones, tags."
+    "Whether a code point is left out: ASCII, private ones, letters of flags, skin tones, tags."
     return (
         number < 0xA0
         or 0xE000 <= number < 0xF900
@@ -165,9 +165,9 @@ def _is_left_out(number: int) -> bool:
 
 
 def _code_point(listed: str) -> str:
-    """'U+2702' of '2702-fe0f', 'U+1F469 U+200D U+1F373' of a woman with a pan; '' for what is left
-    out. That includes families, and a person with a sign for woman or man: the person alone is an
-    emoji, and often the same drawing."""
+    """Code point of a listed text: 'U+2702' of '2702-fe0f', 'U+1F469 U+200D U+1F373' of a woman
+    with a pan, '' if it is left out. Left out are also families, and a person with a sign for woman
+    or man: the person alone is an emoji, and often the same drawing."""
     numbers = [int(number, 16) for number in listed.removesuffix("-fe0f").split("-")]
     # woman, man, boy, girl at the end of a sequence
     is_variant = len(numbers) > 1 and numbers[-1] in (0x2640, 0x2642, 0x1F466, 0x1F467)
@@ -177,7 +177,7 @@ def _code_point(listed: str) -> str:
 
 # %% ../../nbs/26_emoji.ipynb #8cd764bc
 def _listed_codes(package: dict) -> dict[str, str]:
-    "Icon -> code point, where the package lists it."
+    "Map icons to their code points, as far as the package lists them."
     icon_of = {name: icon for icon, names in _names(package["icons"]).items() for name in names}
     codes = {}
     for listed, name in package["chars"].items():
@@ -188,7 +188,7 @@ def _listed_codes(package: dict) -> dict[str, str]:
 
 
 def codepoint_by_name(packages: dict[str, dict]) -> dict[str, str]:
-    """Which emoji a name means.
+    """Map the names of icons to code points.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def align_vendors(packages: dict[str, dict], min_vendors: int = 5) -> pd.DataFra
 def _code_of(
     vendor: str, icon: str, names: list[str], listed: dict[str, str], by_name: dict[str, str]
 ) -> str:
-    "Code point of an icon, '' where it is unknown."
+    "Code point of an icon, or '' if it is unknown."
     fixes = NAME_FIXES.get(vendor, {})
     if icon in fixes:
         return by_name.get(_normalize(fixes[icon]), "")
@@ -264,7 +264,7 @@ def _code_of(
 
 # %% ../../nbs/26_emoji.ipynb #375b30a1
 def ink_map(png: bytes) -> Tensor:
-    """How far each pixel of a drawing is from white.
+    """Ink of a drawing: the distance of each pixel from white.
 
     Returns
     -------
@@ -280,7 +280,7 @@ def ink_map(png: bytes) -> Tensor:
 
 
 def ink_distance(x_hwc: Tensor, y_hwc: Tensor) -> float:
-    "Share of the ink that two drawings do not have in common, in 0..1; as is or mirrored."
+    "Share of ink that two drawings do not have in common, in 0..1; the smaller of as is, mirrored."
     return min(_ink_difference(x_hwc, y_hwc), _ink_difference(x_hwc, y_hwc.flip(1)))
 
 
@@ -320,8 +320,8 @@ def _draw_classes(
     *,
     min_vendors: int,
 ) -> pd.DataFrame:
-    """Draw each class of `table` into `folder`; the rows of images.csv. With `min_vendors` near
-    copies are left out, and classes with fewer drawings; 0 keeps all."""
+    """Draw each class of `table` into `folder` and return the rows of images.csv. Near copies are
+    left out, and classes with fewer than `min_vendors` drawings; 0 keeps all."""
     rows = []
     for row in progress_bar(table.to_dict("records"), "drawing emoji"):
         vendors = [vendor for vendor in packages if row[vendor]]
@@ -354,7 +354,7 @@ def _image_row(row: dict, vendor: str, url: str, info: dict) -> dict[str, str]:
 
 # %% ../../nbs/26_emoji.ipynb #7db43437
 def _split_by_hash(name: str, code_point: str) -> str:
-    """The split of a class by a hash of its name; the woman and the man of a profession stay
+    """Split of a class by a hash of its name. The woman and the man of a profession stay
     together."""
     is_sequence = " " in code_point
     key = re.sub("^(wo)?man-", "", name) if is_sequence else name

@@ -21,7 +21,7 @@ from .registry import DATASETS, GROCERY_COMMIT
 
 # %% ../../nbs/27_grocery.ipynb #cd34b8e6
 def _rows(paths: Iterable[str], classes: pd.DataFrame) -> pd.DataFrame:
-    "The rows of images.csv for the listed photographs; `classes` is grocery_classes.csv."
+    "Make the rows of images.csv for the listed photographs; `classes` is grocery_classes.csv."
     rows = pd.DataFrame({"path": list(paths)})
     # part/department/.../fine class/photograph
     parts = rows.path.str.split("/")
@@ -40,7 +40,7 @@ _GET_AGAIN = f"delete it and call this again, or place a clone of commit {GROCER
 
 
 def _photographs_below(folder: Path, copy: Path) -> Path:
-    "The folder `dataset` of a clone, or of the archive `copy` that was unpacked in `folder`."
+    "Find the folder `dataset` of a clone, or of the archive `copy` unpacked in `folder`."
     found = [folder / "dataset", *sorted(folder.glob("*/dataset"))]
     for path in found:
         if path.is_dir():

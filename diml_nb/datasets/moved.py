@@ -21,7 +21,7 @@ from .scenes import SCENE_SIZE
 
 # %% ../../nbs/27_moved.ipynb #a462b1cb
 class Place(NamedTuple):
-    """Where a drawing stands on its page, in pixels.
+    """The place of a drawing on its page, in pixels.
 
     Parameters
     ----------
@@ -57,18 +57,18 @@ def random_place(
     freedom: float = 1.0,
     page: int = SCENE_SIZE,
 ) -> Place:
-    """Draw the place of a drawing.
+    """Choose a random place and size for a drawing on its page.
 
     Parameters
     ----------
     name : str
-        Whose place, such as ``owl/noto.png``: equal names and seeds give equal places.
+        Name of the drawing, such as ``owl/noto.png``: equal names and seeds give equal places.
     seed : int
-        Another seed is another lot of places.
+        Seed of the random numbers.
     scale : (float, float)
         Smallest and largest side, as fractions of the page; drawn uniformly.
     freedom : float
-        Which part of the free room is used, in 0..1: 0 is the middle of the page.
+        Share of the free room that is used, in 0..1: 0 is the middle of the page.
     page : int
         Side of the page in pixels.
 
@@ -100,14 +100,14 @@ def random_place(
 
 # %% ../../nbs/27_moved.ipynb #79efb9d7
 def place_drawing(drawing: Image.Image, place: Place, *, page: int = SCENE_SIZE) -> Image.Image:
-    """Draw one page.
+    """Draw one page: a drawing at its place, on white.
 
     Parameters
     ----------
     drawing : Image.Image
         A square image, perhaps with alpha; it is not changed.
     place : Place
-        Where it goes.
+        The square that the drawing fills.
     page : int
         Side of the page in pixels.
 
@@ -135,7 +135,7 @@ def place_drawing(drawing: Image.Image, place: Place, *, page: int = SCENE_SIZE)
 def build_moved(
     files: dict[RemoteFile, Path], folder: Path, root: Path, *, parent: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Build a set of moved drawings from its parent. It needs no file.
+    """Build a set of moved drawings from its parent set.
 
     Parameters
     ----------

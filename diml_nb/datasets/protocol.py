@@ -20,7 +20,7 @@ from .registry import has_known_classes
 # %% ../../nbs/29_protocol.ipynb #c6ce34f7
 @dataclass(frozen=True, eq=False)
 class Protocol:
-    """Which images are searched for, and among which.
+    """The protocol of a retrieval test: which images are queries, and which the gallery.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ class Protocol:
 
     @cached_property
     def query_position_q(self) -> Tensor:
-        "(Q,) position of each query in the gallery, where it is left out; -1: not there."
+        "(Q,) position of each query in the gallery, or -1 if it is not in it."
         position_n = torch.full((len(self.images),), -1)
         position_n[self.index_g] = torch.arange(len(self.index_g))
         return position_n[self.index_q]
 
     @property
     def among_themselves(self) -> bool:
-        "Is each image of the gallery searched for among all others?"
+        "Whether each image of the gallery is searched for among all others."
         return torch.equal(self.query_position_q, torch.arange(len(self.index_g)))
 
     def of_classes(self, label_c: Tensor) -> "Protocol":
-        "The same test of some classes alone."
+        "The same protocol for some classes alone."
         index_q, index_g = (
             index[torch.isin(self.images.label_n[index], label_c)]
             for index in (self.index_q, self.index_g)
@@ -81,7 +81,7 @@ class Protocol:
         return _with_used_images(self.name, self.images, index_q, index_g)
 
     def sides(self, features: Any) -> tuple[Any, Any]:
-        "Of the N images' features (anything that takes positions) those of queries and gallery."
+        "Select the features of queries and gallery from those of the N images."
         if self.among_themselves and len(self.index_g) == len(self.images):
             return features, features
         return features[self.index_q], features[self.index_g]
@@ -90,7 +90,7 @@ class Protocol:
 def _with_used_images(
     name: str, images: ImageDataset, index_q: Tensor, index_g: Tensor
 ) -> Protocol:
-    "A protocol without the images that are neither query nor gallery."
+    "Make a protocol without the images that are neither query nor gallery."
     used_n = torch.cat([index_q, index_g]).unique()
     index_q, index_g = (torch.searchsorted(used_n, index) for index in (index_q, index_g))
     return Protocol(name, images.select(used_n), index_q, index_g)
@@ -103,8 +103,8 @@ _BOOLEANS = {
 
 
 def _marked(images: ImageDataset, column: str) -> Tensor:
-    """Mask (N,) of the images whose row says yes in this column of the table; all where there is no
-    such column, or nothing in it. `ValueError` for what is neither yes nor no."""
+    """Mask (N,) of the images whose row says yes in this column of the table. If there is no such
+    column, or nothing in it, all are marked. `ValueError` for a text that is neither yes nor no."""
     if column not in images.metadata:
         return torch.ones(len(images), dtype=torch.bool)
     texts = [str(text) for text in images.metadata[column]]
@@ -121,7 +121,7 @@ def _marked(images: ImageDataset, column: str) -> Tensor:
 
 # %% ../../nbs/29_protocol.ipynb #fd5dfbe9
 def _positions(images: ImageDataset, split: str, column: str) -> Tensor:
-    "Positions of the images of a split that are marked in this column. `ValueError`: none is."
+    "Positions of the marked images of a split; `ValueError` if none is marked."
     of_split_n = torch.tensor([name == split for name in images.split_n])
     positions = of_split_n.nonzero().flatten()
     chosen = positions[_marked(images.select(positions), column)]
@@ -135,7 +135,7 @@ def _positions(images: ImageDataset, split: str, column: str) -> Tensor:
 
 
 def _check_marks(images: ImageDataset) -> None:
-    "`ValueError` if one of the two columns is there without the other."
+    "Raise `ValueError` if one of the two columns is there without the other."
     marks = {"is_query", "is_gallery"} & set(images.metadata)
     if len(marks) == 1:
         raise ValueError(
@@ -144,8 +144,8 @@ def _check_marks(images: ImageDataset) -> None:
 
 # %% ../../nbs/29_protocol.ipynb #017e4fa1
 def default_split(images: ImageDataset) -> str:
-    """What a test takes if nobody says it: the only split; test; query against gallery; test
-    against train, of a named set with known classes. Empty if there is none of them."""
+    """The split that is tested by default: the only one; of a named set with known classes test
+    against train; else test, or query against gallery. Empty if there is none of them."""
     splits = list(dict.fromkeys(images.split_n))
     if len(splits) == 1:
         return splits[0]
@@ -157,11 +157,10 @@ def default_split(images: ImageDataset) -> str:
 
 
 def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
-    """The images of a split, each among all others, or QUERY:GALLERY for those of one split among
-    those of another.
+    """Make the protocol of a split, each image among all others, or of two splits QUERY:GALLERY.
 
-    Columns is_query and is_gallery say which images of a split are meant. Default: as
-    `default_split` says. `ValueError` names the splits that are there.
+    The columns is_query and is_gallery, if there are any, choose images of the split. The default
+    is `default_split`. `ValueError` names the splits of the set.
 
     Examples
     --------
@@ -187,7 +186,7 @@ def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
 
 # %% ../../nbs/29_protocol.ipynb #b94849d6
 def _marked_by_split(images: ImageDataset, column: str) -> Tensor:
-    "Positions of the images that are marked in this column, or whose split has nothing in it."
+    "Positions of the images that are marked in this column, or whose split has no marks in it."
     marked_n = torch.zeros(len(images), dtype=torch.bool)
     for split in set(images.split_n):
         of_split_n = torch.tensor([name == split for name in images.split_n])
@@ -196,8 +195,8 @@ def _marked_by_split(images: ImageDataset, column: str) -> Tensor:
 
 
 def protocol_of_all(images: ImageDataset) -> Protocol:
-    """All images, whatever their split: those marked as queries among those marked as gallery, if
-    there are both, else each among all others."""
+    """Make the protocol of all images, whatever their split: the marked queries in the marked
+    gallery, if there are both, else each image among all others."""
     _check_marks(images)
     index_q, index_g = (_marked_by_split(images, x) for x in ("is_query", "is_gallery"))
     if not len(index_q) or not len(index_g):
@@ -219,7 +218,7 @@ def count_positives(label_q: Tensor, label_g: Tensor, query_position_q: Tensor) 
 
 # %% ../../nbs/29_protocol.ipynb #9ad2b43d
 def evaluation_faults(protocol: Protocol) -> list[str]:
-    "Why this protocol cannot be evaluated, by labels alone; empty if it can."
+    "Messages why this protocol cannot be evaluated, by labels alone; empty if it can."
     label_q = protocol.label_q
     positives_q = count_positives(label_q, protocol.label_g, protocol.query_position_q)
     findable = label_q[positives_q > 0]

@@ -27,14 +27,14 @@ from .folders import load_csv, load_folder
 # %% ../../nbs/24_registry.ipynb #d7dc780b
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Where a data set comes from, and what must come out of it.
+    """Specification of a named data set: its files, checksums, licence, splits and counts.
 
     Parameters
     ----------
     title : str
         One line for people.
     files : tuple of RemoteFile
-        The archives it is made of.
+        The archives from which the set is made.
     licence : str
         Licence of the images.
     split : str
@@ -42,16 +42,16 @@ class DatasetSpec:
     counts : dict
         Split -> (number of images, number of classes), as published.
     hash : str
-        `ImageDataset.hash`, where every byte is determined; else empty.
+        `ImageDataset.hash` if every byte is determined, else empty.
     unpacked : int
-        Bytes that an archive may hold at most.
+        Largest number of bytes that an archive may hold.
     part_of : str
         Name of the set whose folder and table are read, if it is not the set's own.
     split_column : str
         Column of the table that holds the splits.
     known_classes : bool
-        Classes are learned and tested, with other photographs: the test split is searched for in
-        the training split.
+        Whether the tested classes are those of training, with other photographs: the test split is
+        searched for in the training split.
     """
 
     title: str
@@ -67,7 +67,7 @@ class DatasetSpec:
 
 # %% ../../nbs/24_registry.ipynb #e0cb8b50
 def _npm(vendor: str, version: str, sha256: str) -> RemoteFile:
-    "A package of iconify, which collects icons."
+    "The npm package of one vendor in the icon collection iconify."
     name = f"iconify-json-{vendor}-{version}.tgz"
     return RemoteFile(name, f"sha256:{sha256}", (f"npm:@iconify-json/{vendor}@{version}",))
 
@@ -331,7 +331,7 @@ DATASETS = {
 
 # %% ../../nbs/24_registry.ipynb #be072890
 def dataset_table(name: str, root: Path | None = None) -> Path:
-    """The file images.csv of a named set, there or not; `root` as in `get_dataset`.
+    """Path of images.csv of a named set, whether it exists or not; `root` as in `get_dataset`.
 
     Examples
     --------
@@ -342,7 +342,7 @@ def dataset_table(name: str, root: Path | None = None) -> Path:
 
 
 def has_known_classes(images: ImageDataset) -> bool:
-    "Is this a named set whose test is of classes that are learned?"
+    "Whether this is a named set that is tested on the classes of its training."
     return images.name in DATASETS and DATASETS[images.name].known_classes
 
 # %% ../../nbs/24_registry.ipynb #ed32c79d
@@ -390,7 +390,7 @@ def get_dataset(
 
 # %% ../../nbs/24_registry.ipynb #7bee89cf
 def _load_own(name: str | Path, check: bool) -> ImageDataset:
-    "A folder, a table or a pattern. `ValueError` says what else `name` may be."
+    "Load a folder, a table or a pattern. `ValueError` says what else `name` may be."
     path = Path(name).expanduser()
     if path.is_dir():
         return load_folder(path, check=check)
@@ -410,7 +410,7 @@ def _load_own(name: str | Path, check: bool) -> ImageDataset:
 
 # %% ../../nbs/24_registry.ipynb #647dcc31
 def _load_named(name: str, table: Path) -> ImageDataset:
-    "The named set of `table`; a folder of the same name at the working directory is pointed out."
+    "Load the named set of `table`; warn of a folder of the same name in the working directory."
     here, folder = Path(name), table.parent
     shadows = here.exists() and here.resolve() != folder.resolve()
     if not table.exists():
@@ -435,7 +435,7 @@ def _load_named(name: str, table: Path) -> ImageDataset:
 
 
 def _load_pattern(pattern: Path, check: bool) -> ImageDataset:
-    "The images that a pattern matches, or that lie below a folder that it matches."
+    "Load the images that a pattern matches, or that lie below a folder that it matches."
     matches = {os.path.abspath(path) for path in glob.glob(str(pattern), recursive=True)}
     if not matches:
         raise ValueError(f"no file and no folder matches {str(pattern)!r}")
@@ -467,8 +467,8 @@ def check_hash(images: ImageDataset) -> None:
 def shared_classes(images: ImageDataset) -> tuple[str, ...]:
     """Classes with images in ``train`` and in another split, in the order of `classes`.
 
-    A warning names them: a metric is to be tested on classes that it has not learned. None is
-    given for a named set that is meant so.
+    A warning names them, because a metric should be tested on classes that it has not learned. A
+    named set that is tested on known classes gives no warning.
     """
     train_n = torch.tensor([split == "train" for split in images.split_n], dtype=torch.bool)
     learned = set(images.label_n[train_n].tolist())
@@ -485,9 +485,9 @@ def shared_classes(images: ImageDataset) -> tuple[str, ...]:
 
 # %% ../../nbs/24_registry.ipynb #51ccdca9
 def verify_dataset(name: str | Path = "emoji", *, root: Path | None = None) -> int:
-    """Compare every image with its SHA-256 in the table, and a named set with what is published.
+    """Compare every image with its SHA-256 in the table, and a named set with its published counts.
 
-    Classes that are learned and tested give a warning, see `shared_classes`.
+    Classes that are both learned and tested give a warning; see `shared_classes`.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class Scene(NamedTuple):
 
 
 def _random_pose(width: int, height: int, rng: random.Random) -> Tensor:
-    "A random centre, an angle of 25 degrees at most, mirrored or not, as `Scene.affine`."
+    "A random pose as in `Scene.affine`: centre, angle of 25 degrees at most, mirrored or not."
     angle = math.radians(rng.uniform(-25, 25))
     sign = rng.choice((-1, 1))
     x, y = (rng.uniform(0.28, 0.72) * SCENE_SIZE for _ in "xy")
@@ -65,7 +65,7 @@ def _random_pose(width: int, height: int, rng: random.Random) -> Tensor:
 
 # %% ../../nbs/27_scenes.ipynb #84c18973
 def compose_scene(cutout: Image.Image, background: Image.Image, rng: random.Random) -> Scene:
-    """Place an object at random before a random crop of a background.
+    """Compose a scene: place an object at random on a random crop of a background.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def compose_scene(cutout: Image.Image, background: Image.Image, rng: random.Rand
 
 # %% ../../nbs/27_scenes.ipynb #bec211e9
 def _relight(image: Image.Image, rng: random.Random) -> Image.Image:
-    "Another brightness and saturation, the same transparency."
+    "Change brightness and saturation at random, and keep the transparency."
     relit = ImageEnhance.Brightness(image.convert("RGB")).enhance(rng.uniform(0.75, 1.25))
     relit = ImageEnhance.Color(relit).enhance(rng.uniform(0.6, 1.4))
     relit.putalpha(image.getchannel("A"))
@@ -100,7 +100,7 @@ def _relight(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _turn(image: Image.Image, affine: Tensor) -> Image.Image:
-    "The object as a layer of the size of the scene."
+    "Draw the object as a layer of the size of the scene."
     # from pixels of the scene to pixels of the object
     to_object = invert_affine(affine) * torch.tensor([[image.width], [image.height]])
     coefficients = tuple(to_object.round(decimals=9).flatten().tolist())
@@ -141,7 +141,7 @@ def cloud_background(rng: random.Random, side: int = 448) -> Image.Image:
 
 
 def crop_to_alpha(image: Image.Image) -> Image.Image:
-    "The part of an image that is not transparent, as RGBA. `ValueError` when there is none."
+    "Crop an image to the part that is not transparent, as RGBA; `ValueError` if there is none."
     image = image.convert("RGBA")
     box = image.getchannel("A").getbbox()
     if box is None:
@@ -169,7 +169,7 @@ def _build_scenes(
     scenes_per_object: int,
     seed: int,
 ) -> pd.DataFrame:
-    "Compose scenes of every object before backgrounds of its split; the rows for images.csv."
+    "Compose scenes of every object on backgrounds of its split; return the rows of images.csv."
     # training and test share no background
     by_split: dict[str, list[_Background]] = {}
     for background in backgrounds:
@@ -202,7 +202,7 @@ def build_emoji_scenes(
     per_split: int = 12,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Build the set ``emoji_scenes``: drawings of `noto` before clouds. It needs no file.
+    """Build the set ``emoji_scenes``: drawings of `noto` on clouds. It needs no file.
 
     Parameters
     ----------
@@ -238,8 +238,8 @@ def build_emoji_scenes(
 
 # %% ../../nbs/27_scenes.ipynb #53163bbe
 def _read_listed(table: Path, files: dict[RemoteFile, Path]) -> Iterator[tuple[Any, Image.Image]]:
-    """The rows of a list of data/stamps, each with its image from the packages. `ValueError` names
-    an image whose checksum differs."""
+    """Yield the rows of a list of data/stamps, each with its image from the packages. `ValueError`
+    names an image whose checksum differs."""
     for row, data in read_listed(table, files):
         yield row, Image.open(io.BytesIO(data))
 
@@ -247,7 +247,7 @@ def _read_listed(table: Path, files: dict[RemoteFile, Path]) -> Iterator[tuple[A
 def build_stamp_scenes(
     files: dict[RemoteFile, Path], folder: Path, root: Path, *, each: int = 10, seed: int = 0
 ) -> pd.DataFrame:
-    """Build the set ``stamp_scenes``: photographed objects before photographs.
+    """Build the set ``stamp_scenes``: photographed objects on photographs.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from .._internal.download import RemoteFile
 from .archives import read_listed
 
 # %% ../../nbs/27_views.ipynb #eadf9e59
-_SAME_SURFACE = 1.0  # pixels of disparity; points that differ by more hide each other
+_SAME_SURFACE = 1.0  # pixels of disparity; of two points that differ by more, one hides the other
 
 
 def _centers(width: int, height: int) -> Tensor:
@@ -31,7 +31,7 @@ def _centers(width: int, height: int) -> Tensor:
 
 
 def _disparity_of_right(disparity_hw: Tensor) -> Tensor:
-    "For each right pixel the largest disparity that lands there; NaN where none does."
+    "Disparity of the right photograph: the largest that lands on a pixel, or NaN if none does."
     height, width = disparity_hw.shape
     y_p, x_p = (~disparity_hw.isnan()).nonzero(as_tuple=True)
     disparity_p = disparity_hw[y_p, x_p]
@@ -44,13 +44,13 @@ def _disparity_of_right(disparity_hw: Tensor) -> Tensor:
 
 # %% ../../nbs/27_views.ipynb #1a726b7e
 def stereo_views(disparity_hw: Tensor) -> tuple[Tensor, Tensor]:
-    """The correspondence maps of a rectified stereo pair.
+    """Compute the correspondence maps of a rectified stereo pair from its disparity.
 
     Parameters
     ----------
     disparity_hw : Tensor
-        (H, W) in pixels: pixel x of the left photograph lies at x - d on the right. NaN where it
-        was not measured.
+        (H, W) in pixels: pixel x of the left photograph lies at x - d on the right. NaN if it was
+        not measured.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def _project(matrix_33: Tensor, size: tuple[int, int], size_b: tuple[int, int]) 
 def homography_views(
     homography_33: Tensor, size_a: tuple[int, int], size_b: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """The correspondence maps of two photographs of a plane.
+    """Compute the correspondence maps of two photographs of a plane from their homography.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def homography_views(
         raise ValueError(f"homography_33: expected (3, 3), got {tuple(homography_33.shape)}")
     if not abs(float(torch.linalg.det(homography_33.double()))) > 0:
         raise ValueError("homography_33: expected a matrix that can be inverted")
-    # known up to a factor: the origin of A is before the camera
+    # known up to a factor: the origin of A is in front of the camera
     if homography_33[2, 2] < 0:
         homography_33 = -homography_33
     inverse_33 = _invert_matrix(homography_33.double())
@@ -240,7 +240,7 @@ def _read_homography(content: bytes) -> Tensor:
 def _measured_maps(
     photographs: dict[str, bytes], name: str, content: bytes
 ) -> tuple[Tensor, Tensor]:
-    "The maps of two photographs, from the file that says what was measured."
+    "Compute the maps of two photographs from their measured disparity or homography."
     if not name.startswith("homography"):
         return stereo_views(_read_disparity(name, content))
     size_a, size_b = (Image.open(io.BytesIO(data)).size for data in photographs.values())

@@ -25,8 +25,8 @@ class Estimate:
     mean
         As a fraction.
     variances
-        Variance of the mean by its source (classes, seeds, a crossed factor), and the degrees of
-        freedom of each.
+        Source (classes, seeds, a crossed factor) -> the variance that it gives the mean, and its
+        degrees of freedom.
     per_seed
         The mean of each seed.
     """
@@ -37,7 +37,7 @@ class Estimate:
 
     @property
     def distinct_seeds(self) -> int:
-        "Seeds that gave different means: 1 where nothing was drawn."
+        "Number of different means among the seeds: 1 if the seed changes nothing."
         return len({round(mean, 6) for mean in self.per_seed})
 
     @property
@@ -52,17 +52,17 @@ class Estimate:
         return self.standard_error**4 / shares if shares else math.inf
 
     def of_source(self, source: str) -> "Estimate":
-        "The same mean, as uncertain as one source alone makes it."
+        "The same mean with the uncertainty of one source alone."
         return Estimate(self.mean, {source: self.variances[source]}, self.per_seed)
 
     @property
     def _each(self) -> list["Estimate"]:
-        "This estimate and, where there are several sources, those by each of them."
+        "This estimate and, if it has several sources, the estimate by each of them."
         several = len(self.variances) > 1
         return [self, *(self.of_source(source) for source in self.variances if several)]
 
     def interval(self, level: float = 0.95) -> list[float]:
-        "`[mean, low, high]` by Student's t; never narrower than by one of the sources alone."
+        "`[mean, low, high]` by Student's t; never narrower than that of one source alone."
         from scipy.stats import t
 
         if not self.standard_error:
@@ -124,8 +124,8 @@ def estimate_mean(
     size_c
         (classes,) number of queries.
     crossed
-        For each factor that crosses the classes the mean of each level over queries and seeds, and
-        its number of queries.
+        Factor that crosses the classes -> the mean of each of its levels over queries and seeds,
+        and the number of queries of each level.
 
     Raises
     ------
@@ -162,8 +162,8 @@ class _Row(NamedTuple):
 
 
 def _read_rows(record: Record) -> dict[str, _Row]:
-    """Key of a row -> the row, for those that keep class means. The sizes of the classes and the
-    crossed factors stand in the last row before it that has them."""
+    """Read the rows that keep class means, by their keys. The sizes of the classes and the crossed
+    factors stand in the last row before them that has these."""
     rows, queries = {}, {}
     for row in record.rows:
         if "size_c" in row["result"]:
@@ -175,7 +175,7 @@ def _read_rows(record: Record) -> dict[str, _Row]:
 
 # %% ../../nbs/29_seeds.ipynb #29e68e08
 class PooledRecords:
-    """Records that differ in their seed alone, read as one.
+    """Pool records that differ only in their seed.
 
     A row is named by its configuration. `ValueError` if there are no records, or their classes
     differ; `KeyError` for a row that not all of them have.
@@ -223,7 +223,7 @@ class PooledRecords:
         return list(self._row(config)[0].result["by_class"])
 
     def baseline_of(self, config: dict) -> dict | None:
-        "The configuration of the row over which its gain is counted, if it names one."
+        "The configuration of the baseline of a row, if it names one."
         return self._row(config)[0].result.get("over")
 
     def size_c(self, config: dict) -> Tensor:
@@ -279,8 +279,8 @@ class PooledRecords:
         *,
         source: str = "",
     ) -> list[float]:
-        """[mean, low, high] at 95 %, of `estimate`; with a `source` (classes, seeds, ...) as wide
-        as that makes it alone. A value that is no difference ends at 1."""
+        """[mean, low, high] at 95 %, of `estimate`; with a `source` (classes, seeds, ...) the
+        interval of that source alone. A value that is not a difference is cut at 1."""
         estimate = self.estimate(config, metric, minus)
         mean, low, high = (estimate.of_source(source) if source else estimate).interval()
         return [mean, low, high if minus is not None else min(high, max(mean, 1.0))]

@@ -27,7 +27,7 @@ def _check(features: Features) -> None:
 
 
 def _second_moment(features: Features, block: int = 1024) -> Tensor:
-    "Mean of x x^T over all cells, (C, C) in float64; some images at a time."
+    "Mean of x x^T over all cells, (C, C) in float64, computed some images at a time."
     channels = features[:1].local_bcn.shape[1]
     moment_cd = torch.zeros(channels, channels, dtype=torch.float64)
     for start in range(0, len(features), block):
@@ -95,7 +95,7 @@ class Projection:
 @full_precision()
 @torch.no_grad()
 def fit_projection(features: Features, channels: int) -> Projection:
-    """The projection to fewer channels that keeps most of the inner products of these cells.
+    """Fit the projection to fewer channels that keeps most of the inner products of these cells.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def fit_projection(features: Features, channels: int) -> Projection:
         Images like those that will be compressed, float32 or float64; also a `FeatureStore`, which
         is read some images at a time.
     channels
-        How many to keep, at most as many as there are. With all of them it is a rotation, which
-        changes no inner product and makes all channels equally large.
+        Number of channels to keep. With all channels the projection is a rotation, which changes no
+        inner product and makes all channels equally large.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def fit_projection(features: Features, channels: int) -> Projection:
 
 # %% ../../nbs/22_compress.ipynb #2979c1ed
 def code_step(bits: int, channels: int) -> float:
-    "What one more in the code of a unit vector means: the distance of two neighbouring numbers."
+    "Step of a code: the distance of the numbers of two neighbouring codes."
     # as float32, so that every program multiplies by the same number
     step = 1 / 127 if bits == 8 else 0.4 / math.sqrt(channels)
     return torch.tensor(step, dtype=torch.float32).item()
@@ -151,27 +151,27 @@ def _encode(x: Tensor, bits: int, channels: int) -> Tensor:
 
 # %% ../../nbs/22_compress.ipynb #92b40cac
 def _join_nibbles(code_bcn: Tensor) -> Tensor:
-    "Codes (B, C, N) of 4 bits as (B, C / 2, N) in uint8: channels 2c and 2c + 1 share a byte."
+    "Join codes (B, C, N) of 4 bits to uint8 (B, C / 2, N): channels 2c and 2c + 1 share a byte."
     nibble_bcn = code_bcn.to(torch.uint8) & 15
     return nibble_bcn[:, ::2] | nibble_bcn[:, 1::2] << 4
 
 
 def _split_nibbles(byte_bcn: Tensor) -> Tensor:
-    "Codes (B, C, N) in int8 of what `_join_nibbles` gives."
+    "Split bytes of `_join_nibbles` into codes (B, C, N) in int8."
     nibble_bckn = torch.stack([byte_bcn & 15, byte_bcn >> 4], dim=2).to(torch.int8)
     # 8 to 15 stand for -8 to -1
     return ((nibble_bckn ^ 8) - 8).flatten(1, 2)
 
 # %% ../../nbs/22_compress.ipynb #56d088b7
 def unpack_local(local_bcn: Tensor) -> Tensor:
-    "Cells (B, C, N) of packed features: codes become float32, as do halves; others stay."
+    "Unpack cells (B, C, N): codes and halves become float32, other numbers stay."
     if local_bcn.dtype == torch.uint8:
         return _split_nibbles(local_bcn).float() * code_step(4, 2 * local_bcn.shape[1])
     return unpack(local_bcn)
 
 
 def unpack(x: Tensor) -> Tensor:
-    "Lengths or global vectors of packed features: codes become float32, as do halves; others stay."
+    "Unpack lengths or global vectors: codes and halves become float32, other numbers stay."
     if x.dtype == torch.int8:
         return x.float() * code_step(8, x.shape[1])
     return x.float() if x.dtype == torch.float16 else x
@@ -209,7 +209,7 @@ class PackedFeatures(Features):
         return PackedFeatures(local_bcn, norm_bn, global_bc, self.grid)
 
     def _rows(self, index) -> tuple[Tensor, Tensor, Tensor]:
-        "Rows of the three tensors, as they are kept."
+        "Rows of the three tensors, as they are stored."
         x = super().__getitem__(index)
         return x.local_bcn, x.norm_bn, x.global_bc
 

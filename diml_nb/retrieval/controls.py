@@ -37,8 +37,8 @@ def gem_pool(map_bchw: Tensor, p: float = 3.0) -> Tensor:
     Parameters
     ----------
     map_bchw
-        Feature maps (B, C, H, W) of any floating type, made for those that are not negative:
-        numbers below 1e-6 count as 1e-6.
+        Feature maps (B, C, H, W) of any floating type. They should not be negative: numbers below
+        1e-6 count as 1e-6.
     p
         Exponent, above 0: 1 is the mean, a large one nearly the maximum. 3 is the usual choice.
 
@@ -93,9 +93,9 @@ def _check_lists(ranking: Ranking, q: Features, g: Features, name: str, length: 
 def maxsim_shortlist(ranking: Ranking, q: Features, g: Features, *, top_k: int = 100) -> Tensor:
     """MaxSim of each query with the first `top_k` places of its list (Khattab and Zaharia 2020).
 
-    The mean over the query's cells of the best cosine in the candidate: all cells count the same,
-    and only the query's look for partners. The plan "best_cell" with uniform marginals is the mean
-    of both directions.
+    It is the mean over the query's cells of the best cosine in the candidate. All cells count the
+    same, and only the query's cells look for partners. The plan "best_cell" with uniform marginals
+    is the mean of both directions.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def maxsim_shortlist(ranking: Ranking, q: Features, g: Features, *, top_k: int =
     ValueError
         For lists that do not fit queries or gallery, and for a `top_k` below 1.
     TypeError
-        For half precision, and for what is not `Features`.
+        For half precision, and for anything but `Features`.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def _check_expansion(n_neighbors: int, alpha: float) -> None:
 def expand(
     ranking: Ranking, x: Features, g: Features, *, n_neighbors: int = 10, alpha: float = 3.0
 ) -> Features:
-    """Replace global vectors by means over their neighbours in a gallery.
+    """Expand queries: replace global vectors by means over their neighbours in a gallery.
 
     *Transductive*: the result depends on the gallery, not on the image alone. Average query
     expansion (Chum et al. 2007) for `alpha` 0, else the α-weighted one (Radenović et al. 2018).
@@ -160,8 +160,8 @@ def expand(
     Parameters
     ----------
     ranking
-        A list of neighbours for each image of x. `search` leaves an image out of its own list,
-        where it is told which is which; then none expands with itself.
+        A list of neighbours for each image of x. Let `search` leave each image out of its own list,
+        so that none expands with itself.
     x
         Features of the images to expand, queries or a gallery.
     g
@@ -182,7 +182,7 @@ def expand(
     ValueError
         For lists that do not fit, and for a negative number of neighbours or exponent.
     TypeError
-        For half precision, and for what is not `Features`.
+        For half precision, and for anything but `Features`.
 
     Examples
     --------
@@ -224,7 +224,7 @@ def search_expanded(
     query_positions: Tensor | None = None,
     top_k: int | None = None,
 ) -> Ranking:
-    """Search, expand the queries by what was found, and search again.
+    """Search, expand the queries by their first neighbours, and search again.
 
     *Transductive*: a list depends on the whole gallery.
 
@@ -390,8 +390,8 @@ def search_k_reciprocal(
     Parameters
     ----------
     q, g
-        Features of queries and gallery; g may be packed. Only `global_bc` is read. Queries that are
-        images of the gallery have the gallery's vectors; of q only the number counts then.
+        Features of queries and gallery; g may be packed. Only `global_bc` is read. For queries that
+        are images of the gallery the gallery's vectors are taken, and q only gives their number.
     k1
         Neighbours of an image that may be reciprocal.
     k2
@@ -411,7 +411,7 @@ def search_k_reciprocal(
     ValueError
         As in `search`; for k1 or k2 that is no whole number from 1, or a share outside 0 to 1.
     TypeError
-        For half precision, and for what is not `Features`.
+        For half precision, and for anything but `Features`.
 
     Examples
     --------

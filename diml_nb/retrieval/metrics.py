@@ -20,7 +20,7 @@ from ..records.record import encode_fixed_point
 
 
 class Ranking(NamedTuple):
-    """For each query the gallery in order, best first.
+    """Search results: the gallery in order for each query, best first.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Metrics:
     Attributes
     ----------
     per_query
-        For each metric its float64 values (Q,), NaN where the query has no positive.
+        Metric -> its float64 values (Q,), NaN where the query has no positive.
     count_query_in_r
         The convention: whether R counts the query itself, as the official DIML code does.
     """
@@ -207,7 +207,7 @@ def retrieval_metrics(
     needed = _needed_places(ranking, r_q, len(labels_g), recall_at)
     relevant_qk = (labels_g[ranking.index_qk[:, :needed]] == labels_q[:, None]).double()
     values = _metrics_per_query(relevant_qk, r_q, recall_at)
-    # a query that has nothing to find has no value
+    # a query without a positive has no value
     for name, values_q in values.items():
         values[name] = values_q.masked_fill(positives_q == 0, torch.nan)
     return Metrics(values, count_query_in_r)
@@ -222,7 +222,7 @@ class ConfidenceInterval(NamedTuple):
 
 
 def _few_classes(n_values: int, n_queries: int) -> str:
-    "What is wrong when fewer than two classes have a value."
+    "The message of the error when fewer than two classes have a value."
     if n_values:
         return (
             "labels_q: expected at least two classes with a value, got 1; the interval is one over"
@@ -315,9 +315,9 @@ METRIC_NAMES = {
     "r_precision": "R-precision",
     "mean_average_precision_at_r": "MAP@R",
 }
-SMALLEST_EFFECT = 0.003  # difference in MAP@R below which nobody should choose by it
+SMALLEST_EFFECT = 0.003  # a smaller difference in MAP@R is no reason to choose
 
-# %% ../../nbs/22_metrics.ipynb #9a1e057e
+
 def metric_cis(
     values_q: dict[str, Tensor],
     baseline_q: dict[str, Tensor],

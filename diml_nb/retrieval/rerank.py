@@ -46,7 +46,7 @@ class ShortlistScores(NamedTuple):
 
 # %% ../../nbs/24_retrieval.ipynb #027ac1ee
 def check_shortlist(index_qk: Tensor, q: Features, g: Features) -> None:
-    "`ValueError` unless there is a list for each query and each position is in the gallery."
+    "Raise `ValueError` unless each query has a list, and all positions are in the gallery."
     low, high = (int(x) for x in index_qk.aminmax())
     if len(index_qk) != len(q) or low < 0 or high >= len(g):
         raise ValueError(
@@ -111,14 +111,14 @@ def score_shortlist(
     ranking
         Lists of Q queries, from `search` or from elsewhere.
     q, g
-        Features of queries and gallery; g may be a `FeatureStore` or packed. They may have another
-        grid than those that were searched, and queries another than the gallery.
+        Features of queries and gallery; g may be a `FeatureStore` or packed. Their grids may differ
+        from each other, and from that of the features that were searched.
     top_k
         Length of the shortlist. 100 is the paper's value.
     marginals, plan, eps, tol, max_iter, stopping
         As in `match`. An official rule stops all pairs of one query's shortlist together.
     max_bytes
-        Limit in bytes for what is taken beside the features; see `estimate_memory`. The
+        Limit in bytes for the memory besides the features; see `estimate_memory`. The
         similarities do not depend on it.
 
     Returns
@@ -132,7 +132,7 @@ def score_shortlist(
         For lists that do not fit queries or gallery, for options that `match` refuses, and for a
         limit that is too small.
     TypeError
-        For half precision, and for what is not `Features`.
+        For half precision, and for anything but `Features`.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def score_shortlist(
 
 # %% ../../nbs/24_retrieval.ipynb #a009b509
 def _check_scores(ranking: Ranking) -> None:
-    "Raise an error unless the scores that a search has made are numbers that fall."
+    "Raise an error unless the scores of a search are numbers that fall from place to place."
     if ranking.cosine_qk is not None:
         return
     score_qk = ranking.score_qk
@@ -278,8 +278,8 @@ def rerank(
     """Re-order the first `top_k` places of each list by cosine + structural similarity.
 
     This is `score_shortlist` followed by `rerank_by`: the multi-scale matching of Zhao et al.
-    (2021). Done twice with the same options it changes nothing more. With finer features and a
-    smaller `top_k` it is a cascade, which orders the head anew.
+    (2021). A second call with the same options changes nothing. A second call with finer features
+    and a smaller `top_k` is a cascade, which orders the head again.
 
     Parameters
     ----------

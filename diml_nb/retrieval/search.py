@@ -33,7 +33,7 @@ def _self_index(
     exclude_self: bool,
     device: torch.device,
 ) -> Tensor | None:
-    "The position of each query in the gallery, (Q,), or None if none is to be left out."
+    "The position of each query in the gallery, (Q,), or None if no query is left out."
     if query_positions is None:
         return torch.arange(n_queries, device=device) if exclude_self else None
     self_index_q = as_labels(query_positions, "query_positions").to(device)
@@ -63,7 +63,7 @@ def _check_arguments(q: Features, g: Features, exclude_self: bool, top_k: int | 
 
 
 def _list_length(n_images: int, leaves_one_out: bool, top_k: int | None) -> int:
-    "Places of each list: `top_k`, or as many as there are; `ValueError` if there are none."
+    "Length of each list: `top_k`, or all other images; `ValueError` if there are none."
     n_others = n_images - int(leaves_one_out)
     if n_others < 1:
         raise ValueError("g: a gallery of one image is empty when each query is excluded from it")
@@ -73,7 +73,7 @@ def _list_length(n_images: int, leaves_one_out: bool, top_k: int | None) -> int:
 def _score_tiles(
     q_qc: Tensor, g: Features, self_index_q: Tensor | None, k: int
 ) -> Iterator[Tensor]:
-    "Scores (Q, G) of some queries with one tile of the gallery after another."
+    "Yield the scores of some queries with one tile of the gallery after another."
     width = tile_width(g, k)
     for first in range(0, len(g), width):
         score_qg = inner_products(q_qc, unpack(g.global_bc[first : first + width]))
@@ -107,19 +107,19 @@ def search(
     exclude_self
         Whether g is q, and each query is left out of its own list.
     query_positions
-        The position of each query in the gallery, (Q,), from which its own list leaves it out; goes
-        before `exclude_self`.
+        The position of each query in the gallery, (Q,); each is left out of its own list. It
+        overrides `exclude_self`.
     top_k
         Places to keep; by default the whole gallery.
     max_bytes
-        Limit in bytes for what the search takes beside the features; see `estimate_memory`. The
-        lists do not depend on it.
+        Limit in bytes for the memory besides the features; see `estimate_memory`. The lists do
+        not depend on it.
 
     Returns
     -------
     Ranking
-        Positions and cosines (Q, K). Equal scores stay in the order of the gallery, and a list does
-        not depend on the other queries.
+        Positions and cosines (Q, K). Equal scores stay in the order of the gallery. A list does not
+        depend on the other queries.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def search(
         For `exclude_self` with a gallery of another length, positions outside the gallery, a
         `top_k` below 1, a gallery without another image, and a limit that is too small.
     TypeError
-        For half precision, and for what is not `Features`.
+        For half precision, and for anything but `Features`.
 
     Examples
     --------
