@@ -29,8 +29,8 @@ def _check_weights(weight_n: Tensor, cells: int, name: str) -> None:
 
 
 def _reweight(mass_bn: Tensor, weight_n: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
-    """Masses times weights, summing to 1 again, and for each image (B,) whether nothing was left:
-    then the cells that may have some get equal masses."""
+    """Masses times weights, summing to 1 again, and for each image (B,) whether no mass was left;
+    then the cells with a weight above 0 get equal masses."""
     if weight_n is None:
         weight_n = torch.ones_like(mass_bn[0])
     weight_n = torch.as_tensor(weight_n).to(mass_bn)
@@ -63,7 +63,7 @@ def _aligned_plan_of_kept(result: Match, weight_n: Tensor, weight_m: Tensor) -> 
 def _plan_of_control(
     result: Match, plan: str, weight_n: Tensor | None, weight_m: Tensor | None
 ) -> Tensor:
-    "The plan of a control, for masses that are weighted already."
+    "The plan of a control, for masses that are already weighted."
     if plan == "aligned":
         ones_n = torch.ones_like(result.mass_a_bn[0])
         weights = (ones_n if weight is None else weight for weight in (weight_n, weight_m))
@@ -92,7 +92,7 @@ def match_reweighted(
     Parameters
     ----------
     a, b
-        As for `match`: as many images in both, or one that is paired with all of the other.
+        As for `match`: the same number of images in both, or one that is paired with all others.
     weight_n, weight_m
         (N,) and (M,): a factor, at least 0, for the mass of each cell of A and of B; 0 drops a
         cell; None leaves the masses as they are. Masses are made to sum to 1 again.

@@ -80,8 +80,7 @@ def flow_table(match: Match, *, index: int = 0, top: int | None = None) -> pd.Da
 
 # %% ../../nbs/40_explain.ipynb #4c5985d9
 def match_warnings(match: Match, *, index: int = 0) -> list[str]:
-    """What a reader must know before believing the plan of a pair: that it did not converge, or
-    that an image had no mass."""
+    """Reasons to distrust the plan of a pair: it did not converge, or an image had no mass."""
     warnings = []
     if match.used_uniform_b[index]:
         warnings.append("an image had no mass: its cells got equal masses")
@@ -97,8 +96,8 @@ DECOMPOSITION_KINDS = ("flow", "cell_a", "cell_b", "row_a", "row_b")
 
 
 class Decomposition(NamedTuple):
-    """A score as a sum of named parts; the first is the cosine of the whole images, the others add
-    up to S."""
+    """A score as a sum of named parts; the first is the cosine of the whole images, and the others
+    add up to S."""
 
     names: tuple[str, ...]
     value_k: Tensor  # (K,) float64, the parts
@@ -107,12 +106,12 @@ class Decomposition(NamedTuple):
 
     @property
     def residual(self) -> float:
-        "Sum of the parts less the score: what floating-point arithmetic leaves over."
+        "Sum of the parts minus the score: the rounding error of floating-point arithmetic."
         return self.value_k.sum().item() - self.score
 
 # %% ../../nbs/40_explain.ipynb #c9c0e746
 def _flow_parts(match: Match, index: int, top: int) -> tuple[list[str], Tensor]:
-    "Names and contributions of the largest flows; what is left is one more part."
+    "Names and contributions of the largest flows; all others are one more part."
     table = flow_table(match, index=index, top=top)
     names = (table.a + " → " + table.b).tolist()
     value_k = torch.from_numpy(table.contribution.to_numpy(copy=True))
@@ -153,7 +152,7 @@ def decompose(match: Match, by: str = "flow", *, index: int = 0, top: int = 12) 
     Returns
     -------
     Decomposition
-        Names and values of the parts (float64), the score, and a note if the plan is not to be
+        Names and values of the parts (float64), the score, and a note if the plan cannot be
         trusted.
 
     Raises
@@ -186,7 +185,7 @@ def decompose(match: Match, by: str = "flow", *, index: int = 0, top: int = 12) 
 
 # %% ../../nbs/40_explain.ipynb #6864b835
 class ScoreDifference(NamedTuple):
-    "Score of one candidate less that of another, for the same query."
+    "Score of one candidate minus that of another, for the same query."
 
     cell_n: Tensor  # (N,) float64: part of each cell of the query, positive if it favours the first
     cosine: float  # the part of the whole images
@@ -196,12 +195,12 @@ class ScoreDifference(NamedTuple):
 
     @property
     def residual(self) -> float:
-        "Sum of the parts less the difference of the scores."
+        "Sum of the parts minus the difference of the scores."
         return self.cell_n.sum().item() + self.cosine - self.score
 
 # %% ../../nbs/40_explain.ipynb #8923c86c
 def score_difference(match: Match, first: int, second: int) -> ScoreDifference:
-    """Why one candidate is ranked above another, cell by cell of the query.
+    """Explain cell by cell of the query why one candidate is ranked above another.
 
     Parameters
     ----------
@@ -213,8 +212,8 @@ def score_difference(match: Match, first: int, second: int) -> ScoreDifference:
     Returns
     -------
     ScoreDifference
-        Score of `first` less that of `second`: the parts of the N cells of the query, the part of
-        the whole images, their sum, and a note if one of the plans is not to be trusted.
+        Score of `first` minus that of `second`: the parts of the N cells of the query, the part of
+        the whole images, their sum, and a note if one of the plans cannot be trusted.
 
     Examples
     --------
@@ -245,14 +244,14 @@ def cosine_decomposition(a: Features, b: Features) -> Match:
     Parameters
     ----------
     a, b
-        As many images in both; a single image is paired with all of the other batch.
+        The same number of images in both; a single image is paired with all of the other batch.
 
     Returns
     -------
     Match
-        Its `similarity_b` is the cosine of the averaged maps. Its `plan_bnm`, (|z_n| |z_m|) over
-        the lengths of the two sums, is no transport plan: it does not sum to 1. The masses are the
-        lengths of the cells as shares.
+        Its `similarity_b` is the cosine of the averaged maps. Its `plan_bnm` is |z_n| |z_m| divided
+        by the lengths of the two sums; it is no transport plan and does not sum to 1. The masses
+        are the lengths of the cells as shares.
 
     Examples
     --------

@@ -43,12 +43,12 @@ def occlude(
     Returns
     -------
     Tensor
-        (B, C, H, W).
+        The copies (B, C, H, W).
 
     Raises
     ------
     ValueError
-        `fill` is unknown, or the cells are no such grid.
+        `fill` is unknown, or the number of cells does not fit the grid.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def deletion_curves(
     fill: str = "blur",
     grid: Grid | None = None,
 ) -> Tensor:
-    """What is left of a score after hiding 0, 1/steps, ..., all of the cells, in several orders.
+    """Share of a score that is left after hiding 0, 1/steps, ..., all cells, in several orders.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def deletion_curves(
     Raises
     ------
     ValueError
-        The untouched image has a score of 0 or less, of which there are no shares.
+        The untouched image has a score of 0 or less, so shares of it are undefined.
     """
     orders, cells = order_on.shape
     count_k = _hidden_counts(cells, steps)[1:-1].view(1, -1, 1).to(order_on.device)
@@ -133,11 +133,11 @@ def deletion_curves(
 
 # %% ../../nbs/41_faithfulness.ipynb #49ca5424
 class DeletionCurves(NamedTuple):
-    "What is left of a score while cells of the image are hidden, (K,) each, and the areas below."
+    "Share of a score left while cells of the image are hidden, (K,) each, and areas under curves."
 
     hidden_k: Tensor  # share of the cells hidden, 0 to 1
     most_first_k: Tensor  # hidden in the order of the explanation
-    least_first_k: Tensor  # the other way round; read backwards it is the insertion curve
+    least_first_k: Tensor  # in reverse order; read backwards it is the insertion curve
     random_k: Tensor  # mean over random orders
 
     def area(self, name: str) -> float:

@@ -21,16 +21,16 @@ from ..ot.matching import Match
 
 # %% ../../nbs/41_parts.ipynb #7fa84ffd
 class _Points(NamedTuple):
-    "The cells of A, then those of B, as points that lie close if they exchange much."
+    "The cells of A, then those of B, as points; cells that exchange much lie close."
 
     x_id: Tensor  # (N + M, D)
-    weight_i: Tensor  # what each cell exchanges, (N + M,)
+    weight_i: Tensor  # sum of the flows of each cell, (N + M,)
 
 
 def _points(w_nm: Tensor, count: int) -> _Points:
-    "In `count` coordinates, of weights (N, M) that are not negative."
+    "Points in `count` coordinates, from weights (N, M) that are not negative."
     r_n, c_m = w_nm.sum(1), w_nm.sum(0)
-    # a cell without flows gets no place of its own
+    # a cell without flows has no position
     root_n, root_m = (torch.where(x > 0, x, 1.0).sqrt() for x in (r_n, c_m))
     scaled_nm = w_nm / root_n[:, None] / root_m
     # singular vectors of A by the eigenvectors of a small matrix: the cells of A are few
@@ -46,7 +46,7 @@ def _points(w_nm: Tensor, count: int) -> _Points:
 
 # %% ../../nbs/41_parts.ipynb #538e8cda
 def _farthest_points(points: _Points, k: int) -> Tensor:
-    "Where k-means begins, (K, D)."
+    "Starting points (K, D) of k-means."
     x_id, weight_i = points
     mean_d = (weight_i[:, None] * x_id).sum(0) / weight_i.sum()
     distance_i = ((x_id - mean_d) ** 2).sum(1)
@@ -120,27 +120,27 @@ class Parts(NamedTuple):
     label_a_n, label_b_m
         The part of each cell of A (N,) and of B (M,), from 0; -1 for a cell of no part.
     contribution_k
-        What flows within each part adds to S, (K,) in float64, the largest first.
+        Sum of the flows within each part, (K,) in float64, the largest first.
     mass_k
         The mass that moves within each part, (K,).
     mass_a_k, mass_b_k
         The masses of its cells in A and in B, (K,).
     strength_a_n, strength_b_m
-        What each cell adds within its part, (N,) and (M,).
+        Contribution of each cell within its part, (N,) and (M,).
     rest
-        What flows between parts add to S.
+        Sum of the flows between parts.
     similarity
         S, the sum of all contributions and the rest.
     chance
-        The share of S that would lie within the parts if each cell exchanged what it does, with
-        cells drawn at random.
+        The share of S that would lie within the parts if each cell exchanged as much as it does,
+        but with cells drawn at random.
     gain
-        The share of S within the parts less chance: their modularity, at most 1. Negative
+        The share of S within the parts minus chance: their modularity, at most 1. Negative
         contributions count as 0 in it and in `chance`.
     grid_a, grid_b
         Rows and columns of the cells.
     note
-        What a reader must know: that there is no structure, or `match_warnings`.
+        Reasons for doubt: no structure, or `match_warnings`.
     """
 
     label_a_n: Tensor
@@ -166,7 +166,7 @@ class Parts(NamedTuple):
 
     @property
     def share(self) -> float:
-        "The share of S within the parts; NaN unless S is above 0, of which there are no shares."
+        "The share of S within the parts; NaN unless S is above 0."
         if not self.similarity > 1e-9:
             return float("nan")
         return self.contribution_k.sum().item() / self.similarity
@@ -210,7 +210,7 @@ def _check_labels(match: Match, label_a_n: Tensor, label_b_m: Tensor) -> None:
 def _chance_and_gain(
     value_nm: Tensor, label_n: Tensor, label_m: Tensor, k: int
 ) -> tuple[float, float]:
-    "The share within parts by chance, and what there is above it; of values above 0."
+    "The share within parts by chance, and the share above chance; of values above 0."
     positive_nm = value_nm.clamp_min(0)
     share_nm = positive_nm / positive_nm.sum().clamp_min(torch.finfo(torch.float64).tiny)
     r_k = share_nm.sum(1) @ _membership(label_n, k)
@@ -223,7 +223,7 @@ def _chance_and_gain(
 def labelled_parts(
     match: Match, label_a_n: Tensor, label_b_m: Tensor, *, index: int = 0, note: str = ""
 ) -> Parts:
-    """A similarity as a sum of parts that somebody else has found.
+    """A similarity as a sum of parts with given labels.
 
     Parameters
     ----------
@@ -234,12 +234,12 @@ def labelled_parts(
     index
         Which of the B pairs.
     note
-        What a reader must know of these parts.
+        Remark about these parts.
 
     Raises
     ------
     ValueError
-        Where there is not one label for each cell, or no part.
+        Unless there is one label for each cell, and at least one part.
     """
     _check_labels(match, label_a_n, label_b_m)
     k = int(max(label_a_n.max(), label_b_m.max())) + 1
@@ -272,7 +272,7 @@ def labelled_parts(
 
 # %% ../../nbs/41_parts.ipynb #595bce1b
 def _most_above_chance(tried: list[Parts], min_gain: float) -> Parts | None:
-    "The parts with the largest gain, at least `min_gain`; None where none have that."
+    "The parts with the largest gain, at least `min_gain`; None if there are none."
     gains = [x.gain if len(x.contribution_k) > 1 else 0.0 for x in tried]
     best = max(range(len(tried)), key=gains.__getitem__, default=None)
     return None if best is None or not gains[best] >= min_gain else tried[best]
@@ -305,7 +305,7 @@ def parts(
     min_part: float = MIN_PART,
     min_gain: float = MIN_GAIN,
 ) -> Parts:
-    """The parts of a matched pair: groups of cells of A and of B between which little flows.
+    """Find the parts of a pair: groups of cells of A and of B with little flow between them.
 
     The contributions are a weighted graph between the cells of A and of B, which is cut into
     groups by its singular vectors.
@@ -315,13 +315,13 @@ def parts(
     match
         B matched pairs, by any plan, on any grids.
     k
-        How many parts, at least 1; fewer are returned where a group adds nothing to S, e.g. as it
+        How many parts, at least 1; fewer are returned if a group adds nothing to S, e.g. because it
         has cells of one image only.
-        Default: as many, up to `MAX_PARTS`, as have the largest `gain`.
+        Default: the number, up to `MAX_PARTS`, with the largest `gain`.
     index
         Which of the B pairs.
     min_part
-        The least share of S, from 0 to 1, within a part; what has less is no part.
+        The least share of S, from 0 to 1, within a part; a group with less is no part.
     min_gain
         The least `gain` of all parts, from 0 to 1; a pair whose parts have less has no structure.
         Both are without effect where k is given.
@@ -330,7 +330,7 @@ def parts(
     -------
     Parts
         `contribution_k.sum() + rest` is S. A pair without structure, or with an S that is not above
-        0, has one part, and its note says so. The same pair has the same parts always.
+        0, has one part, and its note says so. The same pair always has the same parts.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def parts(
         For a `k` below 1 or above the number of cells of an image, or a share outside 0 to 1;
         where the contributions are not finite.
     IndexError
-        For an index of no pair.
+        If no pair has this index.
 
     References
     ----------
@@ -362,7 +362,7 @@ def parts(
     _check_rule(value_nm, k, min_part, min_gain)
     most = k or min(MAX_PARTS, *value_nm.shape)
     counts = [k] if k else range(2, most + 1)
-    points = _points(value_nm.clamp_min(0), most - 1)  # what is alike joins; no weight is negative
+    points = _points(value_nm.clamp_min(0), most - 1)  # similar cells join; no weight is negative
     cuts = [_cut(value_nm, points, count, 0 if k else min_part) for count in counts if count > 1]
     tried = [labelled_parts(match, *cut, index=index) for cut in cuts if cut[0].max() >= 0]
     if k and tried:
@@ -379,7 +379,7 @@ def parts(
 def part_face(
     label_n: Tensor, strength_n: Tensor, grid: Grid, k: int
 ) -> tuple[float, float, float, float]:
-    """Where a part is strongest in a picture: a window of about a quarter of each side.
+    """The window, about a quarter of each side, in which a part of a picture is strongest.
 
     Parameters
     ----------
@@ -402,24 +402,24 @@ def part_face(
 
 # %% ../../nbs/41_parts.ipynb #45cdd68d
 class QueryParts(NamedTuple):
-    """The cells of a query in K parts, which are the same for all its candidates.
+    """The parts of a query, which are the same for all its candidates.
 
     Attributes
     ----------
     label_n
         The part of each cell of the query, (N,); -1 for a cell of no part.
     label_bm
-        For each candidate the part to which most of a cell's flows belong, (B, M); -1 for a cell
-        without flows.
+        For each candidate the part that has most of a cell's flows, (B, M); -1 for a cell without
+        flows.
     contribution_bk
-        What the flows of each part add to the similarity of each candidate, (B, K) in float64.
+        Contribution of each part to the similarity of each candidate, (B, K) in float64.
     rest_b
-        What the flows of cells of no part add, (B,).
+        Contribution of the cells of no part, (B,).
     cosine_b
         Cosines of the whole images, (B,).
     strength_n, strength_bm
-        What each cell of the query adds on average, (N,), and each cell of a candidate within its
-        part, (B, M).
+        Mean contribution of each cell of the query, (N,), and contribution of each cell of a
+        candidate within its part, (B, M).
     grid, candidate_grid
         Rows and columns of the cells of the query and of the candidates.
     """
@@ -435,7 +435,7 @@ class QueryParts(NamedTuple):
     candidate_grid: Grid
 
     def compare(self, first: int, second: int) -> pd.DataFrame:
-        """Why one candidate is ranked above another, part by part.
+        """Explain part by part why one candidate is ranked above another.
 
         Returns
         -------
@@ -453,14 +453,14 @@ class QueryParts(NamedTuple):
 
 # %% ../../nbs/41_parts.ipynb #677e2a42
 def query_parts(match: Match, k: int | None = None) -> QueryParts:
-    """The parts of a query that suit all its candidates.
+    """Find the parts of a query, one set for all its candidates.
 
     Parameters
     ----------
     match
         One query (A) matched with B candidates.
     k
-        How many parts; default: as in `parts`, asked of all candidates together, with a gain of
+        How many parts; default: chosen as in `parts` for all candidates together, with a gain of
         at least `MIN_QUERY_GAIN`.
 
     Raises

@@ -26,13 +26,13 @@ from ..ot.matching import Match, match
 
 # %% ../../nbs/41_truth.ipynb #ce8642e9
 class FlowAccuracy(NamedTuple):
-    "How much of a flow is where it should be: three shares between 0 and 1."
+    "How much of a flow lands where it should: three shares between 0 and 1."
 
-    # of what leaves the cells of A whose piece B shows: what lands within a cell of the truth
+    # of the mass from cells of A that B shows: the share that lands within a cell of the truth
     right_mass: float
-    # of these cells: those whose strongest partner is within a cell of the truth
+    # of these cells: the share whose strongest partner is within a cell of the truth
     right_partner: float
-    # of all mass: what goes from a cell of the object in A to a cell of the object in B
+    # of all mass: the share from a cell of the object in A to a cell of the object in B
     on_object: float
 
 
@@ -60,7 +60,7 @@ def flow_accuracy(
     flow_nm
         (N, M): what moves from cell n of A to cell m of B, e.g. a plan or contributions.
     truth
-        Where the cells of A lie in B.
+        The true position in B of each cell of A.
     coverage_m
         (M,): `coverage_n` of the correspondences from B to A, the share of each cell of B that the
         object covers.
@@ -98,7 +98,7 @@ def flow_accuracy(
     near_nm = _near_truth(truth, cells_b, tolerance)[truth.visible_n]
     if not visible_nm.sum() > 0:
         raise ValueError("flow_nm: nothing moves from the cells of A that B shows")
-    # a cell from which nothing moves has no partner, and that is wrong
+    # a cell from which nothing moves has no partner, and counts as wrong
     moves_n = visible_nm.sum(1) > 0
     partner_n = near_nm.gather(1, visible_nm.argmax(1, keepdim=True)).squeeze(1) & moves_n
     on_object = flow_nm[truth.coverage_n >= 0.5][:, coverage_m >= 0.5].sum() / flow_nm.sum()
@@ -112,11 +112,11 @@ def flow_accuracy(
 class PartAccuracy(NamedTuple):
     "How well the parts of two images agree with known correspondences."
 
-    # of the cells of A whose piece B shows: those whose true partner is in the same part
+    # of the cells of A that B shows: the share whose true partner is in the same part
     right_part: float
-    # what the part of such a cell tells about the part of its partner, above chance
+    # mutual information of the part of such a cell and that of its partner, above chance
     bits: float
-    # the same, between 0 for chance or for a single part, and 1
+    # the same, scaled: 0 for chance or for a single part, 1 at most
     adjusted_mutual_information: float
 
 
@@ -270,7 +270,7 @@ def pair_accuracies(
     Parameters
     ----------
     images
-        With the metadata that `true_correspondences` reads, e.g. ``real_views``.
+        Images with the metadata that `true_correspondences` reads, e.g. ``real_views``.
     backbone
         The network; it sees the middle square of each image.
     grid
@@ -278,17 +278,17 @@ def pair_accuracies(
     alpha
         As in `pck`.
     matching
-        From the features of A and of B to the match whose plan is measured.
+        Function from the features of A and of B to the match whose plan is measured.
 
     Returns
     -------
     list of PairAccuracy
-        In the order of the images; pairs of which B shows no cell of A are left out.
+        In the order of the images, without pairs in which B shows no cell of A.
 
     Raises
     ------
     ValueError
-        If nothing is known about a pair, before anything is computed.
+        If the correspondences of a pair are unknown; raised before anything is computed.
     """
     pairs = [p for p in permutations(range(len(images)), 2) if _same_class(images, *p)]
     truth = {(i, j): true_correspondences(images[i], images[j], grid) for i, j in pairs}

@@ -79,7 +79,7 @@ def _pairs_to_match(
             positions = torch.arange(len(q) * len(r), device=device)
             i_p, j_p = positions // len(r), positions % len(r)
         return i_p, j_p
-    # what a miner asks for: anchors with positives, anchors with negatives, or triplets
+    # pairs of a miner: anchors with positives, anchors with negatives, or triplets
     if len(requested) == 4:
         a_p, p_p, a_n, n_p = requested
     else:
@@ -115,7 +115,7 @@ def _solve(
 # %% ../../nbs/30_distances.ipynb #f6b1eb64
 def _matched_values(q: Features, r: Features, distance: "StructuralDistance") -> Tensor:
     """Sum of plan * value of all requested pairs as a matrix (Q, R), NaN for the others, so that
-    reading one of those by mistake shows."""
+    a loss that reads one of those by mistake becomes NaN."""
     q_cells, r_cells = q.norm_bn.shape[1], r.norm_bn.shape[1]
     if distance.options.swap_marginals and q_cells != r_cells:
         raise ValueError(
@@ -147,7 +147,7 @@ def _check_distance_options(
     normalize_embeddings: bool = True,
     **others: Any,
 ) -> None:
-    "Raise a `ValueError` for what PML's distances take and a matching cannot have."
+    "Raise a `ValueError` for options of PML's distances that make no sense for a matching."
     if p != 2:
         raise ValueError(
             f"{distance}: expected p=2, since cells are unit vectors of that norm, got p={p!r}"
@@ -176,8 +176,8 @@ def _check_unit_maps(name: str, map_bchw: Tensor) -> None:
 
 # %% ../../nbs/30_distances.ipynb #b8fc272a
 class StructuralDistance:
-    """What `StructuralSimilarity` and `StructuralEuclideanDistance` share: feature maps
-    (B, C, H, W) in, a matrix of matchings out. Its parameters are those of the two."""
+    """Base of `StructuralSimilarity` and `StructuralEuclideanDistance`: takes feature maps
+    (B, C, H, W) and returns a matrix of matched values. Its parameters are those of the two."""
 
     power: float  # of pytorch-metric-learning
     official_block: int | None = None  # pairs that share the official stop rule; None: the batch
@@ -215,7 +215,7 @@ class StructuralDistance:
         self.requested: tuple[Tensor, ...] | None = None  # the only pairs that will be read
 
     def value(self, cosine: Tensor) -> Tensor:
-        "f(s): what a subclass makes of the cosine s of two unit vectors."
+        "f(s), the value of a pair of cells with cosine s; subclasses define it."
         raise NotImplementedError
 
     def slope(self, value: Tensor) -> Tensor:
@@ -273,7 +273,7 @@ def _structural_matrix(query: Tensor, reference: Tensor, distance: StructuralDis
 class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
     """Structural similarity of feature maps, for losses on similarities.
 
-    (sum of plan * cosine of the cells + cosine of the global vectors) / 2, in [-1, 1]: a distance
+    (Sum of plan * cosine of the cells + cosine of the global vectors) / 2, in [-1, 1]: a distance
     of pytorch-metric-learning with `is_inverted = True`. The plan is constant in the gradient.
 
     Parameters
@@ -294,7 +294,7 @@ class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
 
     Notes
     -----
-    DIML (arXiv 2108.05889), section 3.3.
+    DIML (arXiv 2108.05889).
 
     Examples
     --------
@@ -317,7 +317,7 @@ class StructuralSimilarity(StructuralDistance, distances.CosineSimilarity):
 class StructuralEuclideanDistance(StructuralDistance, distances.LpDistance):
     """Structural Euclidean distance of feature maps, for losses on distances.
 
-    (sum of plan * distance of the cells + distance of the global vectors) / 2, in [0, 2].
+    (Sum of plan * distance of the cells + distance of the global vectors) / 2, in [0, 2].
     Parameters and errors as of `StructuralSimilarity`.
     """
 

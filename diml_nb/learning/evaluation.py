@@ -30,7 +30,7 @@ from ..retrieval.search import search
 
 # %% ../../nbs/31_evaluation.ipynb #0a18aadd
 class Queries(NamedTuple):
-    "Images that are searched for in a gallery of others."
+    "Query images, their classes, and their positions in the gallery."
 
     features: Features | FeatureStore | None  # None: those of the gallery, where each query is
     label_q: Tensor  # classes, numbered as those of the gallery
@@ -39,13 +39,13 @@ class Queries(NamedTuple):
 
 
 def ranking_length(label_g: Tensor, top_k: int) -> int:
-    """Images that a list has to hold: a shortlist of `top_k`, as many as the largest class has (for
-    MAP@R), and 8, the largest K of the usual recall at K. More would only fill the memory."""
+    """Length of a ranked list: at least `top_k`, the size of the largest class (for MAP@R), and 8,
+    the largest K of the usual recall at K. More would only fill the memory."""
     return max(top_k, 8, int(label_g.unique(return_counts=True)[1].max()))
 
 
 def _query_blocks(index_q: Tensor, query_position_q: Tensor, size: int) -> Iterator[Tensor]:
-    "Queries in blocks; in each of them all are in the gallery, or none is."
+    "Split queries into blocks; in each block all are in the gallery, or none is."
     inside_q = query_position_q[index_q] >= 0
     for group in (index_q[inside_q], index_q[~inside_q]):
         if len(group):
@@ -90,12 +90,12 @@ def evaluate_retrieval(
     eps: float = 0.05,
     max_bytes: int | None = None,
 ) -> Metrics:
-    """Metrics of each query, ranked by the global cosine, and if `structural` re-ranked by it + S.
+    """Metrics of each query, ranked by the global cosine; if `structural`, re-ranked by cosine + S.
 
     Parameters
     ----------
     features, label_n : of the gallery (N images), and its class numbers (N,), in NumPy too
-    queries : what is searched for; default: each image of the gallery among all others
+    queries : images to search for; default: each image of the gallery among all others
     structural : re-rank the first `top_k` by matching, with `marginals` and `eps` of `match`
     max_bytes : bytes that may be used, as in `rerank`
 
@@ -165,7 +165,7 @@ def _gather_metrics(results: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str
     return {name: torch.cat([values[name] for _, values in blocks])[order_q] for name in names}
 
 # %% ../../nbs/31_evaluation.ipynb #e5b484fb
-# what torch.distributed.run sets
+# set by torch.distributed.run
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -211,7 +211,7 @@ def join_process_group() -> tuple[int, int]:
 # %% ../../nbs/31_evaluation.ipynb #678eae87
 @contextmanager
 def isolated_environment() -> Iterator[None]:
-    "Hide what launchers left: settings of accelerate, and ranks unless all of them are there."
+    "Hide variables left by launchers: settings of accelerate, and ranks unless all are set."
     prefixes = ["ACCELERATE_"]
     if launcher_rank()[1] == 1:
         prefixes += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "PMI_", "OMPI_", "MV2_"]
@@ -255,7 +255,7 @@ def features_or_store(
     if processes > 1:
         torch.distributed.barrier()
     yield open_store(folder)
-    # nobody removes what another still reads
+    # no process removes the store while another reads it
     if processes > 1:
         torch.distributed.barrier()
     if rank == 0:

@@ -71,11 +71,13 @@ def full_schedule(dataset: str) -> dict[str, int]:
     return schedule
 
 # %% ../../nbs/33_probe.ipynb #882f77dc
-_INPUTS: dict[tuple, EmbeddingInputs] = {}  # of this process: a hundred heads read the same maps
+_INPUTS: dict[
+    tuple, EmbeddingInputs
+] = {}  # shared in this process: a hundred heads read the same maps
 
 
 def _shared_inputs(config: TrainConfig, images: ImageDataset) -> EmbeddingInputs:
-    "The inputs of a run, made once for all runs that read the same."
+    "The inputs of a run, made once for all runs that read the same maps."
     key = (
         images.hash,
         config.backbone,
@@ -93,14 +95,14 @@ def _shared_inputs(config: TrainConfig, images: ImageDataset) -> EmbeddingInputs
 def tune_probe(
     folder: str | Path, images: ImageDataset, rates: list[float], **config: Any
 ) -> tuple[TrainedModel, dict[str, float]]:
-    """Train a head on cached maps at each learning rate, and choose by the validation classes.
+    """Train a head on cached maps at each learning rate, and choose the best on validation classes.
 
     Parameters
     ----------
-    folder : has a folder for each rate; a head that is there is not trained again
+    folder : gets a folder for each rate; a head that is already there is not trained again
     images : the training split
     rates : learning rates to choose from
-    **config : fields of `TrainConfig`, instead of those of `CACHED_MAPS_CONFIG`
+    **config : fields of `TrainConfig` that replace those of `CACHED_MAPS_CONFIG`
 
     Returns
     -------
@@ -124,7 +126,7 @@ def tune_probe(
 
 # %% ../../nbs/33_probe.ipynb #cb1d9b6c
 class FlatProbe(NamedTuple):
-    """A head, what was chosen for it, and whether the choice was cut short.
+    """A head, the rate and epochs chosen for it, and whether the choice was cut short.
 
     Attributes
     ----------
@@ -136,7 +138,7 @@ class FlatProbe(NamedTuple):
         second half of the run gained less than `SMALLEST_EFFECT`) and `inside` (whether the best
         rate has neighbours on both sides, or one that diverges).
     curve
-        (step, MAP@R on the validation classes) of every look at them.
+        (step, MAP@R on the validation classes) of every validation.
     """
 
     head: TrainedModel
@@ -145,7 +147,7 @@ class FlatProbe(NamedTuple):
 
 
 def _check_looks(config: TrainConfig) -> None:
-    "`ValueError` unless there are held-out classes, and the last epoch is looked at."
+    "`ValueError` unless there are held-out classes and a validation after the last epoch."
     if not config.validation:
         raise ValueError("validation: expected held-out classes to choose by, got a share of 0")
     if config.epochs % config.evaluate_every:
@@ -169,17 +171,17 @@ def tune_until_flat(
     most_doublings: int = 4,
     **config: Any,
 ) -> FlatProbe:
-    """`tune_probe`, with more rates until the best lies inside, and then more epochs for that one
-    until its curve is flat.
+    """`tune_probe` with more rates until the best lies inside, then with more epochs of the best
+    rate until its curve is flat.
 
     Parameters
     ----------
     folder, images, **config
-        As in `tune_probe`; `epochs` is where every rate begins.
+        As in `tune_probe`; every rate begins with `epochs` epochs.
     rates
-        Those to begin with, of the series 1e-4, 3e-4, 1e-3, ...
+        First rates to try, of the series 1e-4, 3e-4, 1e-3, ...
     most_rates, most_doublings
-        Where to stop, whether inside and flat or not.
+        Limits of the search, whether the best is inside and the curve flat or not.
 
     Raises
     ------
@@ -220,8 +222,8 @@ def tune_until_flat(
 def _train_until_flat(
     path: Path, images: ImageDataset, config: TrainConfig, most_doublings: int
 ) -> Path:
-    """Go on with a run in twice as many epochs, each time in a copy of its folder, until that gains
-    little; the folder of the longest."""
+    """Continue a run to twice as many epochs, each time in a copy of its folder, until that gains
+    little; return the folder of the longest run."""
     for times in (2**doubling for doubling in range(1, most_doublings + 1)):
         if is_flat(_curve(path).items()):
             break
@@ -232,7 +234,7 @@ def _train_until_flat(
 
 
 def _copy_run(path: Path, name: str) -> Path:
-    "The files of a run in a folder beside it, unless they are there; a killed copy leaves nothing."
+    "Copy a run to a folder beside it, unless that exists; a killed copy leaves no such folder."
     copy = path.with_name(name)
     if not copy.exists():
         partial = path.with_name(f"{name}.partial")
@@ -243,7 +245,7 @@ def _copy_run(path: Path, name: str) -> Path:
 
 
 def _curve(path: Path) -> dict[int, float]:
-    "MAP@R on the validation classes after each step at which a run looked."
+    "MAP@R on the validation classes at each validated step of a run."
     lines = [json.loads(line) for line in (path / RUN_FILES.log).read_text().splitlines()]
     return {
         line["step"]: round(line[SELECTION_METRIC], 6) for line in lines if SELECTION_METRIC in line
@@ -251,12 +253,12 @@ def _curve(path: Path) -> dict[int, float]:
 
 
 def is_flat(curve: Iterable[tuple[int, float]]) -> bool:
-    """Did the second half of a run gain less than `SMALLEST_EFFECT` over the best of the first?
+    """Whether the second half of a run gains less than `SMALLEST_EFFECT` over the best before.
 
     Parameters
     ----------
     curve
-        (step, MAP@R on the validation classes) of every look at them, step 0 among them.
+        (step, MAP@R on the validation classes) of every validation, including step 0.
 
     Examples
     --------
@@ -302,8 +304,8 @@ CROSSED_FACTORS = ("design", "background")  # columns of a table that cross its 
 
 
 def crossed_factors(test: Protocol) -> dict[str, Tensor]:
-    """For each crossed factor that the table of a test has: the level of each query, from 0, (Q,).
-    A column with one value, or with more than 255, is none."""
+    """Level of each query (Q,), from 0, for each crossed factor in the table of a test. A column
+    with one value, or with more than 255, is not a factor."""
     found = {}
     for name in CROSSED_FACTORS:
         values = list(test.queries.metadata.get(name, ()))
@@ -314,7 +316,7 @@ def crossed_factors(test: Protocol) -> dict[str, Tensor]:
 
 
 def describe_test(test: Protocol) -> dict[str, Any]:
-    """What a record keeps of the queries of a test: the number of each class (`size_c`), and the
+    """Fields of a record about the queries of a test: the number of each class (`size_c`), and the
     level of each query in each crossed factor."""
     size_c = test.label_q.unique(return_counts=True)[1].tolist()
     # levels are whole steps of 1/255: kept exactly
@@ -323,7 +325,7 @@ def describe_test(test: Protocol) -> dict[str, Any]:
 
 
 def ranking_row(ranking: Ranking, test: Protocol, over: dict | None = None) -> dict[str, Any]:
-    """What a record keeps of the ranking of a test; `over` names the row from which its gain is
+    """Fields of a record about the ranking of a test; `over` names the row from which its gain is
     counted."""
     labels = test.label_q, test.label_g
     metrics = retrieval_metrics(ranking, *labels, count_query_in_r=False)
@@ -341,8 +343,8 @@ def ranking_row(ranking: Ranking, test: Protocol, over: dict | None = None) -> d
 
 # %% ../../nbs/33_probe.ipynb #5c1d29aa
 def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 100) -> Ranking:
-    """Each image searched among all others by the cosine, as far as the metrics and a shortlist of
-    `top_k` need."""
+    """Search each image among all others by the cosine, in lists as long as the metrics and a
+    shortlist of `top_k` need."""
     length = ranking_length(label_n, top_k)
     return search(features, features, exclude_self=True, top_k=length)
 
@@ -356,16 +358,16 @@ def search_gallery(
     top_k: int = 100,
     **options: Any,
 ) -> Ranking:
-    """The queries of a test searched in its gallery, as far as the metrics and a shortlist need.
+    """Search the queries of a test in its gallery, in lists as long as metrics and shortlist need.
 
     Parameters
     ----------
     q, g
         Features of its queries and of its gallery.
     test
-        Says which query is which image of the gallery: it is left out of its own list.
+        Protocol: gives the position of each query in the gallery, where it is left out.
     find
-        `search`, or what takes the same arguments: `search_expanded`, `search_k_reciprocal`.
+        `search`, `search_expanded`, `search_k_reciprocal`, or a function with their arguments.
     top_k
         Length of the shortlist.
     **options
@@ -388,8 +390,8 @@ def search_gallery(
 
 
 def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ranking:
-    """The queries of a test searched in its gallery by the cosine, as far as the metrics and a
-    shortlist of `top_k` need; `features` are those of all its images.
+    """Search the queries of a test in its gallery by the cosine, in lists as long as the metrics
+    and a shortlist of `top_k` need; `features` are those of all its images.
 
     `ValueError` where some of the queries are in the gallery and some are not."""
     return search_gallery(*test.sides(features), test, top_k=top_k)
@@ -406,7 +408,7 @@ def score_test(
 def rerank_test(
     ranking: Ranking, features: Features, test: Protocol, *, top_k: int = 100, **options: Any
 ) -> Ranking:
-    """A ranking of a test, its first `top_k` places ordered anew by cosine + S.
+    """Re-rank the first `top_k` positions of a ranking of a test by cosine + S.
 
     Parameters
     ----------
@@ -440,8 +442,8 @@ def plan_rows(
     top_k: int = 100,
     over: dict | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The rows of a record for some keys of `PLAN_METHODS`: the cosine, and what re-orders the same
-    shortlist by the published settings with another plan."""
+    """The rows of a record for some keys of `PLAN_METHODS`: the cosine, and the same shortlist
+    re-ranked by the published settings with other plans."""
     cosine = cosine_search(features, test, top_k=top_k)
     rows = {}
     for method in methods:

@@ -36,7 +36,7 @@ class MapLoss(nn.Module):
     loss : any loss of pytorch-metric-learning, also `MultipleLosses`, and `CrossBatchMemory` with
         `embedding_size` = channels of the maps
     miner : chooses pairs or triplets; on maps if its distance is structural, else on the means
-    lr_multiplier : learning rate of the loss's parameters over the network's
+    lr_multiplier : learning rate of the loss's parameters, divided by the network's
 
     Raises
     ------
@@ -110,7 +110,7 @@ LOSSES_ON_MINED_PAIRS = (losses.MarginLoss, losses.TripletMarginLoss, losses.Con
 
 
 def _reads_mined_pairs_only(loss: nn.Module, distance: StructuralDistance) -> bool:
-    "Does the loss read nothing but the mined pairs, as they are?"
+    "Whether the loss reads nothing but the mined pairs, as they are."
     swaps = getattr(loss, "swap", False)  # a triplet loss that also reads (p, n)
     return isinstance(loss, LOSSES_ON_MINED_PAIRS) and not swaps and distance.power == 1
 
@@ -119,7 +119,7 @@ def _reads_mined_pairs_only(loss: nn.Module, distance: StructuralDistance) -> bo
 def _mined(
     map_loss: MapLoss, map_bchw: Tensor, vector_bc: Tensor, label_b: Tensor
 ) -> Iterator[tuple[Tensor, ...] | None]:
-    "Mine a batch; while the loss runs, its distance knows what it need not compute (again)."
+    "Mine a batch; while the loss runs, its distance computes no pair that is known or not read."
     distance = map_loss.distance
     assert distance is not None
     try:
@@ -195,7 +195,7 @@ def _remember_maps(module: nn.Module, map_bchw: Tensor) -> None:
 
 # %% ../../nbs/30_losses.ipynb #5a438a20
 def _as_full(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    "Both in float32 if they are in half precision; one batch stays one object."
+    "Cast both to float32 if they are in half precision; one batch stays one object."
     if x.dtype not in HALF_PRECISION:
         return x, reference
     full = x.float()
@@ -217,7 +217,7 @@ class QuadrupletLoss(losses.BaseMetricLossFunction):
 
     @full_precision()
     def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels):
-        "What pytorch-metric-learning reduces: a value for each quadruplet."
+        "The value of each quadruplet, for the reducer of pytorch-metric-learning."
         a, p, n = lmu.convert_to_triplets(indices_tuple, labels, ref_labels, "all")
         # the fourth image is of a third class; a batch of two classes has none
         other = (labels != labels[a, None]) & (labels != labels[n, None])
@@ -264,13 +264,13 @@ class OneTripletPerAnchorMiner(miners.BaseMiner):
 
 # %% ../../nbs/30_losses.ipynb #4bf0f046
 class LossSpec(NamedTuple):
-    """A published loss: class, settings, miner, learning rate of its own parameters over the
-    network's, and what makes it structural."""
+    """A published loss: class, settings, miner, what makes it structural, and the learning rate of
+    its own parameters divided by the network's."""
 
     title: str
     loss: Callable[..., nn.Module]
     settings: dict[str, Any]
-    structural: Callable[..., StructuralDistance] | str  # on maps; or the reason why there is none
+    structural: Callable[..., StructuralDistance] | str  # on maps; or why there is none
     miner: Callable[..., nn.Module] | None = None  # given the distance on maps, or None
     lr_multiplier: float = 1.0
     plain: Callable[[], dict[str, Any]] = dict  # settings of the loss on vectors alone
@@ -296,7 +296,7 @@ def _unnormalized_l2(distance: Callable[..., nn.Module]) -> dict[str, Any]:
 
 
 def _snr() -> dict[str, Any]:
-    "Settings of the signal-to-noise loss, which wants vectors of mean zero."
+    "Settings of the signal-to-noise loss, with a penalty on vectors whose mean is not zero."
     return dict(
         distance=distances.SNRDistance(),
         embedding_regularizer=regularizers.ZeroMeanRegularizer(),
@@ -424,7 +424,7 @@ def _check_request(
 def _parameter_settings(
     loss: Callable[..., nn.Module], name: str, num_classes: int | None, embedding_size: int
 ) -> dict[str, int]:
-    "What a loss with proxies or betas has to know of the training set and of the maps."
+    "Settings that a loss with proxies or betas takes from the training set and the maps."
     needed = inspect.signature(loss).parameters
     settings = {}
     if "num_classes" in needed:
@@ -459,7 +459,7 @@ def make_loss(
     embedding_dim, grid : channels of the maps; cells on a side, for the matching
     proxies : "map": a proxy has grid x grid cells; "vector": one cell that meets all others
     distance : more options of the structural distance, as `dict(eps=0.02, swap_marginals=True)`
-    **settings : of the loss, instead of the published ones
+    **settings : settings of the loss that replace the published ones
 
     Raises
     ------

@@ -46,7 +46,7 @@ class EmbeddingNet(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "EmbeddingNet":
-        "Stay in evaluation mode: batch-norm statistics are frozen, weights learn nevertheless."
+        "Stay in evaluation mode: batch-norm statistics are frozen, but weights learn."
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,15 +62,15 @@ Key = tuple[int | None, int]  # seed of the view (None: the centre), position of
 
 
 class EmbeddingInputs(torch.utils.data.Dataset):
-    """What a network reads, by keys (seed, position): images by the published protocol, or rows of
+    """Inputs of a network by keys (seed, position): images by the published protocol, or rows of
     the cached maps.
 
     Parameters
     ----------
     images : the data set; positions are those of its images
     backbone : prepares images, or made the maps
-    cached : maps of whole images, computed once, instead of images; their seeds have no effect
-    pooled : a cached map becomes the mean of its cells
+    cached : read maps of whole images, computed once, instead of images; seeds have no effect
+    pooled : replace each cached map by the mean of its cells
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class EmbeddingInputs(torch.utils.data.Dataset):
         return torch.stack([self._image(seed, i) for seed, i in keys])
 
     def _image(self, seed: int | None, i: int) -> Tensor:
-        "One image: augmented if there is a seed, else its centre."
+        "Load one image: augmented if there is a seed, else its centre."
         image = load_image(self.paths[i])
         if seed is None:
             return self.backbone.preprocess(image, resize_ratio=PUBLISHED_RESIZE_RATIO)
@@ -146,7 +146,7 @@ def extract_features(
     grid : cells on a side that a map is averaged to
     block : images that pass through the network at a time
     part : (rank, processes): only each block whose number modulo `processes` is `rank`
-    workers : processes that load images ahead; 0: this one loads them
+    workers : processes that load images ahead; 0: this process loads them
 
     Examples
     --------
@@ -169,7 +169,7 @@ def extract_features(
 
 # %% ../../nbs/31_embedding.ipynb #d20e950d
 def concatenate_features(features: list[Features]) -> Features:
-    "One batch of several; `ValueError` unless all have one grid."
+    "Concatenate several batches; `ValueError` unless all have one grid."
     grids = {x.grid for x in features}
     if len(grids) > 1:
         raise ValueError(f"features: expected one grid, got {sorted(grids)}")

@@ -25,7 +25,7 @@ from ..datasets.registry import shared_classes
 
 # %% ../../nbs/31_batches.ipynb #8566d87e
 def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Split images by class, at random: those to learn from, and those to validate on.
+    """Split images at random by class into those to learn from and those to validate on.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def split_classes(label_n: Tensor, share: float, seed: int = 0) -> tuple[Tensor,
 
 # %% ../../nbs/31_batches.ipynb #cfbae03f
 def derive_seed(*parts: object) -> int:
-    "A seed below 2**32 from anything that has a `repr`: the same parts give the same seed."
+    "Derive a seed below 2**32 from anything that has a `repr`: equal parts give equal seeds."
     return int(hash_text(repr(parts))[:8], 16)
 
 # %% ../../nbs/31_batches.ipynb #02469a17
@@ -146,7 +146,7 @@ def _split_for_training(
 def _batch_problems(
     names: list[str], count: list[int], batch_size: int, per_class: int
 ) -> tuple[list[str], list[str]]:
-    "Why no batch can be formed of classes with these names and sizes, and options that would do."
+    "Reasons why classes of these names and sizes form no batch, and options that would work."
     problems, options = [], []
     fewest = min([per_class, *count])
     needed = batch_size // per_class
@@ -170,7 +170,7 @@ def _batch_problems(
 def _training_prospect(
     images: ImageDataset, batch_size: int, per_class: int, validation: float, seed: int
 ) -> tuple[dict[str, int], list[str]]:
-    "Numbers of a training on all of these images, and what stops it."
+    "Numbers of images, classes and batches of a training, and the reasons why it cannot begin."
     train_index, validation_index, problems = _split_for_training(images, validation, seed)
     classes, count = images.label_n[train_index].unique(return_counts=True)
     names = [images.classes[i] for i in classes.tolist()]
@@ -208,8 +208,8 @@ def _test_splits(images: ImageDataset) -> str | tuple[str, str]:
 def _test_prospect(
     images: ImageDataset, split: str | tuple[str, str]
 ) -> tuple[dict[str, int], list[str]]:
-    """Numbers of a test of the queries of one split in the gallery of another (or among
-    themselves), and what stops it."""
+    """Numbers of queries, gallery and classes of a test where the queries of one split search the
+    gallery of another (or each other), and the reasons why it cannot begin."""
     names = (split, split) if isinstance(split, str) else tuple(split)
     missing = [name for name in names if name not in (*images.split_n, "all")]
     if missing:
@@ -249,7 +249,7 @@ def check_splits(
     validation: float = 0.2,
     seed: int = 0,
 ) -> dict[str, int]:
-    """What training or evaluation makes of a set, in numbers, by its labels alone.
+    """Check by labels alone whether a training or a test can begin, and count images and classes.
 
     Parameters
     ----------

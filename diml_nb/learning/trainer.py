@@ -80,8 +80,8 @@ from ..retrieval.metrics import METRIC_NAMES
 
 # %% ../../nbs/32_training.ipynb #d6386fcf
 def _accelerator(config: TrainConfig) -> Any:
-    """What carries device, precision and processes, by `config` alone and not by what is left in
-    the environment."""
+    """The accelerator (device, precision, processes) of a run, made from `config` alone and not
+    from variables that are left in the environment."""
     with isolated_environment():
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
@@ -103,7 +103,7 @@ def _accelerator(config: TrainConfig) -> Any:
 
 @cache
 def _leave_group_at_exit() -> None:
-    "The processes stay joined for a further training or evaluation."
+    "Leave the process group at exit; until then a further training or evaluation can use it."
     atexit.register(torch.distributed.destroy_process_group)
 
 # %% ../../nbs/32_training.ipynb #7fb27b941602401d91542211134fc71a
@@ -121,8 +121,8 @@ def _embedding_net(
 
 
 def _recompute_blocks(backbone: Backbone) -> None:
-    """Let a backbone keep the inputs of its blocks alone for the backward pass, which computes the
-    rest again; `ValueError` if it cannot."""
+    """Let a backbone store only the inputs of its blocks, and compute the rest again in the
+    backward pass; `ValueError` if it cannot."""
     network: Any = backbone.network
     try:
         network.set_grad_checkpointing(True)
@@ -148,9 +148,9 @@ def _build_loss(config: TrainConfig, num_classes: int) -> MapLoss:
         distance=matching if config.structural else None,
     )
 
-# %% ../../nbs/32_training.ipynb #37e50038
+
 def _param_groups(config: TrainConfig, network: nn.Module, loss: MapLoss) -> list[dict[str, Any]]:
-    """The network, and apart from it betas and proxies, with a learning rate of their own and no
+    """Parameter groups: the network, and betas and proxies with their own learning rate and no
     decay."""
     groups: list[dict[str, Any]] = [
         dict(params=list(network.parameters()), lr=config.lr, weight_decay=config.weight_decay)
@@ -171,9 +171,9 @@ def _inputs_of(
     inputs: EmbeddingInputs | None,
     accelerator: Any,
 ) -> EmbeddingInputs:
-    """What the network sees of the images, unless it is given.
+    """The inputs that the network reads of the images, unless they are given.
 
-    `ValueError` if what is given has another number of images."""
+    `ValueError` if given inputs have another number of images."""
     if inputs is not None:
         if len(inputs) != len(images):
             raise ValueError(f"inputs: expected those of {len(images)} images, got {len(inputs)}")
@@ -184,7 +184,7 @@ def _inputs_of(
         pooled = not config.structural
         return EmbeddingInputs(images, backbone, config.cached, pooled=pooled)
 
-# %% ../../nbs/32_training.ipynb #c8a66b26
+
 def _check_validation(protocol: Protocol) -> None:
     "`ValueError` if no query of the held-out classes has an image to find."
     labels = protocol.label_q, protocol.label_g
@@ -204,7 +204,7 @@ def _setup(
     mode: StartMode = "continue",
     speed: SpeedOptions = _AS_USUAL,
 ) -> TrainState:
-    """Data, network, loss and optimizer as they are before the first step. What can be refused is
+    """Data, network, loss and optimizer as they are before the first step. An impossible run is
     refused before the maps are made."""
     accelerator = _accelerator(config)
     train_index, validation_index = split_classes(images.label_n, config.validation, config.seed)
@@ -240,8 +240,8 @@ def _setup(
 
 # %% ../../nbs/32_training.ipynb #6e5b2f15
 def _batches(state: TrainState, workers: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Inputs (this process's share), labels and image names of every batch (all of it) from the
-    next step on."""
+    """Inputs (the share of this process), labels and image names (of the whole batch) of every
+    batch from the next step on."""
     config, device = state.config, state.accelerator.device
     rank, processes = state.rank_and_world_size
     # the classes to learn from are numbered anew; -1: not to be learned
@@ -295,8 +295,8 @@ def _gradients(state: TrainState) -> dict[str, Tensor]:
 def _step(
     state: TrainState, inputs: Tensor, label_b: Tensor, names: list[str], reports: StepReports
 ) -> None:
-    """One step of the optimizer. `RuntimeError` if a step is not finite: this one, or where reports
-    are read later, one before it."""
+    """Take one step of the optimizer. `RuntimeError` if a step is not finite: this one, or, where
+    reports are read later, an earlier one."""
     state.optimizer.zero_grad()
     map_bchw = _all_gather_maps(state.network(inputs).float())
     # a matching of what is not finite would raise an error that does not name the images
@@ -304,8 +304,8 @@ def _step(
     with trusted_values():
         loss_value = state.loss(torch.where(finite_b111, map_bchw, 0), label_b)
     state.accelerator.backward(loss_value)
-    # each process has the whole gradient of betas and proxies; where an order of summation is not
-    # fixed, they must not drift apart
+    # each process has the whole gradient of betas and proxies; the mean keeps them equal where the
+    # order of a summation is not fixed
     for p in state.loss.parameters():
         if p.grad is not None:
             p.grad = state.accelerator.reduce(p.grad, "mean")
@@ -324,9 +324,9 @@ def _summary_writer(state: TrainState) -> Any:
         raise ImportError("logging for TensorBoard needs it: pip install tensorboard") from error
     return SummaryWriter(state.folder / "tensorboard", purge_step=state.step)
 
-# %% ../../nbs/32_training.ipynb #dc0939a7
+
 class _Log:
-    "A line of JSON for each event and a progress bar, in the main process; TensorBoard if wanted."
+    "Log of the main process: a line of JSON for each event, a progress bar, perhaps TensorBoard."
 
     def __init__(self, state: TrainState, tensorboard: bool):
         self.state = state
@@ -385,7 +385,7 @@ def _validate(state: TrainState, workers: int = 0) -> dict[str, float]:
 
 # %% ../../nbs/32_training.ipynb #9a63283cbaf04dbcab1f6479b197f3a8
 def _validation_metrics(state: TrainState, workers: int) -> dict[str, float]:
-    "The validation classes, searched as the model will be and as their table says."
+    "Metrics on the validation classes, searched as the model will be, by their protocol."
     config = state.config
     rank, processes = state.rank_and_world_size
     inputs = state.inputs
@@ -431,8 +431,8 @@ def _check(
     tensorboard: bool,
     mode: StartMode,
 ) -> None:
-    """All that settings, labels and the folder decide, before anything is computed; `ValueError`,
-    `OSError` or `ImportError`."""
+    """Check settings, labels and folder before anything is computed; `ValueError`, `OSError` or
+    `ImportError`."""
     speed.check(config)
     if tensorboard and not find_spec("tensorboard"):
         raise ImportError("logging for TensorBoard needs it: pip install tensorboard")
@@ -490,12 +490,12 @@ def train(
 
     Parameters
     ----------
-    config : what determines the run
-    folder : where all its files go; a run that was killed goes on from there
-    images : to learn from; default: the training split of `config.dataset`
-    inputs : what the network reads of them, where several runs share it
+    config : all settings of the run
+    folder : for all files of the run; a run that was killed continues from there
+    images : training images; default: the training split of `config.dataset`
+    inputs : inputs of the network for these images, where several runs share them
     fresh : forget the run in the folder
-    extend : the run in the folder may have fewer epochs: it goes on to those of `config`
+    extend : continue a finished run of fewer epochs to those of `config`
     workers : processes that load images
     tensorboard : also log for TensorBoard
     channels_last, grad_checkpointing : of the backbone, end to end; see `SpeedOptions`
@@ -537,7 +537,7 @@ def _checked_images(
     tensorboard: bool,
     mode: StartMode,
 ) -> ImageDataset:
-    "The images to learn from, after all checks."
+    "The training images, after all checks."
     if images is not None:
         _check(config, images, "all", folder, speed, tensorboard, mode)
         return images
@@ -550,19 +550,19 @@ def _checked_images(
 
 
 def _run(state: TrainState, log: _Log, workers: int) -> None:
-    "All steps that are left, with validations and checkpoints."
+    "Take all steps that are left, with validations and checkpoints."
     config = state.config
     every = config.evaluate_every * state.steps_per_epoch
     reports = StepReports(state.folder, log, steps_behind(state.accelerator.device))
     if state.step == 0:
         log(_validate(state, workers), 0)
     for inputs, label_b, names in _batches(state, workers):
-        # miners draw: by the step, not by what was drawn before
+        # miners draw by the step, not by earlier draws
         seed_everything(derive_seed(config.seed, state.step))
         try:
             _step(state, inputs, label_b, names, reports)
         except Exception:
-            # a step before it may be the cause, and is not looked at yet
+            # an earlier step, whose report was not read yet, may be the cause
             reports.read_all()
             raise
         if state.step % every == 0 or state.step == state.total:
