@@ -176,8 +176,8 @@ def resembles_split(name: str) -> bool:
 
 # %% ../../nbs/19_files.ipynb #8739a128
 def _read_text(file: str | Path) -> str:
-    """The text of a table in UTF-8, or in UTF-16 with its mark. `ValueError` for another encoding,
-    and for bytes that are no text."""
+    """Read the text of a table in UTF-8, or in UTF-16 with its mark. `ValueError` for another
+    encoding, and for bytes that are no text."""
     data = Path(file).read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -203,14 +203,15 @@ _COLUMN_NAMES = set(
 
 
 def _column_name(column: str) -> str:
-    "The name of a column; those that mean something here in small letters."
+    "The name of a column; a name that means something here in small letters."
     name = str(column).strip()
     return name.lower() if name.lower() in _COLUMN_NAMES else name
 
 
 def _header(text: str) -> tuple[str, list[str]]:
-    """What separates the columns of a table, and their names. The separator is ',' unless another
-    one makes `path` and `label` of the first line."""
+    """Find the separator of the columns of a table, and their names.
+
+    The separator is ',' unless another one makes `path` and `label` of the first line."""
     first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
     names = {}
     for separator in ",;\t":
@@ -222,7 +223,7 @@ def _header(text: str) -> tuple[str, list[str]]:
 
 # %% ../../nbs/19_files.ipynb #58458d93
 def _parse(file: str | Path) -> pd.DataFrame:
-    "The rows of a table, all texts without blanks around them, and none that is empty."
+    "Read the rows of a table as texts, without blanks around them and without empty rows."
     text = _read_text(file)
     try:
         separator, names = _header(text)
@@ -294,7 +295,7 @@ def read_table(file: str | Path) -> pd.DataFrame:
 
 # %% ../../nbs/19_files.ipynb #9a12892b
 def _with_canonical_splits(file: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
-    "The same rows, with the usual names of the splits."
+    "Bring the names of the splits to the usual spelling."
     flags = sorted({"is_query", "is_gallery"} & set(rows))
     if flags and (len(flags) < 2 or "split" not in rows):
         raise ValueError(f"{file}: {flags[0]}: expected is_query, is_gallery and split together")

@@ -31,7 +31,7 @@ from .images import ImageLike, list_images, load_image
 
 # %% ../../nbs/11_cache.ipynb #ede0ba76
 def _cache_folder(cache: str | Path | None, backbone: Backbone) -> Path | None:
-    """The folder for maps of this computation, made where it is missing.
+    """Find or make the folder of the cache for maps of this computation.
 
     None, with one warning, where it cannot be made.
     """
@@ -53,7 +53,7 @@ def _cache_folder(cache: str | Path | None, backbone: Backbone) -> Path | None:
 
 # %% ../../nbs/11_cache.ipynb #1585e695
 def _load_cached(file: Path | None) -> Tensor | None:
-    "The maps in a file of the cache; None where there is none, or half of one."
+    "Read the maps in a file of the cache; None if it is missing or only half written."
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -66,7 +66,7 @@ def _load_cached(file: Path | None) -> Tensor | None:
 
 
 def _save_cached(map_bchw: Tensor, file: Path | None) -> None:
-    "Write maps to a file of the cache; a warning, once, where that fails."
+    "Write maps to a file of the cache; warn once if that fails."
     from safetensors.torch import save_file
 
     if file is None:
@@ -82,7 +82,7 @@ def _save_cached(map_bchw: Tensor, file: Path | None) -> None:
 def _iter_maps(
     images: list, backbone: Backbone, chunk: int, folder: Path | None
 ) -> Iterator[Tensor]:
-    "Maps of `chunk` images at a time, in float16 on the CPU, from the cache where it has them."
+    "Yield maps of `chunk` images at a time, in float16 on the CPU, from the cache if it has them."
     device = device_of(backbone)
     for start in progress_bar(range(0, len(images), chunk), f"maps of {len(images)} images"):
         batch = [load_image(x) for x in images[start : start + chunk]]
@@ -98,7 +98,7 @@ def _iter_maps(
 
 # %% ../../nbs/11_cache.ipynb #e6fe04ae
 def _concatenate(parts: Iterable[Tensor]) -> Tensor:
-    "All parts in one; by numpy, since autocast on a CPU does not take float16."
+    "Concatenate parts, by numpy, since autocast on a CPU does not take float16."
     return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
 
 # %% ../../nbs/11_cache.ipynb #05acc8ec
@@ -109,7 +109,9 @@ def extract_feature_maps(
     chunk: int = 32,
     cache: str | Path | None = None,
 ) -> Tensor:
-    """Feature maps of images, from the cache where it has them, with a progress bar.
+    """Compute the feature maps of images, or read them from the cache.
+
+    A progress bar shows how far it is.
 
     Parameters
     ----------
@@ -161,7 +163,7 @@ def _content_hash(source: ImageLike) -> str:
 
 
 def _write_maps(file: Path, parts: Iterator[Tensor], images: int) -> None:
-    "One .npy of all parts. Written, not mapped: a full disk must be an error, and no crash."
+    "Write all parts to one .npy file. A full disk raises an error; a mapped file would crash."
     with file.open("wb") as out:
         for number, part in enumerate(parts):
             if number == 0:
@@ -226,7 +228,7 @@ def _read_header(file: Path) -> tuple[str, tuple[int, ...]]:
 
 
 def _old_kind(file: Path) -> str | None:
-    "Which kind of old file this surely is, by its name and its header; None for all others."
+    "The kind of old file that this is, by its name and its header; None if that is not certain."
     kinds = [kind for kind, pattern in _OLD_FILES.items() if re.fullmatch(pattern, file.name)]
     try:
         if not kinds or file.is_symlink() or not file.is_file():

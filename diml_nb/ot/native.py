@@ -79,7 +79,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _addresses(tensors: Iterable[Tensor | None]) -> list[int | None]:
-    "Where the numbers of contiguous tensors lie in memory. The caller must keep the tensors."
+    "Addresses of contiguous tensors in memory. The caller must keep the tensors."
     return [None if x is None else x.data_ptr() for x in tensors]
 
 # %% ../../nbs/19_kernels.ipynb #48554667
@@ -132,7 +132,7 @@ PairProgram = Callable[[ImageTensors, ImageTensors, Tensor, Tensor, PairSolver, 
 def _self_test(
     program: PairProgram, n: int, m: int, c: int, bits: int, eps: float, device: torch.device
 ) -> bool:
-    "Does a program give the similarities of `match` for three random pairs? Warns if not."
+    "Test whether a program gives the similarities of `match` for three random pairs; warn if not."
     generator = torch.Generator().manual_seed(0)
     a, b = (_random_images(3, c, cells, generator).to(device) for cells in (n, m))
     if bits < 16:
@@ -155,7 +155,7 @@ def _self_test(
 
 # %% ../../nbs/19_kernels.ipynb #b678f937
 def _native_inputs(a: Features, b: Features, norm_exponent: int) -> list[ImageTensors]:
-    """What the program reads of both batches, contiguous: unit vectors of the cells, global
+    """Tensors of both batches that the program reads, contiguous: unit vectors of the cells, global
     vectors, and norm^norm_exponent, or nothing if that is 0. Codes are read as they are."""
     sides: list[ImageTensors] = []
     for x in (a, b):
@@ -196,7 +196,7 @@ _EXPONENTS = {
 
 # %% ../../nbs/19_kernels.ipynb #a4f7e001
 def _can_be_compiled(a: Features, options: MatchOptions) -> bool:
-    "Do the programs have what is asked for?"
+    "Can a compiled program compute what is asked for?"
     per_pair = options.plan == "transport" and options.stopping == "per_pair"
     return per_pair and options.marginals in _EXPONENTS and a.local_bcn.dtype == torch.float32
 

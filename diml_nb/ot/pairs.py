@@ -56,7 +56,7 @@ class PairScores(NamedTuple):
 
 # %% ../../nbs/19_pairs.ipynb #2f175245
 class PairPlans(NamedTuple):
-    """The plan of each pair and the cosines it was made for: what a loss needs.
+    """Transport plan and cosines of each pair of images, as a loss needs them.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def _triton_program(
 
 # %% ../../nbs/19_pairs.ipynb #85ed778c
 def _find_program(a: Features, b: Features, options: MatchOptions) -> PairProgram | None:
-    "The compiled program, or the kernel of a GPU, that gives what is asked for; else None."
+    "Find the compiled program, or the kernel of a GPU, for these images and options; else None."
     device = a.local_bcn.device
     if device.type in TRITON_DEVICES and _can_be_compiled(a, options):
         is_log = options.eps * LOG_DOMAIN_RANGE < 2
@@ -106,7 +106,7 @@ def _find_program(a: Features, b: Features, options: MatchOptions) -> PairProgra
 def _match_block(
     n_fields: int, a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: MatchOptions
 ) -> list[Tensor]:
-    "The first fields of what `_score_block` writes, for the pairs (i_p, j_p), by `match`."
+    "Match the pairs (i_p, j_p) by `match`: the first fields of what `_score_block` writes."
     # one image with many is the usual call: it needs no copy for each pair
     same_image = bool((i_p == i_p[0]).all())
     a_images = a[i_p[:1]] if same_image else a[i_p]
@@ -136,7 +136,7 @@ def _auto_block(local_bcn: Tensor, m: int, block: int) -> int:
 def _bind(
     program: PairProgram, a: Features, b: Features, options: MatchOptions
 ) -> Callable[[Tensor, Tensor, Sequence[Tensor]], None]:
-    "A program that knows both batches and the options: positions, and what is written, are left."
+    "Bind both batches and the options to a program; positions and results are still to be given."
     power, factor = _EXPONENTS[options.marginals]
     a_tensors, b_tensors = _native_inputs(a, b, factor)
     solver = PairSolver(power, options.max_iter, options.eps, options.tol)
@@ -158,7 +158,7 @@ def _score_block(
     on_progress: Callable[[int], object],
     options: MatchOptions,
 ) -> None:
-    """Write the fields of `PairScores`, and of `PairPlans` if wanted, of the pairs into `out`.
+    """Match pairs and write the fields of `PairScores`, and of `PairPlans` if wanted, into `out`.
 
     `on_progress` is called with the number of pairs after each block."""
     program = _find_program(a, b, options)
@@ -207,7 +207,7 @@ def _check_positions(a: Tensor, b: Tensor, i_p: Tensor, j_p: Tensor) -> None:
 
 # %% ../../nbs/19_pairs.ipynb #368c7e46
 def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: MatchOptions) -> None:
-    """All that `match` checks, but of each batch only the first image.
+    """Check what `match` checks, but only the first image of each batch.
 
     It is called for each block of queries, and must not read the gallery each time."""
     check_features(a=a[:1], b=b[:1])
@@ -228,7 +228,7 @@ def _check_pairs(a: Features, b: Features, i_p: Tensor, j_p: Tensor, options: Ma
 
 
 def _empty_scores(i_p: Tensor, dtype: torch.dtype) -> PairScores:
-    "Memory for the scores of the pairs."
+    "Allocate memory for the scores of the pairs."
     similarity_p = torch.empty(len(i_p), dtype=dtype, device=i_p.device)
     used_uniform_p = torch.empty(len(i_p), dtype=torch.bool, device=i_p.device)
     return PairScores(similarity_p, torch.empty_like(similarity_p), used_uniform_p)
@@ -268,7 +268,7 @@ def score_pairs(
     block: int = 2048,
     on_progress: Callable[[int], object] = lambda pairs: None,
 ) -> PairScores:
-    """The similarities of `match` for many pairs of images, without their plans.
+    """Structural similarities of many pairs of images, as `match` computes them, without plans.
 
     Parameters
     ----------
@@ -328,7 +328,7 @@ def plan_pairs(
     tol: float = 1e-3,
     max_iter: int = 200,
 ) -> PairPlans:
-    """Cosines and transport plans of `match` for many pairs of images.
+    """Cosines and transport plans of many pairs of images, as `match` computes them.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from .sinkhorn import LOG_DOMAIN_RANGE, MIN_MASS
 
 # %% ../../nbs/19_kernels_gpu.ipynb #948ebaa8
 class PairConstants(NamedTuple):
-    """What a kernel for pairs is compiled for.
+    """Constants that a kernel for pairs is compiled for.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class PairConstants(NamedTuple):
 
 # %% ../../nbs/19_kernels_gpu.ipynb #191f6f98
 def choose_tiles(n: int, m: int, c: int) -> tuple[int, int, int]:
-    """Sides (rows, columns, channels) of the tiles for N and M cells of C channels.
+    """Choose the sides (rows, columns, channels) of the tiles for N and M cells of C channels.
 
     Examples
     --------
@@ -324,7 +324,7 @@ def _pairs_kernel(a, b, i_p, j_p, scores, memory, pairs, solver, steps, const: t
 
 # %% ../../nbs/19_kernels_gpu.ipynb #9adbc319
 def _precision(device: torch.device) -> str:
-    "How tiles are multiplied on a device, in the accuracy of float32."
+    "The way in which a device multiplies tiles with the accuracy of float32."
     if device.type != "cuda" or torch.version.hip is not None:
         return "ieee"
     return "tf32x3" if torch.cuda.get_device_capability(device) >= (8, 0) else "ieee"
@@ -333,7 +333,7 @@ def _precision(device: torch.device) -> str:
 def pair_constants(
     a: ImageTensors, b: ImageTensors, solver: PairSolver, *, keep: bool
 ) -> PairConstants:
-    """What `_pairs_kernel` is compiled for.
+    """Make the constants that `_pairs_kernel` is compiled for.
 
     Parameters
     ----------
@@ -364,14 +364,14 @@ def _on(device: torch.device) -> Any:
 
 
 def _n_warps(const: PairConstants) -> int:
-    "Groups of 32 threads for a program: as many as the tile fills."
+    "Number of groups of 32 threads for a program: as many as the tile fills."
     if const.tile_n * const.tile_m <= 256:
         return 1
     return 4 if const.tile_m <= 64 else 8
 
 
 def _n_programs(pairs: int, const: PairConstants, device: torch.device) -> int:
-    "One for each pair; few where each needs memory of its own."
+    "Number of programs: one for each pair, or few if each needs memory of its own."
     if const.n <= const.tile_n:
         return pairs
     if device.type != "cuda":
@@ -382,7 +382,7 @@ def _n_programs(pairs: int, const: PairConstants, device: torch.device) -> int:
 def _memory(
     programs: int, const: PairConstants, kept: Sequence[Tensor], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    "Where cosines, plans and weights are stored; what is not touched is one number."
+    "Allocate memory for cosines, plans and weights; one number for what is not touched."
     nothing = torch.empty(1, device=device)
     in_registers = const.n <= const.tile_n
     weight_sn = nothing if in_registers else torch.empty(programs, const.n, device=device)
@@ -401,7 +401,7 @@ def launch_pairs(
     solver: PairSolver,
     results: Sequence[Tensor],
 ) -> None:
-    """Match the pairs (i_p of a, j_p of b) by one kernel; nothing waits for it.
+    """Match the pairs (i_p of a, j_p of b) by one kernel on a GPU, without waiting for it.
 
     Parameters
     ----------
@@ -443,8 +443,10 @@ def launch_pairs(
 
 # %% ../../nbs/19_kernels_gpu.ipynb #8a13d6ac
 class GradientConstants(NamedTuple):
-    """What `_gradient_kernel` is compiled for: N cells of the image, M of its partners, C channels;
-    the sides of the tiles; how they are multiplied, as in `PairConstants`."""
+    """Constants that `_gradient_kernel` is compiled for.
+
+    N cells of the image, M of its partners, C channels; the sides of the tiles; how they are
+    multiplied, as in `PairConstants`."""
 
     n: int
     m: int
