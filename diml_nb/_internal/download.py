@@ -295,7 +295,7 @@ def _fetch_from_urls(file: RemoteFile, target: Path, pause: float, suffix: str =
         _remove(partial_files.values())
         return target
     if suffix:
-        _remove(partial_files.values())  # nobody finds these names again
+        _remove(partial_files.values())  # no later call finds these names
     tried = "its owners send it on request: ask them for it"
     if faults:
         tried = "it could not be fetched:\n" + "\n".join(faults) + "\nget it in another way"

@@ -323,7 +323,7 @@ def _label_by_folder(folder: Path, files: list[Path], folders: list[Path]) -> Im
 def _refuse_images_outside_classes(
     folder: Path, parts_n: Sequence[tuple[str, ...]], depth: int
 ) -> None:
-    "`ValueError` for images that lie beside the class folders, or a level too deep."
+    "Raise `ValueError` for images outside the class folders, or a level too deep."
     outside = ["/".join(parts) for parts in parts_n if len(parts) <= depth]
     if outside:
         raise ValueError(

@@ -79,7 +79,7 @@ def build_cub(files: Files, folder: Path, root: Path) -> pd.DataFrame:
         The rows of images.csv: path, label, split, box, parts.
     """
     _extract_all(files, folder, "cub")
-    # it is beside the folder in the archive, and belongs to no image
+    # it lies outside the folder in the archive, and belongs to no image
     (folder / "attributes.txt").unlink(missing_ok=True)
     top = folder / "CUB_200_2011"
     table = _read_lines(top / "images.txt", "id", "path")

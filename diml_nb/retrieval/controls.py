@@ -384,8 +384,8 @@ def search_k_reciprocal(
     """Rank the gallery by shared k-reciprocal neighbours and the cosine (Zhong et al. 2017).
 
     *Transductive*: a list depends on the whole gallery, and on the other queries if they are not in
-    it. Runs on the CPU. Beside the vectors it takes the codes, whose length grows with k1 and k2,
-    and some 400 MB for a block of queries, more where one query alone needs more.
+    it. Runs on the CPU. Besides the vectors it needs memory for the codes, whose length grows with
+    k1 and k2, and some 400 MB for a block of queries, more where one query alone needs more.
 
     Parameters
     ----------
