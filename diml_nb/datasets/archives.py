@@ -32,7 +32,7 @@ from .._internal.paths import hash_bytes
 
 # %% ../../nbs/25_unpack.ipynb #36e5df0e
 def safe_member_path(name: str, archive: str | Path) -> PurePosixPath:
-    """The relative path at which a member of an archive may be written.
+    """Check the name of an archive member and return the path at which it may be written.
 
     Parameters
     ----------

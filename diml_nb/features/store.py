@@ -224,7 +224,7 @@ _PRECISIONS = ("float16", "float32", *PACKED_BITS)
 
 
 def _check_request(images: int, precision: str, block: int, part: tuple[int, int]) -> None:
-    "`ValueError` for arguments with which `write_store` cannot begin."
+    "Raise `ValueError` for arguments with which `write_store` cannot begin."
     if images < 1 or block < 1:
         raise ValueError(
             f"expected at least one image and one a block, got images={images}, block={block}"
