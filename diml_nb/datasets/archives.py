@@ -32,7 +32,7 @@ from .._internal.paths import hash_bytes
 
 # %% ../../nbs/25_unpack.ipynb #36e5df0e
 def safe_member_path(name: str, archive: str | Path) -> PurePosixPath:
-    """The relative path at which a member of an archive may be written.
+    """Check the name of an archive member and return the path at which it may be written.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def _readable(archive: Path) -> Iterator[None]:
 
 # %% ../../nbs/25_unpack.ipynb #c92782c4
 def _members(archive: Path) -> Iterator[_Member]:
-    "Each entry of a tar or zip archive, in its order."
+    "Yield the entries of a tar or zip archive, in its order."
     with Path(archive).open("rb") as file:
         signature = file.read(2)
     # not is_zipfile, which also accepts a tar whose last member is a zip
@@ -136,7 +136,7 @@ def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
     archive : Path
         A tar, compressed or not, or a zip.
     folder : Path
-        Where to write; made where it is missing.
+        Where to write; made if it is missing.
     limit : int
         Largest number of bytes; each file costs 512 bytes more than it holds.
 
@@ -149,7 +149,7 @@ def extract_archive(archive: Path, folder: Path, *, limit: int) -> int:
     ------
     ValueError
         Names a member that is a link or a device, is there twice, would leave the folder or
-        exceeds the limit; or a damaged archive. What was written before stays.
+        exceeds the limit; or a damaged archive. Files that were written before stay.
     OSError
         Names the member that cannot be written.
 
@@ -211,7 +211,7 @@ def _check_limit(member: _Member, archive: Path, spent: int, limit: int) -> None
 # %% ../../nbs/25_unpack.ipynb #b20d1c6c
 @contextmanager
 def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    "The tar inside a .deb, or the file itself."
+    "Open the tar inside a .deb, or the file itself."
     with Path(archive).open("rb") as file:
         content: IO[bytes] = file
         if file.read(8) == b"!<arch>\n":
@@ -223,7 +223,7 @@ def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _data_of_deb(file: IO[bytes]) -> bytes:
-    "The member data.tar.* of a Debian package that is open behind its signature."
+    "Read the member data.tar.* of a Debian package that is open behind its signature."
     for header in iter(partial(file.read, 60), b""):
         if header[58:] != b"`\n":
             raise tarfile.ReadError("a Debian package with a broken header")
@@ -256,7 +256,7 @@ def read_members(archive: str | Path, names: set[str]) -> Iterator[tuple[str, by
     Raises
     ------
     ValueError
-        Names files that are not there, or an archive that is damaged.
+        Names missing files, or a damaged archive.
     """
     missing = set(names)
     with _readable(Path(archive)), _open_tar(Path(archive)) as tar:
@@ -272,7 +272,7 @@ def read_members(archive: str | Path, names: set[str]) -> Iterator[tuple[str, by
 
 # %% ../../nbs/25_unpack.ipynb #acae54e37e7d407bbb7b55eff062a284
 def read_listed(table: str | Path, files: dict[RemoteFile, Path]) -> Iterator[tuple[Any, bytes]]:
-    """Read the files that a table lists out of packages, and verify each.
+    """Read the files that a table lists from packages, and verify each.
 
     Parameters
     ----------
@@ -313,7 +313,7 @@ def read_listed(table: str | Path, files: dict[RemoteFile, Path]) -> Iterator[tu
 
 # %% ../../nbs/25_unpack.ipynb #6326ac72
 def _move(folder: Path, target: Path) -> None:
-    """Rename a folder; copy it where the system cannot, as in a read-only layer of a container."""
+    """Rename a folder, or copy it if the system cannot rename it (a layer of a container)."""
     try:
         folder.rename(target)
     except OSError as error:
@@ -323,7 +323,7 @@ def _move(folder: Path, target: Path) -> None:
 
 
 def remove_stale(target: Path) -> None:
-    """Clean up what a killed `atomic_directory` left beside `target`.
+    """Clean up after a killed `atomic_directory` of `target`.
 
     A set that was moved away at the moment of the exchange comes back; a half-made one is removed
     after a day.
@@ -338,7 +338,7 @@ def remove_stale(target: Path) -> None:
 # %% ../../nbs/25_unpack.ipynb #387c55f4
 @contextmanager
 def _staging_folder(target: Path) -> Iterator[Path]:
-    "A temporary folder on the disk of `target`. `OSError` that says what to do where none can be."
+    "A temporary folder on the disk of `target`. `OSError` says what to do if it cannot be made."
     try:
         staging = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
     except OSError as error:

@@ -140,12 +140,12 @@ class ImageDataset:
         return _select(self, _positions(n, len(self)))
 
     def subset(self, split: str) -> "ImageDataset":
-        "The images of one split. `ValueError` when there are none."
+        "The images of one split; `ValueError` if there are none."
         return self.select(_positions_of_split(self, split))
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        "Split -> (number of images, number of classes)."
+        "Number of images and of classes by split: split -> (images, classes)."
         return _count_by_split(self)
 
     @cached_property
@@ -155,7 +155,7 @@ class ImageDataset:
 
 # %% ../../nbs/20_data.ipynb #631b953e
 def _validated_fields(images: ImageDataset) -> dict[str, object]:
-    "The fields in the form in which they are kept. `ValueError` names one that does not fit."
+    "Convert the fields to their stored form; `ValueError` names one that does not fit."
     count = len(images.paths)
     classes = tuple(images.classes)
     try:
@@ -183,7 +183,7 @@ def _validated_fields(images: ImageDataset) -> dict[str, object]:
 
 # %% ../../nbs/20_data.ipynb #207105fe
 def _positions(n: Sequence[int] | Tensor, count: int) -> list[int]:
-    "Positions from positions or from a mask of `count` values."
+    "Convert positions, or a mask of `count` values, to a list of positions."
     n = torch.as_tensor(n)
     if n.dtype == torch.bool and n.shape != (count,):
         raise ValueError(f"n: expected a mask of {count} values, got shape {tuple(n.shape)}")
@@ -259,7 +259,7 @@ def split_first_half(label_n: Tensor | np.ndarray | Sequence[int]) -> tuple[str,
 
 # %% ../../nbs/20_data.ipynb #8612ce79
 def _hash_images(images: ImageDataset) -> str:
-    "The hash of `ImageDataset.hash`. `ValueError` for a set without an image."
+    "Compute `ImageDataset.hash`; `ValueError` for a set without images."
     if not images.paths:
         raise ValueError(f"{images.name} has no image")
     top = os.path.commonpath([path.parent for path in images.paths])

@@ -149,7 +149,7 @@ NAME_FIXES = {
 
 # %% ../../nbs/26_emoji.ipynb #57f91967
 def _normalize(name: str) -> str:
-    "Small letters and digits only."
+    "Reduce a name to small letters and digits."
     return "".join(filter(str.isalnum, name.lower()))
 
 
@@ -364,7 +364,7 @@ def _split_by_hash(name: str, code_point: str) -> str:
 def build_emoji(
     files: dict[RemoteFile, Path], folder: Path, root: Path, *, full: bool = False
 ) -> pd.DataFrame:
-    """Draw the set ``emoji`` or, with `full`, ``emoji_vendors``.
+    """Build the set ``emoji`` or, with `full`, ``emoji_vendors``, by drawing it.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def _numbers_of(file: Path, name: str, texts: Sequence[str]) -> Tensor:
 
 
 def _path_below(file: Path, name: str, text: str) -> Path:
-    "A path of a table. `ValueError` unless it lies below the folder of the table, links followed."
+    "Path of a table; `ValueError` unless it lies below the folder of the table, links followed."
     path = file.parent / text
     if not path.resolve().is_relative_to(file.parent.resolve()):
         raise ValueError(
@@ -91,7 +91,7 @@ def _path_below(file: Path, name: str, text: str) -> Path:
 
 
 def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tuple:
-    "A column of a table as an entry of `metadata`: numbers, files or texts."
+    "Convert a column of a table to an entry of `metadata`: numbers, files or texts."
     if name == "mask":
         return tuple(file.parent / text for text in texts)
     if name == "view_maps":
@@ -102,7 +102,7 @@ def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tu
 
 # %% ../../nbs/21_folders.ipynb #b6501c84
 def _check_existence(file: Path, rows: pd.DataFrame) -> None:
-    "`FileNotFoundError` names files of the table that do not exist."
+    "Raise `FileNotFoundError`, which names the missing files of the table."
     for column in {"path", "mask", "view_maps"} & set(rows):
         missing = [path for path in rows[column] if not (file.parent / path).is_file()]
         if not missing:
@@ -117,7 +117,7 @@ def _check_existence(file: Path, rows: pd.DataFrame) -> None:
 
 
 def _check_distinct(file: Path, paths: Sequence[Path]) -> None:
-    "`ValueError` if two paths of a table are one file, through a link."
+    "Raise `ValueError` if two paths of a table are one file, through a link."
     first_path: dict[str, Path] = {}
     twice = []
     for path in paths:
@@ -194,8 +194,8 @@ _WRITE_A_TABLE = "write a table (images.csv with the columns"
 
 
 def _split_folders(folder: Path | str, parts_n: Sequence[tuple[str, ...]]) -> dict[str, str]:
-    """Folder -> split for a tree of splits, nothing for a tree of classes. `ValueError` for a tree
-    that may be either. `parts_n` are the components of each path below `folder`."""
+    """Map folders to splits for a tree of splits; empty for a tree of classes. `ValueError` for a
+    tree that may be either. `parts_n` are the components of each path below `folder`."""
     tops = {parts[0] for parts in parts_n if len(parts) > 1}
     splits = sorted(name for name in tops if resembles_split(name))
     others = sorted(tops - set(splits))
@@ -305,7 +305,7 @@ def load_folder(
 
 # %% ../../nbs/21_folders.ipynb #f346ab6c
 def _label_by_folder(folder: Path, files: list[Path], folders: list[Path]) -> ImageDataset:
-    "The data set of `files`; a warning for those of `folders` that hold none of them."
+    "Make the data set of `files`, and warn of those of `folders` that hold none of them."
     parts_n = [path.relative_to(folder).parts for path in files]
     splits = _split_folders(folder, parts_n)
     # number of components up to the class: class/image or split/class/image
@@ -323,7 +323,7 @@ def _label_by_folder(folder: Path, files: list[Path], folders: list[Path]) -> Im
 def _refuse_images_outside_classes(
     folder: Path, parts_n: Sequence[tuple[str, ...]], depth: int
 ) -> None:
-    "`ValueError` for images that lie beside the class folders, or a level too deep."
+    "Raise `ValueError` for images outside the class folders, or a level too deep."
     outside = ["/".join(parts) for parts in parts_n if len(parts) <= depth]
     if outside:
         raise ValueError(

@@ -49,7 +49,7 @@ def _photographs_below(folder: Path, copy: Path) -> Path:
 
 
 def _check_copy(source: Path, listed: pd.DataFrame, copy: Path) -> None:
-    "`ValueError` names the photographs of `copy` that are missing, changed or not in the list."
+    "Raise `ValueError`, which names photographs that are missing, changed or not in the list."
     present = set()
     for split in ("train", "val", "test"):
         present |= {

@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
     @property
     def affine(self) -> tuple[int, ...]:
-        "The matrix (2, 3) by rows, from fractions (u, v, 1) of the square to pixels of the page."
+        "The affine matrix (2, 3) by rows: fractions (u, v, 1) of the square to pixels of the page."
         return self.side, 0, self.left, 0, self.side, self.top
 
 # %% ../../nbs/27_moved.ipynb #8466f3fa

@@ -43,7 +43,7 @@ Files = dict[RemoteFile, Path]  # the files of a source, and where they are
 
 
 def _read_lines(file: Path, *columns: str) -> pd.DataFrame:
-    "A text file of lines as a table; the last column keeps its spaces."
+    "Read a text file of lines as a table; the last column keeps its spaces."
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.strip():
@@ -60,7 +60,9 @@ def _extract_all(files: Files, folder: Path, name: str) -> None:
 
 # %% ../../nbs/28_fetch.ipynb #e4591545
 def build_cub(files: Files, folder: Path, root: Path) -> pd.DataFrame:
-    """CUB-200-2011 with boxes (left, top, width, height) and 15 parts (x, y, visible), in pixels.
+    """Build CUB-200-2011 with boxes (left, top, width, height) and 15 parts (x, y, visible).
+
+    Boxes and positions are in pixels.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def build_cub(files: Files, folder: Path, root: Path) -> pd.DataFrame:
         The rows of images.csv: path, label, split, box, parts.
     """
     _extract_all(files, folder, "cub")
-    # it is beside the folder in the archive, and belongs to no image
+    # it lies outside the folder in the archive, and belongs to no image
     (folder / "attributes.txt").unlink(missing_ok=True)
     top = folder / "CUB_200_2011"
     table = _read_lines(top / "images.txt", "id", "path")
@@ -94,19 +96,19 @@ def build_cub(files: Files, folder: Path, root: Path) -> pd.DataFrame:
 
 
 def _read_parts(file: Path) -> pd.Series:
-    "Image id -> 'x y visible' of all parts in the order of their numbers, in one text."
+    "Map image ids to one text, 'x y visible' of all parts in the order of their numbers."
     parts = _read_lines(file, "id", "part", "position")
     parts = parts.assign(part=parts.part.astype(int)).sort_values("part")
     return parts.groupby("id").position.agg(" ".join).rename("parts")
 
 # %% ../../nbs/28_fetch.ipynb #aabf32e9
 def _box(x1: int, y1: int, x2: int, y2: int) -> str:
-    "left, top, width and height of two corners."
+    "Convert two corners to a text of left, top, width and height."
     return f"{x1} {y1} {x2 - x1} {y2 - y1}"
 
 
 def build_cars(files: Files, folder: Path, root: Path) -> pd.DataFrame:
-    """Cars196 with boxes (left, top, width, height) in pixels, and the car's name as ``model``.
+    """Build Cars196 with boxes (left, top, width, height) in pixels, and ``model``, the car's name.
 
     Parameters and result are those of `build_cub`.
     """
@@ -131,7 +133,7 @@ def build_cars(files: Files, folder: Path, root: Path) -> pd.DataFrame:
 
 # %% ../../nbs/28_fetch.ipynb #02bcbfa0
 def build_sop(files: Files, folder: Path, root: Path) -> pd.DataFrame:
-    """Stanford Online Products; ``category`` is one of its twelve kinds of product.
+    """Build Stanford Online Products; ``category`` is one of its twelve kinds of product.
 
     Parameters and result are those of `build_cub`.
     """
@@ -154,7 +156,7 @@ def build_sop(files: Files, folder: Path, root: Path) -> pd.DataFrame:
 
 # %% ../../nbs/28_fetch.ipynb #7518d2fb
 def build_inshop(files: Files, folder: Path, root: Path) -> pd.DataFrame:
-    """In-Shop with splits train, query and gallery, and boxes (left, top, width, height) in pixels.
+    """Build In-Shop with splits train, query and gallery, and boxes (left, top, width, height).
 
     Parameters and result are those of `build_cub`.
     """
@@ -206,8 +208,8 @@ REQUIRED_LISTS = {
 
 # %% ../../nbs/28_fetch.ipynb #bcb5b88b
 def _check_rows(name: str, rows: pd.DataFrame, folder: Path) -> None:
-    """`ValueError` unless each row has its file, below `folder`, and no class is both learned and
-    tested."""
+    """Raise `ValueError` unless each row has its file below `folder`, and no class is both learned
+    and tested."""
     missing = [p for p in rows.path if not (folder / safe_member_path(p, folder)).is_file()]
     if missing:
         raise ValueError(
@@ -224,7 +226,7 @@ def _check_rows(name: str, rows: pd.DataFrame, folder: Path) -> None:
 
 
 def _is_complete(name: str, root: Path) -> bool:
-    "Whether the set is there and verified. `FileNotFoundError` if the list it is made from is not."
+    "Whether the set is there and verified. `FileNotFoundError` if its committed list is missing."
     for listed in REQUIRED_LISTS.get(dataset_table(name, root).parent.name, ()):
         if not (root / listed).exists():
             raise FileNotFoundError(
@@ -237,7 +239,7 @@ def _is_complete(name: str, root: Path) -> bool:
 
 # %% ../../nbs/28_fetch.ipynb #e5a1a98d
 def _fetch_all(files: tuple[RemoteFile, ...], archives: Path | None) -> Files:
-    "Every file of a source, or one OSError that names all that are missing."
+    "Fetch every file of a source, or raise one `OSError` that names all missing files."
     paths: Files = {}
     faults = []
     for file in files:
@@ -251,7 +253,7 @@ def _fetch_all(files: tuple[RemoteFile, ...], archives: Path | None) -> Files:
 
 
 def _refuse_foreign_folder(target: Path) -> None:
-    "`OSError` for a folder with files that was not made here, so that it is not replaced."
+    "Raise `OSError` for a folder of files that was not made here, so that it is not replaced."
     if not target.exists() or not any(target.iterdir()):
         return
     # the list of the emoji lies in their own folder
@@ -293,7 +295,7 @@ def prepare_dataset(
 ) -> Path:
     """Make a named data set unless it is there and complete.
 
-    An old set is replaced only on success. A warning says that the new hash is not the published.
+    An old set is replaced only on success. A warning says if the new hash is not the published.
 
     Parameters
     ----------

@@ -205,11 +205,11 @@ def protocol_of_all(images: ImageDataset) -> Protocol:
 
 # %% ../../nbs/29_protocol.ipynb #4a87eb31
 def count_positives(label_q: Tensor, label_g: Tensor, query_position_q: Tensor) -> Tensor:
-    """How many images of its class each query can find in the gallery, (Q,).
+    """Number of images of its class that each query can find in the gallery, (Q,).
 
     `label_q` and `label_g` are the classes of queries (Q,) and gallery (G,), in the same numbers;
-    `query_position_q` (Q,) is the position of each query in the gallery, where it does not count,
-    or -1.
+    `query_position_q` (Q,) is the position of each query in the gallery, or -1; at that position
+    the query does not count.
     """
     label_c, count_c = label_g.unique(return_counts=True)
     class_q = torch.searchsorted(label_c, label_q).clamp(max=len(label_c) - 1)

@@ -445,7 +445,7 @@ def _load_pattern(pattern: Path, check: bool) -> ImageDataset:
 
 # %% ../../nbs/24_registry.ipynb #a423c8e6
 def check_counts(images: ImageDataset) -> None:
-    "`ValueError` unless a named set has the published number of images and classes in each split."
+    "Raise `ValueError` unless a named set has the published counts of images and classes."
     expected = DATASETS[images.name].counts
     if images.counts != expected:
         raise ValueError(
@@ -454,7 +454,7 @@ def check_counts(images: ImageDataset) -> None:
 
 
 def check_hash(images: ImageDataset) -> None:
-    "`ValueError` when a named set differs from that of the records in a byte or a number."
+    "Raise `ValueError` if a named set differs from that of the records in a byte or a number."
     expected = DATASETS[images.name].hash
     if expected not in ("", images.hash):
         raise ValueError(
@@ -527,7 +527,7 @@ def verify_dataset(name: str | Path = "emoji", *, root: Path | None = None) -> i
 
 # %% ../../nbs/24_registry.ipynb #d54686a2
 def _check_sums(table: Path, title: str) -> None:
-    "`ValueError` names images whose bytes differ from the column sha256, if the table has one."
+    "Raise `ValueError`, which names the images that differ from their checksum in the table."
     rows = read_table(table)
     if "sha256" not in rows:
         return

@@ -18,7 +18,7 @@ from ..records.record import Record, decode_fixed_point, decode_outcomes, row_ke
 # %% ../../nbs/29_seeds.ipynb #95668e99
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, and how uncertain it is.
+    """A mean with its uncertainty, by source.
 
     Attributes
     ----------
@@ -42,12 +42,12 @@ class Estimate:
 
     @property
     def standard_error(self) -> float:
-        "The root of the sum of the variances."
+        "Standard error of the mean: the root of the sum of the variances."
         return math.sqrt(sum(variance for variance, _ in self.variances.values()))
 
     @property
     def degrees_of_freedom(self) -> float:
-        "By Satterthwaite's formula; infinite where nothing varies."
+        "Degrees of freedom by Satterthwaite's formula; infinite if nothing varies."
         shares = sum(variance**2 / freedom for variance, freedom in self.variances.values())
         return self.standard_error**4 / shares if shares else math.inf
 
@@ -77,7 +77,7 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        "Two-sided, of the hypothesis that the mean is 0; it agrees with `interval`."
+        "Two-sided p-value of the hypothesis that the mean is 0; it agrees with `interval`."
         from scipy.stats import t
 
         if not self.standard_error:
@@ -219,7 +219,7 @@ class PooledRecords:
         return [config for config in configs if row_key(config) in self._rows]
 
     def metrics(self, config: dict) -> list[str]:
-        "What was measured in a row."
+        "Names of the metrics of a row."
         return list(self._row(config)[0].result["by_class"])
 
     def baseline_of(self, config: dict) -> dict | None:
@@ -231,7 +231,7 @@ class PooledRecords:
         return torch.tensor(self._row(config)[0].queries["size_c"])
 
     def kind(self, config: dict) -> str:
-        "A key of `KINDS`: how the row was made."
+        "How the row was made: a key of `KINDS`."
         return self._row(config)[0].kind
 
     def values(self, config: dict, metric: str) -> Tensor:

@@ -43,7 +43,7 @@ def _random_rotation(channels: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     normal_cc = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
     rotation_cc, triangle_cc = torch.linalg.qr(normal_cc)
-    # a decomposition is unique but for signs, and libraries differ in them
+    # a decomposition is unique except for signs, and libraries differ in them
     return rotation_cc * triangle_cc.diagonal().sign()
 
 # %% ../../nbs/22_compress.ipynb #b0771c7d

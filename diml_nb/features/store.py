@@ -28,7 +28,7 @@ from .grid import Features, as_grid
 
 # %% ../../nbs/23_bank.ipynb #505fb6ff
 class _ArrayFile:
-    """An array on disk, mapped and also open: who replaces the file changes neither of the two.
+    """An array on disk, memory-mapped and open for reading; replacing the file changes neither.
 
     `OSError` if it cannot be opened."""
 
@@ -39,11 +39,11 @@ class _ArrayFile:
         weakref.finalize(self, os.close, self.descriptor)
 
     def __reduce__(self):
-        "A copy, in this process or in another one, opens the file again."
+        "Pickle the path alone: a copy, in this process or another, opens the file again."
         return _ArrayFile, (self.path,)
 
     def read_rows(self, index_i: Tensor) -> Tensor:
-        """Some rows, each read by its own call, so that no pages stay mapped.
+        """Read some rows, each by its own call, so that no pages stay mapped.
 
         `OSError` if the file was cut off.
         """
@@ -74,7 +74,7 @@ class FeatureStore(PackedFeatures):
     files: tuple[_ArrayFile, ...] = ()  # of local_bcn, norm_bn and global_bc, in this order
 
     def _rows(self, index) -> tuple[Tensor, Tensor, Tensor]:
-        "Rows of the three files, as they are kept."
+        "Rows of the three files, as they are stored."
         if isinstance(index, (int, slice)):
             return super()._rows(index)
         # negative positions count from the end, and a mask becomes positions
@@ -83,7 +83,7 @@ class FeatureStore(PackedFeatures):
         return local_bcn, norm_bn, global_bc
 
     def release(self) -> None:
-        "Give the memory of pages that were read back; they are read again when they are touched."
+        "Free the memory of pages that were read; touching them reads them again."
         for file in self.files:
             _release(file.array)
 
@@ -92,7 +92,7 @@ ARRAY_FILES = {"local_bcn": "local.npy", "norm_bn": "norm.npy", "global_bc": "gl
 
 
 def _claim(partial: Path, path: Path) -> None:
-    """Move a file to its path unless another is there, on a disk without hard links.
+    """Move a file to its path unless another is there; for disks without hard links.
 
     Making a folder is one step for the system, so the process that makes it may move the file.
     """
@@ -121,7 +121,7 @@ def _claim(partial: Path, path: Path) -> None:
 def _create_once(path: Path, write: Callable[[Path], object]) -> None:
     """Make a file unless it is there.
 
-    Of several processes that try at once one succeeds, and none sees half a file.
+    If several processes try at once, one succeeds, and none sees half a file.
     """
     if path.exists():
         return
@@ -139,7 +139,7 @@ def _create_once(path: Path, write: Callable[[Path], object]) -> None:
 
 # %% ../../nbs/23_bank.ipynb #8dc1ff0a
 def _manifest(folder: Path, expected: dict, example: Callable[[], Features]) -> dict:
-    """The manifest of the store in this folder, written when it is begun.
+    """Read the manifest of the store in this folder, or write it for a new store.
 
     `ValueError` if another store was begun here.
     """
@@ -175,7 +175,7 @@ def _array_layout(manifest: dict) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _open_arrays(folder: Path, manifest: dict) -> list[np.memmap]:
-    "The three arrays of features and the marks of finished blocks, made where they are missing."
+    "Open the arrays of features and the marks of finished blocks; make those that are missing."
     layout = _array_layout(manifest)
     missing = [file for file in layout if not (folder / file).exists()]
     needed = sum(int(np.prod(layout[f][0])) * np.dtype(layout[f][1]).itemsize for f in missing)
@@ -194,12 +194,12 @@ def _open_arrays(folder: Path, manifest: dict) -> list[np.memmap]:
 
 # %% ../../nbs/23_bank.ipynb #a5e2de4a
 def _as_kept(features: Features, precision: str) -> Features:
-    "Features in the numbers in which a store of this precision keeps them."
+    "Convert features to the numbers in which a store of this precision keeps them."
     return pack_features(features, precision) if precision in PACKED_BITS else features
 
 
 def _same_images(arrays: list[np.memmap], start: int, again: Features) -> bool:
-    "Is this, as it is kept, what the disk holds of one image, up to rounding?"
+    "Whether the disk holds these features of one image, up to rounding."
     local_bcn, norm_bn, global_bc = (torch.from_numpy(np.array(x[[start]])) for x in arrays)
     stored = PackedFeatures(local_bcn, norm_bn, global_bc, again.grid)[:]
     for name in ARRAY_FILES:
@@ -212,7 +212,7 @@ def _same_images(arrays: list[np.memmap], start: int, again: Features) -> bool:
 def _check_same(
     folder: Path, arrays: list[np.memmap], first: int, make: Callable[[int, int], Features]
 ) -> None:
-    "`ValueError` unless the image at `first` is on the disk what `make` makes of it."
+    "Raise `ValueError` unless `make` makes the image at `first` as it is on the disk."
     if not _same_images(arrays, first, make(first, first + 1)):
         raise ValueError(
             f"{folder}: a feature store of other features was begun here (image {first} differs);"
@@ -224,7 +224,7 @@ _PRECISIONS = ("float16", "float32", *PACKED_BITS)
 
 
 def _check_request(images: int, precision: str, block: int, part: tuple[int, int]) -> None:
-    "`ValueError` for arguments with which `write_store` cannot begin."
+    "Raise `ValueError` for arguments with which `write_store` cannot begin."
     if images < 1 or block < 1:
         raise ValueError(
             f"expected at least one image and one a block, got images={images}, block={block}"
@@ -251,22 +251,22 @@ def write_store(
     Parameters
     ----------
     folder
-        Made where it is missing.
+        Folder of the store; made if it is missing.
     make
         `make(start, stop)` returns the features of these images, the same at every call.
     images
-        How many there are.
+        Number of images.
     precision
-        Of the cells: "float16", "float32", which keeps every bit, or "int8" and "int4", which keep
-        whole numbers of lengths and global vectors as well; see `pack_features`.
+        Precision of the cells: "float16", "float32", which keeps every bit, or "int8" and "int4",
+        which pack lengths and global vectors as well; see `pack_features`.
     identity
-        What the features are made of, such as hashes of data and weights. A store of something
-        else is not continued.
+        Names what the features are made of, such as hashes of data and weights. A store with
+        another identity is not continued.
     block
         Images at a time.
     part
-        (rank, processes), where several processes fill one store: process r of w writes the blocks
-        i with i % w == r.
+        (rank, processes) if several processes fill one store: process r of w writes the blocks i
+        with i % w == r.
 
     Returns
     -------
@@ -276,9 +276,9 @@ def write_store(
     Raises
     ------
     ValueError
-        For wrong arguments, and where a store of something else was begun.
+        For wrong arguments, and if another store was begun in the folder.
     OSError
-        Where the disk is too small.
+        If the disk is too small.
 
     Examples
     --------
@@ -321,14 +321,14 @@ def write_store(
 
 # %% ../../nbs/23_bank.ipynb #addc0c98
 def open_store(folder: str | Path) -> FeatureStore:
-    """Map the feature store in a folder that `write_store` has filled.
+    """Open the feature store in a folder that `write_store` has filled, memory-mapped.
 
     Raises
     ------
     FileNotFoundError
-        Where there is none.
+        If there is none.
     ValueError
-        Where it is not finished, or damaged.
+        If it is not finished, or damaged.
     """
     folder = Path(folder)
     file = folder / "manifest.json"

@@ -74,13 +74,13 @@ def gem_pool(map_bchw: Tensor, p: float = 3.0) -> Tensor:
 
 # %% ../../nbs/25_controls.ipynb #5f02b890
 def _check_whole(name: str, value: int, least: int = 1) -> None:
-    "`ValueError`, which names the argument, unless it is a whole number of at least `least`."
+    "Raise `ValueError`, which names the argument, unless it is a whole number from `least` on."
     if not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
 def _check_lists(ranking: Ranking, q: Features, g: Features, name: str, length: int) -> Tensor:
-    "Positions (Q, K) of the first places; `ValueError` where lists, images or length do not fit."
+    "Positions (Q, K) of the first places; `ValueError` if lists, images or length do not fit."
     check_features(q=q[:1], g=g[:1])
     _check_whole(name, length)
     index_qk = ranking.index_qk[:, :length]
@@ -141,7 +141,7 @@ def maxsim_shortlist(ranking: Ranking, q: Features, g: Features, *, top_k: int =
 
 # %% ../../nbs/25_controls.ipynb #52902ac3
 def _check_expansion(n_neighbors: int, alpha: float) -> None:
-    "`ValueError`, which names the argument, unless these can be used."
+    "Raise `ValueError`, which names the argument, unless these can be used."
     _check_whole("n_neighbors", n_neighbors, 0)
     if not 0 <= alpha < math.inf:
         raise ValueError(f"alpha: expected a finite exponent of at least 0, got {alpha!r}")
@@ -272,7 +272,7 @@ def search_expanded(
 
 # %% ../../nbs/25_controls.ipynb #e2b6fd1f
 def _neighbor_sets(index_nk: np.ndarray, k: int) -> sparse.csr_array:
-    "N x N: row i has a one at i and at its k nearest."
+    "Sparse matrix (N, N): row i has a one at i and at its k nearest."
     n = len(index_nk)
     member_nk = np.concatenate([np.arange(n)[:, None], index_nk[:, :k]], axis=1)
     row_nk = np.arange(n)[:, None].repeat(member_nk.shape[1], axis=1)
@@ -287,7 +287,7 @@ def _reciprocal_sets(index_nk: np.ndarray, k: int) -> sparse.csr_array:
 
 
 def _extended_sets(index_nk: np.ndarray, k1: int) -> sparse.csr_array:
-    "R*(i, k1): with the sets R(j, k1 / 2) of its members j of which two thirds lie in R(i, k1)."
+    "R*(i, k1): R(i, k1) and the sets R(j, k1 / 2) of members j of which two thirds lie in it."
     near, half = _reciprocal_sets(index_nk, k1), _reciprocal_sets(index_nk, round(k1 / 2))
     size_n = half.sum(axis=1)
     # half is symmetric, so this counts the members that R(i, k1) and R(j, k1 / 2) share
@@ -361,7 +361,7 @@ def _nearest(x_nc: Tensor, k: int) -> np.ndarray:
 
 
 def _check_reciprocal(k1: int, k2: int, cosine_share: float) -> None:
-    "`ValueError`, which names the argument, unless these can be used."
+    "Raise `ValueError`, which names the argument, unless these can be used."
     _check_whole("k1", k1)
     _check_whole("k2", k2)
     if not 0 <= cosine_share <= 1:
@@ -384,8 +384,8 @@ def search_k_reciprocal(
     """Rank the gallery by shared k-reciprocal neighbours and the cosine (Zhong et al. 2017).
 
     *Transductive*: a list depends on the whole gallery, and on the other queries if they are not in
-    it. Runs on the CPU. Beside the vectors it takes the codes, whose length grows with k1 and k2,
-    and some 400 MB for a block of queries, more where one query alone needs more.
+    it. Runs on the CPU. Besides the vectors it needs memory for the codes, whose length grows with
+    k1 and k2, and some 400 MB for a block of queries, more where one query alone needs more.
 
     Parameters
     ----------

@@ -15,12 +15,12 @@ from ..features.store import FeatureStore
 
 # %% ../../nbs/23_memory.ipynb #d76ee5b6
 class MemoryEstimate(NamedTuple):
-    """Bytes of memory that a search or a re-ranking takes beside the features.
+    """Bytes of memory that a search or a re-ranking takes besides the features.
 
     Attributes
     ----------
     query_block
-        Queries that are processed at a time; this is a number of queries, not of bytes.
+        Number of queries (not of bytes) that are processed at a time.
     score_tiles
         Tiles of scores, and the operands of their products, in all threads.
     topk_buffers
@@ -58,7 +58,7 @@ def tile_width(g: Features, k: int) -> int:
 
 
 def _estimate(q: Features, g: Features, k: int, top_k: int, query_block: int) -> MemoryEstimate:
-    "`estimate_memory` for a given number of queries at a time."
+    "Estimate the memory for a given number of queries at a time."
     threads = torch.get_num_threads()
     channels = q.global_bc.shape[1]
     width = tile_width(g, k)
@@ -94,20 +94,20 @@ def estimate_memory(
     k
         Length of the lists that the search keeps; 1 for a re-ranking alone.
     top_k
-        How many places are re-ranked; 0 for a search alone.
+        Number of places that are re-ranked; 0 for a search alone.
     max_bytes
-        Limit in bytes, the features not counted. By default there is none, and 512 queries are
+        Limit in bytes, without the features. By default there is no limit, and 512 queries are
         processed at a time.
 
     Returns
     -------
     MemoryEstimate
-        Its `query_block` is what `search` and `score_shortlist` use.
+        `search` and `score_shortlist` use its `query_block`.
 
     Raises
     ------
     ValueError
-        If the limit is not enough for one query at a time. The error states what is.
+        If the limit is not enough for one query at a time. The error states the least limit.
 
     Examples
     --------

@@ -32,7 +32,7 @@ class Ranking(NamedTuple):
     exclude_self
         Whether each query is an image of the gallery and was left out of its own list.
     cosine_qk
-        Cosines of the head, where it was re-ranked, so that it can be re-ranked again.
+        Cosines of the head if it was re-ranked, so that it can be re-ranked again.
     """
 
     index_qk: Tensor
@@ -63,7 +63,7 @@ class Metrics:
 
     @property
     def n_without_positives(self) -> int:
-        "Queries without a positive; they are in no mean."
+        "Number of queries without a positive, which enter no mean."
         return int(self.per_query["precision_at_1"].isnan().sum())
 
     def __getitem__(self, name: str) -> float:
@@ -84,7 +84,7 @@ def _check_recall_at(recall_at: Sequence[int]) -> None:
 
 
 def _check_index(index_qk: Tensor, n_queries: int, n_images: int) -> None:
-    "`ValueError` unless these are lists of positions, and none shows an image twice."
+    "Raise `ValueError` unless these are lists of positions, and none shows an image twice."
     is_integer = not index_qk.is_floating_point()
     if index_qk.ndim != 2 or not is_integer or len(index_qk) != n_queries or not index_qk.numel():
         raise ValueError(
@@ -149,7 +149,7 @@ def retrieval_metrics(
     count_query_in_r: bool = False,
     recall_at: Sequence[int] = (1, 2, 4, 8),
 ) -> Metrics:
-    """P@1, R@k, R-precision and MAP@R of each query (Musgrave et al. 2020).
+    """Compute P@1, R@k, R-precision and MAP@R of each query (Musgrave et al. 2020).
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def retrieval_metrics(
     Returns
     -------
     Metrics
-        Values per query in float64; a query without a positive is NaN, and is in no mean.
+        Values per query in float64; a query without a positive has NaN and enters no mean.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def class_bootstrap_ci(
     resamples: int = 2000,
     seed: int = 0,
 ) -> ConfidenceInterval:
-    """Mean over queries, with its percentile interval by a bootstrap over classes.
+    """Mean over queries with its confidence interval by a bootstrap over classes (percentiles).
 
     Parameters
     ----------

@@ -198,7 +198,7 @@ def _check_scores(ranking: Ranking) -> None:
 
 # %% ../../nbs/24_retrieval.ipynb #addbe0e5
 def _head_cosines(ranking: Ranking, top_k: int) -> Tensor:
-    "Cosines of the first places: of `top_k`, or of as many as were re-ranked before."
+    "Cosines of the first `top_k` places, or of all places that were re-ranked before if more."
     if ranking.cosine_qk is None:
         return ranking.score_qk[:, :top_k].clone()
     n_known = ranking.cosine_qk.shape[1]

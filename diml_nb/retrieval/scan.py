@@ -23,14 +23,14 @@ SCAN_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "scan.c"
 
 # %% ../../nbs/24_scan.ipynb #867268fb
 class VectorCodes(NamedTuple):
-    """Vectors as whole numbers: vector = middle + step * code, up to `error` steps.
+    """Vectors rounded to codes of 8 bits: vector = middle + step * code, up to `error` steps.
 
     Attributes
     ----------
     code_nc
         (N, C) in int8, from -127 to 127: a byte for each number.
     middle_c, step_c
-        Of each channel, (C,) in float64.
+        Middle and step of each channel, (C,) in float64.
     error
         The largest distance of a vector from its code, in steps.
     longest
@@ -68,7 +68,7 @@ def encode_vectors(x_nc: Tensor) -> VectorCodes:
         )
     least_c, most_c = x_nc.amin(0).double().cpu(), x_nc.amax(0).double().cpu()
     middle_c, step_c = (most_c + least_c) / 2, (most_c - least_c) / 254
-    step_c[step_c == 0] = 1.0  # all are the same there: every code is 0
+    step_c[step_c == 0] = 1.0  # all numbers are the same there: every code is 0
     code_nc = torch.empty(x_nc.shape, dtype=torch.int8)
     error = longest = 0.0
     for start in range(0, len(x_nc), 8192):  # in blocks: a copy of everything would need memory
@@ -132,8 +132,7 @@ _GROUP = 64  # images that share a maximum
 def _candidates(
     library: ctypes.CDLL, sum_qg: Tensor, q: int, k: int, margin: int
 ) -> tuple[Tensor, int]:
-    """Positions in their order, among which the best k of a query by the exact scores are, and how
-    many they are.
+    """Rising positions of all images that may be among the best k of a query, and their number.
 
     Zeros follow, up to a power of two."""
     n_images = sum_qg.shape[1]
@@ -156,7 +155,7 @@ def _best(q_1c: Tensor, g_gc: Tensor, image_n: Tensor, found: int, k: int) -> tu
 
 # %% ../../nbs/24_scan.ipynb #17c3bc21
 def can_scan(q_qc: Tensor, g_gc: Tensor) -> bool:
-    "Are these vectors in float32 (the gallery's or in int8) on the CPU, and is there a compiler?"
+    "Whether these vectors can be scanned: float32 (the gallery also int8) on the CPU, a compiler."
     on_cpu = q_qc.device.type == g_gc.device.type == "cpu"
     known = q_qc.dtype == torch.float32 and g_gc.dtype in (torch.float32, torch.int8)
     return on_cpu and known and _scan_library() is not None
@@ -166,7 +165,7 @@ def can_scan(q_qc: Tensor, g_gc: Tensor) -> bool:
 def scan_topk(
     q_qc: Tensor, g_gc: Tensor, gallery: VectorCodes, k: int
 ) -> tuple[Tensor, Tensor] | None:
-    """The best k of a gallery for a few queries, exactly.
+    """Find the best k of a gallery for a few queries, exactly, by a scan of 8-bit codes.
 
     Parameters
     ----------
@@ -177,13 +176,13 @@ def scan_topk(
     gallery
         Their codes, by `encode_vectors`.
     k
-        How many to keep, 1 to G.
+        Number of places to keep, 1 to G.
 
     Returns
     -------
     index_qk, score_qk : Tensor, or None
-        Both (Q, K), the same bits as `streaming_topk` of all `inner_products`. None where there is
-        no compiler, and where the vectors are not float32 on the CPU.
+        Positions and scores, both (Q, K), the same bits as `streaming_topk` of all
+        `inner_products`. None without a compiler, or if the vectors are not float32 on the CPU.
 
     Examples
     --------

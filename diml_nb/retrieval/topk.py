@@ -23,7 +23,7 @@ TOPK_SOURCE = REPO_ROOT / "diml_nb" / "retrieval" / "topk.c"
 
 # %% ../../nbs/21_topk.ipynb #4d700ae3
 def _at_least_two(x_nc: Tensor) -> Tensor:
-    "The rows, a single one twice: oneDNN sums one row alone in another order."
+    "Double a single row, because oneDNN sums one row alone in another order."
     return x_nc if len(x_nc) > 1 else torch.cat([x_nc, x_nc])
 
 
@@ -47,8 +47,8 @@ def inner_products(q_qc: Tensor, g_gc: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (Q, G). Each number has the same bits whatever other rows there are, on the CPU in float32
-        and where no gradient is wanted.
+        (Q, G). On the CPU, in float32 and without a gradient, the bits of each number do not depend
+        on the other rows.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _topk_torch(tiles: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
 
 # %% ../../nbs/21_topk.ipynb #4d69e926
 def _unpack_keys(key_qk: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns and scores of the keys of topk.c.
+    """Convert keys of topk.c to columns and scores.
 
     A key is the score's bits in the order of the numbers, above 2^32 - 1 - column: of equal scores
     the earlier column has the larger key. Of negative scores all bits but the sign are flipped."""
@@ -103,7 +103,7 @@ def _unpack_keys(key_qk: Tensor) -> tuple[Tensor, Tensor]:
 
 # %% ../../nbs/21_topk.ipynb #e4567159
 class _TopK(ctypes.Structure):
-    "`TopK` of topk.c: the addresses of the best so far, and how many there are of everything."
+    "The struct `TopK` of topk.c: addresses of the best so far, and sizes."
 
     _fields_ = [
         ("key_qk", ctypes.c_void_p),
@@ -137,20 +137,20 @@ def _topk_native(tiles: Iterable[Tensor], k: int, library: ctypes.CDLL) -> tuple
 
 # %% ../../nbs/21_topk.ipynb #10db895b
 def streaming_topk(tiles: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
-    """Columns and scores of the best k of each row of a matrix that comes in tiles of columns.
+    """Find the best k of each row of a matrix that comes in tiles of columns.
 
     Parameters
     ----------
     tiles
-        Scores (Q, G), the columns in their order; at least k columns in all, none of them NaN.
+        Scores (Q, G) without NaN, in the order of the columns; at least k columns in all.
     k
-        How many to keep, at least 1.
+        Number of scores to keep, at least 1.
 
     Returns
     -------
     index_qk, score_qk : Tensor
-        Both (Q, K), best first, and of equal scores the earlier column first, as a stable sort of
-        the whole rows gives them.
+        Columns and scores, both (Q, K), best first, and of equal scores the earlier column first:
+        the head of a stable sort of the whole rows.
 
     Examples
     --------
