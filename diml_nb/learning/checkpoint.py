@@ -27,11 +27,11 @@ from ..records.record import Record, load_record
 class RunFiles(NamedTuple):
     "Names of the files that a run writes into its folder."
 
-    checkpoint: str = "checkpoint.safetensors"  # to go on from
-    model: str = "model.safetensors"  # to be used: the weights of the best epoch
+    checkpoint: str = "checkpoint.safetensors"  # to resume from
+    model: str = "model.safetensors"  # to use: the weights of the best epoch
     test: str = "test.json"  # the record of `evaluate_once`
     log: str = "log.jsonl"  # a line for each step and each validation
-    failure: str = "failure.json"  # what is known of a step that was not finite
+    failure: str = "failure.json"  # facts about a step that was not finite
 
 
 RUN_FILES = RunFiles()
@@ -39,7 +39,7 @@ RUN_FILES = RunFiles()
 # %% ../../nbs/37_checkpoint.ipynb #b4655902
 @dataclass
 class TrainState:
-    "A run between two steps."
+    "The state of a run between two steps."
 
     config: TrainConfig
     folder: Path
@@ -49,8 +49,8 @@ class TrainState:
     loss: MapLoss
     optimizer: torch.optim.Optimizer
     images: ImageDataset
-    train_index: Tensor  # positions of the images to learn from
-    validation_index: Tensor  # positions of the images to validate on
+    train_index: Tensor  # positions of the training images
+    validation_index: Tensor  # positions of the validation images
     inputs: EmbeddingInputs
     step: int = 0
     best: dict[str, Any] | None = None  # step and metrics of the best epoch so far
@@ -67,7 +67,7 @@ class TrainState:
 
     @property
     def module(self) -> EmbeddingNet:
-        "The network without what several processes wrap around it."
+        "The network without the wrapper for several processes."
         return self.accelerator.unwrap_model(self.network)
 
     @property
@@ -80,7 +80,7 @@ class TrainState:
         return _copies(self.module.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
-        "Copies of all tensors that have to survive, on the CPU."
+        "Copies of all tensors that a checkpoint holds, on the CPU."
         named = {f"network.{name}": x for name, x in self.module.state_dict().items()}
         named |= {f"loss.{name}": x for name, x in self.loss.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
@@ -88,7 +88,7 @@ class TrainState:
         return _copies(named)
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        "Put network, loss and optimizer back to what `tensors()` gave."
+        "Restore network, loss and optimizer from the result of `tensors()`."
         self.module.load_state_dict(_under("network.", tensors))
         self.loss.load_state_dict(_under("loss.", tensors))
         moments: dict[int, dict[str, Tensor]] = {}
@@ -111,8 +111,8 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def run_identity(
     config: TrainConfig, data: str | None = None, backbone: Backbone | None = None
 ) -> dict[str, Any]:
-    """What tells the files of a run from those of another: its configuration, and what is known of
-    its images (`data`, their hash) and of the backbone it begins with."""
+    """The identity of a run, which tells its files from those of another: its configuration, the
+    hash of its images (`data`), and fingerprints of the backbone that it begins with."""
     identity: dict[str, Any] = dict(config=asdict(config))
     if data is not None:
         identity["data"] = data
@@ -125,7 +125,7 @@ def run_identity(
 
 
 def identity_differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    "What differs between the identity of a file and (what is given of) this one: name: (old, new)."
+    "Differences of the identity of a file from this one, as far as given: name: (old, new)."
     now = json.loads(json.dumps(now))  # as the file holds it: lists for tuples
 
     def flat(identity: dict[str, Any]) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def identity_differences(before: dict[str, Any], now: dict[str, Any]) -> dict[st
 
 # %% ../../nbs/37_checkpoint.ipynb #f4b70cdc
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> None:
-    """Write a safetensors file with `header` as JSON; the file before it stays until this one is
-    whole. `OSError` if there is no room."""
+    """Write a safetensors file with `header` as JSON; the old file stays until this one is
+    complete. `OSError` if there is no room."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -172,7 +172,7 @@ def save_checkpoint(state: TrainState) -> None:
 
 
 def save_model(state: TrainState) -> None:
-    "Write the weights as the best so far, in the main process."
+    "Write the weights as the best model so far, in the main process."
     if state.accelerator.is_main_process:
         path = state.folder / RUN_FILES.model
         write_checkpoint(path, state.weights(), identity=state.identity, best=state.best)
@@ -186,7 +186,7 @@ def read_run(
     Parameters
     ----------
     path : checkpoint or model
-    identity : of the run (or a part of it) whose file it must be; default: any
+    identity : of the run to which the file must belong (or a part of it); default: any
     tensors : read them; else only the header
 
     Raises
@@ -216,7 +216,7 @@ def read_run(
 
 # %% ../../nbs/37_checkpoint.ipynb #a85d5143
 def _check_identity(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    "Raise a `ValueError` that says in what the run of a file differs from this one."
+    "Raise a `ValueError` with the differences if a file belongs to another run."
     differences = identity_differences(before, now)
     if not differences:
         return
@@ -235,7 +235,7 @@ StartMode = Literal["continue", "fresh", "extend"]
 
 
 def _is_ours(folder: Path) -> bool:
-    "Did a run of `train` write what is in this folder under its names? True if nothing is."
+    "Whether files in this folder with names of a run come from `train`; True without such files."
     if not any((folder / name).exists() for name in RUN_FILES):
         return True
     for name in (RUN_FILES.checkpoint, RUN_FILES.model):
@@ -244,7 +244,7 @@ def _is_ours(folder: Path) -> bool:
             return True
         except ValueError:
             continue
-    # killed before its first checkpoint, or that is damaged: the log has steps
+    # the run was killed before its first checkpoint, or that is damaged: the log has steps
     try:
         first_line = (folder / RUN_FILES.log).read_text().splitlines()[0]
         return "step" in json.loads(first_line)
@@ -263,7 +263,7 @@ def _check_ours(folder: Path) -> None:
 
 # %% ../../nbs/37_checkpoint.ipynb #25faa8ca
 def check_run(folder: Path, identity: dict[str, Any], mode: StartMode = "continue") -> None:
-    """Raise a `ValueError` unless a run with this identity may be begun, continued, or extended to
+    """Raise a `ValueError` unless a run with this identity may begin, continue, or be extended to
     more epochs in this folder. Nothing is written."""
     _check_ours(folder)
     checkpoint, model = folder / RUN_FILES.checkpoint, folder / RUN_FILES.model
@@ -314,8 +314,8 @@ def load_test_record(path: Path) -> Record | None:
 
 
 def _clear(folder: Path, fresh: bool) -> None:
-    """Remove what a killed run left unfinished, and if `fresh` all files of the run; `ValueError`
-    if they are those of another program."""
+    """Remove the unfinished files of a killed run, and if `fresh` all files of the run;
+    `ValueError` if they belong to another program."""
     _check_ours(folder)
     left = [folder / RUN_FILES.failure]
     if fresh:
@@ -331,11 +331,10 @@ def _clear(folder: Path, fresh: bool) -> None:
 
 # %% ../../nbs/37_checkpoint.ipynb #8219ee7a
 def restore(state: TrainState, mode: StartMode = "continue") -> None:
-    """Bring a new or continued run to where it begins: what killed runs left is removed, and the
-    checkpoint loaded if there is one. `check_run` has allowed it.
+    """Prepare a new or continued run, after `check_run`: remove the unfinished files of killed
+    runs, and load the checkpoint if there is one.
 
-    `mode` "fresh" removes all files of the run first, so that there is none; "extend" needs nothing
-    more than "continue".
+    `mode` "fresh" removes all files of the run first; "extend" does the same as "continue".
     """
     main = state.accelerator.is_main_process
     # one process removes what earlier runs left
@@ -345,7 +344,7 @@ def restore(state: TrainState, mode: StartMode = "continue") -> None:
     path = state.folder / RUN_FILES.checkpoint
     if not path.exists():
         return
-    # each process goes on from the same state
+    # each process continues from the same state
     header, tensors = read_run(path)
     state.load_tensors(tensors)
     state.step = header["step"]
@@ -363,7 +362,7 @@ def _rename_files(state: TrainState, before: dict[str, Any]) -> None:
     path = state.folder / RUN_FILES.model
     if not path.exists():
         return
-    # by its own header: the process may have been killed between the two
+    # by its own header: the process may have been killed between the two writes
     header, weights = read_run(path)
     if identity_differences(header["identity"], state.identity):
         write_checkpoint(path, weights, identity=state.identity, best=header["best"])
@@ -378,7 +377,7 @@ def _trim_log(state: TrainState) -> None:
     every = state.config.evaluate_every * state.steps_per_epoch
     kept = []
     for line in path.read_text().splitlines():
-        # half a line: the process was killed while it wrote
+        # an incomplete line: the process was killed while it wrote
         if not line.endswith("}"):
             continue
         event = json.loads(line)

@@ -18,19 +18,19 @@ from ..retrieval.metrics import Ranking, retrieval_metrics
 
 
 def held_out_protocol(images: ImageDataset, share: float, seed: int) -> Protocol:
-    """The images that `train` holds out, as a test of their own.
+    """The protocol of a test on the images that `train` holds out.
 
     Parameters
     ----------
     images
-        Those of the training split, all of them.
+        All images of the training split.
     share, seed
         `TrainConfig.validation` and `TrainConfig.seed` of the run.
 
     Returns
     -------
     Protocol
-        Each image among all others, or by the columns is_query and is_gallery, where they are.
+        Each image among all others, or by the columns is_query and is_gallery if there are any.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def held_out_protocol(images: ImageDataset, share: float, seed: int) -> Protocol
 
 
 def map_at_r(ranking: Ranking, test: Protocol) -> float:
-    """MAP@R of the ranking of a test, rounded to six digits, by which settings are chosen.
+    """MAP@R of the ranking of a test, rounded to six digits: the score that chooses settings.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Scale(NamedTuple):
     values
         From one end to the other: numbers, or names in an order that means something.
     natural
-        Those of its two ends beyond which there is nothing. The others are open.
+        Ends beyond which there is nothing. The other ends are open.
     """
 
     values: Sequence[Any]
@@ -89,7 +89,7 @@ class Scale(NamedTuple):
         )
 
     def beyond(self, tried: Sequence[Any], best: Any) -> list[Any]:
-        """The next values, if the best of those that were tried lies at their end; else none."""
+        """The next values, if the best tried value lies at an end of those tried; else none."""
         values, here = list(self.values), self.values.index(best)
         places = [self.values.index(value) for value in tried]
         after = values[here + 1 : here + 2] if here == max(places) else []
@@ -97,13 +97,13 @@ class Scale(NamedTuple):
         return after + before
 
     def stopped_at_open_end(self, tried: Sequence[Any], best: Any) -> bool:
-        """Does the best lie at an end of what was tried, and not at a natural end?"""
+        """Whether the best lies at an end of the tried values, and not at a natural end."""
         at_end = best in (min(tried, key=self.values.index), max(tried, key=self.values.index))
         return at_end and best not in self.natural
 
 # %% ../../nbs/33_choice.ipynb #68dfb31a
 class Choice(NamedTuple):
-    """The best of some settings, and all that was looked at. `_asdict()` goes into a record.
+    """The best of some settings, and all that were tried. `_asdict()` goes into a record.
 
     Attributes
     ----------
@@ -112,10 +112,10 @@ class Choice(NamedTuple):
     scores
         By the text of a setting, `setting_text`, in the order in which they were tried.
     tried
-        For each setting the values that were tried, those to begin with first.
+        For each setting the values that were tried, the first ones first.
     open_ends
-        Names of the settings whose best value lies at an end of what was tried, and not at a
-        natural one: there could be better beyond.
+        Names of the settings whose best value lies at an end of the tried values, and not at a
+        natural one: there could be a better value beyond.
     """
 
     best: dict[str, Any]
@@ -143,14 +143,14 @@ def choose_on(
     *,
     extend: bool = True,
 ) -> Choice:
-    """The setting with the best score; each list grows along its scale while its end is the best.
+    """Choose the setting with the best score; a list grows along its scale while its end is best.
 
     Parameters
     ----------
     scales
         By the name of a setting.
     begin
-        The values to begin with, by the same names. All combinations are scored.
+        The first values to try, by the same names. All combinations are scored.
     score
         Of a setting, called with the names as keywords: a finite number, larger is better, of
         images that are neither learned from nor tested.

@@ -18,12 +18,12 @@ from ..ot.marginals import MARGINAL_RULES
 
 # %% ../../nbs/36_config.ipynb #b3266529
 def _field(default: Any, text: str, choices: Any = (), least: float | None = None) -> Any:
-    "A field with its default, a text for `--help`, and what its value may be."
+    "A field with its default, a text for `--help`, and its allowed values."
     return field(default=default, metadata=dict(help=text, choices=tuple(choices), least=least))
 
 
 def _as_python(value: Any, expected: Any) -> Any:
-    "Numbers of NumPy or torch as Python's; whole numbers as `float` where that is expected."
+    "Convert numbers of NumPy or PyTorch to Python's, and whole numbers to `float` if expected."
     if callable(getattr(value, "item", None)):
         value = value.item()
     if isinstance(value, int) and not isinstance(value, bool):
@@ -55,8 +55,8 @@ _NO_FP16 = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that determines a run besides images and code. The defaults are those of Margin + DIML on
-    CUB (arXiv 2108.05889), except `validation`.
+    """The settings of a training run. The defaults are those of Margin + DIML on CUB
+    (arXiv 2108.05889), except `validation`.
 
     Each field has a text of its own: `TrainConfig.__dataclass_fields__["lr"].metadata["help"]`.
     `ValueError` names a field whose value is not allowed.
@@ -115,7 +115,7 @@ class TrainConfig:
 
     @property
     def selects_by_diml(self) -> bool:
-        "Are the held-out classes re-ranked by matching when the epoch is chosen?"
+        "Whether the held-out classes are re-ranked by matching when the epoch is chosen."
         if self.selection == "as trained":
             return self.structural
         return self.selection == "DIML"
@@ -125,7 +125,7 @@ class TrainConfig:
             raise ValueError(_NO_FP16)
         for f in fields(self):
             value = _as_python(getattr(self, f.name), f.type)
-            object.__setattr__(self, f.name, value)  # the class is frozen, for others
+            object.__setattr__(self, f.name, value)  # the class is frozen
             _check_field(f.name, value, f.type, f.metadata["choices"], f.metadata["least"])
         _check_together(self)
 
@@ -145,7 +145,7 @@ def _check_together(config: TrainConfig) -> None:
         raise ValueError("swap_marginals: means something only with structural=True")
 
 
-# what a quick experiment on cached maps changes
+# settings of a quick experiment on cached maps
 CACHED_MAPS_CONFIG: dict[str, Any] = dict(
     backbone="efficientnet_lite0",
     cached=True,
@@ -159,12 +159,12 @@ SELECTION_METRIC = "validation_mean_average_precision_at_r"  # the best epoch ha
 
 # %% ../../nbs/36_config.ipynb #56b15b56
 class SpeedOptions(NamedTuple):
-    """How a run is computed: what changes its speed and memory, and its numbers by rounding alone.
+    """Options that change the speed and memory of a run, and its numbers only by rounding.
 
     `channels_last` stores the channels of a pixel side by side while images pass the backbone, as
-    tensor cores want them. `grad_checkpointing` keeps the inputs of the backbone's blocks alone for
-    the backward pass, which computes the rest again: one more forward pass for a fraction of the
-    memory.
+    tensor cores want them. `grad_checkpointing` stores only the inputs of the backbone's blocks
+    for the backward pass, which computes the rest again: one more forward pass for a fraction of
+    the memory.
     """
 
     workers: int = 0  # processes that load images
@@ -172,7 +172,7 @@ class SpeedOptions(NamedTuple):
     grad_checkpointing: bool = False
 
     def check(self, config: TrainConfig) -> None:
-        "`ValueError` for what is not allowed, or would change nothing in a run of `config`."
+        "`ValueError` for options that are not allowed, or have no effect in a run of `config`."
         if self.workers < 0:
             raise ValueError(f"workers: expected at least 0 processes, got {self.workers}")
         for name in ("channels_last", "grad_checkpointing"):

@@ -32,7 +32,7 @@ from .sampling import check_splits
 
 # %% ../../nbs/34_check.ipynb #87e37c0c
 class ImageFacts(NamedTuple):
-    "What is known of one image file."
+    "Format, size and faults of one image file."
 
     fault: str = ""  # why it cannot be used; then the rest may be missing
     format: str = "?"
@@ -44,8 +44,8 @@ class ImageFacts(NamedTuple):
 
 
 def read_image_facts(path: Path) -> ImageFacts:
-    """Read one image file, as it was stored and as `load_image` shows it. Nothing is raised: a
-    fault is part of the answer."""
+    """Read one image file, as it was stored and as `load_image` shows it. No error is raised: a
+    fault is part of the result."""
     facts: dict[str, Any] = {}
     try:
         facts["digest"] = hash_file(path)
@@ -82,7 +82,7 @@ def _unusual_images(facts: dict[str, ImageFacts]) -> list[str]:
 
 # %% ../../nbs/34_check.ipynb #f7aaf012
 def _counted(what: str, remarks: dict[str, list[str]], how: str = "") -> list[str]:
-    "Of each remark that concerns something: how many, and the first names."
+    "Remarks that concern at least one name: their number, and the first names."
     return [
         f"{len(names)} {what} {text}{how}: {first_few(names)}"
         for text, names in remarks.items()
@@ -113,7 +113,7 @@ def _copies(images: ImageDataset, names: Sequence[str], facts: dict[str, ImageFa
 
 
 def _simplified(name: str) -> str:
-    "What two names share that a person would not tell apart."
+    "A simplified name, equal for names that a person would not tell apart."
     text = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
     return re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", text)
 
@@ -139,7 +139,7 @@ FEATURE_BYTES = (128 * 4 * 4 + 4 * 4 + 128) * 4  # of an image in `diml evaluate
 # %% ../../nbs/34_check.ipynb #8cde7104
 @dataclass(frozen=True)
 class DatasetReport:
-    "What was found in a set, and what training and evaluation will make of it; `print` shows it."
+    "Contents and faults of a data set, and whether training and evaluation can begin; to print."
 
     name: str
     splits: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -151,7 +151,7 @@ class DatasetReport:
 
     @property
     def ok(self) -> bool:
-        "Would training and evaluation begin?"
+        "Whether training and evaluation would begin."
         return not self.blocking
 
     def __str__(self) -> str:
@@ -181,7 +181,7 @@ def _list_text(remarks: Sequence[str]) -> str:
 
 
 def escape_unprintable(text: str) -> str:
-    """The same text with all that is not printable written out, for names of files may hold
+    """Write out the characters of a text that are not printable, since file names may hold
     anything."""
 
     def shown(character: str) -> str:
@@ -214,7 +214,7 @@ def _picture_table(facts: Sequence[ImageFacts]) -> pd.DataFrame:
 
 # %% ../../nbs/34_check.ipynb #f4f886f8
 def _prospect(images: ImageDataset, settings: dict[str, Any]) -> tuple[dict, dict, list[str]]:
-    "Facts of a training, facts of an evaluation, and what stops them."
+    "Facts of a training, facts of an evaluation, and the reasons why they would be refused."
     training, evaluation, refused = {}, {}, []
     try:
         training = check_splits(images, "train", **settings)
@@ -257,7 +257,7 @@ def check_dataset(
     validation: float = 0.2,
     seed: int = 0,
 ) -> DatasetReport:
-    """Report what is in a set, what is odd, and what training and evaluation will make of it.
+    """Check a data set before training: its images and classes, faults, oddities and memory.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class _LiveBytes(TorchDispatchMode):
         self.trace: list[int] = []
 
     def add(self, x: Tensor) -> None:
-        "Count the memory behind a tensor, once, as long as it is held."
+        "Count the memory of a tensor, once, as long as anything refers to it."
         storage = x.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self.known:
@@ -50,12 +50,12 @@ class _LiveBytes(TorchDispatchMode):
 
 # %% ../../nbs/32_step_memory.ipynb #4b309bae
 def live_bytes(work: Callable[[], object], given: Iterable[Tensor] = ()) -> list[int]:
-    """Bytes of live tensors after each operation of `work()`, on whatever device.
+    """Count the bytes of live tensors after each operation of `work()`, on any device.
 
     Parameters
     ----------
     work : what is counted
-    given : tensors that are there before; others are counted when an operation returns them
+    given : tensors that exist before; others are counted when an operation returns them
 
     Examples
     --------
@@ -84,9 +84,9 @@ def measure_peak_bytes(work: Callable[[], object], given: Iterable[Tensor] = ())
 
 # %% ../../nbs/32_step_memory.ipynb #8b3d58ec
 class StepBytes(NamedTuple):
-    "What a training step needs, in bytes."
+    "Memory of a training step, in bytes."
 
-    fixed: int  # at the peak, whatever the batch: weights, moments, what is there of gradients
+    fixed: int  # at the peak, for any batch: weights, moments, and the gradients that exist then
     of_batch: int  # at the peak, grows with the batch: images and maps
     peak: int  # their sum
     trace: list[int]  # live bytes after each operation
@@ -112,7 +112,7 @@ def _without_numbers(network: nn.Module) -> tuple[nn.Module, Any]:
 def _trace_step(
     network: nn.Module, image_bchw: Tensor, precision: str, loss_bytes: int
 ) -> tuple[list[int], int]:
-    "Live bytes after each operation of a step, and how many of these the forward pass has."
+    "Live bytes after each operation of a step, and the number of operations of the forward pass."
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
     counted = _LiveBytes()
 
@@ -121,7 +121,7 @@ def _trace_step(
             map_bchw = network(image_bchw)
         map_bchw = map_bchw.float()
         forward = len(counted.trace)
-        # the room of the loss, which is there before the backward pass frees anything
+        # the memory of the loss, which is needed before the backward pass frees anything
         torch.empty(loss_bytes, dtype=torch.uint8)
         map_bchw.square().mean().backward()
         optimizer.step()
@@ -145,7 +145,7 @@ def estimate_step_bytes(
     precision: str = "no",
     loss_bytes: int = 0,
 ) -> StepBytes:
-    """Count what a training step with Adam needs at its peak; nothing of that size is allocated.
+    """Count the peak memory of a training step with Adam, without allocating it.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def estimate_step_bytes(
     image_size : S
     batch_size : B
     precision : "no" or "bf16", as of `TrainConfig`
-    loss_bytes : what the loss needs beside the maps, see `measure_peak_bytes`
+    loss_bytes : memory of the loss beside the maps, see `measure_peak_bytes`
 
     Notes
     -----

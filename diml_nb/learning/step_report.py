@@ -44,8 +44,8 @@ class _Waits(TorchDispatchMode):
 
 
 def count_waits(work: Callable[[], object]) -> int:
-    """How often `work()` reads a number from a tensor, or makes a tensor whose size depends on
-    numbers: on a GPU the program waits there until the queue is empty.
+    """Count how often `work()` would wait for a GPU: it reads a number from a tensor, or makes a
+    tensor whose size depends on numbers.
 
     Examples
     --------
@@ -59,13 +59,13 @@ def count_waits(work: Callable[[], object]) -> int:
 
 # %% ../../nbs/32_reports.ipynb #0852627a
 class StepReport(NamedTuple):
-    "What is known of a step, on its way to the host."
+    "Loss, norms and lengths of a step, on their way to the host."
 
     step: int
     images: list[str]  # names
     gradients: list[str]  # names of the parameters that have one
     lr: list[float]  # of each group of parameters
-    numbers: Tensor  # loss, norm, shortest and longest cell, each map finite?, each gradient's norm
+    numbers: Tensor  # loss, norm, shortest and longest cell, 1 for each finite map, gradient norms
     arrived: torch.cuda.Event | None  # of `numbers`; None: they are here
 
     def read(self) -> list[float]:
@@ -76,7 +76,7 @@ class StepReport(NamedTuple):
 
 # %% ../../nbs/32_reports.ipynb #286cd90a
 def finite_maps(map_bchw: Tensor) -> Tensor:
-    "Is each map (B, C, H, W) finite? (B,), on its device."
+    "Whether each map of (B, C, H, W) is finite, (B,), on its device."
     return map_bchw.detach().isfinite().flatten(1).all(1)
 
 
@@ -89,14 +89,14 @@ def report_step(
     gradients: dict[str, Tensor],
     lr: list[float],
 ) -> StepReport:
-    """The report of a step, without waiting for it.
+    """Make the report of a step, without waiting for the step.
 
     Parameters
     ----------
     step : its number, from 1
     images : names of the B images
-    map_bchw : (B, C, H, W), what the network made of them
-    loss_value : the loss; NaN is reported for it if a map is not finite
+    map_bchw : their maps (B, C, H, W)
+    loss_value : the loss; reported as NaN if a map is not finite
     gradients : by the names of the parameters
     lr : learning rate of each group of parameters
     """
@@ -115,7 +115,7 @@ def report_step(
 
 # %% ../../nbs/32_reports.ipynb #1c4cf0c6
 def failure_of(report: StepReport) -> dict[str, Any] | None:
-    "What is known of a step that is not finite; None if it is."
+    "The facts about a step that is not finite; None if it is finite."
     loss, norm, shortest, longest, *rest = report.read()
     if math.isfinite(loss) and math.isfinite(norm):
         return None
@@ -135,7 +135,7 @@ def failure_of(report: StepReport) -> dict[str, Any] | None:
 
 
 def write_failure(folder: Path, facts: dict[str, Any]) -> str:
-    "Write the facts of a step that is not finite to failure.json; the text of the error."
+    "Write the facts of a step that is not finite to failure.json; return the text of the error."
     path = folder / RUN_FILES.failure
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(facts, indent=1))
@@ -150,12 +150,12 @@ def write_failure(folder: Path, facts: dict[str, Any]) -> str:
 
 # %% ../../nbs/32_reports.ipynb #a0fba0d8
 def steps_behind(device: torch.device) -> int:
-    "Steps that pass before a report is read: one where the program would wait for the device."
+    "Steps that pass before a report is read: one if the program would wait for the device."
     return 1 if device.type == "cuda" else 0
 
 
 class StepReports:
-    """Reads the reports of a run in their order, some steps late.
+    """Read the reports of a run in their order, some steps late.
 
     Parameters
     ----------
@@ -171,12 +171,12 @@ class StepReports:
         self.waiting: deque[StepReport] = deque()
 
     def add(self, report: StepReport) -> None:
-        "Take a report, and read the one whose turn it is; `RuntimeError` if that is not finite."
+        "Add a report, and read the one that is due; `RuntimeError` if that is not finite."
         self.waiting.append(report)
         self._read_until(self.behind)
 
     def read_all(self) -> None:
-        "Read what waits: before anything is saved. `RuntimeError` for the first not finite."
+        "Read all waiting reports before anything is saved; `RuntimeError` if one is not finite."
         self._read_until(0)
 
     def _read_until(self, left: int) -> None:
@@ -184,7 +184,7 @@ class StepReports:
             report = self.waiting.popleft()
             facts = failure_of(report)
             if facts is not None:
-                # what came after it is its consequence
+                # later reports are consequences of this one
                 self.waiting.clear()
                 raise RuntimeError(write_failure(self.folder, facts))
             loss, norm = report.read()[:2]

@@ -59,9 +59,9 @@ class _HeadOnBackbone(nn.Module):
 
 # %% ../../nbs/35_trained.ipynb #2d0a1f4a
 class TrainedBackbone(Backbone):
-    """The network of a run, from prepared images to the maps of its head.
+    """A trained network as a backbone, from prepared images to the maps of its head.
 
-    `name` says which run it is, `config` how it was trained. Errors as of `load_trained`.
+    `name` says which run it is, `config` how it was trained. Raises the errors of `load_trained`.
 
     Parameters
     ----------
@@ -110,14 +110,14 @@ class TrainedBackbone(Backbone):
         return super().preprocess(image, resize_ratio=ratio, keep_sides=keep_sides)
 
     def augment(self, image: ImageLike) -> Tensor:
-        "As `Backbone.augment`, by the backbone that was trained."
+        "As `Backbone.augment` of the backbone that was trained."
         network: Any = self.network
         return network.backbone.augment(image)
 
 # %% ../../nbs/35_trained.ipynb #fecc9656
 def _check_memory(protocol: Protocol, config: TrainConfig, top_k: int, max_bytes: int) -> None:
-    """`ValueError` unless a search and a re-ranking within `max_bytes` are possible, before any
-    feature is there."""
+    """`ValueError` unless a search and a re-ranking fit into `max_bytes`, before any feature is
+    computed."""
     cells, images = config.grid**2, len(protocol.gallery)
     shapes = (config.embedding_dim, cells), (cells,), (config.embedding_dim,)
     # what takes more than half of the memory will be a store, see `features_or_store`
@@ -157,7 +157,7 @@ def _test_record(
     split: str | None,
     options: dict[str, int],
 ) -> tuple[Record, Path]:
-    "The empty record of a test, and where it is kept."
+    "The empty record of a test, and the path of its file."
     dataset = Path(config.dataset)
     own_dataset = split is None and protocol.queries.name in (dataset.name, dataset.stem)
     record_config: dict[str, Any] = dict(trained=asdict(config)) | options
@@ -172,7 +172,7 @@ def _test_record(
 
 
 def _add_rows(record: Record, metrics: dict[str, Metrics], label_q: Tensor) -> None:
-    "A row for each method; a query without a positive has no value."
+    "Add a row for each method; a query without a positive has no value."
 
     def values(per_query: Tensor) -> list[float | None]:
         return [None if math.isnan(x) else round(x, 6) for x in per_query.tolist()]
@@ -240,15 +240,15 @@ def evaluate_once(
     seed: int = 0,
     max_bytes: int | None = None,
 ) -> Record:
-    """Test a trained network by the cosine alone and re-ranked by DIML, once: the result is kept.
+    """Test a trained network once, by the cosine alone and re-ranked by DIML; keep the result.
 
     Parameters
     ----------
     folder : of a finished `train`
-    images, split : default: the data set it was trained on; as in `make_protocol`
+    images, split : as in `make_protocol`; default: the data set of the training
     top_k : length of the shortlist that is re-ranked
     resamples, seed : of the bootstrap over classes
-    max_bytes : bytes for features and search; what does not fit waits on the disk
+    max_bytes : bytes for features and search; features that do not fit are stored on the disk
 
     Returns
     -------
@@ -286,7 +286,7 @@ def evaluate_once(
 def _checked_protocol(
     config: TrainConfig, images: ImageDataset | None, split: str | None
 ) -> Protocol:
-    "The protocol of a test; `ValueError` if its labels allow none."
+    "The protocol of a test; `ValueError` if its labels do not allow one."
     if images is None:
         images = get_dataset(config.dataset, check=False)
     shared_classes(images)
