@@ -23,9 +23,9 @@ _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
 @contextmanager
 def trusted_values() -> Iterator[None]:
-    """Inside, no check looks whether values are finite; the caller does, before or afterwards.
+    """Context without checks for finite values; the caller checks before or afterwards.
 
-    Each such look waits for a GPU: a training step would begin when the one before has ended."""
+    Each such check waits for a GPU: a training step would begin only after the one before."""
     token = _TRUSTED.set(True)
     try:
         yield
@@ -37,7 +37,7 @@ def _check_values(name: str, x: torch.Tensor) -> None:
     "Raise `ValueError` if a value is NaN or infinite, unless values are trusted."
     if _TRUSTED.get():
         return
-    # the sum alone is quicker; but a sum of finite values may overflow, hence the second look
+    # the sum alone is quicker; a sum of finite values may overflow, hence the second check
     if math.isfinite(x.sum().item()) or torch.isfinite(x).all():
         return
     wrong = int((~torch.isfinite(x)).sum())
@@ -55,8 +55,7 @@ def check_axes(axes: str, **tensors: torch.Tensor) -> dict[str, int]:
         One word of letters for each tensor, such as `"bnm bn bm"`. The same letter must mean the
         same length.
     **tensors
-        The tensors in the same order, float32 or float64. The keyword is the name that the error
-        gives.
+        The tensors in the same order, float32 or float64. The error names a tensor by its keyword.
 
     Raises
     ------
@@ -129,7 +128,7 @@ def as_labels(
 
 # %% ../../nbs/01_checks.ipynb #dad376ad
 def first_few(names: Sequence[str], most: int = 5) -> str:
-    "The first `most` of some names, and how many more there are."
+    "Text with the first `most` of some names, and the number of the others."
     shown = ", ".join(names[:most])
     if len(names) > most:
         shown += f" and {len(names) - most} more"

@@ -29,7 +29,7 @@ COMPILER_FLAGS = ["-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-f
 
 
 def _cpu_signature() -> list[str]:
-    "The processor as `-march=native` sees it: its architecture, model and instruction sets."
+    "Processor as `-march=native` sees it: its architecture, model and instruction sets."
     signature = [platform.machine()]
     cpu_info = Path("/proc/cpuinfo")
     if not cpu_info.exists():
@@ -41,9 +41,9 @@ def _cpu_signature() -> list[str]:
 
 
 def _library_file(source: Path, compiler: str, flags: list[str]) -> Path:
-    """Where the library of this source is kept; see `compiled_library`.
+    """File of the library of a source; see `compiled_library`.
 
-    `OSError` if it is not there and the folder cannot be written."""
+    `OSError` if it does not exist and the folder cannot be written."""
     texts = [path.read_text(encoding="utf-8") for path in (source, SIMD_HEADER)]
     made_by = compiler, os.path.realpath(compiler), os.path.getsize(compiler)
     name = hash_text(repr((texts, made_by, flags, _cpu_signature(), platform.libc_ver())))[:16]
@@ -56,7 +56,7 @@ def _library_file(source: Path, compiler: str, flags: list[str]) -> Path:
 
 # %% ../../nbs/05_compiler.ipynb #d4f47957
 def _compile(command: list[str], source: Path, file: Path) -> None:
-    "Compile `source` to `file`, or leave it to another process that has done so meanwhile."
+    "Compile `source` to `file`, unless another process has done so meanwhile."
     try:
         with atomic_write(file) as partial:
             subprocess.run(
@@ -74,7 +74,7 @@ def _warn_no_kernel(reason: str) -> None:
 # %% ../../nbs/05_compiler.ipynb #5f60ab8e
 @cache
 def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
-    """A C file as a library for this processor, compiled on first use.
+    """Load a C file as a library for this processor, compiled on first use.
 
     Parameters
     ----------
@@ -87,8 +87,7 @@ def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
     -------
     ctypes.CDLL or None
         The same library for the same arguments; its functions have no argument types yet. None,
-        with one warning, where there is no compiler, where it fails, and where the cache cannot be
-        written.
+        with one warning, if there is no compiler, if it fails, or if the cache cannot be written.
     """
     wanted = os.environ.get("CC", "cc")
     compiler = shutil.which(wanted)

@@ -25,12 +25,12 @@ def seed_everything(seed: int = 0) -> None:
 
 # %% ../../nbs/03_device.ipynb #80e79b29
 def default_device(name: str | None = None) -> torch.device:
-    """The torch device to compute on.
+    """Torch device to compute on.
 
     Parameters
     ----------
     name
-        "cpu", "cuda", "mps", ... Default: the fastest one present. Devices are looked for in this
+        "cpu", "cuda", "mps", ... Default: the fastest one present. Devices are searched in this
         call, never at import, so that a process can still be forked afterwards.
     """
     if name is not None:
@@ -43,9 +43,9 @@ def default_device(name: str | None = None) -> torch.device:
 
 # %% ../../nbs/03_device.ipynb #d01544af
 def copy_to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on a device; on its way to CUDA it is pinned, and nothing waits for the copy.
+    """Copy a tensor to a device; a copy to CUDA is pinned, and nothing waits for it.
 
-    Where it is there already, the tensor itself.
+    A tensor that is already there is returned itself.
     """
     if device.type == "cuda" and x.device.type == "cpu" and not x.is_pinned():
         x = x.pin_memory()
@@ -53,14 +53,14 @@ def copy_to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 # %% ../../nbs/03_device.ipynb #ec1d1777
 def _autocast_devices() -> list[str]:
-    "The devices on which autocast is on."
+    "Devices on which autocast is on."
     accelerator = torch.accelerator.current_accelerator()
     names = {"cpu", accelerator.type} if accelerator else {"cpu"}
     return [name for name in names if torch.is_autocast_enabled(name)]
 
 
 def _pack(x: torch.Tensor) -> torch.Tensor:
-    """Keep a tensor for the backward pass.
+    """Save a tensor for the backward pass.
 
     Without its graph: an operation that kept its own result would hold itself, and its memory would
     never be free again.
@@ -69,7 +69,7 @@ def _pack(x: torch.Tensor) -> torch.Tensor:
 
 
 def _unpack_without_autocast(x: torch.Tensor) -> torch.Tensor:
-    """Hand a kept tensor to the backward pass, with autocast switched off for that step.
+    """Give a saved tensor to the backward pass, with autocast switched off for that step.
 
     torch restores the state of autocast after each step of the backward pass.
     """
@@ -80,7 +80,7 @@ def _unpack_without_autocast(x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Switch `torch.autocast` off on every device, for the backward pass too.
+    """Switch `torch.autocast` off on every device, also for the backward pass.
 
     A `with` block, or a decorator: `@full_precision()`.
     """
@@ -97,7 +97,7 @@ def full_precision() -> Iterator[None]:
 
 # %% ../../nbs/03_device.ipynb #ffea626d
 def _tf32_switches() -> tuple[tuple[Any, str, Any], ...]:
-    "Where torch keeps its switches for products and convolutions, and what they are set to."
+    "Places of torch's switches for products and convolutions, and their settings."
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(cudnn, "conv"):
         name = "fp32_precision"
@@ -108,7 +108,7 @@ def _tf32_switches() -> tuple[tuple[Any, str, Any], ...]:
 
 @contextmanager
 def tf32_convolutions() -> Iterator[None]:
-    """Convolutions may use TF32 on a GPU, products of matrices may not, whatever was set before.
+    """Allow TF32 on a GPU for convolutions, and forbid it for products of matrices.
 
     The switches belong to the process; they are put back at the end of the block.
     """
@@ -131,13 +131,13 @@ def progress_bar(
     Parameters
     ----------
     iterable
-        What to go through. None: call `update` and `close` of the bar yourself.
+        Items to go through. None: call `update` and `close` of the bar yourself.
     desc
-        A name of the work.
+        Name of the work.
     total
-        Number of steps, where `iterable` has no length.
+        Number of steps, if `iterable` has no length.
     unit
-        What is counted; "B" counts bytes, in kB, MB, ...
+        Unit of a step; "B" counts bytes, in kB, MB, ...
     """
     return tqdm(
         iterable,

@@ -18,17 +18,17 @@ _Part = TypeVar("_Part")
 def parallel_for(
     work: Callable[[_Part], object], parts: Sequence[_Part], device: torch.device
 ) -> None:
-    """Call `work` with each part, the parts shared among the CPU threads.
+    """Call `work` with each part, in parallel on the CPU threads.
 
     Parameters
     ----------
     work
-        Called once for each part, from several threads at a time. It writes its result somewhere;
-        what it returns is dropped.
+        Called once for each part, from several threads at a time. It must write its result
+        somewhere; its return value is dropped.
     parts
-        For instance slices. They are begun in this order.
+        For instance slices. They are started in this order.
     device
-        Where the tensors lie. Off the CPU, and for a single part or thread, `work` is called in a
+        Device of the tensors. Off the CPU, and for a single part or thread, `work` is called in a
         plain loop in this thread.
 
     Raises
@@ -45,7 +45,7 @@ def parallel_for(
     try:
         with pool:
             results = pool.map(work, parts)
-            # an error in a thread is raised here, when its result is asked for
+            # an error in a thread is raised here, when its result is requested
             for _ in results:
                 pass
     finally:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 # %% ../../nbs/00_core.ipynb #8774e41f
 def _package_parent() -> Path:
-    "The folder that holds the package: the clone, or site-packages where a wheel is installed."
+    "Folder that holds the package: the clone, or site-packages for an installed wheel."
     spec = find_spec("diml_nb")
     if spec is None or spec.origin is None:
         raise ImportError("diml_nb: the package has no file, so its repository cannot be found")
@@ -41,8 +41,8 @@ def data_dir(root: str | Path | None = None) -> Path:
     Raises
     ------
     FileNotFoundError
-        When there is no such folder, as in an installed package without the repository; the
-        message says what to do.
+        If there is no such folder, as in an installed package without the repository; the
+        message says how to get one.
     """
     path = Path(root or os.environ.get("DIML_DATA") or REPO_ROOT / "data").expanduser()
     if not path.is_dir():
@@ -55,7 +55,7 @@ def data_dir(root: str | Path | None = None) -> Path:
 
 # %% ../../nbs/00_core.ipynb #1773e9e2
 def cache_dir() -> Path:
-    """The folder for files that can be made again; created where it is missing.
+    """Cache folder, for files that can be made again; created if it is missing.
 
     `DIML_CACHE` if it is set, else `data/cache` of the repository if that can be written, else
     `~/.cache/diml_nb`.
@@ -63,7 +63,7 @@ def cache_dir() -> Path:
     Raises
     ------
     OSError
-        Where none of these folders can be made and written.
+        If none of these folders can be made and written.
     """
     named = os.environ.get("DIML_CACHE")
     if named:
@@ -117,7 +117,7 @@ def hash_text(text: str) -> str:
 
 
 def hash_file(path: str | Path) -> str:
-    "SHA-256 of the content of a file, which is read piece by piece, as 64 hexadecimal digits."
+    "SHA-256 of a file, read piece by piece, as 64 hexadecimal digits."
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -125,7 +125,7 @@ def hash_file(path: str | Path) -> str:
 def check_writable(folder: str | Path) -> None:
     """Raise `OSError`, which names the folder, unless files can be written there.
 
-    The folder need not exist yet: then its nearest parent is asked. Nothing is left behind.
+    A folder that does not exist yet is tested by its nearest parent. No file is left behind.
     """
     folder = Path(folder)
     parents = (folder.absolute(), *folder.absolute().parents)
@@ -146,7 +146,7 @@ def check_writable(folder: str | Path) -> None:
 # %% ../../nbs/00_core.ipynb #2913f1e8
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`, whose folder is made where it is missing.
+    """Yield a temporary path next to `path`, whose folder is made if it is missing.
 
     The temporary file becomes `path` when the block ends well and is removed when it raises.
     """

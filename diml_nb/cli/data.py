@@ -21,16 +21,20 @@ from diml_nb.cli.options import (
     refuse_without_effect,
 )
 
-data = typer.Typer(help="The data sets.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(
+    help="List, fetch, verify, check and show data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 cache = typer.Typer(
-    help="What is kept because it takes time to make.", no_args_is_help=True, rich_markup_mode=None
+    help="Manage the cache of feature maps.", no_args_is_help=True, rich_markup_mode=None
 )
 
 # %% ../../nbs/64_cli_data.ipynb #03ebb5fb
 @data.command("list")
 @friendly_errors()
 def list_datasets(root: RootOption = None) -> None:
-    "Name the data sets, their size, and how to get one that is not here."
+    "List the data sets with their sizes, and the command that makes a missing one."
     from diml_nb.datasets.registry import DATASETS, dataset_table
 
     for name, spec in DATASETS.items():
@@ -40,7 +44,7 @@ def list_datasets(root: RootOption = None) -> None:
 
 
 def _how_to_get(name: str, is_here: bool) -> str:
-    "The command that makes a data set, or that it is here."
+    "State of a data set: where it is, or the command that makes it."
     from diml_nb.datasets.registry import DATASETS
 
     if is_here:
@@ -60,7 +64,8 @@ ArchivesOption = Annotated[
     ),
 ]
 FreshOption = Annotated[
-    bool, typer.Option("--fresh", help="Make it again though it is there and whole.")
+    bool,
+    typer.Option("--fresh", help="Make the data set again, even if it exists and is complete."),
 ]
 
 
@@ -73,8 +78,9 @@ def fetch_dataset(
     archives: ArchivesOption = None,
     fresh: FreshOption = False,
 ) -> None:
-    """Make a data set from its verified files, unless it is there and whole; an old one is replaced
-    only on success."""
+    """Fetch a data set: download its files, verify them and make the images.
+
+    A complete data set is left alone; an old one is replaced only on success."""
     from diml_nb.datasets.prepare import prepare_dataset
     from diml_nb.datasets.registry import DATASETS
 
@@ -85,7 +91,7 @@ def fetch_dataset(
 
 # %% ../../nbs/64_cli_data.ipynb #94eb557f
 def _resolve_own(context: typer.Context, name: str) -> str:
-    "A data set by name or absolute path; a path of one's own refuses `--root`."
+    "Name or absolute path of a data set; a path of your own refuses `--root`."
     from diml_nb.datasets.registry import DATASETS
 
     name = dataset_name(name)
@@ -100,8 +106,9 @@ def _resolve_own(context: typer.Context, name: str) -> str:
 def verify_images(
     context: typer.Context, name: DatasetArgument = "emoji", root: RootOption = None
 ) -> None:
-    """Compare every image with its checksum; read images of your own to the last byte and list all
-    that cannot be used."""
+    """Verify a data set: compare every image with its checksum.
+
+    Images of your own are read to the last byte, and all that cannot be used are listed."""
     from diml_nb.datasets.registry import verify_dataset
 
     name = _resolve_own(context, name)
@@ -118,14 +125,15 @@ def check_images(
         ),
     ] = "emoji",
     root: RootOption = None,
-    batch_size: Annotated[int, typer.Option(help="Images a step, as in `diml train`.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Images in a step, as in `diml train`.")] = 64,
     per_class: Annotated[int, typer.Option(help="Images of each class in a batch.")] = 2,
     validation: Annotated[
         float, typer.Option(help="Share of the training classes held out; 0: none.")
     ] = 0.2,
 ) -> None:
-    """Say what a data set holds, what is odd, and what training and evaluation will make of it; no
-    network is computed. Exit status 1 if one of them would be refused."""
+    """Check a data set before training: contents, oddities, and what training and evaluation do.
+
+    No network is computed. The exit status is 1 if training or evaluation would be refused."""
     from diml_nb.learning.dataset_check import check_dataset
 
     report = check_dataset(
@@ -140,9 +148,7 @@ SheetOption = Annotated[
     Path | None,
     typer.Option(
         callback=expand_home,
-        help=(
-            "Where to save the sheet of pictures, .png or .jpg; default: NAME.png in data/cache."
-        ),
+        help=("File for the sheet of pictures, .png or .jpg; default: NAME.png in data/cache."),
     ),
 ]
 
@@ -155,7 +161,7 @@ def show_dataset(
     root: RootOption = None,
     out: SheetOption = None,
 ) -> None:
-    "Say what is known of a data set, and save a sheet of its pictures, one row a class."
+    "Print the source of a data set, and save a sheet of its pictures, one row for each class."
     from diml_nb._internal.paths import atomic_write, cache_dir, check_writable
     from diml_nb.datasets.registry import DATASETS, contact_sheet, get_dataset
 
@@ -197,11 +203,12 @@ def prune_cache(
         typer.Option(help="Folder that was given as `cache`.  [default: maps/ in the cache]"),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Remove them; else only their size is shown.")
+        bool, typer.Option("--yes", help="Remove the files; else only show their size.")
     ] = False,
 ) -> None:
-    """Show, and with --yes remove, feature maps that older versions kept under keys of their own.
-    Nothing else is touched."""
+    """Show, and with --yes remove, cached feature maps that only older versions can read.
+
+    Other files are not touched."""
     from diml_nb.features.cache import prune_cached_maps
 
     sizes = prune_cached_maps(folder)

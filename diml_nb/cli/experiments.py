@@ -37,8 +37,8 @@ results = typer.Typer(
 JobsOption = Annotated[
     int | None,
     typer.Option(
-        help="Runs at a time; here they share the cores.  [default: one for each core, on a"
-        " cluster 256]"
+        help="Runs at a time; on one machine they share the cores.  [default: one for each core, on"
+        " a cluster 256]"
     ),
 ]
 OnOption = Annotated[
@@ -56,12 +56,12 @@ ParamOption = Annotated[
     ),
 ]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Pass over runs that have a finished record of this code.")
+    bool, typer.Option("--resume", help="Skip runs that have a finished record of this code.")
 ]
 FreshOption = Annotated[
     bool,
     typer.Option(
-        "--fresh", help="Forget the rows of a run that was killed; else it goes on where it was."
+        "--fresh", help="Forget the rows of killed runs; else these go on where they stopped."
     ),
 ]
 
@@ -70,31 +70,33 @@ ShardOption = Annotated[
     str,
     typer.Option(
         metavar="I/N",
-        help="Only runs I, I + N, I + 2N, ... of the grid, I below N; N alone takes I from"
+        help="Only the runs I, I + N, I + 2N, ... of the grid, I below N; N alone takes I from"
         " SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.",
     ),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until Slurm has done all runs.")]
-PartitionOption = Annotated[str, typer.Option(help="Of Slurm.  [default: its own]")]
+PartitionOption = Annotated[str, typer.Option(help="Partition of Slurm.  [default: its own]")]
 TimeOption = Annotated[
     int,
     typer.Option(
-        "--time", help="Minutes of a run on a cluster; then it is queued again and goes on."
+        "--time", help="Time limit of a run on a cluster in minutes; then it is queued again."
     ),
 ]
-MemoryOption = Annotated[float, typer.Option("--memory", help="GB of a run on a cluster.")]
-GpusOption = Annotated[int, typer.Option(help="GPUs of a run on a cluster.")]
-CpusOption = Annotated[int, typer.Option(help="Cores of a run on a cluster.")]
+MemoryOption = Annotated[
+    float, typer.Option("--memory", help="Memory of a run on a cluster in GB.")
+]
+GpusOption = Annotated[int, typer.Option(help="GPUs for each run on a cluster.")]
+CpusOption = Annotated[int, typer.Option(help="Cores for each run on a cluster.")]
 PrintOption = Annotated[
     bool, typer.Option("--print", help="Print the manifest of a Kubernetes Indexed Job.")
 ]
 
 # %% ../../nbs/65_cli_experiments.ipynb #7fbc89c6
 OtherDatasetOption = Annotated[
-    str | None, typer.Option("--dataset", help="This data set instead of those of the grid.")
+    str | None, typer.Option("--dataset", help="Use this data set instead of those of the grid.")
 ]
 OtherSeedOption = Annotated[
-    int | None, typer.Option("--seed", help="This seed instead of those of the grid.")
+    int | None, typer.Option("--seed", help="Use this seed instead of those of the grid.")
 ]
 TablesOption = Annotated[
     bool, typer.Option("--tables", help="Print the tables of all records, too.")
@@ -125,8 +127,9 @@ def reproduce_command(
     cpus: CpusOption = 1,
     show_manifest: PrintOption = False,
 ) -> None:
-    """Run reproduction notebooks, each run in a process of its own, and say what came out. One that
-    fails is named at the end and stops no other; one that was stopped goes on."""
+    """Run experiments, each in a process of its own, and print their answers.
+
+    A run that fails is named at the end and stops no other; a run that was stopped goes on."""
     from diml_nb.experiments.cluster import Resources
     from diml_nb.experiments.jobs import run_grid
 
@@ -145,7 +148,7 @@ def reproduce_command(
 def _say_what_came_out(
     preset: str, done: list, out: Path | None, show_tables: bool, ended: bool
 ) -> None:
-    "Question, answer and records of these runs, and their tables; of runs under way, who knows."
+    "Print question, answer, records and tables of runs, or the command that shows their state."
     from diml_nb.experiments.report import all_tables, summarize_runs
 
     if not done:
@@ -159,7 +162,7 @@ def _say_what_came_out(
 
 # %% ../../nbs/65_cli_experiments.ipynb #dd55af21
 def _other_parameters(words: list[str]) -> dict[str, str]:
-    "Values of `--param`; `ValueError` for a parameter that has an option of its own."
+    "Values of `--param`; `ValueError` for a parameter that has its own option."
     values = named_values(words, "--param")
     for name in ("preset", "fresh", "results", "figures"):
         if name in values:
@@ -168,7 +171,7 @@ def _other_parameters(words: list[str]) -> dict[str, str]:
 
 # %% ../../nbs/65_cli_experiments.ipynb #85291046
 def _refuse_for(context: typer.Context, on: str, show_manifest: bool) -> None:
-    "Refuse an unknown place, and options that mean nothing there."
+    "Refuse an unknown value of `--on`, and options without effect there."
     if on not in ("local", "slurm", "kubernetes"):
         raise ValueError(f"--on: expected local, slurm or kubernetes, got {on}")
     if on == "kubernetes" and not show_manifest:
@@ -188,7 +191,7 @@ def _refuse_for(context: typer.Context, on: str, show_manifest: bool) -> None:
 
 
 def _manifest(preset: str, grid: dict, resources: "Resources", jobs: int | None) -> str:
-    "The manifest of a Kubernetes job with a shard for each run."
+    "Manifest of a Kubernetes job with a shard for each run."
     from diml_nb.experiments.cluster import kubernetes_manifest
     from diml_nb.experiments.jobs import planned_runs
 
@@ -208,13 +211,13 @@ def _manifest(preset: str, grid: dict, resources: "Resources", jobs: int | None)
 
 # %% ../../nbs/65_cli_experiments.ipynb #5602d1f4
 RowsOption = Annotated[
-    int, typer.Option(help="Rows of one record of each, drawn by the seed; 0: all.")
+    int, typer.Option(help="Rows of one record of each experiment, drawn by the seed; 0: all.")
 ]
 LinesOption = Annotated[
     bool,
     typer.Option(
         "--lines",
-        help="Also note which lines of the library these rows execute and the smoke run does not.",
+        help="Also list lines of the library that these rows execute and the smoke run does not.",
     ),
 ]
 PinnedOption = Annotated[
@@ -234,14 +237,15 @@ def verify_command(
     context: typer.Context,
     names: ExperimentsArgument = None,
     rows: RowsOption = 3,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    dataset: Annotated[str | None, typer.Option(help="Only records on this data set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    dataset: Annotated[str | None, typer.Option(help="Draw only records on this data set.")] = None,
     lines: LinesOption = False,
     pinned: PinnedOption = False,
     pin: PinOption = False,
 ) -> None:
-    """Compute some rows of committed records anew, compare, and append what came out to
-    data/results/verified.json."""
+    """Verify records: compute some rows of committed records again, and compare.
+
+    The result is appended to data/results/verified.json."""
     from diml_nb.experiments.notebook import experiments
 
     if pin and pinned:
@@ -267,14 +271,14 @@ def verify_command(
 
 # %% ../../nbs/65_cli_experiments.ipynb #825ea29a
 def _pin(name: str) -> None:
-    "Make the rows of a smoke run the pinned ones, and say where they are."
+    "Make the rows of a smoke run the pinned ones, and print their file."
     from diml_nb.experiments.verify import pin
 
     typer.echo(f"{name}: pinned in {pin(name)}")
 
 
 def _compare_pinned(name: str) -> bool:
-    "Compare a smoke run with its pinned rows, and say what came out; did it agree?"
+    "Compare a smoke run with its pinned rows, print the result, and return whether they agree."
     from diml_nb.experiments.verify import check_pinned
     from diml_nb.records.comparison import MISMATCH_ADVICE
 
@@ -288,7 +292,7 @@ def _compare_pinned(name: str) -> bool:
 
 
 def _verify_rows(name: str, **options) -> bool:
-    "Verify some rows of a record, and say what came out; did they agree?"
+    "Verify some rows of a record, print the result, and return whether they agree."
     from diml_nb.experiments.verify import verify
 
     entry = verify(name, **options)
@@ -310,7 +314,7 @@ ChangedOption = Annotated[
     bool,
     typer.Option(
         "--changed",
-        help="Also name the definitions whose source has changed since the records were made.",
+        help="Also list the definitions whose source has changed since the records were made.",
     ),
 ]
 MakeOption = Annotated[
@@ -320,7 +324,10 @@ MakeOption = Annotated[
     ),
 ]
 WatchOption = Annotated[
-    bool, typer.Option("--watch", help="Show it again every ten seconds until all runs have ended.")
+    bool,
+    typer.Option(
+        "--watch", help="Show the table again every ten seconds until all runs have ended."
+    ),
 ]
 
 
@@ -334,14 +341,15 @@ def report_command(
     make: MakeOption = False,
     watch: WatchOption = False,
 ) -> None:
-    """Show how far a grid of runs is: what is known of each record, what is running and where,
-    failed, was interrupted or waits. Without --out of the committed records."""
+    """Show the state of every run of a grid: running (and where), failed, interrupted or waiting.
+
+    A finished record is shown with its grade. Without --out the records are the committed ones."""
     from diml_nb.experiments.grid import changed_since
     from diml_nb.experiments.report import make_report
 
     while _show_state(preset, names, out) and watch:
         time.sleep(10)
-        typer.echo("\033[2J\033[H", nl=False)  # clear a terminal; elsewhere it is left out
+        typer.echo("\033[2J\033[H", nl=False)  # clear a terminal; typer removes it elsewhere
     if changed:
         typer.echo(changed_since(preset, names, out=out))
     if make:
@@ -349,7 +357,7 @@ def report_command(
 
 # %% ../../nbs/65_cli_experiments.ipynb #e135f73f
 def _show_state(preset: str, names: list[str] | None, out: Path | None) -> bool:
-    "Print the state of every run, and how far all are; is one of them running or in a queue?"
+    "Print the state and progress of all runs; return whether one is running or in a queue."
     from diml_nb.experiments.grid import expand_grid, measure_progress, status
 
     lines = status(preset, names, out=out)
@@ -371,10 +379,11 @@ def publish_command(
     preset: PresetOption = "quick",
     out: RunsFolderOption = None,
     dirty: Annotated[
-        bool, typer.Option("--dirty", help="Also records of code that differs from its commit.")
+        bool,
+        typer.Option("--dirty", help="Publish also records of code that differs from its commit."),
     ] = False,
 ) -> None:
-    "Copy finished records and their figures to data/results and figures, where git keeps them."
+    "Publish finished records and figures: copy them to data/results and figures, which git tracks."
     from diml_nb.experiments.report import publish
 
     for path in publish(names, preset, out=out, dirty=dirty):
@@ -390,7 +399,7 @@ def merge_command(
     preset: PresetOption = "full",
     out: RunsFolderOption = None,
 ) -> None:
-    "Copy finished records, notebooks and figures of other folders to that of the runs."
+    "Merge finished records, notebooks and figures of other folders into that of the runs."
     from diml_nb.experiments.merge import merge_results
 
     for folder in folders:

@@ -28,8 +28,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 # %% ../../nbs/67_cli_explain.ipynb #0aee5862
 def _check_figure_path(out: Path, *images: Path) -> str:
-    """The suffix of a figure's file, in lower case; `ValueError` or `OSError` if it cannot be
-    written."""
+    """Suffix of a figure's file, in lower case; `ValueError` or `OSError` if it is not writable."""
     from diml_nb._internal.paths import check_writable
     from diml_nb.viz.figures import check_format
 
@@ -43,15 +42,13 @@ def _check_figure_path(out: Path, *images: Path) -> str:
 
 # %% ../../nbs/67_cli_explain.ipynb #13ea1191
 class By(StrEnum):
-    "What the figure of `diml explain` shows."
+    "Content of the figure of `diml explain`."
 
     PARTS = "parts"
     FLOWS = "flows"
 
 
-ByOption = Annotated[
-    By, typer.Option(help="A figure of a few parts that add up, or of the largest flows.")
-]
+ByOption = Annotated[By, typer.Option(help="Draw a few parts that add up, or the largest flows.")]
 FigureOption = Annotated[
     Path | None,
     typer.Option(
@@ -59,16 +56,18 @@ FigureOption = Annotated[
         "-o",
         callback=expand_home,
         help=(
-            "The figure: .svg, .pdf, .png, or .html for a page that computes and shows both."
+            "File of the figure: .svg, .pdf, .png, or .html for a page that shows both."
             "  [default: parts.svg or flows.svg, pair.html with --html]"
         ),
     ),
 ]
 HtmlOption = Annotated[
-    bool, typer.Option("--html", help="A page that matches the pair again when a control moves.")
+    bool,
+    typer.Option("--html", help="Make a page that matches the pair again when a control moves."),
 ]
 TopOption = Annotated[
-    int, typer.Option(min=1, help="How many flows are drawn, the largest contributions first.")
+    int,
+    typer.Option(min=1, help="Number of flows that are drawn, the largest contributions first."),
 ]
 
 # %% ../../nbs/67_cli_explain.ipynb #3ef541a8
@@ -78,16 +77,14 @@ NetworkOption = Annotated[
         "--run",
         callback=expand_home,
         help=(
-            "Folder of a `diml train`: explain its network.  [default: EfficientNet-Lite0 as it is]"
+            "Folder of a `diml train`: use its network.  [default: EfficientNet-Lite0, pretrained]"
         ),
     ),
 ]
 BackboneOption = Annotated[
     str,
     typer.Option(
-        help=(
-            "Or efficientnet_lite0/stride16, squeezenet1_1, xfeat, timm/NAME or torchvision/NAME."
-        ),
+        help=("Or efficientnet_lite0/stride16, squeezenet1_1, xfeat, timm/NAME, torchvision/NAME."),
     ),
 ]
 ImageSizeOption = Annotated[
@@ -106,8 +103,8 @@ GridOption = Annotated[
     int | None,
     typer.Option(
         help=(
-            "Cells a side.  [default: those of the network's map, at most 14: 14 at 448 pixels; or"
-            " as in --run]"
+            "Cells along a side.  [default: those of the network's map, at most 14: 14 at 448"
+            " pixels; or as in --run]"
         )
     ),
 ]
@@ -115,7 +112,7 @@ MarginalsOption = Annotated[
     str | None,
     typer.Option(
         help=(
-            "How much each cell counts; a wrong name lists all."
+            "Rule for the weights of the cells; a wrong name lists all."
             "  [default: cross_correlation_norm2, or as in --run]"
         )
     ),
@@ -141,11 +138,12 @@ def explain_command(
     marginals: MarginalsOption = None,
     eps: EpsOption = None,
     top: TopOption = 12,
-    dark: Annotated[bool, typer.Option("--dark", help="A figure on dark.")] = False,
+    dark: Annotated[bool, typer.Option("--dark", help="Dark figure.")] = False,
     html: HtmlOption = False,
 ) -> None:
-    """Draw why two images are similar, as a few parts that add up, and say what the drawing shows,
-    and of which network, at how many pixels and cells."""
+    """Explain the similarity of two images: draw it as a few parts that add up.
+
+    It prints the sum, the network, and the numbers of pixels and cells."""
     from diml_nb.features.images import load_image
     from diml_nb.viz.figures import theme
     from diml_nb.viz.widgets.controls import matching_rule
@@ -169,7 +167,7 @@ def explain_command(
 
 # %% ../../nbs/67_cli_explain.ipynb #9aa405b2
 def _chosen_path(out: Path | None, by: By, html: bool) -> Path:
-    "Where the figure or the page goes; `ValueError` for a page that is no file .html."
+    "Path of the figure or page; `ValueError` for a page whose name does not end in .html."
     out = out or Path("pair.html" if html else f"{by}.svg")
     if html and out.suffix.lower() != ".html":
         raise ValueError(f"--html: a page is a file .html, got --out {out}")
@@ -177,7 +175,7 @@ def _chosen_path(out: Path | None, by: By, html: bool) -> Path:
 
 
 def _refuse_without_effect(context: typer.Context, by: By, run: Path | None, suffix: str) -> None:
-    "`ValueError` for options that mean nothing beside the others."
+    "`ValueError` for options without effect beside the others."
     if run:
         why = "the network is that of --run; give one of the two"
         refuse_without_effect(context, why, "backbone")
@@ -190,11 +188,11 @@ def _refuse_without_effect(context: typer.Context, by: By, run: Path | None, suf
 
 # %% ../../nbs/67_cli_explain.ipynb #10968c8f
 FINE_SIZE = 448  # pixels at which EfficientNet-Lite0 has 14 x 14 cells
-MAX_CELLS = 14  # a side, of a grid that was not asked for
+MAX_CELLS = 14  # along a side, without --grid
 
 
 def _network(run: Path | None, name: str, image_size: int | None) -> "Backbone":
-    "The network of a run, or by name, for images of that size; default: see `ImageSizeOption`."
+    "Network of a run, or by name, for images of a size; default: see `ImageSizeOption`."
     from diml_nb.features.backbones import get_backbone
     from diml_nb.learning.trained import TrainedBackbone
 
@@ -208,7 +206,7 @@ def _network(run: Path | None, name: str, image_size: int | None) -> "Backbone":
 
 
 def _cells_a_side(network: "Backbone", image: Path) -> int:
-    "Of the network's own map of a square."
+    "Cells along a side of the network's own map of a square."
     import torch
 
     with torch.no_grad():
@@ -216,7 +214,7 @@ def _cells_a_side(network: "Backbone", image: Path) -> int:
 
 # %% ../../nbs/67_cli_explain.ipynb #ed17e5d3
 def _network_note(network: "Backbone", match: "Match", rule: "MatchingRule") -> str:
-    "The network, how it saw the images, and how their cells were matched."
+    "Text with the network, the size of the images, and the rule of the matching."
     grids = dict.fromkeys((match.grid_a, match.grid_b))  # one, or two that differ
     cells = " and ".join(f"{rows} x {columns}" for rows, columns in grids)
     return (
@@ -226,7 +224,7 @@ def _network_note(network: "Backbone", match: "Match", rule: "MatchingRule") -> 
 
 # %% ../../nbs/67_cli_explain.ipynb #58799c48
 class _Pair(NamedTuple):
-    "Two images as the network sees them, and how they match."
+    "Two images as the network sees them, and their match."
 
     pictures: tuple["Image.Image", "Image.Image"]
     features: tuple["Features", "Features"]
@@ -235,7 +233,7 @@ class _Pair(NamedTuple):
 
 
 def _match(network: "Backbone", a: Path, b: Path, rule: "MatchingRule") -> _Pair:
-    "Two images matched."
+    "Match two images."
     from dataclasses import replace
 
     from diml_nb.matcher.matcher import Matcher
@@ -259,7 +257,7 @@ def _draw(
     labels: tuple[str, str],
     note: str,
 ) -> str:
-    "Write the figure or the page of a pair; returns what it shows, in words."
+    "Write the figure or the page of a pair, and return its content in words."
     from diml_nb.explain.parts import parts
     from diml_nb.viz.figures import flow_caption, plot_flows, save_figure
     from diml_nb.viz.part_figures import plot_parts
@@ -284,8 +282,9 @@ def _draw(
 @app.command("explore")
 @friendly_errors()
 def explore_command(run: NetworkOption = None) -> None:
-    """Open the explorers in a browser, by Voila, for this machine only. It needs a clone of the
-    repository."""
+    """Open the explorers in a browser, by Voila, for this machine only.
+
+    It needs a clone of the repository."""
     import os
     import subprocess
     import sys

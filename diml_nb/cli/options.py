@@ -19,28 +19,28 @@ import typer
 def friendly_errors() -> Iterator[None]:
     """Turn errors that explain themselves into one sentence and an exit status.
 
-    The status is 1 for what went wrong (`RuntimeError`) and 2 for what was asked wrongly
+    The status is 1 for an error while running (`RuntimeError`) and 2 for a wrong call
     (`ValueError`, `OSError`, `ImportError`). Other errors are faults of the program and keep their
     traceback. It decorates a command: `@friendly_errors()`.
     """
     try:
         yield
     except typer.Exit:
-        raise  # a RuntimeError, too: a command that has said all it has to say
+        raise  # a RuntimeError, too: a command that has already printed its message
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         typer.echo(f"diml: {error}", err=True)
         raise typer.Exit(1 if isinstance(error, RuntimeError) else 2) from error
 
 # %% ../../nbs/62_cli.ipynb #033d5de9
 def refuse_without_effect(context: typer.Context, why: str, *names: str) -> None:
-    """Refuse options that mean nothing in this call.
+    """Refuse options that have no effect in this call.
 
     Parameters
     ----------
     context
-        Of the command; it knows which options were typed.
+        Context of the command; it knows which options were typed.
     why
-        What the error says about them.
+        Explanation in the error message.
     *names
         Names of parameters of the command, e.g. "end_to_end".
 
@@ -56,13 +56,15 @@ def refuse_without_effect(context: typer.Context, why: str, *names: str) -> None
 
 # %% ../../nbs/62_cli.ipynb #da5d306f
 def expand_home(path: Path | None) -> Path | None:
-    """`~` is the home folder."""
+    """Replace `~` by the home folder."""
     return path and path.expanduser()
 
 
 def dataset_name(name: str) -> str:
-    """The name of a published data set as it is, else the absolute path of one's own, which is
-    found again from any folder."""
+    """Name of a published data set as it is; any other name as an absolute path.
+
+    A path is found again from any folder.
+    """
     from diml_nb.datasets.registry import DATASETS
 
     path = Path(name).expanduser()
@@ -70,12 +72,12 @@ def dataset_name(name: str) -> str:
 
 
 def named_values(words: list[str], option: str) -> dict[str, str]:
-    """NAME=VALUE, NAME=VALUE, ... as a dictionary of texts.
+    """Turn NAME=VALUE, NAME=VALUE, ... into a dictionary of texts.
 
     Raises
     ------
     ValueError
-        For a word that is none, or a name that is given twice; the message names `option`.
+        For a word of another form, or a name that is given twice; the message names `option`.
     """
     values: dict[str, str] = {}
     for word in words:

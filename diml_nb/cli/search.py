@@ -20,19 +20,15 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 # %% ../../nbs/67_cli_search.ipynb #61a86d2d
 _Grid = Annotated[
-    int | None, typer.Option(min=1, help="Cells a side.  [default: 4, or as trained]")
+    int | None, typer.Option(min=1, help="Cells along a side.  [default: 4, or as trained]")
 ]
 _Precision = Annotated[
     str,
-    typer.Option(
-        help="Of the cells: float16, float32; int8 or int4: fewer channels in fewer bits."
-    ),
+    typer.Option(help="Precision of the cells: float16, float32; int8 or int4 in fewer channels."),
 ]
-_SkipBroken = Annotated[
-    bool, typer.Option(help="Leave out images that cannot be read, and name them.")
-]
+_SkipBroken = Annotated[bool, typer.Option(help="Skip images that cannot be read, and name them.")]
 _Square = Annotated[
-    bool, typer.Option(help="Cut the square in the centre, as the paper does, of wider pictures.")
+    bool, typer.Option(help="Crop wider pictures to their central square, as the paper does.")
 ]
 
 # %% ../../nbs/67_cli_search.ipynb #67544744
@@ -43,7 +39,7 @@ def index_command(
         str, typer.Argument(help="A folder, a table .csv, a pattern, or a data set's name.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", callback=expand_home, help="The folder of the index.")
+        Path, typer.Option("--out", "-o", callback=expand_home, help="Folder of the index.")
     ],
     matcher: Annotated[
         str,
@@ -57,14 +53,15 @@ def index_command(
     skip_broken: _SkipBroken = False,
     square: _Square = False,
 ) -> None:
-    """Embed photographs, once, so that `diml search` finds them. Run again, it embeds what is new
-    or has changed, and goes on where it was stopped."""
+    """Index photographs: embed each of them once, so that `diml search` finds it.
+
+    Run again, it embeds new and changed photographs, and goes on where it was stopped."""
     from dataclasses import replace
 
     from diml_nb.matcher.matcher import Matcher
     from diml_nb.matcher.sources import list_sources
 
-    list_sources(photos)  # what cannot be indexed is said before a network is loaded
+    list_sources(photos)  # errors are found before a network is loaded
     chosen = Matcher.from_pretrained(matcher)
     if grid is not None or square:
         rule = chosen.rule
@@ -81,9 +78,9 @@ def index_command(
 def search_command(
     index: Annotated[Path, typer.Argument(callback=expand_home, help="Folder of an index.")],
     queries: Annotated[list[Path], typer.Argument(help="Images to search for.")],
-    top_k: Annotated[int, typer.Option(min=1, help="How many hits.")] = 10,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of hits.")] = 10,
     shortlist: Annotated[
-        int, typer.Option(min=1, help="How many images are matched part by part.")
+        int, typer.Option(min=1, help="Number of images that are matched part by part.")
     ] = 100,
     explain: Annotated[
         Path | None,
@@ -93,7 +90,7 @@ def search_command(
         ),
     ] = None,
 ) -> None:
-    """Find the photographs that are most similar to each query, and say why."""
+    """Search an index for the photographs most similar to each query, and explain the hits."""
     from diml_nb._internal.paths import check_writable
     from diml_nb.features.images import load_image
     from diml_nb.matcher.matcher import open_index
@@ -101,7 +98,7 @@ def search_command(
     if explain is not None:
         check_writable(explain)
     for path in queries:
-        load_image(path)  # one that cannot be read is named before a network is loaded
+        load_image(path)  # an image that cannot be read is named before a network is loaded
     opened = open_index(index)
     if opened.encoder is None:
         raise ValueError(f"{index}: an index of features has no network, and takes no pictures")
@@ -112,7 +109,7 @@ def search_command(
 
 # %% ../../nbs/67_cli_search.ipynb #f4b99b3b
 def _table(hits: "Hits") -> str:
-    "The hits of a query, one on a line."
+    "Hits of a query, one on each line."
     lines = [f"{hits.query.name}: score = cosine + similarity"]
     for hit in hits:
         similarity = "not matched" if hit.similarity is None else f"{hit.similarity:11.4f}"
@@ -122,7 +119,7 @@ def _table(hits: "Hits") -> str:
 
 
 def _write_pages(hits: "Hits", folder: Path) -> Path:
-    "A page of all hits, and one for each; their names begin with that of the query."
+    "Write a page of all hits, and one for each; their names begin with that of the query."
     folder.mkdir(parents=True, exist_ok=True)
     stem, number = Path(hits.query.name).stem, 1
     while (page := folder / (stem + f"-{number}" * (number > 1) + ".html")).exists():

@@ -36,14 +36,14 @@ _SWITCHES = {
 
 
 def _switch(field: str) -> str:
-    "The option of `diml train` for a field of `TrainConfig`; a value is written right behind it."
+    "Option of `diml train` for a field of `TrainConfig`; a value is written right behind it."
     return _SWITCHES.get(field, f"--set {field}=")
 
 # %% ../../nbs/66_cli_training.ipynb #fc63e25b
 def _config(options: dict, settings: list[str], base: dict) -> "TrainConfig":
-    """A `TrainConfig` of the options that were given, the `--set` words and `base`.
+    """Make a `TrainConfig` from the given options, the `--set` words and `base`.
 
-    `ValueError` names the option. A setting is read as JSON where its field is no text.
+    `ValueError` names the option. A setting is read as JSON unless its field is a text.
     """
     from diml_nb.learning.config import TrainConfig
 
@@ -67,7 +67,7 @@ def _config(options: dict, settings: list[str], base: dict) -> "TrainConfig":
 
 # %% ../../nbs/66_cli_training.ipynb #db0ee187
 def _settings(words: list[str]) -> dict:
-    "Values of `--set`, by field of `TrainConfig`, in the field's type where they can be read so."
+    "Values of `--set`, by field of `TrainConfig`, in the field's type if they can be read so."
     import json
 
     from diml_nb.learning.config import TrainConfig
@@ -120,7 +120,7 @@ StructuralOption = Annotated[
     bool | None,
     typer.Option(
         "--diml/--plain",
-        help="Train on matchings, or on the mean of the cells.  [default: diml]",
+        help="Learn by matching, or by the mean of the cells.  [default: diml]",
     ),
 ]
 TrainingSetOption = Annotated[
@@ -137,7 +137,7 @@ EndToEndOption = Annotated[
     typer.Option(
         "--end-to-end",
         help=(
-            "Train the whole network with the published settings (a GPU, or patience); else"
+            "Train the whole network with the published settings (hours without a GPU); else"
             " only a head, on cached maps of EfficientNet-Lite0."
         ),
     ),
@@ -150,7 +150,7 @@ EpochsOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int | None,
-    typer.Option(help="Images a step, over all processes.  [default: 64, end to end 112]"),
+    typer.Option(help="Images in a step, over all processes.  [default: 64, end to end 112]"),
 ]
 LearningRateOption = Annotated[
     float | None,
@@ -163,8 +163,8 @@ PrecisionOption = Annotated[
     typer.Option(
         metavar="no|bf16",
         help=(
-            "bf16: the network computes in bfloat16, for which GPUs since Ampere have units of"
-            " their own. Weights, gradients, matching and losses stay in float32.  [default: no]"
+            "bf16: the network computes in bfloat16, which is fast on GPUs since Ampere."
+            " Weights, gradients, matching and losses stay in float32.  [default: no]"
         ),
     ),
 ]
@@ -172,7 +172,7 @@ ChannelsLastOption = Annotated[
     bool,
     typer.Option(
         "--channels-last",
-        help="Keep the channels of a pixel side by side, as tensor cores read them (end to end).",
+        help="Store the channels of a pixel side by side, as tensor cores read them (end to end).",
     ),
 ]
 GradCheckpointingOption = Annotated[
@@ -180,8 +180,8 @@ GradCheckpointingOption = Annotated[
     typer.Option(
         "--grad-checkpointing",
         help=(
-            "Keep less for the backward pass and compute it again: less memory, one forward pass"
-            " more (end to end, most networks of timm)."
+            "Recompute maps in the backward pass: less memory for one more forward pass (end"
+            " to end, most networks of timm)."
         ),
     ),
 ]
@@ -204,7 +204,7 @@ RunFolderOption = Annotated[
         "--out",
         callback=expand_home,
         help=(
-            "Folder of the run; one that was killed goes on.  [default: one for each setting"
+            "Folder of the run; a killed run in it goes on.  [default: one for each setting"
             " under data/runs/train]"
         ),
     ),
@@ -212,12 +212,12 @@ RunFolderOption = Annotated[
 ResumeOption = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Go on with the run in --out, with its settings, to more --epochs."
+        "--resume", help="Go on with the run in --out to more --epochs; it keeps its settings."
     ),
 ]
 
 # %% ../../nbs/66_cli_training.ipynb #7fb27b941602401d91542211134fc71a
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Forget a run that is in this folder.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Forget an earlier run in this folder.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that load images (end to end).")]
 
 # %% ../../nbs/66_cli_training.ipynb #b0f2a813
@@ -232,7 +232,9 @@ def train_command(
     epochs: EpochsOption = None,
     batch_size: BatchSizeOption = None,
     lr: LearningRateOption = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is drawn.  [default: 0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all random draws.  [default: 0]")
+    ] = None,
     precision: PrecisionOption = None,
     settings: SettingsOption = None,
     out: RunFolderOption = None,
@@ -242,11 +244,13 @@ def train_command(
     channels_last: ChannelsLastOption = False,
     grad_checkpointing: GradCheckpointingOption = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")
+        bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard.")
     ] = False,
 ) -> None:
-    """Train a network and keep the epoch that is best on held-out training classes. Two processes:
-    python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb train ..."""
+    """Train a network, and keep its best epoch on the validation classes.
+
+    Two processes: python -m torch.distributed.run --standalone --nproc_per_node=2 -m diml_nb
+    train ..."""
     from diml_nb.learning.config import SpeedOptions
 
     if resume:
@@ -264,7 +268,7 @@ def train_command(
 
 # %% ../../nbs/66_cli_training.ipynb #1611b2a4
 def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> dict:
-    "The settings that options change: those of a run, the published ones, or those of a head."
+    "Settings that the options change: those of a run, the published ones, or those of a head."
     from diml_nb.learning.checkpoint import RUN_FILES, read_run
     from diml_nb.learning.config import CACHED_MAPS_CONFIG
 
@@ -279,7 +283,7 @@ def _base_settings(folder: Path | None, *, resume: bool, end_to_end: bool) -> di
 
 # %% ../../nbs/66_cli_training.ipynb #78c880c1
 def _train(config: "TrainConfig", out: Path | None, **options) -> None:
-    "Train, and say what came out and what comes next; only the first of several processes speaks."
+    "Train, and print the result and the next command; of several processes only the first prints."
     from diml_nb.learning.checkpoint import RUN_FILES
     from diml_nb.learning.config import SELECTION_METRIC
     from diml_nb.learning.evaluation import launcher_rank
@@ -300,7 +304,7 @@ def _train(config: "TrainConfig", out: Path | None, **options) -> None:
 
 
 def _default_folder(config: "TrainConfig") -> Path:
-    "One folder for each setting, under data/runs/train."
+    "Folder of a run: one for each setting, under data/runs/train."
     from diml_nb._internal.paths import data_dir, hash_text
 
     kind = "diml" if config.structural else "plain"
@@ -313,8 +317,8 @@ TestSetOption = Annotated[
     str | None,
     typer.Option(
         help=(
-            "Another data set: a name of `diml data list`, or the path of a folder or CSV file"
-            " of your own.  [default: the one it was trained on]"
+            "Test on another data set: a name of `diml data list`, or the path of a folder or CSV"
+            " file of your own.  [default: the one it was trained on]"
         )
     ),
 ]
@@ -322,7 +326,7 @@ SplitOption = Annotated[
     str | None,
     typer.Option(
         help=(
-            "Another split, or QUERY:GALLERY for the images of one split among those of"
+            "Test on another split, or QUERY:GALLERY for the images of one split among those of"
             " another. Columns is_query and is_gallery of a CSV file divide a split.  [default:"
             " test, or query:gallery]"
         )
@@ -333,8 +337,7 @@ MemoryOption = Annotated[
     typer.Option(
         min=1,
         help=(
-            "Megabytes for features and search; what does not fit waits on the disk.  [default:"
-            " no limit]"
+            "Megabytes for features and search; the rest is kept on the disk.  [default: no limit]"
         ),
     ),
 ]
@@ -353,9 +356,10 @@ def evaluate_command(
     ] = 100,
     memory: MemoryOption = None,
 ) -> None:
-    """Test a trained network on the classes that it has never seen: cosine, and re-ranked by DIML,
-    with 95 % intervals over classes. Kept in FOLDER/test.json, of another set or split in
-    FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone
+    """Test a trained network on new classes: by the cosine, and re-ranked by DIML.
+
+    It prints 95 % intervals over classes. The result is saved in FOLDER/test.json, for another set
+    or split in FOLDER/test-HASH.json. Two processes: python -m torch.distributed.run --standalone
     --nproc_per_node=2 -m diml_nb evaluate FOLDER"""
     from diml_nb.datasets.registry import get_dataset
     from diml_nb.experiments.tables import metrics_table

@@ -28,7 +28,7 @@ _ROUNDING = 1e-4
 
 
 def processor_tolerance(metric: str, seeds: int, *, trained: bool) -> float:
-    "How near to zero an end of an interval may lie before another processor could tip it."
+    "Smallest distance of an interval's end from zero that another processor could not close."
     if not trained:
         return _ROUNDING
     return 1.96 * _PROCESSOR_SD.get(metric, _PROCESSOR_SD_ELSE) / seeds**0.5
@@ -47,21 +47,21 @@ def verdict(
     p_value: float | None = None,
     chosen: bool = False,
 ) -> str:
-    """What the estimate of a difference says about the claim that it is above zero.
+    """Verdict on the claim that a difference is above zero, from its estimate.
 
     Parameters
     ----------
     estimate
         Of the difference.
     tolerance
-        An end of the interval that is nearer to zero is open.
+        An interval whose end is nearer to zero than this decides nothing.
     smallest
         Smallest effect of interest, if the metric has one.
     p_value
-        Instead of the estimate's own, e.g. one that was corrected for many comparisons; it is asked
-        of a difference from zero, not of equivalence.
+        In place of the estimate's own, e.g. one that was corrected for many comparisons; it decides
+        about a difference from zero, not about equivalence.
     chosen
-        The better row has a setting that may turn the new thing off.
+        The better row has a setting that may turn the new method off.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def verdict(
 
 # %% ../../nbs/63_answers.ipynb #3983a5d6
 def count_verdicts(verdicts: list[str]) -> str:
-    """One verdict as it is; of several that disagree, how many there are of each.
+    """Join verdicts: a common one as it is, several that disagree as the count of each.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def count_verdicts(verdicts: list[str]) -> str:
 
 # %% ../../nbs/63_answers.ipynb #2d703f28
 def holm(p_values: list[float]) -> list[float]:
-    """P-values corrected for being one of many (Holm 1979), in the same order.
+    """P-values corrected for many comparisons (Holm 1979), in the same order.
 
     Examples
     --------
@@ -125,9 +125,11 @@ def holm(p_values: list[float]) -> list[float]:
 
 # %% ../../nbs/63_answers.ipynb #1d96959e
 def format_range(estimates: list[Estimate]) -> str:
-    """One difference with its interval and, in brackets, its smallest and largest seed; several as
-    the range of their means, with the number of those whose seeds lie on both sides of zero; in
-    points."""
+    """Text of one difference or of several, in points.
+
+    One is shown with its interval and, in brackets, its smallest and largest seed. Several are the
+    range of their means, with the number of those whose seeds lie on both sides of zero.
+    """
     spread = [estimate for estimate in estimates if estimate.distinct_seeds > 1]
     if len(estimates) == 1:
         text = format_ci(estimates[0].interval(), signed=True)
@@ -150,7 +152,7 @@ class Claim(NamedTuple):
     """A claim, the experiment that tests it, and the differences that should be above zero.
 
     `differences` lists pairs (better, worse) of configurations of the experiment's pooled rows.
-    `chosen`: the better row has a setting that may turn the new thing off. `seen`: so many of the
+    `chosen`: the better row has a setting that may turn the new method off. `seen`: how many of the
     first seeds had been seen when the claim was written.
     """
 
@@ -163,7 +165,7 @@ class Claim(NamedTuple):
 
 # %% ../../nbs/63_answers.ipynb #0bc2d2fc
 def _matching_gains(width: int) -> RowPairs:
-    "For each loss: its network by DIML, and the baseline of that row, its cosine."
+    "For each loss: the row of its network by DIML, and that of its cosine."
 
     def pairs(pooled: PooledRecords) -> list[tuple[dict, dict]]:
         rows = [row for row in pooled.rows if row["method"] == "DIML" and row["width"] == width]
@@ -173,7 +175,7 @@ def _matching_gains(width: int) -> RowPairs:
 
 
 def _plan_gains(width: int, control: str) -> RowPairs:
-    "For each loss: its network by DIML, and by a control that re-orders the same lists."
+    "For each loss: the row of its network by DIML, and that of a control on the same lists."
 
     def pairs(pooled: PooledRecords) -> list[tuple[dict, dict]]:
         rows = [row for row in pooled.rows if row["method"] == "DIML" and row["width"] == width]
@@ -485,7 +487,7 @@ CLAIMS = [
 
 # %% ../../nbs/63_answers.ipynb #55ca6080
 def pooled_records(experiment: str, preset: str, results: str = "") -> dict[str, PooledRecords]:
-    """For each data set that has records, all seeds of it pooled; empty if there are none."""
+    """Pooled records of all seeds, by data set; empty if there are none."""
     try:
         records = find_records(experiment, preset, results=results)
     except FileNotFoundError:
@@ -499,12 +501,12 @@ def pooled_records(experiment: str, preset: str, results: str = "") -> dict[str,
 
 # %% ../../nbs/63_answers.ipynb #a3856382
 def evaluate_claims(preset: str = "full", *, results: str = "") -> pd.DataFrame:
-    """What the records say about every claim.
+    """Verdicts on all claims, from the records.
 
     Parameters
     ----------
     preset
-        Of the records.
+        Preset of the records.
     results
         Folder of results; default: that of the committed records.
 
@@ -514,8 +516,8 @@ def evaluate_claims(preset: str = "full", *, results: str = "") -> pd.DataFrame:
         One line for each claim and data set: claim, dataset, difference in points (with the range
         of the seeds), verdict, after_holm (the verdict corrected for all differences of the table),
         without_seen (the verdict without the seeds that had been seen when the claim was written,
-        where at least three are left), seeds (how many), experiment. A claim without records has
-        one line with the verdict "no record yet".
+        where at least three are left), seeds (their number), experiment. A claim without records
+        has one line with the verdict "no record yet".
 
     Examples
     --------
@@ -539,7 +541,7 @@ def evaluate_claims(preset: str = "full", *, results: str = "") -> pd.DataFrame:
 
 # %% ../../nbs/63_answers.ipynb #eb2bd4cb
 class _ClaimTest(NamedTuple):
-    "A claim on a data set: the estimate of each difference, and what its verdict depends on."
+    "A claim on a data set: the estimate of each difference, and all that decides its verdict."
 
     claim: Claim
     dataset: str
@@ -594,12 +596,12 @@ def _claim_line(test: _ClaimTest, corrected: list[float]) -> dict:
 
 # %% ../../nbs/63_answers.ipynb #9e43983c
 def claims_by_dataset(table: pd.DataFrame) -> pd.DataFrame:
-    """`evaluate_claims` with one line for each claim that has a record.
+    """Table of claims: one line for each claim with a record, one column for each data set.
 
-    It has a column for each data set ("difference: verdict"), and the number of seeds of each. A
-    verdict that Holm's correction leaves open is marked with a dagger (of several: with the numbers
-    that are still supported and contradicted), one that differs without the seeds that had been
-    seen with a double dagger.
+    A column holds "difference: verdict"; the last one has the number of seeds of each set. A dagger
+    marks a verdict that Holm's correction leaves open (for several verdicts, with the numbers that
+    are still supported and contradicted). A double dagger marks a verdict that differs without the
+    seeds that had been seen. `table` is that of `evaluate_claims`.
     """
     table = table[table.verdict != "no record yet"]
     datasets = list(dict.fromkeys(table.dataset))

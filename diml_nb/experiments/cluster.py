@@ -23,16 +23,16 @@ from .._internal.paths import atomic_write
 
 # %% ../../nbs/61_cluster.ipynb #39da8864
 class Resources(NamedTuple):
-    """What one run asks of a cluster.
+    """Resources of one run on a cluster.
 
     Parameters
     ----------
     partition
-        Of Slurm; empty: its default.
+        Partition of Slurm; empty: its default.
     minutes
-        After which a run is stopped and queued again; it goes on where its record ends.
+        Time limit after which a run is stopped and queued again; it goes on where its record ends.
     memory_gb, gpus, cpus
-        Of one run; it computes with as many threads as it has cores.
+        Resources of one run; it computes with as many threads as it has cores.
     """
 
     partition: str = ""
@@ -46,7 +46,7 @@ MAX_TIMEOUTS = 50  # how often a run may be queued again because its time was up
 
 # %% ../../nbs/61_cluster.ipynb #1d824a93
 def _slurm_parameters(resources: Resources, at_a_time: int) -> dict[str, Any]:
-    "In the words of submitit."
+    "Resources as parameters of submitit."
     return dict(
         timeout_min=resources.minutes,
         mem_gb=resources.memory_gb,
@@ -58,7 +58,7 @@ def _slurm_parameters(resources: Resources, at_a_time: int) -> dict[str, Any]:
 
 
 def _refusal(said: str) -> str:
-    "One sentence for what sbatch has said."
+    "One sentence for the error message of sbatch."
     reasons = re.findall(r"sbatch: error: (.*)", said) or [said.strip()]
     sentence = f"Slurm refuses the job: {reasons[0].rstrip('.')}"
     if "partition" in sentence:
@@ -87,9 +87,9 @@ def hand_over(
     on
         local or slurm.
     resources
-        Of each element of the array; local processes share the machine.
+        Resources of each element of the array; local processes share the machine.
     at_a_time
-        So many elements of the array run at once.
+        How many elements of the array run at once.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def hand_over(
     executor = submitit.AutoExecutor(folder, cluster=on, slurm_max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(name="diml", stderr_to_stdout=True, **wanted)
     try:
-        with redirect_stderr(StringIO()), executor.batch():  # the refusal is raised, too
+        with redirect_stderr(StringIO()), executor.batch():  # the refusal is raised as well
             return [executor.submit(function) for function in functions]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(_refusal(str(error))) from error
@@ -121,7 +121,7 @@ def require_slurm(folder: Path, resources: Resources) -> None:
     Raises
     ------
     ValueError
-        Says what is missing.
+        If there is no Slurm, or a node does not see the folder; the message says which.
     """
     if not shutil.which("sbatch"):
         raise ValueError(
@@ -141,7 +141,7 @@ def require_slurm(folder: Path, resources: Resources) -> None:
 
 # %% ../../nbs/61_cluster.ipynb #364c5694
 def note_job(folder: Path, works: Mapping[str, str]) -> None:
-    "Write down which job does what: job id -> name of the work."
+    "Write down which job does which work: job id -> name of the work."
     first = next(iter(works))
     number = first.partition("_")[0]
     with atomic_write(folder / f"{number}.job.json") as partial:
@@ -149,17 +149,17 @@ def note_job(folder: Path, works: Mapping[str, str]) -> None:
 
 
 def queue_states(folder: Path) -> dict[str, str]:
-    """For each piece of work that was handed to Slurm: queued, started, or gone from the queue.
+    """State of each piece of work that was handed to Slurm: queued, started, or gone.
 
     Parameters
     ----------
     folder
-        Where `note_job` wrote.
+        Folder to which `note_job` wrote.
 
     Returns
     -------
     dict
-        Name of the work -> state; empty where nothing was handed over, or Slurm does not answer.
+        Name of the work -> state; empty if nothing was handed over, or Slurm does not answer.
     """
     notes = sorted(folder.glob("*.job.json"), key=lambda path: int(path.name.partition(".")[0]))
     if not notes or not shutil.which("squeue"):
@@ -181,7 +181,7 @@ _PART_VARIABLES = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Which part of how many.
+    """Read a shard: the number of a part, and the number of parts.
 
     Parameters
     ----------
@@ -220,20 +220,20 @@ def parse_shard(text: str) -> tuple[int, int]:
 def kubernetes_manifest(
     command: Sequence[str], name: str, shards: int, *, resources: Resources, at_a_time: int
 ) -> str:
-    """The manifest of an Indexed Job, as YAML.
+    """Manifest of a Kubernetes Indexed Job, as YAML.
 
     Parameters
     ----------
     command
-        What each container runs; its shard is added.
+        Command that each container runs; its shard is added.
     name
-        Of the job: letters, digits and hyphens.
+        Name of the job: letters, digits and hyphens.
     shards
-        How many containers; each finds its number in JOB_COMPLETION_INDEX.
+        Number of containers; each finds its number in JOB_COMPLETION_INDEX.
     resources
-        Of one container. `partition` says nothing here.
+        Resources of one container; `partition` has no effect here.
     at_a_time
-        So many containers run at once.
+        How many containers run at once.
     """
     import yaml  # papermill brings it
 
@@ -252,5 +252,5 @@ def kubernetes_manifest(
     spec = dict(completionMode="Indexed", completions=shards, parallelism=at_a_time)
     spec |= dict(backoffLimitPerIndex=3, template=dict(spec=pod))
     manifest = dict(apiVersion="batch/v1", kind="Job", metadata=dict(name=name), spec=spec)
-    # without references: the same request stands twice
+    # without references: the same request is written twice
     return yaml.safe_dump(json.loads(json.dumps(manifest)), sort_keys=False)

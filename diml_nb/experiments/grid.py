@@ -77,17 +77,17 @@ class PlannedRun(NamedTuple):
 
 # %% ../../nbs/61_grid.ipynb #190b1363
 def expand_grid(preset: str, names: Iterable[str] | None = None, **given) -> list[PlannedRun]:
-    """Every run of a preset, in the order in which they are started.
+    """List the runs of a preset, in the order in which they are started.
 
     Parameters
     ----------
     preset
         smoke, quick, full or paper.
     names
-        Experiments. Default: for quick and paper those of the grid, else all.
+        Names of experiments. Default: for quick and paper those of the grid, else all.
     **given
-        Values that take the place of the grid's, e.g. `dataset="emoji", seed=3`; None is ignored.
-        Where no names are given, experiments without such a run are left out.
+        Values that replace those of the grid, e.g. `dataset="emoji", seed=3`; None is ignored.
+        Without names, experiments that have no such run are left out.
 
     Raises
     ------
@@ -114,14 +114,14 @@ def expand_grid(preset: str, names: Iterable[str] | None = None, **given) -> lis
         for combination in itertools.product(*values.values()):
             parameters = dict(zip(values, combination, strict=True))
             runs.append(PlannedRun(name, checked_parameters(name, parameters)))
-    # one seed of everything first: tables are whole early
+    # one seed of everything first: tables are complete early
     return sorted(runs, key=lambda run: run.parameters.get("seed", 0))
 
 # %% ../../nbs/61_grid.ipynb #911788ca
 def _values_to_run(name: str, preset: str, given: dict, *, is_named: bool) -> dict | None:
-    """For each parameter the values that an experiment is run with; None if it has no such run.
+    """The values of each parameter with which an experiment is run; None if it has no such run.
 
-    An experiment that was asked for by name takes any value, also one outside its grid. The others
+    An experiment that was named takes any value, even one outside its grid. The others
     are run only if they know the parameter and their grid holds the value.
     """
     known = notebook_parameters(name)
@@ -139,7 +139,7 @@ def _values_to_run(name: str, preset: str, given: dict, *, is_named: bool) -> di
 
 # %% ../../nbs/61_grid.ipynb #dd5ca768
 def finished_record(results: Path, run: PlannedRun, preset: str) -> Record | None:
-    """The finished record of a run in a folder of results, if there is one."""
+    """Finished record of a run in a folder of results; None without one."""
     defaults = notebook_parameters(run.experiment)
     wanted = {
         key: run.parameters.get(key, defaults[key])
@@ -158,9 +158,10 @@ def finished_record(results: Path, run: PlannedRun, preset: str) -> Record | Non
 
 
 def is_done(run: PlannedRun, preset: str, out: str | Path | None) -> bool:
-    """Has this run a finished record of the present code?
+    """Whether a run has a finished record of the present code.
 
-    One with parameters beside data set and seed has none: it is started, and its rows are found.
+    A run with parameters besides data set and seed counts as not done: it is started, and its rows
+    are found.
     """
     record = finished_record(run_folder(preset, out) / "results", run, preset)
     if record is None or set(run.parameters) - {"dataset", "seed"}:
@@ -192,7 +193,7 @@ def _rows_so_far(folder: Path, preset: str, parameters: dict) -> int:
 
 # %% ../../nbs/61_grid.ipynb #a117baec
 def _inputs_now(record: Record) -> dict:
-    "Fingerprints of the data sets that a record names, as they are published."
+    "Published fingerprints of the data sets that a record names."
     from diml_nb.datasets.registry import DATASETS
 
     data, name = record.inputs.get("data"), record.config.get("dataset")
@@ -202,7 +203,7 @@ def _inputs_now(record: Record) -> dict:
 
 # %% ../../nbs/61_grid.ipynb #e1244d6b
 def _state_shown(seen: WorkState, queued: str | None) -> str:
-    "The state of a run by its lease, and by Slurm where no process has it."
+    "State of a run by its lease, and by Slurm if no process has it."
     if queued is None or seen.state not in ("waiting", "interrupted"):
         return seen.state
     if queued == "gone":
@@ -213,11 +214,11 @@ def _state_shown(seen: WorkState, queued: str | None) -> str:
 def status(
     preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None, **given
 ) -> pd.DataFrame:
-    """One line for each run of the grid.
+    """Table of the states of all runs of a grid, one line for each run.
 
-    The state is waiting, queued, started, lost, running, interrupted, failed, or what is known of
-    the finished record (06_evidence); `host` is where it runs. `checked` counts the rows that were
-    verified last; `minutes` is measuring time.
+    The state is waiting, queued, started, lost, running, interrupted or failed; for a finished
+    record it is its grade (06_evidence). `host` is the machine that runs it. `checked` counts the
+    rows that were verified last; `minutes` is measuring time.
 
     Parameters
     ----------
@@ -255,7 +256,7 @@ _COLUMNS = "experiment dataset seed state host checked rows minutes record".spli
 
 
 def _record_columns(record: Record, state: str, version: int, source: dict[str, str]) -> dict:
-    "What `status` shows of a finished record; a run that is running or failed keeps its state."
+    "Columns of `status` for a finished record; a run that is running or failed keeps its state."
     columns = dict(rows=len(record.rows), minutes=round(record.seconds / 60, 1), record=record.hash)
     if state in ("done", "waiting"):
         known = grade_record(record, version, source, _inputs_now(record))
@@ -266,8 +267,10 @@ def _record_columns(record: Record, state: str, version: int, source: dict[str, 
 def changed_since(
     preset: str, names: Iterable[str] | None = None, *, out: str | Path | None = None
 ) -> str:
-    """For the records of each experiment, the definitions whose source has changed since they were
-    made: one line for each set of changes."""
+    """Text of the definitions whose source has changed since the records were made.
+
+    Each experiment has one line for each set of changes.
+    """
     results = run_folder(preset, out) / "results" if out else ""
     lines = []
     for name in dict.fromkeys(run.experiment for run in expand_grid(preset, names)):
@@ -288,9 +291,9 @@ def changed_since(
 
 # %% ../../nbs/61_grid.ipynb #bfeab93d
 class Progress(NamedTuple):
-    """How far a grid of runs is.
+    """Progress of a grid of runs.
 
-    `part` is the share of the work that is done, `seconds_left` None where nothing can be foretold.
+    `part` is the share of the work that is done; `seconds_left` is None if it cannot be estimated.
     """
 
     runs: int
@@ -314,12 +317,12 @@ class Progress(NamedTuple):
 def measure_progress(
     runs: Iterable[PlannedRun], preset: str, out: str | Path | None = None
 ) -> Progress:
-    """How far runs are, by their leases and records.
+    """Measure the progress of runs, by their leases and records.
 
     Parameters
     ----------
     runs
-        Of one preset, as `expand_grid` returns them.
+        The runs of one preset, as `expand_grid` returns them.
     preset, out
         As in `status`.
     """
@@ -350,7 +353,7 @@ def measure_progress(
 
 # %% ../../nbs/61_grid.ipynb #d280c5c1
 def _expected_rows(experiment: str, preset: str, folder: Path) -> int:
-    "Rows of a finished record of this experiment, of the run's folder or committed; 0 if none."
+    "Rows of a finished record of this experiment, in the run's folder or committed; 0 if none."
     for results in (folder / "results", data_dir() / "results"):
         for path in (results / experiment).glob("*.json"):
             config, count = _config_and_rows(path, path.stat().st_mtime_ns)
@@ -360,7 +363,7 @@ def _expected_rows(experiment: str, preset: str, folder: Path) -> int:
 
 
 def _seconds_left(seen: list[WorkState], parts: list[float], now: float) -> float | None:
-    "By what has been done since the grid was started last."
+    "Seconds left, from the work done since the grid was started last; None if unknown."
     since = max((state.facts.get("since", 0.0) for state in seen), default=0.0)
     here = [state.facts.get("since") == since for state in seen]
     made = sum(part for part, is_here in zip(parts, here, strict=True) if is_here)

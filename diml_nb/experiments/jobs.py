@@ -40,29 +40,29 @@ from .runner import executed_path, run_experiment, run_folder
 from ..records.provenance import current_commit, digest, what_changed
 
 # %% ../../nbs/61_jobs.ipynb #b9d1ed4a
-SECONDS_BETWEEN_LOOKS = 2.0  # of a worker that waits for others, and of the progress bar
+SECONDS_BETWEEN_LOOKS = 2.0  # for a waiting worker and for the progress bar
 
 
 @dataclass(frozen=True)
 class GridWorker:
-    """Does the runs of a list that no other process does.
+    """Worker that does the runs of a list which no other process does.
 
     Parameters
     ----------
     runs, preset
         Which runs, as `expand_grid` returns them.
     folder
-        Where they write.
+        Folder to which they write.
     since
-        When the grid was started, by `folder_time`.
+        Time at which the grid was started, by `folder_time`.
     source
         Experiment -> the source that its runs must have.
     fresh, threads, quiet
         As in `run_experiment`.
     parent
-        A process of this machine, as `this_process` names it: the worker ends when that has ended.
+        A process of this machine, as `this_process` names it; the worker ends when it has ended.
     devices
-        CUDA_VISIBLE_DEVICES of that process, which submitit overwrites; None where it has none.
+        CUDA_VISIBLE_DEVICES of that process, which submitit overwrites; None if it has none.
     """
 
     runs: list[PlannedRun]
@@ -87,13 +87,13 @@ class GridWorker:
                 _require_parent(self)
 
     def checkpoint(self) -> Any:
-        "What submitit puts into the queue when the time is up: the same work."
+        "The same work, which submitit puts into the queue when the time is up."
         from submitit.core.utils import DelayedSubmission
 
         return DelayedSubmission(self)
 
     def work(self, run: PlannedRun) -> Path:
-        "What a lease on a run is a lease on."
+        "Path that names a run for its lease."
         return executed_path(run.experiment, self.preset, run.parameters, self.folder)
 
 # %% ../../nbs/61_jobs.ipynb #27897f89
@@ -102,7 +102,7 @@ def _ended_since(seen: WorkState, since: float) -> bool:
 
 
 def _settle(worker: GridWorker, run: PlannedRun) -> bool:
-    "Do a run unless somebody else does; does it need nobody any more?"
+    "Do a run unless another process does; returns whether it has ended."
     work = worker.work(run)
     seen = work_state(work)
     if _ended_since(seen, worker.since):
@@ -112,7 +112,7 @@ def _settle(worker: GridWorker, run: PlannedRun) -> bool:
     lease = take_lease(work, seen, **facts)
     if lease is None:
         return False
-    # a run that this grid has begun already goes on where it was, also if the grid is a fresh one
+    # a run that this grid has begun already goes on where it was, even if the grid is a fresh one
     fresh = worker.fresh and seen.changed < worker.since
     try:
         with lease:
@@ -120,7 +120,7 @@ def _settle(worker: GridWorker, run: PlannedRun) -> bool:
     except LeaseLostError:
         return False
     except (RuntimeError, ValueError, OSError):
-        pass  # the lease says how it failed; it stops no other run
+        pass  # the lease records the failure; it stops no other run
     return True
 
 # %% ../../nbs/61_jobs.ipynb #479c7f1e
@@ -181,7 +181,7 @@ def run_grid(
     resources: Resources | None = None,
     **given,
 ) -> list[PlannedRun]:
-    """Run the grid of a preset; returns the runs that were started.
+    """Run the grid of a preset, and return the runs that were started.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def run_grid(
     jobs
         Runs at a time. Default: here one for each core, on a GPU one; on Slurm 256.
     resume
-        Pass over runs that have a finished record of the present code.
+        Skip runs that have a finished record of the present code.
     fresh
         Forget the rows of runs that were killed.
     out
@@ -198,19 +198,19 @@ def run_grid(
     on
         local, or slurm: one job array.
     wait
-        Wait for Slurm. If not, `status` says how far the runs are.
+        Wait for Slurm. If not, `status` shows the progress of the runs.
     shard
-        Only a part of the runs, as in `parse_shard`.
+        Run only a part of the runs, as in `parse_shard`.
     resources
-        What a run asks of Slurm.
+        Resources of a run on Slurm.
 
     Raises
     ------
     ValueError
         If the grid has no such run, `jobs` is below 1, Slurm refuses the job, or another machine
-        runs this grid by other code.
+        runs this grid with other code.
     OSError
-        If nothing can be written in the folder.
+        If the folder cannot be written.
     RuntimeError
         Names the runs that failed, after all have ended.
 
@@ -269,13 +269,13 @@ def planned_runs(
 
 def _default_jobs() -> int:
     "One process for each core; on a GPU one, since they would share its memory."
-    from diml_nb._internal.device import default_device  # torch, which workers do without
+    from diml_nb._internal.device import default_device  # torch, which workers do not need
 
     return os.cpu_count() or 1 if default_device().type == "cpu" else 1
 
 # %% ../../nbs/61_jobs.ipynb #df800212
 def _prepare(runs: list[PlannedRun], preset: str, folder: Path, fresh: bool) -> GridWorker:
-    "The worker for these runs; `ValueError` if their experiments are being run by other code."
+    "Worker for these runs; `ValueError` if their experiments are being run with other code."
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = {name: source_now(name) for name in {run.experiment for run in runs}}
@@ -289,7 +289,7 @@ def _prepare(runs: list[PlannedRun], preset: str, folder: Path, fresh: bool) -> 
 
 
 def _refuse_other_code(work: Path, code: str) -> None:
-    "`ValueError` if somebody is doing this work by other code."
+    "`ValueError` if another process does this work with other code."
     seen = work_state(work)
     if seen.state == "running" and seen.facts.get("code", code) != code:
         raise ValueError(
@@ -300,8 +300,8 @@ def _refuse_other_code(work: Path, code: str) -> None:
 
 # %% ../../nbs/61_jobs.ipynb #71d94156
 def _run_here(worker: GridWorker, jobs: int) -> None:
-    "Do all runs in so many processes of this machine; a single run in this one."
-    # a run has as many threads alone as beside others, so that it gives the same digits
+    "Do all runs in several processes of this machine; a single run in this process."
+    # a run has as many threads alone as among others, so that it gives the same digits
     threads = max(1, (os.cpu_count() or 1) // jobs)
     worker = replace(worker, threads=threads, parent=this_process())
     jobs = min(jobs, len(worker.runs))
@@ -342,14 +342,14 @@ def _follow(worker: GridWorker, is_busy: Callable[[], bool]) -> None:
 
 
 def _show(worker: GridWorker, bar: Any) -> None:
-    "Move the bar to where the grid is."
+    "Move the bar to the present progress."
     found = measure_progress(worker.runs, worker.preset, worker.folder)
     bar.n = round(100 * found.part)
     bar.set_postfix_str(str(found))
 
 # %% ../../nbs/61_jobs.ipynb #47b209ae
 def _run_on_slurm(worker: GridWorker, resources: Resources, at_a_time: int, wait: bool) -> None:
-    "Hand the runs to Slurm as one array, and wait for them where that is asked for."
+    "Hand the runs to Slurm as one array, and wait for them if asked to."
     require_slurm(worker.folder, resources)
     notes = worker.folder / "slurm"
     each = [replace(worker, runs=[run], threads=resources.cpus) for run in worker.runs]
@@ -364,7 +364,7 @@ def _run_on_slurm(worker: GridWorker, resources: Resources, at_a_time: int, wait
 
 
 def _slurm_works(worker: GridWorker) -> bool:
-    "Is a run under way, or in the queue?"
+    "Whether a run is running, or in the queue."
     time.sleep(SECONDS_BETWEEN_LOOKS)
     queue = queue_states(worker.folder)
     for run in worker.runs:

@@ -19,7 +19,7 @@ from .._internal.paths import atomic_write
 
 # %% ../../nbs/61_leases.ipynb #ecb37abe
 HEARTBEAT_SECONDS = 20.0  # seconds between two signs of life
-HEARTBEAT_TIMEOUT = 120.0  # seconds without one after which a lease is nobody's
+HEARTBEAT_TIMEOUT = 120.0  # seconds without one after which a lease is free
 
 
 def _process_began(process: int) -> str:
@@ -44,7 +44,7 @@ def _process_exists(process: int) -> str:
 
 # %% ../../nbs/61_leases.ipynb #d3f0d4a1
 def _numbering() -> str:
-    "Whose numbers of processes these are: a container has its own."
+    "Namespace of the process numbers: a container has its own."
     try:
         return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -52,12 +52,12 @@ def _numbering() -> str:
 
 
 def this_process() -> dict:
-    """What names this process among those of all machines.
+    """Facts that identify this process among those of all machines.
 
     Returns
     -------
     dict
-        Its host, number, the space of its number, and when it began.
+        Its host, its number, the namespace of the number, and when it began.
     """
     process = os.getpid()
     names = dict(host=platform.node(), process=process, numbering=_numbering())
@@ -65,7 +65,7 @@ def this_process() -> dict:
 
 
 def process_ended(facts: dict) -> bool:
-    """Is a process of this machine known to have ended? False for one of another machine.
+    """Whether a process of this machine has ended; False for a process of another machine.
 
     Parameters
     ----------
@@ -83,8 +83,10 @@ def process_ended(facts: dict) -> bool:
 
 # %% ../../nbs/61_leases.ipynb #01e9f88c
 def folder_time(folder: Path) -> float:
-    """The present time by the clock of the disk that holds a folder; by that of this machine where
-    nothing can be written."""
+    """Present time by the clock of the disk that holds a folder.
+
+    Where nothing can be written, it is the time of this machine.
+    """
     try:
         with TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_mtime
@@ -93,11 +95,10 @@ def folder_time(folder: Path) -> float:
 
 # %% ../../nbs/61_leases.ipynb #32c7ca84
 class WorkState(NamedTuple):
-    """What the leases on a piece of work say.
+    """State of a piece of work, read from its leases.
 
     `state` is waiting (no lease), running, interrupted, failed or done; `number` that of the
-    newest lease, `changed` its last sign of life by the disk's clock, `facts` what its holder wrote
-    there.
+    newest lease, `changed` its last sign of life by the disk's clock, `facts` its holder's notes.
     """
 
     state: str
@@ -117,7 +118,7 @@ def _lease_path(work: Path, number: int) -> Path:
 
 # %% ../../nbs/61_leases.ipynb #f676ad1a
 def work_state(work: Path, now: float | None = None) -> WorkState:
-    """The state of a piece of work by its newest lease.
+    """Read the state of a piece of work from its newest lease.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def work_state(work: Path, now: float | None = None) -> WorkState:
     try:
         changed, text = path.stat().st_mtime, path.read_text()
     except FileNotFoundError:
-        return work_state(work, now)  # replaced by the next one in between
+        return work_state(work, now)  # the next lease has replaced it in the meantime
     facts = json.loads(text or "{}")  # empty while its holder is about to write it
     state = facts.get("state", "running")
     age = (folder_time(work.parent) if now is None else now) - changed
@@ -143,14 +144,14 @@ def work_state(work: Path, now: float | None = None) -> WorkState:
 
 
 def _is_dead(facts: dict, age: float) -> bool:
-    "Has the holder of a lease ended, as far as can be seen from here?"
+    "Whether the holder of a lease has ended, as far as this machine can see."
     if facts.get("numbering") == _numbering():
         return process_ended(facts)  # its machine may have slept
     return age > HEARTBEAT_TIMEOUT
 
 # %% ../../nbs/61_leases.ipynb #7ee7b1c9
 class LeaseLostError(RuntimeError):
-    """Another process has taken the work over: this one gave no sign of life for too long."""
+    """Another process has taken over the work: this one gave no sign of life for too long."""
 
 # %% ../../nbs/61_leases.ipynb #c9ce32f7
 class Lease:
@@ -161,7 +162,7 @@ class Lease:
     work
         A path that names it.
     number
-        Of this lease.
+        Number of this lease.
     facts
         What the file says.
     """
@@ -190,7 +191,7 @@ class Lease:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        "Write how it ended; the error goes on its way."
+        "Write how the lease ended, and let the error pass."
         ended = "done" if error is None else "failed"
         if isinstance(error, LeaseLostError) or not isinstance(error, Exception | None):
             ended = "interrupted"
@@ -202,7 +203,7 @@ class Lease:
 
 # %% ../../nbs/61_leases.ipynb #0f30ccff
 def take_lease(work: Path, seen: WorkState, **facts) -> Lease | None:
-    """Lease a piece of work whose state was seen.
+    """Lease a piece of work, after its state was read.
 
     Parameters
     ----------
@@ -211,12 +212,12 @@ def take_lease(work: Path, seen: WorkState, **facts) -> Lease | None:
     seen
         The state on which the decision to do it rests.
     **facts
-        What the lease says beside `this_process`.
+        More facts for the lease, besides `this_process`.
 
     Returns
     -------
     Lease or None
-        None if somebody alive holds it, or another process was faster.
+        None if a living process holds it, or another process was faster.
 
     Raises
     ------
@@ -236,7 +237,7 @@ def take_lease(work: Path, seen: WorkState, **facts) -> Lease | None:
         lease.path.unlink(missing_ok=True)
         raise
     numbers = _numbers(work)
-    if numbers[-1] != lease.number:  # what was seen is long past
+    if numbers[-1] != lease.number:  # the state that was read is out of date
         lease.path.unlink()
         return None
     for number in numbers[:-1]:

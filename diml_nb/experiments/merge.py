@@ -17,7 +17,7 @@ from ..records.record import Record, load_record
 
 # %% ../../nbs/62_merge.ipynb #f278c283
 def _finished_records(folder: Path) -> dict[Path, Record]:
-    "Finished records below a folder of results; `ValueError` for a file that is none."
+    "Finished records below a folder of results; `ValueError` for any other file."
     found = {}
     for path in sorted((folder / "results").glob("[0-9]*/*.json")):
         record = load_record(path)
@@ -30,13 +30,13 @@ def _finished_records(folder: Path) -> dict[Path, Record]:
 
 
 def _content(record: Record) -> dict[str, tuple]:
-    "What two versions of a record must agree in: all but times."
+    "Content in which two versions of a record must agree: everything except times."
     rows = [row for row in record.rows if row.get("kind") != "timed"]
     return {str(row["config"]): (row["result"], row.get("kind")) for row in rows}
 
 # %% ../../nbs/62_merge.ipynb #03a15d77
 def _conflict(path: Path, record: Record, other_path: Path, other: Record) -> str:
-    "Why two records cannot stand in one folder; empty if they can."
+    "Reason why two records cannot be in one folder; empty without one."
     if record.experiment != other.experiment:
         return ""
     if same_run(record.config, other.config):
@@ -52,7 +52,7 @@ def _conflict(path: Path, record: Record, other_path: Path, other: Record) -> st
 
 # %% ../../nbs/62_merge.ipynb #ff6f4429
 class Merged(NamedTuple):
-    "What `merge_results` has copied, and what was there already."
+    "Counts of `merge_results`: files copied, and files that were there already."
 
     records: int
     files: int
@@ -66,25 +66,25 @@ class Merged(NamedTuple):
 
 # %% ../../nbs/62_merge.ipynb #5aa107a5
 def merge_results(folder: str | Path, preset: str, *, out: str | Path | None = None) -> Merged:
-    """Copy what finished runs of another folder have written to the folder of the runs.
+    """Merge the finished runs of another folder into the folder of the runs.
 
     Parameters
     ----------
     folder
         The folder of runs of another machine: `results`, `figures` and executed notebooks.
     preset, out
-        Of the folder that gets them: `out`, else data/runs/PRESET.
+        The folder that gets the files: `out`, else data/runs/PRESET.
 
     Returns
     -------
     Merged
-        How many files were copied. Files that are there stay: a figure of several seeds is made
-        anew when one of its runs is opened again, whose rows are found.
+        How many files were copied. Existing files stay: a figure of several seeds is drawn again
+        when one of its runs is started again, which finds its rows.
 
     Raises
     ------
     ValueError
-        Names a file that is no record, and two records that contradict each other. Nothing is
+        For a file that is not a record, and for two records that contradict each other. Nothing is
         copied then.
     FileNotFoundError
         If the other folder has no finished record.
@@ -107,7 +107,7 @@ def merge_results(folder: str | Path, preset: str, *, out: str | Path | None = N
 
 
 def _copy_missing(path: Path, target: Path) -> bool:
-    "Copy a file whole or not at all; False if there is one of this name."
+    "Copy a file completely or not at all; False if one of this name exists."
     if target.exists():
         return False
     with atomic_write(target) as partial:

@@ -28,7 +28,7 @@ def experiments() -> dict[str, Path]:
     Raises
     ------
     FileNotFoundError
-        If there are none: they live in the repository, not in the wheel.
+        If there are none: they are in the repository, not in the wheel.
     """
     folder = REPO_ROOT / "nbs" / "reproduce"
     paths = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
@@ -41,7 +41,7 @@ def experiments() -> dict[str, Path]:
 
 
 def experiment_path(name: str) -> Path:
-    """The notebook of an experiment.
+    """Path of the notebook of an experiment.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def experiment_path(name: str) -> Path:
 
 # %% ../../nbs/59_notebook.ipynb #ebb5dd9c
 def read_cells(experiment: str) -> list[dict]:
-    """The cells of an experiment, each with its text in one piece (`source`) and its `tags`."""
+    """Read the cells of an experiment, each with its text (`source`) and its `tags`."""
     notebook = json.loads(experiment_path(experiment).read_text(encoding="utf-8"))
     cells = []
     for cell in notebook["cells"]:
@@ -80,7 +80,7 @@ def notebook_parameters(experiment: str) -> dict:
 
 
 def lead_question(experiment: str) -> str:
-    """The question that an experiment asks: the quoted line below its title."""
+    """Question of an experiment: the quoted line below its title."""
     cells = read_cells(experiment)
     title = next(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
     quoted = [line.removeprefix("> ") for line in title.splitlines() if line.startswith("> ")]
@@ -88,7 +88,7 @@ def lead_question(experiment: str) -> str:
 
 # %% ../../nbs/59_notebook.ipynb #4d65aa38
 def finishing_cell(experiment: str) -> int:
-    """The index of the cell that finishes the record, the first that calls `.finish()`.
+    """Index of the cell that finishes the record, the first that calls `.finish()`.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def finishing_cell(experiment: str) -> int:
 def measuring_cells(experiment: str) -> list[str]:
     """The code cells of an experiment up to the one that finishes its record.
 
-    The parameters cell is not among them: other values make another run, not another experiment.
+    The parameters cell is left out: other values make another run, not another experiment.
     """
     cells = read_cells(experiment)[: finishing_cell(experiment) + 1]
     return [
@@ -114,7 +114,10 @@ def measuring_cells(experiment: str) -> list[str]:
     ]
 
 # %% ../../nbs/59_notebook.ipynb #93205736
-MACHINERY = ("experiments.", "records.")  # how an experiment is run, not what it computes
+MACHINERY = (
+    "experiments.",
+    "records.",
+)  # they run an experiment and do not change what it computes
 
 
 def source_now(experiment: str) -> dict[str, str]:
@@ -136,7 +139,7 @@ def without_machinery(source: dict[str, str]) -> dict[str, str]:
 
 # %% ../../nbs/59_notebook.ipynb #4c1a835a
 def declared_version(experiment: str) -> int:
-    """The version that an experiment declares by `ExperimentRun(..., version=1)`.
+    """Version that an experiment declares by `ExperimentRun(..., version=1)`.
 
     It is read from the syntax tree of the measuring cells; nothing is run.
 
@@ -159,7 +162,7 @@ def declared_version(experiment: str) -> int:
 
 
 def _is_name(node: ast.expr, name: str) -> bool:
-    "Is this expression the bare name?"
+    "Whether an expression is this bare name."
     return isinstance(node, ast.Name) and node.id == name
 
 
@@ -169,7 +172,7 @@ def _constant(node: ast.expr) -> object:
 
 # %% ../../nbs/59_notebook.ipynb #e06aa77d
 def _as_setting(name: str, given: object, like: object) -> object:
-    "A value given for a setting, in the type of the preset's own value `like`."
+    "Convert a given value of a setting to the type of the preset's value `like`."
     try:
         return _parse_like(str(given).strip(), like)
     except ValueError as error:
@@ -179,7 +182,7 @@ def _as_setting(name: str, given: object, like: object) -> object:
 
 
 def _parse_like(text: str, like: object) -> object:
-    "A text as a value of the type of `like`; `ValueError` if it is none."
+    "Parse a text as a value of the type of `like`; `ValueError` if it has another form."
     if isinstance(like, list):
         if text.startswith("["):
             return json.loads(text)
@@ -201,7 +204,7 @@ def _parse_like(text: str, like: object) -> object:
 def settings(
     experiment: str, presets: dict[str, dict], preset: str, **given: object
 ) -> tuple[dict, str]:
-    """The settings of a preset, some of them replaced.
+    """Settings of a preset, some of them replaced.
 
     Parameters
     ----------
@@ -210,9 +213,9 @@ def settings(
     presets
         The settings of each preset; a setting may be a group of settings (a dictionary).
     preset
-        The one that is asked for.
+        The preset to use.
     **given
-        Values for settings, also for those in a group; "" and None leave the preset's own value.
+        Values for settings, also for those in a group; "" and None keep the preset's value.
         A text is converted to the type of the preset's value, "4,7" to a list.
 
     Returns
@@ -250,7 +253,7 @@ def settings(
 
 # %% ../../nbs/59_notebook.ipynb #f2a69d83
 def _injected_names() -> list[str]:
-    "Names that papermill has set in this notebook; none where papermill does not run."
+    "Names that papermill has set in this notebook; empty without papermill."
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     inputs = shell.user_ns.get("In", []) if shell else []
     injected = [text for text in inputs if text.startswith("# Parameters\n")]
@@ -271,8 +274,10 @@ def _refuse_unknown(experiment: str, names: list[str]) -> None:
 
 # %% ../../nbs/59_notebook.ipynb #5ce26de4
 def _as_parameter(name: str, value: object, default: object) -> object:
-    """A value for a parameter in the type of its default; a path that exists becomes absolute,
-    since the notebook runs in another folder."""
+    """Convert a value of a parameter to the type of its default.
+
+    A path that exists becomes absolute, since the notebook runs in another folder.
+    """
     if not isinstance(default, str):
         return _as_setting(name, value, default)
     text = str(value)
@@ -285,7 +290,7 @@ def _as_parameter(name: str, value: object, default: object) -> object:
 
 
 def _dataset_name(text: str) -> str:
-    "A published data set by its name, one's own by its absolute path; else `ValueError`."
+    "Name of a published data set, or absolute path of another one; else `ValueError`."
     from diml_nb.datasets.registry import DATASETS
 
     if text in DATASETS:
@@ -300,7 +305,7 @@ def _dataset_name(text: str) -> str:
 
 # %% ../../nbs/59_notebook.ipynb #e7fc08ea
 def checked_parameters(experiment: str, parameters: dict) -> dict:
-    """Values for parameters, each in the type of its default.
+    """Check values for parameters, and convert each to the type of its default.
 
     Raises
     ------

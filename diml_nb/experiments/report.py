@@ -33,12 +33,12 @@ from ..retrieval.metrics import METRIC_NAMES
 
 # %% ../../nbs/62_report.ipynb #2eacd956
 def pooled_table(pooled: PooledRecords, rows: list[dict] | None = None) -> pd.DataFrame:
-    """One line for each row of pooled records.
+    """Table of pooled records, one line for each row.
 
     Parameters
     ----------
     pooled
-        Records that differ in their seed alone.
+        Records that differ only in their seed.
     rows
         Configurations of the rows to show; default: all.
 
@@ -66,10 +66,10 @@ def pooled_table(pooled: PooledRecords, rows: list[dict] | None = None) -> pd.Da
 
 # %% ../../nbs/62_report.ipynb #c5e25b62
 def pooled_tables(records: list[Record]) -> list[pd.DataFrame]:
-    """The tables of records that differ in their seed alone.
+    """Tables of records that differ only in their seed.
 
-    Rows that keep means of classes are pooled, one table for each set of metrics; if there are
-    none, the tables of each record.
+    Rows that keep means of classes are pooled, one table for each set of metrics. Without such
+    rows, each record has its own tables.
     """
     pooled = PooledRecords(records)
     rows_by_metrics: dict[tuple[str, ...], list[dict]] = {}
@@ -81,8 +81,7 @@ def pooled_tables(records: list[Record]) -> list[pd.DataFrame]:
 
 # %% ../../nbs/62_report.ipynb #026cc2cc
 def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:
-    """Run the report notebook on the records that are there; return the path of the executed
-    notebook.
+    """Run the report notebook on the existing records; return the path of the executed notebook.
 
     The records are those in the folder `out`; default: the committed ones.
     """
@@ -94,10 +93,10 @@ def make_report(preset: str = "full", *, out: str | Path | None = None) -> Path:
 
 # %% ../../nbs/62_report.ipynb #e5acf9bc
 def compare_with_committed(fresh: Record) -> str:
-    """In one sentence: does a finished record equal the committed one of the same run?
+    """Compare a finished record with the committed one of the same run, in one sentence.
 
     The same run has the same preset, data set and seed. Records of another version or other
-    settings are called not comparable, and what differs is named.
+    settings are called not comparable, and the sentence names the differences.
     """
     committed = _committed_record(fresh)
     if committed is None:
@@ -123,7 +122,7 @@ def compare_with_committed(fresh: Record) -> str:
 
 
 def _two_processors(committed: Record, fresh: Record) -> str:
-    "The processors of two records unless they are known to be the same; older records name none."
+    "Processors of two records, unless both are known and the same; older records name none."
     there, here = (
         record.environment.get("processor", "a processor that the record does not name")
         for record in (committed, fresh)
@@ -143,8 +142,10 @@ def _committed_record(fresh: Record) -> Record | None:
 def summarize_runs(
     preset: str, done: Sequence[tuple[str, dict]], *, out: str | Path | None = None
 ) -> str:
-    """For each experiment that was run: its question and answer, how its records compare with the
-    committed ones, and the picture and notebook to open.
+    """Summary of the experiments that were run, one paragraph each.
+
+    It has the question and the answer, the comparison with the committed records, and the picture
+    and notebook to open.
 
     `done` are the runs, as `run_grid` returns them.
     """
@@ -165,7 +166,7 @@ def summarize_runs(
 
 
 def _answers(results: Path, name: str, records: list[Record]) -> list[str]:
-    "The answers to the question of these records, one for each data set, and their pictures."
+    "Answers of these records, one for each data set, and their pictures."
     about = [(r.config.get("preset"), r.config.get("dataset", "")) for r in records]
     lines = []
     for path in sorted((results / "answers").glob(f"{name}-*.json")):
@@ -179,14 +180,14 @@ def _answers(results: Path, name: str, records: list[Record]) -> list[str]:
 
 # %% ../../nbs/62_report.ipynb #e8b3f4ba
 def _just_finished(results: Path, name: str, parameters: list[dict]) -> list[Record]:
-    "For each run of an experiment, the youngest record of its data set and seed."
+    "The newest record of each run of an experiment, by its data set and seed."
     paths = sorted((results / name).glob("*.json"), key=lambda path: -path.stat().st_mtime)
     records = []
     for path in paths:
         try:
             records.append(load_record(path))
         except ValueError:
-            continue  # not ours
+            continue  # not a record
     youngest = []
     for values in parameters:
         wanted = {key: value for key, value in values.items() if key in ("dataset", "seed")}
@@ -196,7 +197,7 @@ def _just_finished(results: Path, name: str, parameters: list[dict]) -> list[Rec
 
 
 def _short_path(path: str | Path) -> str:
-    "Relative to the working folder, if it lies below."
+    "Path relative to the working folder, if it lies below."
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
@@ -204,7 +205,7 @@ def _short_path(path: str | Path) -> str:
 def all_tables(
     preset: str, done: Sequence[tuple[str, dict]], *, out: str | Path | None = None
 ) -> str:
-    """The tables of the records of these runs, seeds pooled, as text.
+    """Tables of the records of these runs as text, with pooled seeds.
 
     `done` are the runs, as `run_grid` returns them.
     """
@@ -214,7 +215,7 @@ def all_tables(
         for record in _just_finished(results, name, [parameters]):
             title = f"{name} {record.config.get('dataset', '')}"
             if title in shown:
-                continue  # the table of an earlier seed holds this one, too
+                continue  # the table of an earlier seed already includes this one
             tables = pooled_tables(seed_records(record, results))
             texts = [f"{table.to_string(index=False)}\n" for table in tables]
             shown[title] = "\n".join([title, *texts])
@@ -224,14 +225,15 @@ def all_tables(
 def publish(
     names: Iterable[str], preset: str, *, out: str | Path | None = None, dirty: bool = False
 ) -> list[Path]:
-    """Copy finished records of a preset and their figures to the folders that git keeps.
+    """Copy finished records of a preset and their figures to the folders that git tracks.
 
     Parameters
     ----------
     names
         Experiments; "report" stands for the figures of the report.
     preset
-        The preset of the runs. Records of changed settings have another, so they are never taken.
+        The preset of the runs. Records with changed settings have another preset and are never
+        copied.
     out
         Folder of the runs; default: data/runs/PRESET.
     dirty
@@ -240,7 +242,7 @@ def publish(
     Raises
     ------
     ValueError
-        For a record of code that no commit holds.
+        For a record of code that is in no commit.
     FileNotFoundError
         If an experiment has no finished record.
     """
@@ -260,7 +262,7 @@ def publish(
 
 # %% ../../nbs/62_report.ipynb #6db181b5
 def _require_commit(record: Record) -> None:
-    "`ValueError` for a record of code that no commit holds."
+    "`ValueError` for a record of code that is in no commit."
     commit = record.environment["commit"]
     if not commit or "with changes" in commit:
         raise ValueError(

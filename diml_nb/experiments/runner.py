@@ -31,16 +31,16 @@ from ..records.record import Record, load_record, row_key, save_record
 
 # %% ../../nbs/60_reproduce.ipynb #b67b4300
 def run_folder(preset: str, out: str | Path | None = None) -> Path:
-    """Where a run writes everything: `out`, else data/runs/PRESET."""
+    """Folder of everything that a run writes: `out`, else data/runs/PRESET."""
     if out:
         return Path(out).expanduser().resolve()
     return data_dir() / "runs" / preset.split(",")[0]
 
 
 def same_run(config_a: dict, config_b: dict) -> bool:
-    """Do two configurations belong to runs of the same preset, data set, seed and device?
+    """Whether two configurations have the same preset, data set, seed and device.
 
-    A finished run replaces an older record of the same run, also where a setting of the preset was
+    A finished run replaces an older record of the same run, even if a setting of the preset was
     different then. A changed preset ("quick, changed") must agree in every setting.
     """
     if "changed" in str(config_a.get("preset")):
@@ -50,7 +50,7 @@ def same_run(config_a: dict, config_b: dict) -> bool:
 
 # %% ../../nbs/60_reproduce.ipynb #62b81c37
 class ExperimentRun:
-    """A record that is being made: each row is saved when it is there and found again after a kill.
+    """A record in the making: each row is saved as soon as it is computed, and found after a kill.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class ExperimentRun:
             _start_from_nothing(self)
 
     def row(self, config: dict, compute: Callable[[], dict], *, kind: str = "computed") -> dict:
-        "The result of this row, computed only if it is not there yet; `kind` is one of `KINDS`."
+        "Result of a row, computed only if the record lacks it; `kind` is one of `KINDS`."
         if self._verification:
             return self._verification.row(config, compute, kind)
         return self.record.row(config, compute, self.path, kind=kind)
@@ -117,20 +117,20 @@ class ExperimentRun:
 
     @property
     def dataset(self) -> str:
-        "The data set's name as a part of a file name, also where it is a path."
+        "Name of the data set as a part of a file name, even if it is a path."
         return _file_name_part(self.record.config.get("dataset", ""))
 
     def records(self) -> list[Record]:
-        "The finished records that differ from this one in their seed alone, by seed."
+        "The finished records that differ from this one only in their seed, by seed."
         return seed_records(self.record, self.results)
 
     def answer(self, sentence: str, figure: str = "") -> str:
-        "Keep the answer to the question, and a figure, for the end of `diml reproduce`."
+        "Save the answer to the question, and a figure; `diml reproduce` prints it at its end."
         return _save_answer(self, sentence, str(self.figures / figure) if figure else "")
 
 # %% ../../nbs/60_reproduce.ipynb #7e260126
 def _resume(run: ExperimentRun) -> bool:
-    """Take over the record of an earlier process; False if there is none, or none of this code."""
+    """Continue the record of an earlier process; False without one, or if its code differs."""
     if not run.path.exists():
         return False
     earlier = load_record(run.path)
@@ -155,7 +155,7 @@ def _finish(run: ExperimentRun) -> Path:
     "Move the record to the finished ones, and remove older records of the same run."
     record = run.record
     record.finished = True
-    # asked again: by now every package that was needed is imported
+    # described again: by now every package that was needed is imported
     record.environment = describe_environment(record.config.get("device"))
     if run._verification:
         return run._verification.finish()
@@ -168,7 +168,7 @@ def _finish(run: ExperimentRun) -> Path:
 def remove_older(finished: Path, record: Record) -> None:
     """Remove older records of the same run from the folder of a finished one.
 
-    Files that are not such records stay.
+    Other files stay.
     """
     for path in set(finished.parent.glob("*.json")) - {finished}:
         try:
@@ -181,8 +181,7 @@ def remove_older(finished: Path, record: Record) -> None:
 
 # %% ../../nbs/60_reproduce.ipynb #5ba3bbdc
 class _Verification:
-    """Stands in for the new record: computes the drawn rows of a saved record, and writes these to
-    a file of their own."""
+    """Verification of a saved record: computes its drawn rows and writes them to another file."""
 
     def __init__(self, run: ExperimentRun, task: dict):
         self.run = run
@@ -195,13 +194,13 @@ class _Verification:
 
     @classmethod
     def requested(cls, run: ExperimentRun) -> "_Verification | None":
-        "The verification that `DIML_VERIFY` asks for, if it is one of this experiment."
+        "The verification that `DIML_VERIFY` requests, if it is of this experiment."
         path = os.environ.get("DIML_VERIFY")
         task = json.loads(Path(path).read_text()) if path else {}
         return cls(run, task) if task.get("experiment") == run.record.experiment else None
 
     def row(self, config: dict, compute: Callable[[], dict], kind: str) -> dict:
-        "A saved result as it is; a drawn row, or one that the saved record lacks, is computed."
+        "The saved result; computed for a drawn row, or one that the saved record lacks."
         saved = self.saved.find(config)
         if saved and row_key(config) not in self.drawn:
             return saved["result"]
@@ -266,12 +265,12 @@ def _load_records(folder: Path) -> list[Record]:
 
 
 def _has_config(record: Record, config: dict) -> bool:
-    "Is this record finished, and has its configuration these values?"
+    "Whether a record is finished and its configuration has these values."
     return record.finished and all(record.config.get(key) == value for key, value in config.items())
 
 
 def find_record(experiment: str, preset: str, *, results: str | Path = "", **config) -> Record:
-    """The first of `find_records`: where a preset has one run, its record."""
+    """The first record of `find_records`; for a preset with a single run, its record."""
     return find_records(experiment, preset, results=results, **config)[0]
 
 # %% ../../nbs/60_reproduce.ipynb #c0bb9aed
@@ -292,7 +291,7 @@ def _save_answer(run: ExperimentRun, sentence: str, figure: str) -> str:
 
 
 def seed_records(record: Record, results: str | Path = "") -> list[Record]:
-    """The finished records in a folder of results that differ from this one in their seed alone."""
+    """Finished records in a folder of results that differ from this one only in their seed."""
     records = find_records(record.experiment, record.config["preset"], results=results)
     any_seed = record.config | {"seed": 0}
     return [
@@ -303,8 +302,11 @@ def seed_records(record: Record, results: str | Path = "") -> list[Record]:
 
 # %% ../../nbs/60_reproduce.ipynb #fb2d5f5f
 def _file_name_part(value: object) -> str:
-    """A value as a part of a file name: a plain word as it is, of anything else the last plain
-    characters and eight digits of its hash."""
+    """A value as a part of a file name.
+
+    A plain word stays as it is; any other text becomes its last plain characters and eight digits
+    of its hash.
+    """
     text = str(value)
     if re.fullmatch(r"[A-Za-z0-9_-][\w.+-]{0,39}", text, flags=re.ASCII):
         return text
@@ -316,8 +318,8 @@ def _file_name_part(value: object) -> str:
 def executed_path(
     name: str, preset: str, parameters: dict | None = None, out: str | Path | None = None
 ) -> Path:
-    """Where the executed notebook of a run is: one file in the run's folder, whatever the values
-    of the parameters are."""
+    """Path of the executed notebook of a run: one file in the run's folder, for all values of the
+    parameters."""
     parts = [name, preset]
     for key, value in (parameters or {}).items():
         part = _file_name_part(value)
@@ -329,7 +331,7 @@ def executed_path(
 
 
 def folder_parameters(preset: str, out: str | Path | None) -> dict[str, str]:
-    """Values of the parameters `results` and `figures`: folders in that of the run."""
+    """Values of the parameters `results` and `figures`: folders inside the run's folder."""
     folder = run_folder(preset, out)
     return {key: str(folder / key) for key in ("results", "figures")}
 
@@ -342,8 +344,7 @@ MALLOC_ENV = {
 
 # %% ../../nbs/60_reproduce.ipynb #4252baeb
 def _remove_earlier_execution(executed: Path, source: Path) -> None:
-    """Remove an earlier execution of this notebook; `FileExistsError` for a file that is something
-    else."""
+    """Remove an earlier execution of this notebook; `FileExistsError` for any other file."""
     if not executed.exists():
         return
     try:
@@ -381,11 +382,11 @@ def run_notebook(
     threads
         Cores it may use; default: all.
     quiet
-        What it prints goes into a file beside `executed`, with the suffix .log.
+        Its output goes into a file beside `executed`, with the suffix .log.
     cwd
         Folder in which it runs; default: that of `source`.
     variables
-        Of the environment, beside those of this process.
+        Environment variables, in addition to those of this process.
     while_running
         Called every second; an error in it stops the notebook.
 
@@ -394,7 +395,7 @@ def run_notebook(
     RuntimeError
         If it fails; the message names the execution that holds the error.
     FileExistsError
-        If `executed` is a file that is no execution of `source`.
+        If `executed` is a file that is not an execution of `source`.
     """
     executed.parent.mkdir(parents=True, exist_ok=True)
     _remove_earlier_execution(executed, source)
@@ -414,7 +415,7 @@ def run_notebook(
 
 # %% ../../nbs/60_reproduce.ipynb #a625907f
 def _wait(process: subprocess.Popen, while_running: Callable[[], None] | None) -> int:
-    "The exit status of a process, which is killed if waiting is interrupted."
+    "Exit status of a process, which is killed if waiting is interrupted."
     try:
         while True:
             try:
@@ -428,8 +429,8 @@ def _wait(process: subprocess.Popen, while_running: Callable[[], None] | None) -
         raise
 
 # %% ../../nbs/60_reproduce.ipynb #7fb27b941602401d91542211134fc71a
-# Papermill, which ends when its parent is killed (`prctl(PR_SET_PDEATHSIG, SIGKILL)`), so that
-# nobody computes what another process has taken over. SIGUSR2 is a cluster's word to the parent.
+# Papermill, which ends when its parent is killed (`prctl(PR_SET_PDEATHSIG, SIGKILL)`), so that it
+# does not compute what another process has taken over. SIGUSR2 is a cluster's signal to the parent.
 _PAPERMILL = """
 import runpy, signal, sys
 if sys.platform == "linux":

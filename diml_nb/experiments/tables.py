@@ -19,10 +19,10 @@ from ..retrieval.metrics import METRIC_NAMES
 
 # %% ../../nbs/59_tables.ipynb #e3804d65
 def format_ci(interval: list[float], *, signed: bool = False) -> str:
-    """`[mean, low, high]` as fractions to a text in percent, with one digit.
+    """Format an interval `[mean, low, high]` of fractions in percent, with one digit.
 
-    `signed` is for differences: a plus before what is not negative, and two digits where an end
-    lies within .05 points of zero, so that one sees on which side. There is no -0.0.
+    `signed` is for differences: it puts a plus before numbers that are not negative, and shows two
+    digits if an end lies within .05 points of zero, so that its side is visible. There is no -0.0.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def format_ci(interval: list[float], *, signed: bool = False) -> str:
 
 # %% ../../nbs/59_tables.ipynb #d6d10fb1
 def interval_note(records: list[Record], resampled: str = "classes") -> str:
-    """What the intervals of these records count, for the end of a sentence."""
+    """Text that says what the intervals of these records count, for the end of a sentence."""
     crossed = {
         f"{factor}s"
         for record in records
@@ -51,23 +51,23 @@ def interval_note(records: list[Record], resampled: str = "classes") -> str:
 
 # %% ../../nbs/59_tables.ipynb #f5993534
 def seed_interval(values: Sequence[float]) -> list[float]:
-    """`[mean, low, high]` of the mean over seeds: 95 % by Student's t.
+    """Interval `[mean, low, high]` of the mean over seeds: 95 % by Student's t.
 
     Parameters
     ----------
     values
-        One value, or one paired difference, for each seed: what `PooledRecords.per_seed` returns.
+        One value, or paired difference, for each seed, as `PooledRecords.per_seed` returns them.
 
     Returns
     -------
     list
-        In the unit of the values. Without bounds for a single seed, which does not show how much
+        In the unit of the values. A single seed has no bounds, since it does not show how much
         another one would differ.
 
     Raises
     ------
     ValueError
-        No values.
+        If there are no values.
 
     Examples
     --------
@@ -87,8 +87,10 @@ def seed_interval(values: Sequence[float]) -> list[float]:
 
 # %% ../../nbs/59_tables.ipynb #07916159
 def format_seeds(values: Sequence[float], *, signed: bool = False) -> str:
-    """The `seed_interval` of fractions as a text in percent, as `format_ci` writes it; a single
-    seed has no interval.
+    """Format the `seed_interval` of fractions in percent, as `format_ci` does.
+
+    A single seed has no interval.
+
 
     Examples
     --------
@@ -102,13 +104,13 @@ def format_seeds(values: Sequence[float], *, signed: bool = False) -> str:
 
 # %% ../../nbs/59_tables.ipynb #43204644
 def metrics_table(record: Record) -> pd.DataFrame:
-    """The retrieval metrics of a record as a table.
+    """Table of the retrieval metrics of a record.
 
     Returns
     -------
     pandas.DataFrame
-        One line for each row that holds them: its configuration, P@1, R-precision and MAP@R in
-        percent with intervals, and the gain in MAP@R over the cosine (empty for the cosine itself).
+        One line for each row with retrieval metrics: its configuration, P@1, R-precision and MAP@R
+        in percent with intervals, and the gain in MAP@R over the cosine (empty for the cosine).
         Empty for a record without such rows.
 
     Examples
@@ -131,8 +133,10 @@ def metrics_table(record: Record) -> pd.DataFrame:
 
 # %% ../../nbs/59_tables.ipynb #facb7125
 def result_tables(record: Record) -> list[pd.DataFrame]:
-    """The tables of a record: `metrics_table` where there are retrieval metrics, else one table for
-    each set of names in the configuration of a row, its intervals in percent."""
+    """Tables of a record: `metrics_table` for retrieval metrics, else one for each kind of row.
+
+    A kind is the set of names in a row's configuration; intervals are in percent.
+    """
     metrics = metrics_table(record)
     if len(metrics):
         return [metrics]
@@ -149,13 +153,16 @@ def result_tables(record: Record) -> list[pd.DataFrame]:
 
 
 def _is_interval(value: object) -> bool:
-    "Is this a list of three floats?"
+    "Whether a value is a list of three floats."
     return isinstance(value, list) and [type(x) for x in value] == [float] * 3
 
 # %% ../../nbs/59_tables.ipynb #862b60c6
 def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
-    """Of 01_test_time: 4 x 4 cells and cross correlation, with the controls, on plain pooling and
-    on the weighting chosen on training classes; and a sentence that says so."""
+    """Lines of 01_test_time in the paper's setting, and a sentence that describes them.
+
+    They have 4 x 4 cells and cross correlation, with the controls, on plain pooling and on the
+    weighting chosen on training classes.
+    """
     choices = [row["result"] for row in record.rows if "choice" in row["config"]]
     score_of_power = choices[0] if choices else {"0": 0}
     power = float(max(score_of_power, key=lambda power: score_of_power[power]))
@@ -169,20 +176,20 @@ def _paper_setting(record: Record) -> tuple[pd.DataFrame, str]:
 
 # %% ../../nbs/59_tables.ipynb #07801ed9
 def to_markdown(lines: pd.DataFrame) -> str:
-    """A table in Markdown."""
+    """Write a table in Markdown."""
     header = [[*lines], ["---"] * len(lines.columns)]
     rows = [" | ".join(map(str, line)) for line in [*header, *lines.values.tolist()]]
     return "\n".join(f"| {row} |" for row in rows)
 
 
 def markdown_table(lines: pd.DataFrame, record: Record, note: str = "") -> str:
-    """Lines of a record in Markdown, with the record's name below."""
+    """Write lines of a record in Markdown, with the record's name below."""
     path = f"data/results/{record.experiment}/{record.hash}.json"
     return f"{to_markdown(lines)}\n\n({note}record `{path}`)"
 
 # %% ../../nbs/59_tables.ipynb #697e433d
 def readme_table(record: Record) -> str:
-    """The lines of a record of retrieval in Markdown, with intervals and the record's name."""
+    """Short table of a retrieval record in Markdown, with intervals and the record's name."""
     if "K" in record.config:
         lines, note = _paper_setting(record)
     else:

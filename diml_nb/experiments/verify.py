@@ -35,7 +35,7 @@ from ..records.record import Record, load_record, row_key, save_record
 def smoke_run(
     name: str, out: str | Path, *, threads: int = 1, variables: dict | None = None
 ) -> Record:
-    """The record of a smoke run of an experiment, made anew in the folder `out`."""
+    """Make the record of a smoke run of an experiment anew, in the folder `out`."""
     run_experiment(
         name, "smoke", out=out, fresh=True, threads=threads, quiet=True, variables=variables
     )
@@ -48,7 +48,7 @@ def check_pinned(name: str, out: str | Path | None = None, *, threads: int = 1) 
     Raises
     ------
     ValueError
-        Where they cannot be compared.
+        If they cannot be compared.
     """
     with tempfile.TemporaryDirectory() as folder:
         fresh = smoke_run(name, out or folder, threads=threads)
@@ -65,12 +65,12 @@ def pin(name: str, *, threads: int = 1) -> Path:
 
 # %% ../../nbs/61_verify.ipynb #5d91f8f3
 def committed_records(name: str, dataset: str | None = None) -> list[Path]:
-    """Paths of the finished records of an experiment that git keeps.
+    """Paths of the committed records of an experiment.
 
     Raises
     ------
     FileNotFoundError
-        If there are none, on this data set where one is given.
+        If there are none, or none on the given data set.
     """
     experiment_path(name)
     folder = data_dir() / "results" / name
@@ -86,7 +86,7 @@ def committed_records(name: str, dataset: str | None = None) -> list[Path]:
 def choose_rows(
     name: str, rows: int, seed: int, dataset: str | None = None
 ) -> tuple[Path, list[dict]]:
-    """Draw one record of an experiment and some of its rows, the same ones for the same seed.
+    """Draw one record of an experiment and some of its rows; equal seeds draw equal rows.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def _require_data(record: Record) -> None:
 
 
 def _parameters_of(record: Record, folder: Path) -> dict:
-    "The parameters with which a record was made; what is written goes to a folder."
+    "Parameters with which a record was made, with a folder for the output."
     known = notebook_parameters(record.experiment)
     values = folder_parameters("verify", folder)
     for key in ("preset", "dataset", "seed"):
@@ -134,7 +134,7 @@ def _parameters_of(record: Record, folder: Path) -> dict:
 
 
 def _threads_of(record: Record) -> int:
-    "As many threads as the record had, as far as there are cores."
+    "Number of threads of the record, at most the number of cores."
     words = record.environment.get("system", "").split()
     threads = int(words[-2]) if words[-1:] == ["threads"] else 1
     return min(threads, os.cpu_count() or 1)
@@ -143,16 +143,16 @@ def _threads_of(record: Record) -> int:
 def recompute(
     path: Path, rows: list[dict], folder: Path, *, variables: dict | None = None
 ) -> Record:
-    """Rows of a record, computed anew by the present code.
+    """Compute rows of a record again with the present code.
 
     Parameters
     ----------
     path, rows
         The record, and the configurations of the rows.
     folder
-        For everything that is written.
+        Folder for all output.
     variables
-        More variables of the environment.
+        More environment variables.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def recompute(
 
 # %% ../../nbs/61_verify.ipynb #f728a2e3
 def _last_error(path: Path) -> str:
-    "The error that stands in an executed notebook; empty if there is none."
+    "Error in an executed notebook; empty without one."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     errors = [output for output in outputs if output["output_type"] == "error"]
@@ -216,13 +216,13 @@ def verify(
     name
         The experiment, e.g. "01_test_time".
     rows
-        How many rows of one record; 0: all.
+        Number of rows of one record; 0 for all.
     seed
-        Of the draw.
+        Seed of the draw.
     dataset
         Draw only among the records on this data set.
     lines
-        Also note which lines of the library only these rows execute, and not the smoke run.
+        Also list the lines of the library that these rows execute and the smoke run does not.
 
     Returns
     -------
@@ -250,8 +250,10 @@ def verify(
 
 # %% ../../nbs/61_verify.ipynb #17902930
 def _compare_drawn(name: str, drawn: list[dict], fresh: Record, *, every_row: bool) -> Comparison:
-    """Compare drawn rows with those that were computed anew; `ValueError` if nothing is left to
-    compare. Unless every row was drawn, rows that were not asked for are left out."""
+    """Compare drawn rows with those that were computed again; `ValueError` without any to compare.
+
+    Unless every row was drawn, rows that were not drawn are left out.
+    """
     computed = {row_key(row["config"]) for row in fresh.rows}
     rows = [row for row in drawn if every_row or row_key(row["config"]) in computed]
     compared = compare_rows(name, rows, fresh.rows, VERIFIED, new_fields=True)
@@ -284,7 +286,7 @@ def _lines_beyond_smoke(name: str, folder: Path) -> list[str]:
 
 # %% ../../nbs/61_verify.ipynb #58ee2bfb
 def executed_lines(folder: Path) -> dict[str, set[int]]:
-    """Lines that were noted in a folder, by file of the library."""
+    """Executed lines that were noted in a folder, by file of the library."""
     from coverage import CoverageData  # a tool of the book, not a requirement of the library
 
     lines: dict[str, set[int]] = {}
@@ -297,8 +299,10 @@ def executed_lines(folder: Path) -> dict[str, set[int]]:
 
 
 def lines_beyond(long: dict[str, set[int]], short: dict[str, set[int]]) -> list[str]:
-    """Lines that only the longer run executes, as 'module: text of the line'; the modules that run
-    experiments do not count."""
+    """Lines that only the longer run executes, as 'module: text of the line'.
+
+    The modules that run experiments do not count.
+    """
     beyond = []
     for file, lines in sorted(long.items()):
         module = ".".join(Path(file).relative_to(REPO_ROOT / "diml_nb").with_suffix("").parts)

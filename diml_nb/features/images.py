@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 # %% ../../nbs/08_images.ipynb #277a7908
 def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    "An image of 16 bits, of which `bits` are used, in 8. `ValueError` where these may be fewer."
+    "Convert an image of 16 bits, of which `bits` are used, to 8; `ValueError` if `bits` is unknown."
     value_hw = np.asarray(image)
     largest = int(value_hw.max(initial=0))
     if bits == 16 and 0 < largest < 4096:
@@ -29,7 +29,7 @@ def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
 
 
 def _used_bits(image: Image.Image) -> int | None:
-    "Bits of a value of a grey image of more than 8, as its file states; None for all others."
+    "Bits of a grey image of more than 8 bits, as its file states; None for all others."
     if image.mode.startswith("I;16"):
         # tags of a TIFF: 281 is MaxSampleValue, 258 is BitsPerSample
         tags = getattr(image, "tag_v2", {})
@@ -47,7 +47,7 @@ def _used_bits(image: Image.Image) -> int | None:
 
 # %% ../../nbs/08_images.ipynb #aea44e3d
 def _to_rgb(image: Image.Image) -> Image.Image:
-    "The steps of `load_image` for an image in memory, which stays as it is."
+    "Steps of `load_image` for an image in memory, which is not changed."
     frames = getattr(image, "n_frames", 1)
     # MPO: a photograph with its own preview behind it
     if frames > 1 and image.format != "MPO":
@@ -55,7 +55,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             f"it has {frames} frames or pages; save the one that is meant as a file of its own, "
             "or pass image.copy() of it"
         )
-    # the bits are asked first: after the turn, Pillow no longer knows the file's tags
+    # the bits come first: after the turn, Pillow no longer knows the file's tags
     bits = _used_bits(image)
     image = ImageOps.exif_transpose(image)
     if bits:
@@ -68,7 +68,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
-    "An image of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits."
+    "Make an image of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits."
     right_dtype = pixels.dtype.kind in "ub" and pixels.dtype.itemsize <= 2
     right_shape = pixels.ndim in (2, 3) and pixels.shape[2:] in ((), (1,), (3,), (4,))
     if not (right_dtype and right_shape) or pixels.size == 0:
@@ -90,8 +90,8 @@ ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray  # what `load_image
 def load_image(source: ImageLike) -> Image.Image:
     """Read an image, from a file or from memory, as RGB.
 
-    It is turned as its EXIF note says, 16 bits (or as many as a TIFF states) are cut to 8, and
-    transparency lies over white. A file and an image in memory take the same steps.
+    The image is turned as its EXIF note says, 16 bits (or as many as a TIFF states) are cut to 8,
+    and transparency is put over white. A file and an image in memory take the same steps.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def load_image(source: ImageLike) -> Image.Image:
     Raises
     ------
     ValueError
-        Names an image that is missing, broken, or ambiguous: with several frames, or with 32-bit
+        For an image that is missing, broken, or ambiguous: with several frames, or with 32-bit
         numbers and no stated white level.
 
     Examples
@@ -130,7 +130,7 @@ def load_image(source: ImageLike) -> Image.Image:
 
 # %% ../../nbs/08_images.ipynb #5f50f6aa
 def image_size(path: str | Path) -> tuple[int, int]:
-    "Width and height of a file, turned as by `load_image`; `ValueError` if it is no image."
+    "Width and height of a file, turned as by `load_image`; `ValueError` if it is not an image."
     try:
         with Image.open(os.path.expanduser(path)) as image:
             # orientations 5 to 8 of Exif turn by 90 degrees; of a TIFF, Pillow has done it
@@ -142,14 +142,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 # %% ../../nbs/08_images.ipynb #49eda32e
 def is_image_like(x: object) -> bool:
-    "Is this one image, as `load_image` takes it, and no list of images?"
+    "Whether this is one image, as `load_image` takes it, and not a list of images."
     if isinstance(x, np.ndarray):
         return x.ndim in (2, 3)  # four axes are a batch, one axis is a list of names
     return isinstance(x, (str, os.PathLike, Image.Image)) or hasattr(x, "read")
 
 
 def list_images(images: ImageLike | Sequence[ImageLike]) -> list:
-    """The images that are meant, as a list, not yet read.
+    """List of the images of a file, a pattern or a list, not yet read.
 
     Parameters
     ----------

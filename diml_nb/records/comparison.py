@@ -19,16 +19,16 @@ from .record import Record, decode_fixed_point, decode_outcomes, load_record, ro
 
 # %% ../../nbs/06_evidence.ipynb #afb9b7f4
 class Tolerance(NamedTuple):
-    """How far two values may be apart.
+    """Largest allowed distance of two values.
 
     Parameters
     ----------
     absolute, relative : float
         For numbers: the larger of the two distances counts.
     decision : float
-        For means of outcomes that are 0 or 1, as P@1: the means are compared.
+        For means of outcomes that are 0 or 1, such as P@1: the means are compared.
     elementwise : bool
-        Of a list of numbers compare every element, not the mean.
+        Compare every element of a list of numbers, not the mean.
     """
 
     absolute: float
@@ -57,7 +57,7 @@ DECISIONS = re.compile(
 
 # %% ../../nbs/06_evidence.ipynb #b1bc2548
 def iter_fields(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every number, text and list of numbers in a result.
+    """Iterate over all numbers, texts and lists of numbers in a result.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def iter_fields(result: dict, path: str = "") -> Iterator[tuple[str, object]]:
 
 # %% ../../nbs/06_evidence.ipynb #94261080
 def _numbers(value: object) -> list[float] | None:
-    "The numbers of a number or of nested lists of numbers, else None."
+    "Numbers in a number or in nested lists of numbers; None for anything else."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return [float(value)]
     if not isinstance(value, list):
@@ -100,7 +100,7 @@ def _numbers(value: object) -> list[float] | None:
 
 # %% ../../nbs/06_evidence.ipynb #255c5023
 def max_difference(expected: object, actual: object, *, means: bool = False) -> float:
-    """How far two values are apart.
+    """Distance of two values.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def max_difference(expected: object, actual: object, *, means: bool = False) -> 
     Returns
     -------
     float
-        The largest absolute difference, or that of the means; 0 for equal texts, infinity for what
-        cannot be compared.
+        The largest absolute difference, or that of the means; 0 for equal texts, infinity for
+        values that cannot be compared.
 
     Examples
     --------
@@ -166,13 +166,13 @@ class Comparison(NamedTuple):
     Parameters
     ----------
     mismatches : list of Mismatch
-        What differs by more than is allowed.
+        Fields that differ by more than is allowed.
     largest : dict
         Kind -> largest difference of numbers in its rows.
     rows : int
         Number of rows that were compared.
     equal : int
-        Of them, equal to the last digit in every field.
+        Number of these rows that are equal to the last digit in every field.
     timed : int
         Rows of times, which were not compared.
     """
@@ -199,12 +199,12 @@ def compare_rows(
     experiment : str
         Name for the messages.
     expected, found : list of dict
-        Rows as they are kept and computed anew, each with ``config`` and ``result``. The ``kind``
+        Stored rows, and rows computed again, each with ``config`` and ``result``. The ``kind``
         of the new row decides on the tolerance.
     tolerances : dict
         Kind -> tolerance, `PINNED` or `VERIFIED`.
     new_fields : bool
-        Allow computed rows to have fields that the kept ones lack.
+        Allow computed rows to have fields that the stored ones lack.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def compare_rows(
         kind = new_rows[key].get("kind", "computed")
         differing = _differing_fields(kept_rows[key], new_rows[key], tolerances, new_fields)
         equal += not differing
-        # fields that are no numbers have an infinite difference
+        # fields that are not numbers have an infinite difference
         finite = [field.difference for field in differing if field.difference < math.inf]
         largest[kind] = max([largest.get(kind, 0.0), *finite])
         for name, before, after, difference, limit in differing:
@@ -265,7 +265,7 @@ class _DifferingField(NamedTuple):
 def _differing_fields(
     expected: dict, found: dict, tolerances: dict[str, Tolerance], new_fields: bool
 ) -> list[_DifferingField]:
-    "The fields of a row that are not equal, or that one side lacks."
+    "Fields of a row that are not equal, or that one side lacks."
     kind = found.get("kind", "computed")
     before = dict(iter_fields(expected["result"]))
     after = dict(iter_fields(found["result"]))
@@ -281,7 +281,7 @@ def _differing_fields(
 def _difference_and_limit(
     name: str, expected: object, found: object, tolerance: Tolerance
 ) -> tuple[float, float]:
-    "How far two values are apart, and how far they may be."
+    "Distance of two values, and the largest allowed distance."
     if DECISIONS.search(name):
         return max_difference(expected, found, means=True), tolerance.decision
     difference = max_difference(expected, found, means=not tolerance.elementwise)
@@ -289,8 +289,10 @@ def _difference_and_limit(
 
 # %% ../../nbs/06_evidence.ipynb #88610f3a
 def _limit(expected: object, found: object, tolerance: Tolerance) -> float:
-    """How far two numbers may be apart: the tolerance, and one unit of the last digit that is kept,
-    since both were rounded."""
+    """Largest allowed distance of two numbers: the tolerance, or one unit of the last stored digit.
+
+    Both numbers were rounded to that digit.
+    """
     numbers = (_numbers(expected) or []) + (_numbers(found) or [])
     scale = max((abs(x) for x in numbers), default=0.0)
     # digits behind the point, as Python prints them
@@ -300,7 +302,7 @@ def _limit(expected: object, found: object, tolerance: Tolerance) -> float:
 
 # %% ../../nbs/06_evidence.ipynb #6e9d31ee
 def pinned_path(experiment: str) -> Path:
-    "Where the pinned rows of an experiment are."
+    "Path of the pinned rows of an experiment."
     return data_dir() / "golden" / "smoke" / f"{experiment}.json"
 
 
@@ -336,7 +338,7 @@ def compare_with_pinned(fresh: Record) -> Comparison:
 
 # %% ../../nbs/06_evidence.ipynb #e8ce4502
 def describe_differences(kept: Record, fresh: Record) -> str:
-    "The parts of two records' names that differ, in words; empty if none does."
+    "Text with the parts in which two records' names differ; empty if none does."
     parts = []
     if kept.version != fresh.version:
         parts.append(f"version {kept.version} there, {fresh.version} here")

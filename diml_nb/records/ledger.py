@@ -18,27 +18,27 @@ from .record import Record, load_record
 
 # %% ../../nbs/07_ledger.ipynb #3581086e
 def ledger_path() -> Path:
-    "Where the list of verifications is."
+    "Path of the list of verifications."
     return data_dir() / "results" / "verified.json"
 
 
 def read_ledger() -> list[dict]:
-    "All verifications, oldest first; none if there is no list."
+    "Read all verifications, oldest first; empty if there is no list."
     path = ledger_path()
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 # %% ../../nbs/07_ledger.ipynb #c47cc45f
 def ledger_entry(record: Record, fresh: Record, compared: Comparison, **draw: object) -> dict:
-    """What is written about one verification.
+    """Make the ledger's entry of one verification.
 
     Parameters
     ----------
     record : Record
         The record that was verified.
     fresh : Record
-        Its rows, made again.
+        Its rows, computed again.
     compared : Comparison
-        Of the two.
+        Comparison of the two.
     **draw
         How the rows were drawn, seed included.
 
@@ -75,7 +75,7 @@ def _agreement_path(experiment: str) -> Path:
 
 
 def note_agreement(fresh: Record) -> None:
-    "Remember on this machine that the pinned rows agree with the present code."
+    "Note on this machine that the pinned rows agree with the present code."
     with atomic_write(_agreement_path(fresh.experiment)) as partial:
         partial.write_text(json.dumps({"source": digest(fresh.provenance["source"])}))
 
@@ -92,7 +92,7 @@ def _agreeing_sources(experiment: str) -> set[str]:
 
 # %% ../../nbs/07_ledger.ipynb #d2f59396
 class Grade(NamedTuple):
-    """What is known of a record, and why.
+    """Grade of a record, and its reasons.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Grade(NamedTuple):
     since : str
         Commit of the last verification, else of the record.
     rows : str
-        How many of its rows the last verification made again, ``3 of 45``.
+        How many of its rows the last verification computed again, ``3 of 45``.
     """
 
     grade: str
@@ -117,7 +117,7 @@ class Grade(NamedTuple):
 
 # %% ../../nbs/07_ledger.ipynb #bfddd330
 def grade_record(record: Record, version: int, source: dict[str, str], inputs: dict) -> Grade:
-    """Grade a record.
+    """Grade a record: verified, behaves the same, unverified or stale.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def grade_record(record: Record, version: int, source: dict[str, str], inputs: d
     source : dict
         Fingerprints of the definitions that it reaches now, from `source_of`.
     inputs : dict
-        What is known of its inputs now; others are taken as unchanged.
+        Fingerprints of its inputs that are known now; others are taken as unchanged.
 
     Returns
     -------

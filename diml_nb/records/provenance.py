@@ -40,7 +40,7 @@ def fingerprint(source: str | list[ast.stmt]) -> str:
     Raises
     ------
     SyntaxError
-        For text that is no Python.
+        For text that is not Python.
 
     Examples
     --------
@@ -101,8 +101,7 @@ def _imported_names(node: ast.AST, package: str) -> dict[str, _Name]:
 
 
 def _defined_names(node: ast.stmt) -> list[str]:
-    """Names that a statement at the top of a module defines; (module) for one that only does
-    something."""
+    """Names that a top-level statement of a module defines; (module) for one that defines none."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
     if isinstance(node, (ast.Import, ast.ImportFrom)) or _is_bare_constant(node):
@@ -117,7 +116,7 @@ def _defined_names(node: ast.stmt) -> list[str]:
 
 # %% ../../nbs/02_provenance.ipynb #224a8d86
 def _used_names(nodes: Sequence[ast.stmt], known: dict[str, _Name], package: str) -> set[_Name]:
-    "Everything that these statements mention, of what is known or imported here."
+    "Names that these statements mention, among those defined or imported here."
     mentioned = [child for node in nodes for child in ast.walk(node)]
     for child in mentioned:
         known = known | _imported_names(child, package)
@@ -153,7 +152,7 @@ class Library:
                 self.modules[name] = _read_module(name, path)
 
     def resolve(self, module: str, name: str) -> _Name | None:
-        "Where a name is defined, through re-exports; None if that is not in this library."
+        "Find where a name is defined, through re-exports; None if it is not in this library."
         while module in self.modules and name in self.modules[module].known:
             target = self.modules[module].known[name]
             if target == (module, name):
@@ -162,12 +161,12 @@ class Library:
         return None
 
     def describe(self, name: _Name) -> tuple[str, set[_Name]]:
-        "The fingerprint of a definition, and the names that it uses; computed once."
+        "Fingerprint of a definition, and the names that it uses; computed once."
         if name not in self._looked_up:
             module = self.modules[name.module]
             nodes = module.definitions[name.name]
             used = _used_names(nodes, module.known, module.package)
-            # whatever a module does when it is imported belongs to each of its definitions
+            # the statements that run at import belong to each definition of the module
             used.add(_Name(name.module, "(module)"))
             self._looked_up[name] = fingerprint(nodes), used
         return self._looked_up[name]
@@ -183,11 +182,13 @@ class Library:
         }
 
     def reached(self, code: str) -> dict[str, str]:
-        """Fingerprint of each definition that this code reaches, by 'module.name', and of the C
-        files that these name."""
+        """Fingerprint of each definition that this code reaches, by 'module.name'.
+
+        The C files that these definitions name are included.
+        """
         todo = list(_used_names(ast.parse(code).body, {}, self.package))
         fingerprints: dict[str, str] = {}
-        # from what the code uses to what that uses, until nothing is new
+        # follow the uses from definition to definition until nothing is new
         while todo:
             name = self.resolve(*todo.pop())
             if name is None:
@@ -236,7 +237,7 @@ def _library(root: Path, state: tuple) -> Library:
 
 
 def _state(root: Path) -> tuple:
-    "Changes whenever a file of the library does."
+    "Value that changes whenever a file of the library changes."
     kinds = (".py", ".c", ".h")
     files = sorted(path for path in (root / "diml_nb").rglob("*") if path.suffix in kinds)
     return tuple((str(path), path.stat().st_mtime_ns) for path in files)
@@ -255,7 +256,7 @@ def source_of(cells: list[str], root: str | Path = REPO_ROOT) -> dict[str, str]:
     Returns
     -------
     dict
-        Name -> fingerprint: ``cells`` for themselves, then each definition of the library that
+        Name -> fingerprint: ``cells`` for the code itself, then each definition of the library that
         they reach, and each C file that one names.
     """
     root = Path(root)
@@ -274,8 +275,7 @@ def _normalize(package: str) -> str:
 
 
 def _pinned_packages() -> set[str]:
-    """Names of the packages that requirements.txt pins; empty for an installed wheel, which has no
-    such file."""
+    """Names of the packages that requirements.txt pins; empty for a wheel, which lacks the file."""
     path = REPO_ROOT / "requirements.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     pins = [line for line in lines if "==" in line and not line.startswith("#")]
@@ -306,7 +306,7 @@ def imported_packages() -> dict[str, str]:
 
 # %% ../../nbs/02_provenance.ipynb #6bcb3def
 def _linux_processor(cpuinfo: str) -> str:
-    "The model that the text of /proc/cpuinfo names; empty if it names none."
+    "Model of the processor in the text of /proc/cpuinfo; empty if it names none."
     first = [line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines()]
     fields = {key.strip(): value.strip() for key, _, value in first}
     name = fields.get("model name", "")
@@ -316,9 +316,9 @@ def _linux_processor(cpuinfo: str) -> str:
 
 
 def processor(device: str | None = None) -> str:
-    """The model of the GPU (`device` is 'cuda') or of the processor.
+    """Model of the GPU (`device` is 'cuda') or of the processor.
 
-    With the processor, the last digits of a number change, and what a training makes of them.
+    The last digits of a number depend on it, and a training amplifies them.
     """
     if (device or "").startswith("cuda"):
         import torch  # slow to import, and reports need only the rest
@@ -335,7 +335,7 @@ def processor(device: str | None = None) -> str:
 
 # %% ../../nbs/02_provenance.ipynb #acae54e37e7d407bbb7b55eff062a284
 def current_commit(root: str | Path = REPO_ROOT) -> str:
-    "The commit that is checked out, 'with changes' if code differs from it; empty without git."
+    "Commit that is checked out, 'with changes' if code differs from it; empty without git."
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -354,7 +354,7 @@ def current_commit(root: str | Path = REPO_ROOT) -> str:
 
 # %% ../../nbs/02_provenance.ipynb #62c528f6
 def describe_environment(device: str | None = None) -> dict:
-    """What a reader needs to judge or repeat a run.
+    """Describe commit, device, processor, packages and system, to judge or repeat a run.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ import numpy as np
 from .._internal.paths import atomic_write, hash_text
 from .provenance import describe_environment
 
-if TYPE_CHECKING:  # torch is slow to import, and whoever reads records may do without it
+if TYPE_CHECKING:  # torch is slow to import, and reading records does not need it
     from torch import Tensor
 
 # %% ../../nbs/04_record.ipynb #bbc66622
@@ -36,7 +36,7 @@ KINDS = {
 # %% ../../nbs/04_record.ipynb #4b05b689
 @dataclass
 class Record:
-    """One run: what names it, what came out, and what was there when it came out.
+    """One run: its name, its results, and the code and machine that made them.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ class Record:
 
     @property
     def hash(self) -> str:
-        "The name: sixteen hexadecimal digits of experiment, version, configuration and inputs."
+        "Name of the record: sixteen hexadecimal digits of experiment, version, configuration, inputs."
         named_by = [self.experiment, self.version, self.config, self.inputs]
         return hash_text(json.dumps(named_by, sort_keys=True))[:16]
 
     def find(self, config: dict) -> dict | None:
-        "The row of this configuration, or None."
+        "Find the row of a configuration; None without one."
         key = row_key(config)
         return next((row for row in self.rows if row_key(row["config"]) == key), None)
 
@@ -101,29 +101,29 @@ class Record:
         *,
         kind: str = "computed",
     ) -> dict:
-        """The result stored for `config`, else `compute()`, which is stored.
+        """Result stored for `config`; without one, `compute()` is called and its result stored.
 
         Parameters
         ----------
         config : dict
-            What distinguishes this row from the others of the record.
+            Configuration that distinguishes this row from the others of the record.
         compute : callable
             Returns the result, numbers and texts by name. An error in it leaves no trace.
         path : path, optional
-            Where to save the record as soon as the row is there.
+            File in which the record is saved as soon as the row is computed.
         kind : str
-            One of `KINDS`; `ValueError` for another.
+            One of `KINDS`; `ValueError` for any other.
         """
         return _find_or_compute(self, config, compute, path, kind)
 
 # %% ../../nbs/04_record.ipynb #c68ea20c
 def json_round_trip(value: dict) -> dict:
-    "As JSON gives it back: a tuple becomes a list."
+    "Value as JSON gives it back: a tuple becomes a list."
     return json.loads(json.dumps(value))
 
 
 def row_key(config: dict) -> str:
-    "A text that is the same for equal configurations, whatever the order of their keys."
+    "Text that is the same for equal configurations, in any order of their keys."
     return json.dumps(config, sort_keys=True)
 
 
@@ -192,7 +192,7 @@ def load_record(path: str | Path) -> Record:
     Raises
     ------
     ValueError
-        Names a file that is no record, or whose hash does not follow from its content.
+        For a file that is not a record, or whose hash does not follow from its content.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def _shortest_text(data: bytes) -> str:
 
 
 def _bytes_of_text(text: str) -> bytes:
-    "What `_shortest_text` was given."
+    "Bytes that `_shortest_text` encoded."
     data = base64.b64decode(text.removeprefix(_COMPRESSED))
     return zlib.decompress(data) if text.startswith(_COMPRESSED) else data
 
@@ -268,7 +268,7 @@ def encode_fixed_point(x_c: "Tensor") -> str:
 
 
 def decode_fixed_point(text: str) -> "Tensor":
-    "The (C,) float64 numbers that `encode_fixed_point` was given, to 1/20,000."
+    "Decode the (C,) numbers of `encode_fixed_point` as float64, exact to 1/20,000."
     import torch
 
     steps = np.frombuffer(_bytes_of_text(text), "<i2").astype(float)
@@ -308,7 +308,7 @@ def encode_outcomes(x_q: "Tensor") -> str:
 
 
 def decode_outcomes(text: str) -> "Tensor":
-    "The (Q,) float64 numbers that `encode_outcomes` was given, to 1/510."
+    "Decode the (Q,) numbers of `encode_outcomes` as float64, exact to 1/510."
     import torch
 
     steps = np.frombuffer(_bytes_of_text(text), np.uint8).astype(float)

@@ -17,7 +17,7 @@ from .figures import COLOR_A, COLOR_B, COLOR_POSITIVE
 
 # %% ../../nbs/59_interval_plots.ipynb #493ab76c
 class PlanStyle(NamedTuple):
-    "How a plan is called and drawn: the same everywhere, with a mark besides the colour."
+    "Name, colour and mark of a plan, the same in all figures."
 
     label: str
     color: str
@@ -48,22 +48,22 @@ def draw_intervals(
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     intervals
         `[mean, low, high]` as fractions; they are drawn in points.
     places
-        Where on the other axis.
+        Positions on the other axis.
     color, marker, label
         As matplotlib takes them.
     upright
-        The intervals go along the vertical axis; else along the horizontal one.
+        Draw the intervals along the vertical axis; else along the horizontal one.
     joined
-        A line through the marks.
+        Draw a line through the marks.
 
     Raises
     ------
     ValueError
-        For another number of places than of intervals.
+        If the numbers of places and of intervals differ.
 
     Examples
     --------
