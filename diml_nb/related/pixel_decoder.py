@@ -21,10 +21,10 @@ from .cosegmentation import FINE_CHANNELS, split_scales
 
 # %% ../../nbs/53_pixels.ipynb #67364af8
 class PixelOutput(NamedTuple):
-    "What a decoder says of some pictures."
+    "Embeddings and logits of a decoder for some pictures."
 
     embedding_bchw: Tensor  # unit vectors
-    logit_bhw: Tensor  # above 0: a part of the thing
+    logit_bhw: Tensor  # above 0: a pixel of the object
 
 # %% ../../nbs/53_pixels.ipynb #21ae47be
 class PixelDecoder(nn.Module):

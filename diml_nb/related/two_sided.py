@@ -30,7 +30,7 @@ MAX_PARTNERS = 6  # whose orders are listed: 1957 lists
 
 
 def preference_lists(partners: int) -> Tensor:
-    """All preference lists an agent can report.
+    """All preference lists that an agent can report.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def preference_lists(partners: int) -> Tensor:
 def preference_probabilities(
     profiles: int, partners: int, corr: float | Tensor, rng: torch.Generator
 ) -> Tensor:
-    """With what probability an agent says each of its `preference_lists`, given a random order that
-    its side has in common: (B, K). `corr` is one number or (B, 1)."""
+    """Probability (B, K) that an agent reports each of its `preference_lists`, given a random order
+    that its side shares. `corr` is one number or (B, 1)."""
     rank_bm = torch.rand(profiles, partners, generator=rng).argsort(1).argsort(1)
     value_km = preference_lists(partners)
     count_k = (value_km > 0).sum(1)  # how many partners are acceptable
@@ -83,7 +83,7 @@ def preference_probabilities(
 def _sample_lists(
     profiles: int, agents: int, partners: int, corr: float, rng: torch.Generator
 ) -> Tensor:
-    "What the agents of one side say: (B, agents, partners)."
+    "Random values (B, agents, partners) that the agents of one side report."
     probability_bk = preference_probabilities(profiles, partners, corr, rng)
     list_bn = probability_bk.multinomial(agents, replacement=True, generator=rng)
     return preference_lists(partners)[list_bn]
@@ -179,8 +179,8 @@ def random_side_deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #0457f0ec
 def _gain_by_leaving(g_bnm: Tensor, p_bnm: Tensor) -> Tensor:
-    """What each worker gains, on average, by leaving its lottery for each firm; in the last column,
-    for being alone: (B, n, m + 1)."""
+    """Mean gain (B, n, m + 1) of each worker by leaving its lottery for each firm; last column: for
+    being alone."""
     # being alone is one more partner, worth 0
     value_bnf = F.pad(p_bnm, (0, 1))
     chance_bnf = torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
@@ -190,7 +190,7 @@ def _gain_by_leaving(g_bnm: Tensor, p_bnm: Tensor) -> Tensor:
 
 @full_precision()
 def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """How much pairs gain by leaving for each other, and agents by leaving alone (2107.03427).
+    """Stability violation: mean gain of pairs that leave together and agents that leave alone.
 
     Parameters
     ----------
@@ -219,8 +219,8 @@ def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #a1e80f09
 class DeviationOutcomes(NamedTuple):
-    """What a mechanism gives when all say the truth, and what each agent gets when it alone says
-    each of its `preference_lists`."""
+    """Outcome of a mechanism if all tell the truth, and each agent's lottery for each of its
+    reports while the others tell the truth."""
 
     g_bnm: Tensor
     worker_bnkm: Tensor
@@ -228,7 +228,7 @@ class DeviationOutcomes(NamedTuple):
 
 
 def _misreports(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    "What each worker gets for all that it can say while the others say the truth: (B, n, K, m)."
+    "Lottery (B, n, K, m) of each worker for each of its reports; the others tell the truth."
     list_km = preference_lists(p_bnm.shape[2]).to(p_bnm)
     K, outcomes = len(list_km), []
     for w in range(p_bnm.shape[1]):
@@ -252,7 +252,7 @@ def _check_profile(name: str, value_bnm: Tensor) -> None:
 # %% ../../nbs/54_two_sided.ipynb #27c38052
 @full_precision()
 def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> DeviationOutcomes:
-    """What a mechanism does for the truth and for every misreport of every agent.
+    """Outcomes of a mechanism for the truth and for every misreport of every agent.
 
     Parameters
     ----------
@@ -303,8 +303,8 @@ def largest_gain(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
 def manipulation_gains(
     outcomes: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """How much the best misreport of each agent raises the chance of what it wishes for, between 0
-    and 1: (B, n) of workers and (B, m) of firms."""
+    """Gain of each agent's best misreport, 0 to 1: by how much it raises the probability of a
+    partner at least as good as some acceptable one. (B, n) for workers, (B, m) for firms."""
     check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
     workers_bn = largest_gain(outcomes.g_bnm, outcomes.worker_bnkm, p_bnm)
     return workers_bn, largest_gain(outcomes.g_bnm.mT, outcomes.firm_bmkn, q_bnm.mT)
@@ -321,14 +321,14 @@ def strategyproofness_violation(
 
 # %% ../../nbs/54_two_sided.ipynb #e01e9a59
 def _wishes_of(p_bnm: Tensor, q_bnm: Tensor, agent: int) -> Tensor:
-    "What the partners of an agent are worth to it, (B, partners); workers first, then firms."
+    "Values (B, partners) of the partners of an agent; agents are workers first, then firms."
     n = p_bnm.shape[1]
     return p_bnm[:, agent] if agent < n else q_bnm[:, :, agent - n]
 
 
 def random_serial_dictatorship(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """All agents, in a random order, take whom they like best of those left or leave: the mean over
-    all orders, exactly, in float64. `ValueError` for more than 10 agents."""
+    """Random serial dictatorship: agents take their best remaining partner in a random order. The
+    exact mean over all orders, in float64. `ValueError` for more than 10 agents."""
     p_bnm, q_bnm = p_bnm.double(), q_bnm.double()
     B, n, m = p_bnm.shape
     if n + m > 10:
@@ -469,7 +469,7 @@ def _doubly_stochastic(g_nm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #88774677
 def birkhoff_decomposition(g_nm: Tensor, *, tol: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Chances of pairs as chances of whole matchings (Birkhoff, von Neumann).
+    """Decompose probabilities of pairs into probabilities of whole matchings (Birkhoff).
 
     Parameters
     ----------

@@ -238,7 +238,7 @@ class Candidates(NamedTuple):
 
 
 def _rank_of_b(state: dict, a: GridFeatureCache, candidates: Candidates, *, dropped: bool) -> int:
-    "The place of B in the list of the candidates by score, counted from 1."
+    "The rank of B among the candidates by score, counted from 1."
     result = match_state(state, a, candidates.maps, dropped=dropped)
     score_k = result.global_cosine_b + result.similarity_b
     return 1 + int((score_k > score_k[candidates.position]).sum())

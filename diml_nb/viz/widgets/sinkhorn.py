@@ -45,7 +45,7 @@ from .pair import GridFeatureCache
 
 # %% ../../../nbs/47_iterations.ipynb #a0586cdf
 class SinkhornView(anywidget.AnyWidget):
-    "The plan after each iteration: cells by mass, bars its sums, lines the masses that are wanted."
+    "The plan after each iteration: cells by mass, bars its sums, lines the marginals."
 
     trace = traitlets.Dict().tag(sync=True)
     iteration = traitlets.Int(1).tag(sync=True)
