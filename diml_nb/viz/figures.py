@@ -186,7 +186,7 @@ def _colorbar(
 
 # %% ../../nbs/42_plots.ipynb #bb4137c6
 def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
-    """What the `top` flows of a pair carry, completeness, and what went wrong if anything did.
+    """Caption of a flow figure: share of the `top` flows, completeness, and warnings.
 
     Two lines, and one more for each of `match_warnings`; `index` is the pair in the batch.
     """
@@ -862,7 +862,7 @@ def plot_faithfulness(
     reference_label: str = "the average",
     title: str = "",
 ) -> Figure:
-    """What is left of a score while cells are hidden.
+    """Deletion curves: the share of a score that is left while cells are hidden.
 
     The wider the gap between hiding the most and the least important cells first, the truer the
     explanation. A `reference` is drawn as dashed lines, which the legend calls
@@ -913,7 +913,7 @@ def _neighbourhood(cell: int, grid: int, reach: int) -> tuple[slice, slice]:
 def plot_receptive_field(
     image: Image.Image, field_hw: Tensor, cell: int, *, grid: int = 7
 ) -> Figure:
-    """From where in the image a cell is fed.
+    """Effective receptive field of a cell: how much each pixel influences it.
 
     Parameters
     ----------
@@ -979,7 +979,7 @@ def plot_correspondences(
     *,
     labels: tuple[str, str] = ("A", "B"),
 ) -> Figure:
-    """Where the cells of A that the object fills at least by half truly lie in B.
+    """True positions in B of the cells of A that the object fills at least by half.
 
     The images are square, as the network saw them; `truth` is made by `true_correspondences`. A
     cross is a cell whose piece B does not show.

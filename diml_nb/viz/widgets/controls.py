@@ -92,7 +92,7 @@ def prepare_image(
     resize_ratio: float | None = None,
     keep_sides: bool = False,
 ) -> PreparedImage:
-    """Read an image, cut what the network sees of it, and compute its feature map.
+    """Read an image, crop the part that the network sees, and compute its feature map.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class ControlBox(widgets.VBox):
             self.update()
 
     def update(self) -> None:
-        "Read the controls and show what they ask for."
+        "Read the controls and show the result."
         raise NotImplementedError
 
     @contextmanager
@@ -226,7 +226,7 @@ def figure_html(fig: Figure, alt: str) -> str:
 
 # %% ../../../nbs/44_controls.ipynb #3745d50f
 class Explorer(ControlBox):
-    """What all explorers share: controls, a state that can be put back, and a figure.
+    """Base of all explorers: controls, a state that can be restored, and a figure.
 
     A subclass defines `update`, `figure` and `describe`. Every picture names the network.
     """
