@@ -84,7 +84,7 @@ class _Segment:
     def nearest(self, q: Features, k: int) -> tuple[Tensor, Tensor]:
         "Positions in the index and cosines of the best k, both (Q, K)."
         k = min(k, self.n_left)
-        # with as many places more as could hold a removed image
+        # plus as many places as removed images could take
         index_qk, cosine_qk = self._top(q, k + len(self.removed_r))
         if len(self.removed_r):
             removed_r = self.removed_r.to(index_qk.device)
@@ -804,7 +804,7 @@ def save_index(index: Index, folder: Path, precision: str | None) -> Path:
     left = [torch.cat([_left(segment) for segment in some]) for some in by_grid.values()]
     table = _table(index, torch.cat(left).tolist())
     first = next_segment(folder)
-    # beside the old segments, which go when the new ones are whole
+    # next to the old segments, which are removed when the new ones are complete
     for number, (some, position_n) in enumerate(zip(by_grid.values(), left, strict=True), first):
 
         def make(start: int, stop: int, some=some, position_n=position_n) -> Features:

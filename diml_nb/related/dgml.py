@@ -264,7 +264,7 @@ def _pairs_of(count: int) -> Tensor:
 
 @full_precision()
 def attention_overlap(attention_bkn: Tensor) -> Tensor:
-    """How much the groups of an image look at the same cells.
+    """Overlap of attention: how much the groups of an image look at the same cells.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def _plot_one_attention(ax: Axes, image: Image.Image, attention_hw: Tensor):
 
 
 def plot_attention(images: Sequence[Image.Image], attention_bkn: Tensor) -> Figure:
-    """One row for each image: the image, then what each group sees of it, on one scale.
+    """Draw each image and the attention of its groups, a row for each image, on one scale.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def diversity_loss(group_bkc: Tensor, *, scale: float = 25.0, threshold: float =
 
 # %% ../../nbs/51_grouping.ipynb #02175395
 def _paired(a: GroupEmbeddings, b: GroupEmbeddings) -> tuple[GroupEmbeddings, GroupEmbeddings]:
-    "As many images in both; a single one is paired with all of the other. `ValueError` otherwise."
+    "Batches of equal size; a single image is repeated. `ValueError` for other sizes."
     for name, x in (("a", a), ("b", b)):
         fields = {f"{name}.{field}": value for field, value in vars(x).items()}
         check_axes("bkc bk bkn bdn", **fields)

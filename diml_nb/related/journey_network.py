@@ -60,7 +60,7 @@ def phased_gate(
 
 # %% ../../nbs/58_phased_lstm.ipynb #69645917
 class JourneyLSTM(nn.Module):
-    """Channels one by one into an LSTM, then a probability of conversion.
+    """LSTM or phased LSTM over the channels of a journey, with a probability of conversion.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def read_keywords(file: Path) -> dict[str, tuple[str, ...]]:
 def keyword_matrix(
     images: ImageDataset, keywords: dict[str, tuple[str, ...]], *, min_count: int = 2
 ) -> tuple[Tensor, list[str]]:
-    """Which keywords the emoji of each class has.
+    """Label matrix: which keywords the emoji of each class has.
 
     Parameters
     ----------
@@ -249,8 +249,9 @@ def one_vs_rest(
 
 # %% ../../nbs/56_labels.ipynb #5eae864a
 class LabelAutoencoder(nn.Module):
-    """Labels to a short non-negative code and back; the decoder's weights cannot be negative either
-    (after arXiv 1907.01723).
+    """Non-negative label autoencoder (after arXiv 1907.01723).
+
+    Encodes labels as a short non-negative code and decodes them with non-negative weights.
 
     Parameters
     ----------

@@ -36,8 +36,8 @@ class PairScores(NamedTuple):
 
 
 def scores_to_lottery(scores: PairScores, open_bnm: Tensor) -> Tensor:
-    """The smaller of the column-normalised and the row-normalised scores (B, n, m), after a
-    softplus; pairs that are not open get 0."""
+    """Lottery (B, n, m) from scores: the smaller of the column-normalised and the row-normalised
+    scores after a softplus; pairs that are not open get 0."""
     s_bnm, t_bnm = (F.softplus(x) * open_bnm for x in scores.pair_bnm2.unbind(3))
     # one more row: the firm stays alone; one more column: the worker does
     s_bnm = torch.cat([s_bnm, F.softplus(scores.firm_b1m)], 1)

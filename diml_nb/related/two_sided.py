@@ -70,7 +70,7 @@ def preference_probabilities(
     rank_bm = torch.rand(profiles, partners, generator=rng).argsort(1).argsort(1)
     value_km = preference_lists(partners)
     count_k = (value_km > 0).sum(1)  # how many partners are acceptable
-    lists_k = (count_k == count_k[:, None]).sum(1)  # how many lists have as many
+    lists_k = (count_k == count_k[:, None]).sum(1)  # number of lists of the same length
     # the common order, cut after count_k names, as values in units of 1 / partners
     left_bkm = count_k[:, None] - rank_bm[:, None]
     common_bkm = torch.where(left_bkm > 0, left_bkm, -1)
@@ -129,7 +129,7 @@ def sample_profiles(
 
 # %% ../../nbs/54_two_sided.ipynb #2ba667a6
 def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """Workers propose, firms keep the best so far (Gale, Shapley 1962).
+    """Deferred acceptance: workers propose, firms keep the best so far (Gale, Shapley 1962).
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
     >>> deferred_acceptance(p, q).tolist()
     [[[0.0, 1.0], [1.0, 0.0]]]
     """
-    open_bnm = (p_bnm > 0) & (q_bnm > 0)  # nobody has refused yet
+    open_bnm = (p_bnm > 0) & (q_bnm > 0)  # no one has refused yet
     while True:
         # each worker proposes to the best firm that is still open to it, if there is one
         best_bn1 = p_bnm.masked_fill(~open_bnm, -1).argmax(2, keepdim=True)
@@ -291,8 +291,10 @@ def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> D
 # %% ../../nbs/54_two_sided.ipynb #77a16560
 @full_precision()
 def largest_gain(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
-    """The most that any of K misreports raises the chance of a partner at least as good as some
-    acceptable one: (B, n), at least 0."""
+    """Largest gain (B, n), at least 0, by any of K misreports.
+
+    A gain raises the probability of a partner at least as good as some acceptable one.
+    """
     # (B, n, f, f'): is f' at least as good as f?
     as_good_bnff = (p_bnm[:, :, :, None] <= p_bnm[:, :, None]).to(truth_bnm)
     gain_bnkf = (lie_bnkm - truth_bnm[:, :, None]) @ as_good_bnff.mT
@@ -314,8 +316,10 @@ def manipulation_gains(
 def strategyproofness_violation(
     outcomes: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor
 ) -> Tensor:
-    """Mean over both sides of the mean of their `manipulation_gains`, (B,); 0 if nobody can gain by
-    any misreport."""
+    """Strategy-proofness violation (B,): mean of both sides' mean `manipulation_gains`.
+
+    It is 0 if no agent can gain by any misreport.
+    """
     workers_bn, firms_bm = manipulation_gains(outcomes, p_bnm, q_bnm)
     return (workers_bn.mean(1) + firms_bm.mean(1)) / 2
 
@@ -359,7 +363,7 @@ def _take_turn(
     if not len(partners):
         chance_sb[rest] += share_b
         return
-    # the partner that i likes best, if it likes one more than nobody
+    # the best partner of i, if i accepts one
     value_b, best_b = wish_bj[:, partners].max(1)
     j_b = partners[best_b]
     wanted_b = value_b > 0
@@ -370,8 +374,9 @@ def _take_turn(
 
 # %% ../../nbs/54_two_sided.ipynb #d54ab965
 def top_trading_cycles(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """Workers trade the firms that rank them first, only for firms that accept them: zeros and
-    ones, (B, n, m)."""
+    """Top trading cycles: workers trade the firms that rank them first, for firms that accept them.
+
+    Zeros and ones, (B, n, m)."""
     B, n, m = p_bnm.shape
     matched_bnm = torch.zeros_like(p_bnm, dtype=torch.bool)
     worker_left_bn = torch.ones_like(matched_bnm[:, :, 0])
@@ -398,7 +403,7 @@ def top_trading_cycles(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 def convex_combination(
     first: DeviationOutcomes, second: DeviationOutcomes, share: float
 ) -> DeviationOutcomes:
-    """The outcomes of the first mechanism with probability `share`, else of the second.
+    """Mixture of two mechanisms: the first with probability `share`, else the second.
     `ValueError` unless it is a probability."""
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a probability, got {share}")
@@ -407,8 +412,9 @@ def convex_combination(
 
 # %% ../../nbs/54_two_sided.ipynb #f22e2ea9
 def bipartite_paths(agents: int) -> Tensor:
-    """All paths through `agents` workers and as many firms, 1 to 4: (agents!^2, agents, agents),
-    True where a pair is allowed."""
+    """All paths through `agents` (1 to 4) workers and equally many firms.
+
+    (agents!^2, agents, agents), True where a pair is allowed."""
     if not 1 <= agents <= 4:
         raise ValueError(
             f"agents: expected 1 to 4 a side, since all paths are listed, got {agents}"

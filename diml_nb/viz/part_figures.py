@@ -157,7 +157,7 @@ def plot_parts(
     labels: tuple[str, str] = ("A", "B"),
     note: str = "",
 ) -> Figure:
-    """The parts of a matched pair, and the similarity as the sum of what they add.
+    """Draw the parts of a matched pair, and the similarity as the sum of what they add.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def plot_part_difference(
     *,
     labels: tuple[str, str] = ("first", "second"),
 ) -> Figure:
-    """Which parts of the query support one candidate and which the other.
+    """Draw which parts of the query support one candidate and which the other.
 
     Parameters
     ----------

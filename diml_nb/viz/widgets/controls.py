@@ -387,7 +387,7 @@ def matching_controls(*, grid: int, marginals: str, eps: float) -> dict[str, wid
 # %% ../../../nbs/44_controls.ipynb #d8375cd8
 @contextmanager
 def single_thread() -> Iterator[None]:
-    "Small tensors are faster on one thread, far faster where a browser wants the other core."
+    "Run torch on one thread: faster for small tensors, above all while a browser needs a core."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

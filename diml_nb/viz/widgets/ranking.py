@@ -564,7 +564,7 @@ class RetrievalExplorer(Explorer):
 
     @single_thread()
     def update(self) -> None:
-        "Rank the query anew under the present rule, and show its lists, its pair and the reason."
+        "Rank the query again under the current rule, and show its lists, its pair and the reason."
         q = self.controls["query"].value
         self._ask(q)
         with self.paused():

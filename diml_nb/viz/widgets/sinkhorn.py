@@ -120,7 +120,7 @@ class SinkhornExplorer(Explorer):
         self.update()
 
     def update(self) -> None:
-        "Compute the iterations anew if grid, marginals or eps have changed."
+        "Compute the iterations again if grid, marginals or eps have changed."
         rule = chosen_rule(self.state)
         if rule == self._matched_rule:
             return
