@@ -37,7 +37,7 @@ class Gallery(Protocol):
 
     @property
     def ids(self) -> Sequence[Any]:
-        "What each image is called."
+        "The id of each image."
 
     @property
     def labels(self) -> Sequence[Any]:
@@ -55,7 +55,7 @@ class Gallery(Protocol):
 # %% ../../nbs/48_hits.ipynb #23415166
 @dataclass(frozen=True)
 class Query:
-    """What was searched for.
+    """A query: its name, features and picture.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Query:
 # %% ../../nbs/48_hits.ipynb #bc88c779
 @dataclass(frozen=True)
 class Hit:
-    """One image that was found, and why.
+    """One image that was found, with its score and its explanation.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Hit:
         return parts(self.match)
 
     def figure(self, by: str = "parts", *, top: int = 12) -> "Figure":
-        """Why this image was found.
+        """Figure of the parts or the flows that made this image a hit.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Hit:
         return _figure(self, by, top)
 
     def explain(self, path: str | Path, by: str = "parts", *, top: int = 12) -> Path:
-        """Write why this image was found: .html for a page that answers, else a figure.
+        """Save the explanation of this hit: .html for an interactive page, else a figure.
 
         Parameters
         ----------
@@ -219,7 +219,7 @@ def _explain(hit: Hit, path: Path, by: str, top: int) -> Path:
 # %% ../../nbs/48_hits.ipynb #43a05e03
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
-    """What one query found, best first: a sequence of `Hit`.
+    """The hits of one query, best first: a sequence of `Hit`.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class _Segment:
 
     @cached_property
     def codes(self) -> VectorCodes:
-        "Of the global vectors, a byte for each number; made when the first few queries come."
+        "Codes of the global vectors, one byte per number; made at the first queries."
         return encode_vectors(self.features.global_bc)
 
     def without(self, removed_r: Tensor) -> "_Segment":
@@ -84,7 +84,7 @@ class _Segment:
     def nearest(self, q: Features, k: int) -> tuple[Tensor, Tensor]:
         "Positions in the index and cosines of the best k, both (Q, K)."
         k = min(k, self.n_left)
-        # with as many places more as could hold a removed image
+        # plus as many places as removed images could take
         index_qk, cosine_qk = self._top(q, k + len(self.removed_r))
         if len(self.removed_r):
             removed_r = self.removed_r.to(index_qk.device)
@@ -211,11 +211,11 @@ def group_by_grid(parts: Iterable[FeatureGroup]) -> list[FeatureGroup]:
 
 
 class Encoder(Protocol):
-    "What turns images into features: a matcher."
+    "An encoder turns images into features; a matcher is one."
 
     @property
     def name(self) -> str:
-        "The network, for people."
+        "Readable name of the network."
 
     @property
     def identity(self) -> str:
@@ -540,7 +540,9 @@ def _check_fit(index: Index, features: Features, name: str) -> None:
     dtype = torch.float32 if isinstance(kept, PackedFeatures) else kept.norm_bn.dtype
     x = checked.global_bc
     if (x.shape[1], x.dtype, x.device) != (kept.global_bc.shape[1], dtype, kept.global_bc.device):
-        check_features(**{name: checked, "index": kept[:1]})  # which says what does not fit
+        check_features(
+            **{name: checked, "index": kept[:1]}
+        )  # raises an error that names the difference
 
 # %% ../../nbs/48_index.ipynb #56dba1c5
 def _absolute(path: str | Path) -> Path:
@@ -802,7 +804,7 @@ def save_index(index: Index, folder: Path, precision: str | None) -> Path:
     left = [torch.cat([_left(segment) for segment in some]) for some in by_grid.values()]
     table = _table(index, torch.cat(left).tolist())
     first = next_segment(folder)
-    # beside the old segments, which go when the new ones are whole
+    # next to the old segments, which are removed when the new ones are complete
     for number, (some, position_n) in enumerate(zip(by_grid.values(), left, strict=True), first):
 
         def make(start: int, stop: int, some=some, position_n=position_n) -> Features:

@@ -82,7 +82,7 @@ from ..ot.matching import Match, MatchOptions, match, similarity_matrix
 
 # %% ../../nbs/49_matcher.ipynb #f70a9629
 Images = ImageLike | Sequence[ImageLike]  # one image, or several
-_BATCH = 32  # images in a forward pass
+_BATCH = 32  # images per forward pass
 
 
 def _side_options(keep_sides: bool) -> dict[str, bool]:

@@ -86,7 +86,7 @@ EPS = (0.02, 0.05, 0.1)
 
 
 class RuleChoice(NamedTuple):
-    "A rule, and what each rule that was tried has reached."
+    "The chosen rule, and the MAP@R of each rule that was tried."
 
     rule: Rule
     table: pd.DataFrame  # global_power, marginals, eps, map_at_r

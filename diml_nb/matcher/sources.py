@@ -20,7 +20,7 @@ from ..features.images import ImageLike, list_images
 
 # %% ../../nbs/48_sources.ipynb #9e3df27f
 class ImageList(NamedTuple):
-    """Images that are meant, not yet read.
+    """List of images that are not read yet, with names and labels.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def _of_folder(folder: Path) -> ImageList:
 
 # %% ../../nbs/48_sources.ipynb #9ef60e7c
 def list_sources(images: ImageLike | Sequence[ImageLike] | ImageDataset) -> ImageList:
-    """The images that are meant, with names and labels.
+    """List the images of a folder, table, pattern or data set, with names and labels.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ INDEX_FORMAT = "diml_nb index 1"
 
 # %% ../../nbs/48_files.ipynb #8f759ae7
 class FileStamp(NamedTuple):
-    "What tells that a file is still the same."
+    "Size and modification time, by which a file is recognised."
 
     size: int
     modified_ns: int
@@ -79,7 +79,7 @@ def changed_files(table: ImageTable) -> dict[int, str]:
 
 # %% ../../nbs/48_files.ipynb #622e62d6
 def segment_folder(folder: Path, number: int) -> Path:
-    "Where a segment is kept."
+    "Folder of a segment."
     return folder / f"segment-{number}"
 
 # %% ../../nbs/48_files.ipynb #9ed6bb2d
@@ -106,7 +106,7 @@ def _is_segment(path: Path) -> bool:
 
 # %% ../../nbs/48_files.ipynb #68e2e461
 def _index_facts(folder: Path) -> dict[str, Any]:
-    "What index.json says; nothing if there is none of this format."
+    "Content of index.json; empty if there is none of this format."
     path = folder / "index.json"
     facts = _read_json(path) if path.is_file() else {}
     return facts if isinstance(facts, dict) and facts.get("format") == INDEX_FORMAT else {}
@@ -137,7 +137,7 @@ def matrix_to_text(matrix_cd: Tensor) -> str:
 
 
 def matrix_from_text(text: str) -> Tensor:
-    "What `matrix_to_text` has written."
+    "Matrix from the text of `matrix_to_text`."
     rows, columns, code = text.split()
     array = np.frombuffer(base64.b64decode(code), "<f4").astype(np.float32)
     return torch.from_numpy(array).view(int(rows), int(columns))

@@ -83,7 +83,7 @@ class Journeys:
 
 # %% ../../nbs/58_journeys.ipynb #70a4f137
 class Channel(NamedTuple):
-    "What a touch point of a channel does in the simulated world, and when it is met."
+    "Effect of a channel's touch points in the simulated world, and when they are met."
 
     name: str
     effect: float  # logits of a fresh touch point
@@ -104,7 +104,7 @@ CHANNELS = (
 # %% ../../nbs/58_journeys.ipynb #691c5eab
 @dataclass(frozen=True)
 class ConversionModel:
-    """A stated model of conversions, ours and of no real shop.
+    """A simulated model of conversions, of no real shop.
 
     `model(journeys)` is each one's true probability. Another world: `dataclasses.replace`.
 
@@ -130,7 +130,7 @@ class ConversionModel:
 
     @property
     def names(self) -> list[str]:
-        "Of the channels."
+        "Names of the channels."
         return [channel.name for channel in self.channels]
 
     def column(self, field: str) -> Tensor:
@@ -164,7 +164,7 @@ class ConversionModel:
 def simulate(
     world: ConversionModel, count: int, *, min_len: int = 0, max_len: int = 12, seed: int = 0
 ) -> tuple[Journeys, Tensor]:
-    """Simulated customers, and who of them converted.
+    """Simulated customers, and which of them converted.
 
     Each further touch point is .85 times as likely; gaps are log-normal with a median of .8 days.
 
@@ -217,7 +217,8 @@ def simulate(
 
 # %% ../../nbs/58_journeys.ipynb #91cb9fea
 class Attribution(NamedTuple):
-    """What each touch point contributed, and the standard error of that, 0 where it is exact.
+    """Contribution of each touch point with its standard error, 0 where it is exact.
+
     Contributions sum to `value_full - value_empty`: the values of all touch points and of none."""
 
     contribution_n: Tensor
@@ -250,7 +251,7 @@ def _evaluate(value: Callable[[Tensor], Tensor], mask_sn: Tensor) -> Tensor:
 
 # %% ../../nbs/58_journeys.ipynb #a314e438
 def _exact_shapley(value: Callable[[Tensor], Tensor], n: int) -> Attribution:
-    "By all 2^n sets."
+    "Exact Shapley values, by all 2^n sets."
     mask_sn = (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).bool()
     value_s, size_s1 = _evaluate(value, mask_sn), mask_sn.sum(1, keepdim=True)
     # 1 / (N binom(N - 1, k)): weight of a set of k others
@@ -266,7 +267,7 @@ def _exact_shapley(value: Callable[[Tensor], Tensor], n: int) -> Attribution:
 def _sampled_shapley(
     value: Callable[[Tensor], Tensor], n: int, n_permutations: int, seed: int
 ) -> Attribution:
-    "By random orders, each with its reverse."
+    "Sampled Shapley values, by random orders, each with its reverse."
     pairs, rng = n_permutations // 2, torch.Generator().manual_seed(seed)
     order_pn = torch.rand(pairs, n, generator=rng).argsort(1)
     # position of each touch point, in an order and in its reverse
@@ -343,9 +344,10 @@ def attribute(
     n_permutations: int | None = None,
     seed: int = 0,
 ) -> Attribution:
-    """Shapley values of the touch points of one journey: a set of them is worth what `model` gives
-    for the journey with no others, a probability or a logit. `n_permutations` and `seed` are as for
-    `shapley_values`."""
+    """Shapley values of the touch points of one journey.
+
+    The value of a set is the output of `model` for the journey with only these touch points, a
+    probability or a logit. `n_permutations` and `seed` are as for `shapley_values`."""
 
     def value(mask_sn: Tensor) -> Tensor:
         return model(journey.masked(mask_sn))

@@ -54,9 +54,10 @@ def load_masks(images: ImageDataset) -> Tensor:
 
 # %% ../../nbs/52_cosegmentation.ipynb #b4178c84
 def save_distracted(images: ImageDataset, folder: Path) -> list[Path]:
-    """Each scene with the object of a scene of another class behind its own, as PNG files in
-    `folder`. The other classes take turns, and so do four scenes of each: two classes or more, of
-    four scenes at least."""
+    """Save each scene with an object of another class behind its own, as PNG files in `folder`.
+
+    The other classes take turns, and so do four scenes of each: two classes or more, of four
+    scenes at least."""
     label_n = images.label_n
     classes = label_n.unique().tolist()
     paths = []
@@ -176,8 +177,9 @@ def mean_contribution(
     eps: float = 0.05,
     block: int = 64,
 ) -> Tensor:
-    """What each cell contributes to the structural similarity, times the number of cells, mean over
-    the pairs in which its picture is A.
+    """Mean contribution of each cell to the structural similarity, times the number of cells.
+
+    The mean is over the pairs in which its picture is A.
 
     Parameters
     ----------
@@ -208,8 +210,8 @@ def mean_contribution(
 def group_flow(
     features: Features, label_n: Tensor, *, partners: int = 9, across: int = 4
 ) -> Tensor:
-    """The flow of a group: what each cell contributes within its group, less what it contributes
-    to pictures of other groups, (N, rows, columns)."""
+    """Group flow (N, rows, columns): the contribution of each cell within its group, less that to
+    pictures of other groups."""
     within_nhw = mean_contribution(features, pairs_within(label_n, partners=partners))
     return within_nhw - mean_contribution(features, pairs_across(label_n, partners=across))
 

@@ -31,7 +31,7 @@ from ..viz.figures import OVERLAY_ALPHA, SEQUENTIAL_CMAP
 # %% ../../nbs/51_grouping.ipynb #19127efd
 @dataclass(frozen=True)
 class GroupEmbeddings:
-    """The groups of B images, and what they were made of. Index it like a list of images.
+    """Groups of B images, with attention and values of their cells. Index it like a list of images.
 
     Attributes
     ----------
@@ -72,8 +72,9 @@ class GroupEmbeddings:
 
 # %% ../../nbs/51_grouping.ipynb #c083726d
 class AttentiveGrouping(nn.Module):
-    """Learned queries gather the cells of a map into groups (DGML, arXiv 2011.08877): keys of C / 8
-    channels, no biases, a softmax over cells without scaling.
+    """Attentive grouping (DGML, arXiv 2011.08877): learned queries pool cells into groups.
+
+    Keys have C / 8 channels; there are no biases, and the softmax over cells is not scaled.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ def _held_out_score(
 
 # %% ../../nbs/51_grouping.ipynb #d09a72f9
 class _Learner(NamedTuple):
-    "What is trained: the grouping, a loss that may have weights of its own, their optimizer."
+    "The trained things: the grouping, a loss that may have weights, and their optimizer."
 
     grouping: AttentiveGrouping
     loss: nn.Module
@@ -190,7 +191,7 @@ def _new_learner(
 # %% ../../nbs/51_grouping.ipynb #3b365de3
 @dataclass
 class _BestEpoch:
-    "The weights of the epoch that finds best among the held-out classes."
+    "The weights of the epoch with the highest MAP@R on the validation classes."
 
     grouping: AttentiveGrouping
     epoch: int = 0
@@ -263,7 +264,7 @@ def _pairs_of(count: int) -> Tensor:
 
 @full_precision()
 def attention_overlap(attention_bkn: Tensor) -> Tensor:
-    """How much the groups of an image look at the same cells.
+    """Overlap of attention: how much the groups of an image look at the same cells.
 
     Parameters
     ----------
@@ -296,7 +297,7 @@ def _plot_one_attention(ax: Axes, image: Image.Image, attention_hw: Tensor):
 
 
 def plot_attention(images: Sequence[Image.Image], attention_bkn: Tensor) -> Figure:
-    """One row for each image: the image, then what each group sees of it, on one scale.
+    """Draw each image and the attention of its groups, a row for each image, on one scale.
 
     Parameters
     ----------
@@ -352,7 +353,7 @@ def diversity_loss(group_bkc: Tensor, *, scale: float = 25.0, threshold: float =
 
 # %% ../../nbs/51_grouping.ipynb #02175395
 def _paired(a: GroupEmbeddings, b: GroupEmbeddings) -> tuple[GroupEmbeddings, GroupEmbeddings]:
-    "As many images in both; a single one is paired with all of the other. `ValueError` otherwise."
+    "Batches of equal size; a single image is repeated. `ValueError` for other sizes."
     for name, x in (("a", a), ("b", b)):
         fields = {f"{name}.{field}": value for field, value in vars(x).items()}
         check_axes("bkc bk bkn bdn", **fields)

@@ -25,7 +25,7 @@ from .attribution import Journeys
 def phased_gate(
     day_b: Tensor, period_u: Tensor, shift_u: Tensor, *, open_ratio: float, leak: float = 0.0
 ) -> Tensor:
-    """How far each unit's gate is open at a time (phased LSTM, arXiv 1610.09513).
+    """Opening of each unit's time gate at a time (phased LSTM, arXiv 1610.09513).
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def phased_gate(
 
 # %% ../../nbs/58_phased_lstm.ipynb #69645917
 class JourneyLSTM(nn.Module):
-    """Channels one by one into an LSTM, then a probability of conversion.
+    """LSTM or phased LSTM over the channels of a journey, with a probability of conversion.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class JourneyLSTM(nn.Module):
             self.shift_u = nn.Parameter(torch.rand(hidden) * self.log_period_u.detach().exp())
 
     def gate(self, day_b: Tensor) -> Tensor:
-        "How far the units are open: (B, U), or a 1 without a time gate."
+        "Opening of the units: (B, U), or a 1 without a time gate."
         if not self.phased:
             return torch.ones(1, 1)
         leak = self.leak if self.training else 0.0
@@ -138,7 +138,7 @@ class JourneyLSTM(nn.Module):
 # %% ../../nbs/58_phased_lstm.ipynb #4a1bf4f5
 @full_precision()
 def log_loss(model: Callable[[Journeys], Tensor], journeys: Journeys, converted_b: Tensor) -> float:
-    "Mean of -log of the probability that the model gave to what happened."
+    "Log loss: mean of -log of the probability that the model gave to the outcome."
     with torch.no_grad():
         return F.binary_cross_entropy(model(journeys).double(), converted_b.double()).item()
 
@@ -181,7 +181,7 @@ def fit_network(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        # the epoch that predicts best what it was not trained on
+        # the epoch with the lowest loss on journeys it was not trained on
         held_out_loss = log_loss(network.eval(), *held_out)
         if held_out_loss < best_loss:
             best_loss, best_network = held_out_loss, deepcopy(network)
@@ -221,8 +221,8 @@ def fit_logistic(
 
 # %% ../../nbs/58_phased_lstm.ipynb #85ad5b75
 class Calibration(NamedTuple):
-    """Mean probability and share that converted in each bin that is not empty, how many are in it,
-    and the mean gap."""
+    """Mean probability and share that converted in each non-empty bin, the size of the bin, and the
+    mean gap."""
 
     probability_i: Tensor
     share_i: Tensor

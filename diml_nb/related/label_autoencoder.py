@@ -82,7 +82,7 @@ def read_keywords(file: Path) -> dict[str, tuple[str, ...]]:
 def keyword_matrix(
     images: ImageDataset, keywords: dict[str, tuple[str, ...]], *, min_count: int = 2
 ) -> tuple[Tensor, list[str]]:
-    """Which keywords the emoji of each class has.
+    """Label matrix: which keywords the emoji of each class has.
 
     Parameters
     ----------
@@ -133,8 +133,9 @@ def class_means(vector_nc: Tensor, label_n: Tensor) -> Tensor:
 
 # %% ../../nbs/56_labels.ipynb #0676b472
 def propensity(count_l: Tensor, total: int, *, a: float = 0.55, b: float = 1.5) -> Tensor:
-    """Chance that a true label was written down, from its examples among `total`; a and b of Jain,
-    Prabhu, Varma 2016 for data of no special kind."""
+    """Probability that a true label was recorded, from its number of examples among `total`.
+
+    a and b are the defaults of Jain, Prabhu, Varma 2016."""
     if total < 3:
         raise ValueError(f"total: expected at least 3 examples, got {total}")
     c = (math.log(total) - 1) * (b + 1) ** a
@@ -248,8 +249,9 @@ def one_vs_rest(
 
 # %% ../../nbs/56_labels.ipynb #5eae864a
 class LabelAutoencoder(nn.Module):
-    """Labels to a short non-negative code and back; the decoder's weights cannot be negative either
-    (after arXiv 1907.01723).
+    """Non-negative label autoencoder (after arXiv 1907.01723).
+
+    Encodes labels as a short non-negative code and decodes them with non-negative weights.
 
     Parameters
     ----------
@@ -451,7 +453,7 @@ def label_hierarchy(
     hidden: int = 3,
     labels: int = 4,
 ) -> tuple[TreeNode, ...]:
-    """Code units, the hidden units through which they speak, and the labels of these.
+    """Tree of code units, their hidden units, and the labels of these.
 
     Parameters
     ----------

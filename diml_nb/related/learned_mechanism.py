@@ -28,7 +28,7 @@ from diml_nb.related.two_sided import (
 
 # %% ../../nbs/55_learned_mechanism.ipynb #0582fcec
 class PairScores(NamedTuple):
-    "What a network says before the softplus: of pairs, and of staying alone."
+    "Scores of a network before the softplus: of pairs, and of staying alone."
 
     pair_bnm2: Tensor  # s and s'
     worker_bn1: Tensor
@@ -36,8 +36,8 @@ class PairScores(NamedTuple):
 
 
 def scores_to_lottery(scores: PairScores, open_bnm: Tensor) -> Tensor:
-    """The smaller of the column-normalised and the row-normalised scores (B, n, m), after a
-    softplus; pairs that are not open get 0."""
+    """Lottery (B, n, m) from scores: the smaller of the column-normalised and the row-normalised
+    scores after a softplus; pairs that are not open get 0."""
     s_bnm, t_bnm = (F.softplus(x) * open_bnm for x in scores.pair_bnm2.unbind(3))
     # one more row: the firm stays alone; one more column: the worker does
     s_bnm = torch.cat([s_bnm, F.softplus(scores.firm_b1m)], 1)
@@ -128,7 +128,7 @@ class MatchingNetwork(nn.Module):
 
     @full_precision()
     def forward(self, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-        "Chances of pairs (B, n, m)."
+        "Probabilities of pairs (B, n, m)."
         check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
         if max(p_bnm.shape[1:]) > MAX_PARTNERS:
             raise ValueError(
@@ -140,7 +140,7 @@ class MatchingNetwork(nn.Module):
 
 # %% ../../nbs/55_learned_mechanism.ipynb #248445ba
 class _Block(NamedTuple):
-    "Profiles that differ in what one worker says, with the probability that it says so."
+    "Profiles that differ in the report of one worker, with the probability of each report."
 
     p_bknm: Tensor
     q_bknm: Tensor
@@ -159,7 +159,7 @@ def _sample_block(
     corr_b1 = corr_i[torch.randint(len(corrs), (batch, 1), generator=rng)]
     worker_bk = preference_probabilities(batch, m, corr_b1, rng)
     worker = int(torch.randint(n, (), generator=rng))
-    # what the workers say, as numbers of lists; one of them says every list once
+    # reports of the workers, as numbers of lists; one worker reports every list once
     lists = worker_bk.shape[1]
     list_bn = worker_bk.multinomial(n, replacement=True, generator=rng)
     list_bkn = list_bn[:, None].repeat(1, lists, 1)
@@ -172,7 +172,7 @@ def _sample_block(
 
 # %% ../../nbs/55_learned_mechanism.ipynb #78132a8c
 def _with_alone(g_bnm: Tensor) -> Tensor:
-    "Chances with one more column, to stay alone."
+    "Probabilities with one more column, to stay alone."
     return torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
 
 
@@ -182,8 +182,8 @@ def _one_sided_cross_entropy(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
 
 
 def _teacher_cross_entropy(taught_bnm: Tensor, g_bnm: Tensor) -> Tensor:
-    """Cross entropy of the agents' lotteries from those of a teacher, the mean of both sides, in
-    nats: (B,)."""
+    """Cross entropy (B,), in nats, of the agents' lotteries from those of a teacher; mean of both
+    sides."""
     workers_b = _one_sided_cross_entropy(taught_bnm, g_bnm)
     return (workers_b + _one_sided_cross_entropy(taught_bnm.mT, g_bnm.mT)) / 2
 

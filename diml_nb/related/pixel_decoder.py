@@ -21,14 +21,14 @@ from .cosegmentation import FINE_CHANNELS, split_scales
 
 # %% ../../nbs/53_pixels.ipynb #67364af8
 class PixelOutput(NamedTuple):
-    "What a decoder says of some pictures."
+    "Embeddings and logits of a decoder for some pictures."
 
     embedding_bchw: Tensor  # unit vectors
-    logit_bhw: Tensor  # above 0: a part of the thing
+    logit_bhw: Tensor  # above 0: a pixel of the object
 
 # %% ../../nbs/53_pixels.ipynb #21ae47be
 class PixelDecoder(nn.Module):
-    """Two scales in one map to an embedding and a logit for each of 28 x 28 pixels.
+    """Decoder from maps of two scales to an embedding and a logit for each of 28 x 28 pixels.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _sample_batch(
         index_bsc = index_bs[..., None].expand(-1, -1, e_bnc.shape[2])
         return e_bnc.gather(1, index_bsc).flatten(0, 1)
 
-    # anchors, positives and negatives are as many in each image, so they share these masks
+    # each image has equally many anchors, positives and negatives, so they share these masks
     image_a = torch.arange(len(label_b), device=label_b.device).repeat_interleave(thing_bs.shape[1])
     group_ai = label_b[image_a][:, None] == label_b[image_a]
     real_a = real_bs.flatten()

@@ -30,7 +30,7 @@ MAX_PARTNERS = 6  # whose orders are listed: 1957 lists
 
 
 def preference_lists(partners: int) -> Tensor:
-    """All preference lists an agent can report.
+    """All preference lists that an agent can report.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ def preference_lists(partners: int) -> Tensor:
 def preference_probabilities(
     profiles: int, partners: int, corr: float | Tensor, rng: torch.Generator
 ) -> Tensor:
-    """With what probability an agent says each of its `preference_lists`, given a random order that
-    its side has in common: (B, K). `corr` is one number or (B, 1)."""
+    """Probability (B, K) that an agent reports each of its `preference_lists`, given a random order
+    that its side shares. `corr` is one number or (B, 1)."""
     rank_bm = torch.rand(profiles, partners, generator=rng).argsort(1).argsort(1)
     value_km = preference_lists(partners)
     count_k = (value_km > 0).sum(1)  # how many partners are acceptable
-    lists_k = (count_k == count_k[:, None]).sum(1)  # how many lists have as many
+    lists_k = (count_k == count_k[:, None]).sum(1)  # number of lists of the same length
     # the common order, cut after count_k names, as values in units of 1 / partners
     left_bkm = count_k[:, None] - rank_bm[:, None]
     common_bkm = torch.where(left_bkm > 0, left_bkm, -1)
@@ -83,7 +83,7 @@ def preference_probabilities(
 def _sample_lists(
     profiles: int, agents: int, partners: int, corr: float, rng: torch.Generator
 ) -> Tensor:
-    "What the agents of one side say: (B, agents, partners)."
+    "Random values (B, agents, partners) that the agents of one side report."
     probability_bk = preference_probabilities(profiles, partners, corr, rng)
     list_bn = probability_bk.multinomial(agents, replacement=True, generator=rng)
     return preference_lists(partners)[list_bn]
@@ -129,7 +129,7 @@ def sample_profiles(
 
 # %% ../../nbs/54_two_sided.ipynb #2ba667a6
 def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """Workers propose, firms keep the best so far (Gale, Shapley 1962).
+    """Deferred acceptance: workers propose, firms keep the best so far (Gale, Shapley 1962).
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
     >>> deferred_acceptance(p, q).tolist()
     [[[0.0, 1.0], [1.0, 0.0]]]
     """
-    open_bnm = (p_bnm > 0) & (q_bnm > 0)  # nobody has refused yet
+    open_bnm = (p_bnm > 0) & (q_bnm > 0)  # no one has refused yet
     while True:
         # each worker proposes to the best firm that is still open to it, if there is one
         best_bn1 = p_bnm.masked_fill(~open_bnm, -1).argmax(2, keepdim=True)
@@ -179,8 +179,8 @@ def random_side_deferred_acceptance(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #0457f0ec
 def _gain_by_leaving(g_bnm: Tensor, p_bnm: Tensor) -> Tensor:
-    """What each worker gains, on average, by leaving its lottery for each firm; in the last column,
-    for being alone: (B, n, m + 1)."""
+    """Mean gain (B, n, m + 1) of each worker by leaving its lottery for each firm; last column: for
+    being alone."""
     # being alone is one more partner, worth 0
     value_bnf = F.pad(p_bnm, (0, 1))
     chance_bnf = torch.cat([g_bnm, 1 - g_bnm.sum(2, keepdim=True)], 2)
@@ -190,7 +190,7 @@ def _gain_by_leaving(g_bnm: Tensor, p_bnm: Tensor) -> Tensor:
 
 @full_precision()
 def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """How much pairs gain by leaving for each other, and agents by leaving alone (2107.03427).
+    """Stability violation: mean gain of pairs that leave together and agents that leave alone.
 
     Parameters
     ----------
@@ -219,8 +219,8 @@ def stability_violation(g_bnm: Tensor, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #a1e80f09
 class DeviationOutcomes(NamedTuple):
-    """What a mechanism gives when all say the truth, and what each agent gets when it alone says
-    each of its `preference_lists`."""
+    """Outcome of a mechanism if all tell the truth, and each agent's lottery for each of its
+    reports while the others tell the truth."""
 
     g_bnm: Tensor
     worker_bnkm: Tensor
@@ -228,7 +228,7 @@ class DeviationOutcomes(NamedTuple):
 
 
 def _misreports(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    "What each worker gets for all that it can say while the others say the truth: (B, n, K, m)."
+    "Lottery (B, n, K, m) of each worker for each of its reports; the others tell the truth."
     list_km = preference_lists(p_bnm.shape[2]).to(p_bnm)
     K, outcomes = len(list_km), []
     for w in range(p_bnm.shape[1]):
@@ -252,7 +252,7 @@ def _check_profile(name: str, value_bnm: Tensor) -> None:
 # %% ../../nbs/54_two_sided.ipynb #27c38052
 @full_precision()
 def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> DeviationOutcomes:
-    """What a mechanism does for the truth and for every misreport of every agent.
+    """Outcomes of a mechanism for the truth and for every misreport of every agent.
 
     Parameters
     ----------
@@ -291,8 +291,10 @@ def evaluate_deviations(mechanism: Mechanism, p_bnm: Tensor, q_bnm: Tensor) -> D
 # %% ../../nbs/54_two_sided.ipynb #77a16560
 @full_precision()
 def largest_gain(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
-    """The most that any of K misreports raises the chance of a partner at least as good as some
-    acceptable one: (B, n), at least 0."""
+    """Largest gain (B, n), at least 0, by any of K misreports.
+
+    A gain raises the probability of a partner at least as good as some acceptable one.
+    """
     # (B, n, f, f'): is f' at least as good as f?
     as_good_bnff = (p_bnm[:, :, :, None] <= p_bnm[:, :, None]).to(truth_bnm)
     gain_bnkf = (lie_bnkm - truth_bnm[:, :, None]) @ as_good_bnff.mT
@@ -303,8 +305,8 @@ def largest_gain(truth_bnm: Tensor, lie_bnkm: Tensor, p_bnm: Tensor) -> Tensor:
 def manipulation_gains(
     outcomes: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """How much the best misreport of each agent raises the chance of what it wishes for, between 0
-    and 1: (B, n) of workers and (B, m) of firms."""
+    """Gain of each agent's best misreport, 0 to 1: by how much it raises the probability of a
+    partner at least as good as some acceptable one. (B, n) for workers, (B, m) for firms."""
     check_axes("bnm bnm", p_bnm=p_bnm, q_bnm=q_bnm)
     workers_bn = largest_gain(outcomes.g_bnm, outcomes.worker_bnkm, p_bnm)
     return workers_bn, largest_gain(outcomes.g_bnm.mT, outcomes.firm_bmkn, q_bnm.mT)
@@ -314,21 +316,23 @@ def manipulation_gains(
 def strategyproofness_violation(
     outcomes: DeviationOutcomes, p_bnm: Tensor, q_bnm: Tensor
 ) -> Tensor:
-    """Mean over both sides of the mean of their `manipulation_gains`, (B,); 0 if nobody can gain by
-    any misreport."""
+    """Strategy-proofness violation (B,): mean of both sides' mean `manipulation_gains`.
+
+    It is 0 if no agent can gain by any misreport.
+    """
     workers_bn, firms_bm = manipulation_gains(outcomes, p_bnm, q_bnm)
     return (workers_bn.mean(1) + firms_bm.mean(1)) / 2
 
 # %% ../../nbs/54_two_sided.ipynb #e01e9a59
 def _wishes_of(p_bnm: Tensor, q_bnm: Tensor, agent: int) -> Tensor:
-    "What the partners of an agent are worth to it, (B, partners); workers first, then firms."
+    "Values (B, partners) of the partners of an agent; agents are workers first, then firms."
     n = p_bnm.shape[1]
     return p_bnm[:, agent] if agent < n else q_bnm[:, :, agent - n]
 
 
 def random_serial_dictatorship(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """All agents, in a random order, take whom they like best of those left or leave: the mean over
-    all orders, exactly, in float64. `ValueError` for more than 10 agents."""
+    """Random serial dictatorship: agents take their best remaining partner in a random order. The
+    exact mean over all orders, in float64. `ValueError` for more than 10 agents."""
     p_bnm, q_bnm = p_bnm.double(), q_bnm.double()
     B, n, m = p_bnm.shape
     if n + m > 10:
@@ -359,7 +363,7 @@ def _take_turn(
     if not len(partners):
         chance_sb[rest] += share_b
         return
-    # the partner that i likes best, if it likes one more than nobody
+    # the best partner of i, if i accepts one
     value_b, best_b = wish_bj[:, partners].max(1)
     j_b = partners[best_b]
     wanted_b = value_b > 0
@@ -370,8 +374,9 @@ def _take_turn(
 
 # %% ../../nbs/54_two_sided.ipynb #d54ab965
 def top_trading_cycles(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
-    """Workers trade the firms that rank them first, only for firms that accept them: zeros and
-    ones, (B, n, m)."""
+    """Top trading cycles: workers trade the firms that rank them first, for firms that accept them.
+
+    Zeros and ones, (B, n, m)."""
     B, n, m = p_bnm.shape
     matched_bnm = torch.zeros_like(p_bnm, dtype=torch.bool)
     worker_left_bn = torch.ones_like(matched_bnm[:, :, 0])
@@ -398,7 +403,7 @@ def top_trading_cycles(p_bnm: Tensor, q_bnm: Tensor) -> Tensor:
 def convex_combination(
     first: DeviationOutcomes, second: DeviationOutcomes, share: float
 ) -> DeviationOutcomes:
-    """The outcomes of the first mechanism with probability `share`, else of the second.
+    """Mixture of two mechanisms: the first with probability `share`, else the second.
     `ValueError` unless it is a probability."""
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a probability, got {share}")
@@ -407,8 +412,9 @@ def convex_combination(
 
 # %% ../../nbs/54_two_sided.ipynb #f22e2ea9
 def bipartite_paths(agents: int) -> Tensor:
-    """All paths through `agents` workers and as many firms, 1 to 4: (agents!^2, agents, agents),
-    True where a pair is allowed."""
+    """All paths through `agents` (1 to 4) workers and equally many firms.
+
+    (agents!^2, agents, agents), True where a pair is allowed."""
     if not 1 <= agents <= 4:
         raise ValueError(
             f"agents: expected 1 to 4 a side, since all paths are listed, got {agents}"
@@ -469,7 +475,7 @@ def _doubly_stochastic(g_nm: Tensor) -> Tensor:
 
 # %% ../../nbs/54_two_sided.ipynb #88774677
 def birkhoff_decomposition(g_nm: Tensor, *, tol: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Chances of pairs as chances of whole matchings (Birkhoff, von Neumann).
+    """Decompose probabilities of pairs into probabilities of whole matchings (Birkhoff).
 
     Parameters
     ----------

@@ -25,17 +25,17 @@ class PictureBox(NamedTuple):
 
     @classmethod
     def fit(cls, image: Image.Image, left: float = 0.0, size: float = 1.0) -> "PictureBox":
-        "As large as fits a square of this size at `left`, in its middle."
+        "The box of an image that is scaled to fit a square at `left` and centred in it."
         width, height = (size * side / max(image.size) for side in image.size)
         return cls(left + (size - width) / 2, (size - height) / 2, width, height)
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        "As matplotlib takes it: left, right, bottom, top."
+        "Left, right, bottom and top, as matplotlib takes them."
         return self.left, self.left + self.width, self.top + self.height, self.top
 
     def point(self, x: float, y: float) -> Point:
-        "The place at these shares of width and height."
+        "The point at these shares of width and height."
         return self.left + x * self.width, self.top + y * self.height
 
     def cell_center(self, n: int, grid: Grid) -> Point:

@@ -96,7 +96,7 @@ def adapt_contrast(color: ColorType) -> tuple[float, float, float]:
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    "A figure of so many inches and its axes."
+    "A figure of this size in inches, and its axes."
     return plt.subplots(figsize=(width, height), layout="constrained")
 
 # %% ../../nbs/42_plots.ipynb #3e627a48
@@ -186,7 +186,7 @@ def _colorbar(
 
 # %% ../../nbs/42_plots.ipynb #bb4137c6
 def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
-    """What the `top` flows of a pair carry, completeness, and what went wrong if anything did.
+    """Caption of a flow figure: share of the `top` flows, completeness, and warnings.
 
     Two lines, and one more for each of `match_warnings`; `index` is the pair in the batch.
     """
@@ -257,7 +257,7 @@ def plot_flows(
     limits: tuple[float, float] = (0.0, 1.0),
     labels: tuple[str, str] = ("A", "B"),
 ) -> Figure:
-    """The strongest matching flows between two images.
+    """Draw the strongest matching flows between two images.
 
     The width of a ribbon is the mass moved, its colour the cosine of the two cells.
 
@@ -326,7 +326,7 @@ def plot_cells(
     marks: Iterable[tuple[float, str]] = (),
     note: str = "",
 ) -> Figure:
-    """Two images side by side, with values of their cells where they are given.
+    """Draw two images side by side, with values of their cells if given.
 
     Parameters
     ----------
@@ -383,7 +383,7 @@ def plot_marginals(
     index: int = 0,
     labels: tuple[str, str] = ("A", "B"),
 ) -> Figure:
-    """Where the masses of two images lie.
+    """Draw the masses (marginals) of the cells of two images.
 
     The mass that each cell would have if all were equal is marked on the colour bar. The images
     are as the network saw them; `index` is the pair in the batch.
@@ -442,7 +442,7 @@ def _draw_errors(ax: Axes, marginal_error_k: list[float], iteration: int, tol: f
 def _cell_ticks(axis: Axis, grid: Grid, side_name: str, color) -> None:
     "Names at the first cell of each row of the grid, of at most seven rows."
     rows, columns = grid
-    step = math.ceil(rows / 7)  # every so many rows one name
+    step = math.ceil(rows / 7)  # one name every few rows
     first = range(0, rows * columns, columns * step)
     names = [cell_name(n, columns) for n in first]
     axis.set_ticks([n + 0.5 for n in first], names, rotation=0, fontsize=8)
@@ -493,7 +493,7 @@ def _row_bars(ax: Axes, mass_n: Tensor, color) -> None:
 
 # %% ../../nbs/42_plots.ipynb #995a6cee
 def plot_cost(match: Match, *, index: int = 0) -> Figure:
-    """What moving costs and what is moved: 1 - cosine of each pair of cells, and the plan.
+    """Draw the cost matrix (1 - cosine) and the transport plan of a pair as heat maps.
 
     Parameters
     ----------
@@ -549,7 +549,7 @@ def plot_sinkhorn(
     tol: float = 1e-3,
     mass_b_m: Tensor | None = None,
 ) -> Figure:
-    """L1 error of the columns after each of Sinkhorn's iterations, and the plan after one of them.
+    """Draw the marginal error of Sinkhorn's iterations, and the plan after one of them.
 
     Parameters
     ----------
@@ -595,7 +595,7 @@ class _Layout(NamedTuple):
 
     height: float  # inches a bar
     tick_k: list[int]  # parts whose name is written; the last tick is the score
-    values_written: int  # how many of the largest values stand beside their bars
+    values_written: int  # how many of the largest values are written at their bars
     rules: bool  # faint lines at the ticks
 
 
@@ -627,7 +627,7 @@ def _draw_waterfall(ax: Axes, value_k: list[float], ends: list[float], score: fl
 
 # %% ../../nbs/42_plots.ipynb #38293ffe
 def plot_contributions(decomposition: Decomposition) -> Figure:
-    """A score as a waterfall of its parts.
+    """Draw a score as a waterfall of its parts.
 
     Of more than 20 parts only the first of each row and the largest are written out. The sum of
     the parts and what it misses stand below.
@@ -681,7 +681,7 @@ def plot_difference(
     *,
     labels: tuple[str, str] = ("first", "second"),
 ) -> Figure:
-    """Which cells of the query support one candidate and which the other.
+    """Draw which cells of the query support one candidate and which the other.
 
     Parameters
     ----------
@@ -795,7 +795,7 @@ def plot_ranking(
     top: int = 8,
     scores: tuple[Sequence, Sequence] | None = None,
 ) -> Figure:
-    """The first candidates before and after re-ranking, and the places that each won or lost.
+    """Draw the first candidates before and after re-ranking, and the places won or lost.
 
     Parameters
     ----------
@@ -862,7 +862,7 @@ def plot_faithfulness(
     reference_label: str = "the average",
     title: str = "",
 ) -> Figure:
-    """What is left of a score while cells are hidden.
+    """Draw deletion curves: the share of a score that is left while cells are hidden.
 
     The wider the gap between hiding the most and the least important cells first, the truer the
     explanation. A `reference` is drawn as dashed lines, which the legend calls
@@ -913,7 +913,7 @@ def _neighbourhood(cell: int, grid: int, reach: int) -> tuple[slice, slice]:
 def plot_receptive_field(
     image: Image.Image, field_hw: Tensor, cell: int, *, grid: int = 7
 ) -> Figure:
-    """From where in the image a cell is fed.
+    """Draw the effective receptive field of a cell: how much each pixel influences it.
 
     Parameters
     ----------
@@ -979,7 +979,7 @@ def plot_correspondences(
     *,
     labels: tuple[str, str] = ("A", "B"),
 ) -> Figure:
-    """Where the cells of A that the object fills at least by half truly lie in B.
+    """Draw the true positions in B of the cells of A that the object fills at least by half.
 
     The images are square, as the network saw them; `truth` is made by `true_correspondences`. A
     cross is a cell whose piece B does not show.

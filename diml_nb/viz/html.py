@@ -237,7 +237,7 @@ def page_html(title: str, explorer: str) -> str:
     return seal_page(page.substitute(title=html.escape(title), explorer=explorer, policy="$policy"))
 
 # %% ../../nbs/43_view.ipynb #f50f6948
-_STYLES = {"ranking": ("ranking.css", "pair.css")}  # what a page needs beside KIND.css
+_STYLES = {"ranking": ("ranking.css", "pair.css")}  # what a page needs besides KIND.css
 
 
 def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:

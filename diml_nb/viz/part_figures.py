@@ -45,14 +45,14 @@ def _draw_number(ax: Axes, x: float, y: float, k: int, size: float = 9) -> None:
 
 # %% ../../nbs/42_part_figures.ipynb #b8051c20
 def cell_opacity(strength_n: Tensor) -> Tensor:
-    "How strongly each cell is coloured, (N,): the square root of what it adds, at most 0.8."
+    "Opacity (N,) of each cell: the square root of its contribution, at most 0.8."
     return 0.8 * (strength_n / strength_n.max().clamp_min(1e-12)).clamp(0, 1).sqrt()
 
 
 def part_marks(
     label_n: Tensor, strength_n: Tensor, grid: Grid
 ) -> list[tuple[int, tuple[float, float]]]:
-    """Each part of a picture, from 0, and where its number stands: in the middle of its face, in
+    """Each part of a picture, from 0, and the place of its number: the middle of its face, in
     shares of width and height."""
     faces = {
         k: part_face(label_n, strength_n, grid, k) for k in sorted(set(label_n.tolist()) - {-1})
@@ -157,7 +157,7 @@ def plot_parts(
     labels: tuple[str, str] = ("A", "B"),
     note: str = "",
 ) -> Figure:
-    """The parts of a matched pair, and the similarity as the sum of what they add.
+    """Draw the parts of a matched pair, and the similarity as the sum of what they add.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def plot_part_difference(
     *,
     labels: tuple[str, str] = ("first", "second"),
 ) -> Figure:
-    """Which parts of the query support one candidate and which the other.
+    """Draw which parts of the query support one candidate and which the other.
 
     Parameters
     ----------

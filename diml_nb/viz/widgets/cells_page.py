@@ -21,7 +21,7 @@ from .pair import DEFAULT_VIEW, GridFeatureCache, answer_pair, flow_controls
 
 # %% ../../../nbs/47_cells.ipynb #e9ac17c3
 class FixedCells(GridFeatureCache):
-    "The cells of one image where maps are expected: asked for any grid, they are as they are."
+    "The cells of one image in place of its maps: the same cells for any grid."
 
     def __init__(self, features: Features):
         self.features = features
@@ -120,7 +120,7 @@ def _state(options: MatchOptions, top: int) -> dict:
 
 
 def _controls(state: dict) -> dict:
-    "The controls of the explorer but for the grid."
+    "The controls of the explorer except the grid."
     controls = matching_controls(grid=7, marginals=state["marginals"], eps=state["eps"])
     controls |= flow_controls(state["plan"], state["top"])
     controls["max_iter"].value = state["max_iter"]

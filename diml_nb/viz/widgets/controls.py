@@ -92,7 +92,7 @@ def prepare_image(
     resize_ratio: float | None = None,
     keep_sides: bool = False,
 ) -> PreparedImage:
-    """Read an image, cut what the network sees of it, and compute its feature map.
+    """Read an image, crop the part that the network sees, and compute its feature map.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class ControlBox(widgets.VBox):
             self.update()
 
     def update(self) -> None:
-        "Read the controls and show what they ask for."
+        "Read the controls and show the result."
         raise NotImplementedError
 
     @contextmanager
@@ -226,7 +226,7 @@ def figure_html(fig: Figure, alt: str) -> str:
 
 # %% ../../../nbs/44_controls.ipynb #3745d50f
 class Explorer(ControlBox):
-    """What all explorers share: controls, a state that can be put back, and a figure.
+    """Base of all explorers: controls, a state that can be restored, and a figure.
 
     A subclass defines `update`, `figure` and `describe`. Every picture names the network.
     """
@@ -387,7 +387,7 @@ def matching_controls(*, grid: int, marginals: str, eps: float) -> dict[str, wid
 # %% ../../../nbs/44_controls.ipynb #d8375cd8
 @contextmanager
 def single_thread() -> Iterator[None]:
-    "Small tensors are faster on one thread, far faster where a browser wants the other core."
+    "Run torch on one thread: faster for small tensors, above all while a browser needs a core."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

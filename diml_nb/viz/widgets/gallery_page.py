@@ -42,7 +42,7 @@ def listed_pairs(order_qk: Tensor) -> Tensor:
 
 
 def gallery_bytes(features: Features, order_qk: Tensor, top_k: int) -> int:
-    "How many bytes the tables of a gallery need in a page, in base64."
+    "Size in bytes of the tables of a gallery in a page, in base64."
     cells = features.norm_bn.shape[1]
     return len(listed_pairs(order_qk[:, :top_k])) * (cells**2 + 2 * cells) * 2 * 4 // 3
 

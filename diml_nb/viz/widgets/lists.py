@@ -64,7 +64,7 @@ class QueryLists(NamedTuple):
 
     @property
     def has_parts(self) -> bool:
-        "Whether the query falls into parts: a single part is all of it."
+        "Whether the query has more than one part."
         return self.by_part.contribution_bk.shape[1] > 1
 
 # %% ../../../nbs/46_lists.ipynb #c0ada723

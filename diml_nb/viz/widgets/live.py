@@ -43,7 +43,7 @@ def pack_maps(map_a_bchw: Tensor, map_b_bchw: Tensor) -> dict:
 
 # %% ../../../nbs/43_without_python.ipynb #5f87ade0
 def pack_table(a: Features, b: Features) -> dict:
-    """All that a match reads of the cells of a pair, for a page.
+    """The inner products that a match needs of the cells of a pair, for a page.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ def _is_locked_cell(locked: Any) -> bool:
 
 # %% ../../../nbs/44_explorer.ipynb #7bd36e3c
 def validate_view(value: dict) -> dict:
-    """What a reader did, completed by `DEFAULT_VIEW`.
+    """Validate a reader's choices and complete them by `DEFAULT_VIEW`.
 
     Raises `traitlets.TraitError` for an unknown key, and for what is not a number of a cell or of
     a part.
@@ -238,7 +238,7 @@ class Candidates(NamedTuple):
 
 
 def _rank_of_b(state: dict, a: GridFeatureCache, candidates: Candidates, *, dropped: bool) -> int:
-    "The place of B in the list of the candidates by score, counted from 1."
+    "The rank of B among the candidates by score, counted from 1."
     result = match_state(state, a, candidates.maps, dropped=dropped)
     score_k = result.global_cosine_b + result.similarity_b
     return 1 + int((score_k > score_k[candidates.position]).sum())
@@ -286,7 +286,7 @@ def flow_controls(plan: str, top: int) -> dict[str, widgets.Widget]:
 
 
 def _within_grid(view: dict, cells: dict[str, int]) -> dict:
-    "What the reader did, without cells that A or B, with so many cells, do not have."
+    "The reader's choices, without cells that grids of this size do not have."
     locked = view["locked"]
     if locked and locked[1] >= cells[locked[0]]:
         locked = None
@@ -390,7 +390,7 @@ def _live_payload(
 
 
 def _alert_html(text: str) -> str:
-    "In red, and read out by a screen reader: what could not be done."
+    "An error message in red, read out by a screen reader."
     return f'<p role="alert" style="color: #b00020; font-weight: bold">{html.escape(text)}</p>'
 
 # %% ../../../nbs/44_explorer.ipynb #b8b251b1
@@ -407,7 +407,7 @@ def answer_pair(
     maps: tuple[GridFeatureCache, GridFeatureCache],
     gallery: Candidates | None = None,
 ) -> PairAnswer:
-    """Answer the state of a `PairExplorer`.
+    """Compute all numbers for the state of a `PairExplorer`.
 
     A page without Python gives the same answer by `answerPair` in pair_answer.js.
     """
@@ -532,7 +532,7 @@ class PairExplorer(Explorer):
 
     @single_thread()
     def update(self) -> None:
-        "Match the pair anew if a number depends on what has changed."
+        "Match the pair again if a number depends on the change."
         view = _within_grid(self.view.value, _count_cells(self.maps, self.controls["grid"].value))
         if view != self.view.value:
             self.view.set_trait("value", view)
@@ -587,7 +587,7 @@ def pair_deletion_curves(pair: PairExplorer) -> DeletionCurves:
 
 # %% ../../../nbs/44_explorer.ipynb #7fd92f30
 def _pair_buttons(pair: PairExplorer) -> tuple[widgets.Button, list[widgets.FileUpload]]:
-    "A button for each question that takes longer: is it faithful, and an image of one's own."
+    "Buttons for what takes longer: is it faithful, and an uploaded image."
     ask = widgets.Button(
         description="is it faithful?",
         tooltip="hide cells in the image and compute again; takes seconds",
@@ -604,7 +604,7 @@ def _pair_buttons(pair: PairExplorer) -> tuple[widgets.Button, list[widgets.File
 
 
 def _show_faithfulness(pair: PairExplorer) -> None:
-    "Answer the button: deletion curves of the pair, beside an average for its marginals."
+    "Answer the button: deletion curves of the pair, with an average for its marginals."
     pair.answer.value = "<p>hiding cells ...</p>"
     label, average = "", None
     if pair.state["plan"] == "transport":

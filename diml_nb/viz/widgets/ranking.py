@@ -202,7 +202,7 @@ def _rank_button(explorer: "RetrievalExplorer") -> widgets.Button:
 
 @contextmanager
 def _busy(button: widgets.Button, text: str) -> Iterator[None]:
-    "A button that says what is being done, and cannot be pressed meanwhile."
+    "Label and disable a button while its action runs."
     description = button.description
     button.disabled, button.description = True, text
     try:
@@ -428,7 +428,7 @@ def _page_controls(explorer: "RetrievalExplorer") -> list[dict]:
 
 
 def _needed_places(ranked: RerankedDataset) -> int:
-    "How many places of a list a page must know: those that are ranked, and R of each class."
+    "Length of the lists that a page needs: the re-ranked places, and R of each class."
     return max(ranked.top_k, int(ranked.images.label_n.unique(return_counts=True)[1].max()) - 1)
 
 # %% ../../../nbs/46_gallery.ipynb #9a63283cbaf04dbcab1f6479b197f3a8
@@ -564,7 +564,7 @@ class RetrievalExplorer(Explorer):
 
     @single_thread()
     def update(self) -> None:
-        "Rank the query anew under the present rule, and show its lists, its pair and the reason."
+        "Rank the query again under the current rule, and show its lists, its pair and the reason."
         q = self.controls["query"].value
         self._ask(q)
         with self.paused():

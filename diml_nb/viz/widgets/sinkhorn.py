@@ -45,7 +45,7 @@ from .pair import GridFeatureCache
 
 # %% ../../../nbs/47_iterations.ipynb #a0586cdf
 class SinkhornView(anywidget.AnyWidget):
-    "The plan after each iteration: cells by mass, bars its sums, lines the masses that are wanted."
+    "The plan after each iteration: cells by mass, bars its sums, lines the marginals."
 
     trace = traitlets.Dict().tag(sync=True)
     iteration = traitlets.Int(1).tag(sync=True)
@@ -120,7 +120,7 @@ class SinkhornExplorer(Explorer):
         self.update()
 
     def update(self) -> None:
-        "Compute the iterations anew if grid, marginals or eps have changed."
+        "Compute the iterations again if grid, marginals or eps have changed."
         rule = chosen_rule(self.state)
         if rule == self._matched_rule:
             return

@@ -52,7 +52,7 @@ from .live import control_payload
 
 # %% ../../../nbs/45_steps.ipynb #5c55caf8
 class PairNumbers(NamedTuple):
-    "All that is computed on the way from two images to their score."
+    "All intermediate results between two images and their score."
 
     a: PreparedImage
     b: PreparedImage
@@ -87,7 +87,7 @@ class Step(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    code: str  # the line of the library that makes it
+    code: str  # the line of the library that computes it
     question: str  # has a number as its answer
     answer: float
     figure: Callable[[], Figure]
