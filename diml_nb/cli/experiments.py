@@ -330,7 +330,7 @@ WatchOption = Annotated[
     ),
 ]
 
-
+# %% ../../nbs/65_cli_experiments.ipynb #f9d4d8e2
 @app.command("report")
 @friendly_errors()
 def report_command(

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'LossOption', 'StructuralOption', 'TrainingSetOption', 'EndToEndOption', 'EpochsOption', 'BatchSizeOption',
-           'LearningRateOption', 'PrecisionOption', 'ChannelsLastOption', 'GradCheckpointingOption', 'SettingsOption',
-           'RunFolderOption', 'ResumeOption', 'FreshOption', 'WorkersOption', 'TestSetOption', 'SplitOption',
-           'MemoryOption', 'train_command', 'evaluate_command']
+           'LearningRateOption', 'PrecisionOption', 'ChannelsLastOption', 'GradCheckpointingOption',
+           'TrainingSeedOption', 'TensorboardOption', 'SettingsOption', 'RunFolderOption', 'ResumeOption',
+           'FreshOption', 'WorkersOption', 'TestSetOption', 'SplitOption', 'MemoryOption', 'train_command',
+           'evaluate_command']
 
 # %% ../../nbs/66_cli_training.ipynb #36bab0e4
 from pathlib import Path
@@ -185,6 +186,12 @@ GradCheckpointingOption = Annotated[
         ),
     ),
 ]
+TrainingSeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Seed of all random draws.  [default: 0]")
+]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard.")
+]
 
 # %% ../../nbs/66_cli_training.ipynb #8cc27d44
 SettingsOption = Annotated[
@@ -232,9 +239,7 @@ def train_command(
     epochs: EpochsOption = None,
     batch_size: BatchSizeOption = None,
     lr: LearningRateOption = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of all random draws.  [default: 0]")
-    ] = None,
+    seed: TrainingSeedOption = None,
     precision: PrecisionOption = None,
     settings: SettingsOption = None,
     out: RunFolderOption = None,
@@ -243,9 +248,7 @@ def train_command(
     workers: WorkersOption = 0,
     channels_last: ChannelsLastOption = False,
     grad_checkpointing: GradCheckpointingOption = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard.")
-    ] = False,
+    tensorboard: TensorboardOption = False,
 ) -> None:
     """Train a network, and keep its best epoch on the validation classes.
 

@@ -186,17 +186,12 @@ def _colorbar(
 
 # %% ../../nbs/42_plots.ipynb #bb4137c6
 def flow_caption(match: Match, *, index: int = 0, top: int = 12) -> str:
-    """Caption of a flow figure: share of the `top` flows, completeness, and warnings.
-
-    Two lines, and one more for each of `match_warnings`; `index` is the pair in the batch.
-    """
+    "Caption of the flow figure of pair `index`: share of the `top` flows, completeness, warnings."
     contribution_nm = match.contribution_bnm[index]
     similarity = match.similarity_b[index].item()
     top = min(top, contribution_nm.numel())
     carried = contribution_nm.flatten().topk(top).values.sum().item()
-    share = ""
-    if similarity > 0:
-        share = f" of S = {similarity:.3f} ({carried / similarity:.0%})"
+    share = f" of S = {similarity:.3f} ({carried / similarity:.0%})" if similarity > 0 else ""
     lines = [
         f"{top} of {contribution_nm.numel():,} flows carry {carried:.3f}{share}",
         f"sum of contributions {contribution_nm.sum().item():.4f} = similarity {similarity:.4f},"
@@ -480,7 +475,7 @@ def _column_bars(ax: Axes, mass_m: Tensor, color) -> None:
     ax.tick_params(labelsize=8)
     sns.despine(ax=ax)
 
-
+# %% ../../nbs/42_plots.ipynb #879b54b8
 def _row_bars(ax: Axes, mass_n: Tensor, color) -> None:
     "Masses as bars at the left of the rows of a heat map."
     centers = [n + 0.5 for n in range(len(mass_n))]
