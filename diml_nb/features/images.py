@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .._internal.paths import warn_once
 
 # %% ../../nbs/08_images.ipynb #277a7908
 def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
@@ -24,6 +26,12 @@ def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
         raise ValueError(
             f"none of its 16-bit values is above {largest}: either it is nearly black, or it holds "
             "12 bits or fewer and does not say so; save it with 8 bits"
+        )
+    if bits == 16 and 0 < largest < 16384:
+        warn_once(
+            f"none of the 16-bit values of a picture is above {largest}: it is dark, or it holds 14"
+            " bits, does not say so and is read four times too dark; save such files with 8 bits",
+            "14 bits",
         )
     return Image.fromarray((value_hw >> (bits - 8)).astype(np.uint8))
 
@@ -126,7 +134,13 @@ def load_image(source: ImageLike) -> Image.Image:
             return _to_rgb(image)
     # Pillow's readers raise errors of many types for a damaged file
     except Exception as error:
-        raise ValueError(f"cannot read the image {name}: {error}") from error
+        advice = ""
+        if isinstance(error, UnidentifiedImageError):
+            advice = (
+                "; save it as JPEG or PNG (or for HEIC, the photographs of many phones: install"
+                " pillow-heif and call pillow_heif.register_heif_opener() first)"
+            )
+        raise ValueError(f"cannot read the image {name}: {error}{advice}") from error
 
 # %% ../../nbs/08_images.ipynb #5f50f6aa
 def image_size(path: str | Path) -> tuple[int, int]:

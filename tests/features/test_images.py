@@ -148,6 +148,19 @@ def test_twelve_bits(tmp_path):
         load_image(np.full((4, 4), 100, np.uint16))
 
 
+def test_fourteen_bits_are_read_with_a_warning(tmp_path, monkeypatch):
+    "They may as well be a dark picture of sixteen."
+    monkeypatch.setattr("diml_nb._internal.paths._WARNED", {})
+    with pytest.warns(UserWarning, match="above 16383: it is dark, or it holds 14 bits"):
+        assert load_image(sixteen(tmp_path / "unstated.png", 16383)).getpixel((0, 0))[0] == 63
+
+
+def test_a_photograph_in_a_format_that_is_not_known_says_what_to_do(tmp_path):
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    with pytest.raises(ValueError, match="photo.heic.*save it as JPEG or PNG.*pillow-heif"):
+        load_image(tmp_path / "photo.heic")
+
+
 def test_animated_and_damaged_in_memory(tmp_path):
     frames = [Image.new("L", (8, 8), c) for c in (0, 200)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
