@@ -102,9 +102,8 @@ def match_reweighted(
     Returns
     -------
     Match
-        `used_uniform_b` is also True where no mass was left, or, in place, no cell in both images
-        (then S is 0); the cosine of the whole images
-        (`global_cosine_b`) is that of the images as they are.
+        `used_uniform_b` is also True if no mass was left, or, with the plan "aligned", if no cell
+        was left in both images (then S is 0). `global_cosine_b` is that of the unchanged images.
 
     Raises
     ------
@@ -138,7 +137,7 @@ def match_reweighted(
         result = result._replace(marginal_error_b=solution.marginal_error_b)
     else:
         plan_bnm = _plan_of_control(result, plan, weight_n, weight_m)
-        # in place, no cell may be left in both images
+        # with the plan "aligned" perhaps no cell is left in both images
         result = result._replace(used_uniform_b=result.used_uniform_b | (plan_bnm.sum((1, 2)) == 0))
     similarity_b = (plan_bnm * result.cosine_bnm).sum((1, 2))
     return result._replace(similarity_b=similarity_b, plan_bnm=plan_bnm)

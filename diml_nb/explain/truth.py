@@ -42,7 +42,7 @@ def _check_shown(truth: Correspondences) -> None:
 
 
 def _near_truth(truth: Correspondences, cells_b: int, tolerance: int) -> Tensor:
-    "(N, M) bool: is cell m of B within `tolerance` cells, in each direction, of where n lies in B?"
+    "(N, M) bool: whether cell m of B is within `tolerance` cells, in x and y, of the truth for n."
     _, columns = square_grid(cells_b)
     cell_m = torch.arange(cells_b)
     cell_xy_m2 = torch.stack([cell_m % columns, cell_m // columns], 1)

@@ -66,7 +66,7 @@ def map_at_r(ranking: Ranking, test: Protocol) -> float:
 
 # %% ../../nbs/33_choice.ipynb #4b0962ab
 class Scale(NamedTuple):
-    """Ordered values of a setting, among which a choice may go on.
+    """Ordered values of a setting, along which a list of tried values may grow.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ def choose_on(
 
 
 def _begin_on(scales: Mapping[str, Scale], begin: Mapping[str, Sequence[Any]]) -> dict[str, Scale]:
-    "The scales of the settings, which have the values to begin with."
+    "The scales of the settings, with the first values to try added."
     if unknown := set(begin) - set(scales):
         raise ValueError(f"begin: expected names of scales, {', '.join(scales)}, got {unknown}")
     for name, values in begin.items():

@@ -55,7 +55,7 @@ def read_image_facts(path: Path) -> ImageFacts:
             facts["width"], facts["height"] = image.size
         extrema: Any = load_image(path).getextrema()  # of each channel
         facts["flat"] = all(low == high for low, high in extrema)
-    except Exception as error:  # readers raise whatever their formats make of a damaged file
+    except Exception as error:  # each reader has its own errors for damaged files
         fault = str(error).removeprefix(f"cannot read the image {path}: ")
         return ImageFacts(fault=fault or type(error).__name__, **facts)
     return ImageFacts(**facts)
@@ -317,7 +317,7 @@ def _faults(images: ImageDataset, facts: dict[str, ImageFacts]) -> list[str]:
 
 
 def _remarks(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    "The warnings on the way, each once, without that of the test, which is in the report."
+    "Texts of the caught warnings, each once, without the one about the test (see the report)."
     texts = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     return tuple(
         dict.fromkeys(x for x in texts if not x.startswith("the test after this training"))

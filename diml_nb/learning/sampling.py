@@ -127,7 +127,7 @@ def _check_class_sizes(images_of: list[Tensor], per_class: int) -> None:
 def _split_for_training(
     images: ImageDataset, share: float, seed: int
 ) -> tuple[Tensor, Tensor, list[str]]:
-    "As `split_classes`; where that is not possible all images to learn from, and the reasons."
+    "As `split_classes`; if that is impossible, all images for training, and the reasons."
     try:
         train_index, validation_index = split_classes(images.label_n, share, seed)
         classes = len(images.label_n.unique())

@@ -275,7 +275,7 @@ def evaluate_once(
     if max_bytes:
         _check_memory(protocol, config, top_k, max_bytes)
     options = dict(top_k=top_k, resamples=resamples, seed=seed)
-    # the same question is answered once
+    # an existing record of the same test is returned
     record, path = _test_record(folder, config, protocol, split, options)
     kept = load_test_record(path)
     if kept and kept.hash == record.hash:
