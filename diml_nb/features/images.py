@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 # %% ../../nbs/08_images.ipynb #277a7908
 def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    "Convert an image of 16 bits, of which `bits` are used, to 8; `ValueError` if `bits` is unknown."
+    "Convert an image of 16 bits, of which `bits` are used, to 8; `ValueError` if unclear."
     value_hw = np.asarray(image)
     largest = int(value_hw.max(initial=0))
     if bits == 16 and 0 < largest < 4096:

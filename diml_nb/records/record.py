@@ -84,7 +84,7 @@ class Record:
 
     @property
     def hash(self) -> str:
-        "Name of the record: sixteen hexadecimal digits of experiment, version, configuration, inputs."
+        "Name: sixteen hexadecimal digits of experiment, version, configuration and inputs."
         named_by = [self.experiment, self.version, self.config, self.inputs]
         return hash_text(json.dumps(named_by, sort_keys=True))[:16]
 
