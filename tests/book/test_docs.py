@@ -2,20 +2,17 @@
 on a phone."""
 
 import base64
-import functools
 import hashlib
 import html
 import os
 import re
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
+from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, serve_files
 
 from diml_nb._internal.paths import REPO_ROOT
 
@@ -233,11 +230,6 @@ def test_the_walk_is_kept_under_its_name(docs):
 # in a browser
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The site, a few of its notebooks executed; a warning of Sphinx is an error. `DIML_SITE`, a
@@ -268,10 +260,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(site):
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_files(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
