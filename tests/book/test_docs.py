@@ -6,6 +6,7 @@ import hashlib
 import html
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -202,10 +203,32 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
     assert [name for name in everything if name.startswith("data/results/walk/")]
 
 
-def test_a_site_without_the_page_of_own_pictures_says_why(book, monkeypatch):
+def test_a_site_without_the_page_for_pictures_of_your_own_says_why(book, monkeypatch):
     assert "own_pictures/index.html" in book.own_pictures_note() or book.own_pictures.missing()
     monkeypatch.setattr(book.own_pictures, "missing", lambda: "Node: apt-get install nodejs npm")
     assert "it needs Node: apt-get install nodejs npm." in book.own_pictures_note()
+
+
+def test_packages_are_installed_when_they_are_missing_or_others_are_pinned(tmp_path):
+    shutil.copy(REPO_ROOT / "Makefile", tmp_path)
+    pinned = tmp_path / "docs" / "browser" / "package-lock.json"
+    installed = pinned.parent / "node_modules" / ".package-lock.json"
+    installed.parent.mkdir(parents=True)
+    pinned.touch()
+
+    def installs():
+        command = ["make", "--dry-run", installed.relative_to(tmp_path)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return "npm ci" in done.stdout
+
+    assert installs()
+    installed.touch()
+    assert not installs()
+    os.utime(installed, (1, 1))
+    assert installs()
+    rules = (REPO_ROOT / "Makefile").read_text()
+    (needs,) = re.findall(r"^docs: (.*?) ##", rules, flags=re.M)
+    assert str(installed.relative_to(tmp_path)) in needs.split()
 
 
 def test_a_policy_names_scripts_that_stand_in_a_page_and_in_its_frames(book):

@@ -17,9 +17,10 @@ from torch import nn
 
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.features.backbones import Backbone, get_backbone
-from diml_nb.viz.html import script_text
+from diml_nb.viz.html import explorer_frame, inline_hashes, script_text
 from diml_nb.viz.widgets.controls import prepare_image
 from diml_nb.viz.widgets.live import pack_maps
+from diml_nb.viz.widgets.own_pictures import own_pictures_html
 from diml_nb.viz.widgets.pair import PairExplorer
 
 sys.path.insert(0, str(REPO_ROOT / "docs"))
@@ -169,6 +170,19 @@ def exported(folder):
     import onnx
 
     return onnx.load_from_string(gzip.decompress((folder / own_pictures.NETWORK).read_bytes()))
+
+
+def test_a_link_that_is_a_script_is_not_permitted(backbone):
+    network = dict(runtime="runtime.js", parts=[dict(address="x", bytes=1)] * 2)
+    hostile = "<script>alert()</script>"
+    page = own_pictures_html(network, backbone, tuple(DRAWINGS), back=hostile)
+    (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)[:1]
+    hashes = inline_hashes(hostile, explorer_frame("own_pictures"))
+    unwanted, own = hashes["script"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["script-src"].split() == ["'self'", "'wasm-unsafe-eval'", own]
+    assert unwanted not in policy
+    assert set(hashes["style"]) < set(rules["style-src"].split())
 
 
 # in a browser

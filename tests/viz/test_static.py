@@ -20,10 +20,13 @@ from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import (
     STATIC,
+    explorer_frame,
     explorer_html,
+    inline_hashes,
     page_html,
     pair_payload,
     script_text,
+    seal_page,
     show_source,
     static_text,
 )
@@ -172,7 +175,24 @@ def test_a_saved_page_forbids_itself_every_request():
     assert set(allowed) == {"style-src", "script-src"}
     for hashes in allowed.values():
         assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", word) for word in hashes.split())
+    (own,) = inline_hashes(explorer_frame("pair"))["script"]
+    assert allowed["script-src"] == own
+    assert inline_hashes(page)["script"] == [
+        *inline_hashes("<script>alert()</script>")["script"],
+        own,
+    ]
     assert "<title>$policy</title>" in page
+
+
+def test_a_policy_permits_only_what_this_library_wrote():
+    page = '<meta content="$policy"><style>own</style><style>a{}</style><script>alert()</script>'
+    sealed = seal_page(page, "<style>own</style>", connect_src="'self'")
+    (policy,) = re.findall('content="(.*?)"', sealed)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["style-src"].split() == inline_hashes("<style>own</style>")["style"]
+    assert "script-src" not in rules  # so that of default-src holds
+    assert rules["default-src"] == "'none'"
+    assert rules["connect-src"] == "'self'"
 
 
 def test_the_types_name_what_python_sends():
