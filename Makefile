@@ -55,9 +55,12 @@ walk: .venv/ready ## the book from its first cell to its last, in JupyterLab on 
 explore: .venv/ready ## the explorers as a page, by Voila, for this machine only; RUN=FOLDER: of a network that `diml train` left there
 	$(BIN)/diml explore $(if $(RUN),--run '$(RUN)')
 
-docs: .venv/ready ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
+# installed again when the pinned versions change; `npm ci` removes what is there before it fetches
+docs/browser/node_modules/.package-lock.json: docs/browser/package-lock.json
 	@npm ci --prefix docs/browser --silent --ignore-scripts --no-audit --no-fund || \
-	  echo "npm could install no packages: the site is made without the page of own pictures"
+	  echo "npm could install no packages: the site is made without the page for pictures of your own"
+
+docs: .venv/ready docs/browser/node_modules/.package-lock.json ## the book as a site: _docs/index.html (some minutes at first, then what has changed)
 	$(BIN)/python docs/book.py _docs
 
 site: docs ## the same

@@ -1,4 +1,4 @@
-"""How long does a reader of the page of own pictures wait, and how near is the page to Python?
+"""How long does a reader of "Your own two pictures" wait, and how near is that page to Python?
 
 `python -m bench.own_pictures` makes the page of docs/own_pictures.py, opens it in Debian's Chromium
 and prints JSON: its sizes in MB; seconds until the network is ready; for each kind of second
@@ -8,21 +8,18 @@ a picture of the page there: the one in figures/ is made so.
 """
 
 import argparse
-import functools
 import json
 import re
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from diml_nb import data_dir, load_image
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.viz.widgets.pair import PairExplorer
-from tests.servers import chromium
+from tests.servers import chromium, serve_files
 
 sys.path.insert(0, str(REPO_ROOT / "docs"))
 import own_pictures  # noqa: E402
@@ -30,11 +27,6 @@ import own_pictures  # noqa: E402
 SIZES = ((1600, 1200), (4000, 3000), (8000, 6000))
 DRAWINGS = sorted((data_dir() / "emoji").glob("*/*.png"))
 DONE = "() => !/asked|Matching/.test(document.querySelector('.diml-status').textContent)"
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
 
 
 def choose(page, side: str, file: Path) -> float:
@@ -93,12 +85,10 @@ def measure(folder: Path, moves: int, pairs: int, screenshots: Path | None) -> d
     "All numbers of one page."
     site = folder / "page"
     own_pictures.write_page(site, REPO_ROOT / "build" / "docs")
-    handler = functools.partial(Quiet, directory=site)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium() as browser:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve_files(site) as address, chromium() as browser:
         page = browser.new_page(viewport=dict(width=1240, height=800))
         page.set_default_timeout(120_000)
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.goto(f"{address}/")
         start = time.perf_counter()
         page.get_by_role("button", name="fetch the network").click()
         page.get_by_role("button", name="the network is here").wait_for()
@@ -111,7 +101,6 @@ def measure(folder: Path, moves: int, pairs: int, screenshots: Path | None) -> d
             seconds=answers(page, folder, moves),
             largest_difference=round(largest_difference(page, pairs), 5),
         )
-        server.shutdown()
     return found
 
 

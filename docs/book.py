@@ -29,7 +29,7 @@ from walk import minutes, walked
 
 from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
-from diml_nb.viz.html import inline_hashes
+from diml_nb.viz.html import content_policy, inline_hashes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NBS, LIBRARY, BUILD = REPOSITORY / "nbs", REPOSITORY / "diml_nb", REPOSITORY / "build" / "docs"
@@ -543,19 +543,18 @@ def policy_of(page: str) -> str:
     """The content security policy of a page: its own files and the scripts that stand in it, also
     those in its frames, and nothing from elsewhere. MathJax and the theme write styles."""
     frames = [html.unescape(text) for text in re.findall(r'srcdoc="([^"]*)"', page)]
-    scripts = dict.fromkeys(name for x in (page, *frames) for name in inline_hashes(x)["script"])
-    rules = {
-        "default-src": "'self'",  # Firefox fetches the next page ahead
-        "object-src": "'none'",
-        "script-src": " ".join(["'self'", *scripts]),
-        "style-src": "'self' 'unsafe-inline'",
-        "img-src": "'self' data:",
-        "font-src": "'self' data:",
-        "connect-src": "'self'",
-        "form-action": "'self'",
-        "base-uri": "'none'",
-    }
-    return "; ".join(f"{name} {sources}" for name, sources in rules.items())
+    own, data = "'self'", "'self' data:"
+    return content_policy(
+        dict(script=inline_hashes(page, *frames)["script"]),
+        default_src=own,  # Firefox fetches the next page ahead
+        object_src="'none'",
+        script_src=own,
+        style_src="'self' 'unsafe-inline'",
+        img_src=data,
+        font_src=data,
+        connect_src=own,
+        form_action=own,
+    )
 
 
 def seal_pages(made: Path) -> None:

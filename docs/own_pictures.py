@@ -1,4 +1,4 @@
-"""The page on which a reader matches two own pictures: the network for a browser, its runtime.
+"""The page on which readers match pictures of their own: the network for a browser, its runtime.
 
 `python docs/own_pictures.py FOLDER` makes the page alone, in a new folder. The site has it where
 `missing` says nothing.

@@ -1,14 +1,17 @@
-"""JupyterLab and Voila as `make lab` and `make explore` start them, and Debian's Chromium: for
-tests/ and bench/."""
+"""JupyterLab and Voila as `make lab` and `make explore` start them, a server of files, and Debian's
+Chromium: for tests/ and bench/."""
 
+import functools
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from diml_nb._internal.paths import REPO_ROOT
@@ -45,6 +48,21 @@ def serve(command: list[str], cwd: Path, ready: str, **environment: str):
     finally:
         process.terminate()
         process.wait(30)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+@contextmanager
+def serve_files(folder: Path):
+    "Serve a folder on a free port of loopback; yields its address."
+    handler = functools.partial(_Quiet, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def copy_of_the_book(folder: Path) -> Path:

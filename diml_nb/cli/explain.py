@@ -160,9 +160,9 @@ def explain_command(
         options["grid"] = grid or min(_cells_a_side(network, a), MAX_CELLS)
     rule = matching_rule(network, **options)
     pair = _match(network, a, b, rule)
-    note = _network_note(network, pair.match, rule)
+    lines = _network_lines(network, pair.match)
     with theme(dark):
-        said = _draw(pair, out, by=by, top=top, labels=(a.stem, b.stem), note=note)
+        said = _draw(pair, out, by=by, top=top, labels=(a.stem, b.stem), lines=lines)
     typer.echo(f"{said}\n{out}")
 
 # %% ../../nbs/67_cli_explain.ipynb #9aa405b2
@@ -213,14 +213,11 @@ def _cells_a_side(network: "Backbone", image: Path) -> int:
         return network(network.preprocess(image)[None]).shape[2]
 
 # %% ../../nbs/67_cli_explain.ipynb #ed17e5d3
-def _network_note(network: "Backbone", match: "Match", rule: "MatchingRule") -> str:
-    "Text with the network, the size of the images, and the rule of the matching."
+def _network_lines(network: "Backbone", match: "Match") -> list[str]:
+    "List the network, and how it saw the images."
     grids = dict.fromkeys((match.grid_a, match.grid_b))  # one, or two that differ
     cells = " and ".join(f"{rows} x {columns}" for rows, columns in grids)
-    return (
-        f"network: {network.name}\n{network.image_size} pixels, {cells} cells,"
-        f" {rule['marginals']}, eps {rule['eps']:g}"
-    )
+    return [f"network: {network.name}", f"{network.image_size} pixels, {cells} cells"]
 
 # %% ../../nbs/67_cli_explain.ipynb #58799c48
 class _Pair(NamedTuple):
@@ -255,7 +252,7 @@ def _draw(
     by: By,
     top: int,
     labels: tuple[str, str],
-    note: str,
+    lines: list[str],
 ) -> str:
     "Write the figure or the page of a pair, and return its content in words."
     from diml_nb.explain.parts import parts
@@ -263,9 +260,11 @@ def _draw(
     from diml_nb.viz.part_figures import plot_parts
     from diml_nb.viz.widgets.cells_page import export_cells
 
+    options = pair.options
+    note = "\n".join(lines) + f", {options.marginals}, eps {options.eps:g}"
     if out.suffix.lower() == ".html":
-        lines = note.partition(f", {pair.options.marginals}")[0].splitlines()  # a page changes it
-        page: dict = dict(options=pair.options, top=top, labels=labels, notes=lines)
+        # its reader changes masses and eps
+        page: dict = dict(options=options, top=top, labels=labels, notes=lines)
         export_cells(pair.pictures, *pair.features, out, **page)
         return f"{parts(pair.match)}\n{note}"
     if by == By.PARTS:

@@ -502,13 +502,14 @@ def _page(hits: Hits, path: str | Path | None, top: int) -> str:
 
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path: expected a file .html, got {str(path)!r}")
-    page = Template(static_text("hits.html")).substitute(
-        policy="$policy",
+    own = dict(policy="$policy", style=static_text("hits.css"))
+    template = Template(static_text("hits.html"))
+    page = template.substitute(
+        own,
         title=html.escape(f"{len(hits)} hits for {hits.query.name}"),
-        style=static_text("hits.css"),
         cards="\n".join(_card(hit, top) for hit in hits),
     )
-    page = seal_page(page)
+    page = seal_page(page, template.safe_substitute(own))
     if path is not None:
         with atomic_write(Path(path).expanduser()) as partial:
             # a file's name may hold what is no text

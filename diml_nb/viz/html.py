@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'VIEW_JS', 'VIEW_CSS', 'encode_float32', 'pair_payload', 'png_data_uri', 'figure_uri', 'images_payload',
-           'static_text', 'show_source', 'script_text', 'inline_hashes', 'seal_page', 'page_html', 'explorer_html',
-           'export_html']
+           'static_text', 'show_source', 'script_text', 'inline_hashes', 'content_policy', 'seal_page', 'page_html',
+           'explorer_frame', 'explorer_html', 'export_html']
 
 # %% ../../nbs/43_view.ipynb #3df91265
 import base64
@@ -209,35 +209,51 @@ def _json_in_html(payload: dict) -> str:
 _INLINE = re.compile(r"<(style|script)(?: type=.?module.?)?>(.*?)</\1>", re.S)
 
 
-def inline_hashes(page: str) -> dict[str, list[str]]:
-    "The scripts and the style sheets inside a page, as a content security policy names them."
+def inline_hashes(*pieces: str) -> dict[str, list[str]]:
+    "The scripts and the style sheets in pieces of a page, as a content security policy names them."
     names: dict[str, dict] = dict(script={}, style={})
-    for kind, text in _INLINE.findall(page):
+    for kind, text in _INLINE.findall("\n".join(pieces)):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         names[kind][f"'sha256-{digest}'"] = None  # each once, in order
     return {kind: list(found) for kind, found in names.items()}
 
 
-def seal_page(page: str) -> str:
-    "A page that forbids itself every request, and all scripts and styles but those inside it."
-    hashes = inline_hashes(page)
-    rules = [
-        "default-src 'none'",
-        "img-src data:",
-        *(f"{kind}-src {' '.join(found)}" for kind, found in hashes.items() if found),
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    return page.replace("$policy", "; ".join(rules), 1)
+def content_policy(hashes: dict[str, list[str]], **sources: str) -> str:
+    """A content security policy: nothing is permitted but images in the page, scripts and styles by
+    their hashes, and `sources`, by directive as in `img_src`."""
+    closed = dict.fromkeys(("default_src", "base_uri", "form_action"), "'none'")
+    rules = closed | dict(img_src="data:") | sources
+    for kind, names in hashes.items():
+        rules[f"{kind}_src"] = " ".join([*rules.get(f"{kind}_src", "").split(), *names])
+    return "; ".join(f"{name.replace('_', '-')} {words}" for name, words in rules.items() if words)
+
+
+def seal_page(page: str, *frames: str, **sources: str) -> str:
+    """A page that forbids itself all but `sources` (see `content_policy`), and the scripts and
+    styles in `frames`: its pieces without anything that did not come from this library."""
+    return page.replace("$policy", content_policy(inline_hashes(*frames), **sources), 1)
 
 
 def page_html(title: str, explorer: str) -> str:
-    "A page of one file with an explorer, made by `explorer_html`; see `seal_page`."
-    page = Template(static_text("page.html"))
-    return seal_page(page.substitute(title=html.escape(title), explorer=explorer, policy="$policy"))
+    "A page of one file with explorers, made by `explorer_html`; see `seal_page`."
+    frame = static_text("page.html")
+    page = Template(frame).substitute(title=html.escape(title), explorer=explorer, policy="$policy")
+    kinds = dict.fromkeys(re.findall(r'<div data-diml-live="(\w+)">', explorer))
+    return seal_page(page, frame, *map(explorer_frame, kinds))
 
 # %% ../../nbs/43_view.ipynb #f50f6948
 _STYLES = {"ranking": ("ranking.css", "pair.css")}  # what a page needs besides KIND.css
+
+
+def _own_pieces(kind: str) -> dict[str, str]:
+    styles = (*_STYLES.get(kind, (f"{kind}.css",)), "controls.css")
+    style = "".join(map(static_text, styles))
+    return dict(kind=kind, style=style, script=script_text(f"{kind}_page.js"))
+
+
+def explorer_frame(kind: str) -> str:
+    "What `explorer_html` fills: style and script of an explorer, and nothing else."
+    return Template(static_text("explorer.html")).safe_substitute(_own_pieces(kind))
 
 
 def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
@@ -253,11 +269,7 @@ def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
         HTML that stays where scripts are off.
     """
     return Template(static_text("explorer.html")).substitute(
-        kind=kind,
-        payload=_json_in_html(payload),
-        fallback=fallback,
-        style="".join(map(static_text, (*_STYLES.get(kind, (f"{kind}.css",)), "controls.css"))),
-        script=script_text(f"{kind}_page.js"),
+        _own_pieces(kind), payload=_json_in_html(payload), fallback=fallback
     )
 
 # %% ../../nbs/43_view.ipynb #eb6679eb

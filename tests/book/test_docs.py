@@ -2,20 +2,18 @@
 on a phone."""
 
 import base64
-import functools
 import hashlib
 import html
 import os
 import re
+import shutil
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page
+from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, serve_files
 
 from diml_nb._internal.paths import REPO_ROOT
 
@@ -205,10 +203,32 @@ def test_kept_outputs_depend_on_what_the_code_reaches(book):
     assert [name for name in everything if name.startswith("data/results/walk/")]
 
 
-def test_a_site_without_the_page_of_own_pictures_says_why(book, monkeypatch):
+def test_a_site_without_the_page_for_pictures_of_your_own_says_why(book, monkeypatch):
     assert "own_pictures/index.html" in book.own_pictures_note() or book.own_pictures.missing()
     monkeypatch.setattr(book.own_pictures, "missing", lambda: "Node: apt-get install nodejs npm")
     assert "it needs Node: apt-get install nodejs npm." in book.own_pictures_note()
+
+
+def test_packages_are_installed_when_they_are_missing_or_others_are_pinned(tmp_path):
+    shutil.copy(REPO_ROOT / "Makefile", tmp_path)
+    pinned = tmp_path / "docs" / "browser" / "package-lock.json"
+    installed = pinned.parent / "node_modules" / ".package-lock.json"
+    installed.parent.mkdir(parents=True)
+    pinned.touch()
+
+    def installs():
+        command = ["make", "--dry-run", installed.relative_to(tmp_path)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return "npm ci" in done.stdout
+
+    assert installs()
+    installed.touch()
+    assert not installs()
+    os.utime(installed, (1, 1))
+    assert installs()
+    rules = (REPO_ROOT / "Makefile").read_text()
+    (needs,) = re.findall(r"^docs: (.*?) ##", rules, flags=re.M)
+    assert str(installed.relative_to(tmp_path)) in needs.split()
 
 
 def test_a_policy_names_scripts_that_stand_in_a_page_and_in_its_frames(book):
@@ -231,11 +251,6 @@ def test_the_walk_is_kept_under_its_name(docs):
 
 
 # in a browser
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -268,10 +283,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(site):
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_files(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,18 @@ test("sentences about lists", () => {
   assert.equal(partNames([1]), "part 2");
   assert.equal(partNames([0, 2]), "parts 1, 3");
   assert.equal(precisionText(Number.NaN), "none");
+  // as f"{x:.3f}" of Python: halfway to the even digit, and 0.0005 is a little more than halfway
+  const rounded = [0.0625, 0.1875, 0.3125, 0.9375, 0.0005, 0.0015, 1 / 3, 1].map(precisionText);
+  assert.deepEqual(rounded, [
+    "0.062",
+    "0.188",
+    "0.312",
+    "0.938",
+    "0.001",
+    "0.002",
+    "0.333",
+    "1.000",
+  ]);
   assert.equal(gainWord(0.5, 0.6), "helped");
   assert.equal(gainWord(Number.NaN, Number.NaN), "without another image of its class");
   assert.equal(

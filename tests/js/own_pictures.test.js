@@ -76,3 +76,11 @@ test("a picture of 100 megapixels is refused by a sentence that says what to do"
     "a.jpg has 100 megapixels (10000 x 10000); this page reads at most 50. Make it smaller first.",
   );
 });
+
+test("so is a picture with a side that no canvas has", () => {
+  assert.equal(sizeObstacle("a.jpg", [32767, 100]), "");
+  assert.equal(
+    sizeObstacle("a.jpg", [100, 70000]),
+    "a.jpg is 100 x 70000 pixels; this page reads at most 32767 along a side. Make it smaller first.",
+  );
+});

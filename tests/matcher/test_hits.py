@@ -108,6 +108,14 @@ def test_a_page_reads_aloud_and_shows_names_as_text(hits):
     assert not re.search("<[ub]>|<i>|<script", page)
 
 
+def test_a_script_that_a_card_would_hold_is_not_permitted(hits, monkeypatch):
+    monkeypatch.setattr("diml_nb.matcher.hits._card", lambda hit, top: "<script>alert()</script>")
+    page = hits.to_html()
+    (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)
+    assert "<script>alert()</script>" in page
+    assert "script-src" not in policy and "default-src 'none'" in policy
+
+
 def test_a_figure_shows_parts_unless_flows_are_asked_for(hits, tmp_path):
     hit = hits[1]
     for by, words in (("parts", "parts "), ("flows", "sum of contributions")):

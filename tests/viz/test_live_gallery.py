@@ -1,10 +1,12 @@
 """A gallery in a page without Python, in a browser: by mouse, by keyboard, as it is read out."""
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 import torch
+from pages import page_payload
 from servers import CHROMIUM, NO_CHROMIUM
 
 from diml_nb.datasets.registry import get_dataset
@@ -125,6 +127,71 @@ def test_by_the_keyboard_alone(opened):
     opened.keyboard.press(" ")
     settle(opened)
     opened.get_by_role("img", name=re.compile(r"less .*: score .* = cosine .*, cells")).wait_for()
+    assert opened.evaluate("'byCells' in document.activeElement.dataset")
+    opened.get_by_role("button", name="rank all again").focus()
+    opened.keyboard.press("Enter")
+    opened.wait_for_function(
+        "() => document.querySelector('.diml-rank').getAttribute('aria-disabled') === 'false'"
+    )
+    assert opened.evaluate("document.activeElement.className") == "diml-rank"
+
+
+@pytest.mark.parametrize("key", ["Control+c", "Meta+c", "Alt+c"])
+def test_a_copy_compares_nothing(opened, key):
+    opened.get_by_role("group", name="by cosine + S").get_by_role("button").nth(1).focus()
+    opened.keyboard.press(key)
+    settle(opened)
+    assert opened.locator(".diml-why-table").count() == 0
+
+
+def test_another_query_after_ranking_has_all_its_parts(visit, gallery):
+    "A query that the page takes for one that is helped, until all are ranked again."
+    gallery.state = dict(show="all", eps=0.05, marginals="cross_correlation", plan="transport")
+    gallery.rank_again()
+    gains = gallery.ranked.gain_q.tolist()
+    q = next(q for q, _ in enumerate(gains) if gains[q] <= 0 and has_parts(gallery, q))
+    other = next(p for p, gain in enumerate(gains) if gain > 0 and has_parts(gallery, p))
+    assert q < other
+    piece = gallery.live_html("")
+    held = page_payload(piece)
+    held["gains"]["values"] = [float(n == q) for n in range(len(gains))]
+    known = re.escape('<script type="application/json">') + ".*?</script>"
+    put = f'<script type="application/json">{json.dumps(held)}</script>'
+    page = visit(page_html("Drawings", re.sub(known, lambda _: put, piece, flags=re.S)))
+    choose(page, "show", "helped")
+    page.get_by_role("checkbox", name=re.compile("part 1, adds")).first.check()
+    settle(page)
+    assert page.get_by_role("group", name="without part 1").count() == 1
+    page.get_by_role("button", name="rank all again").click()
+    page.get_by_role("button", name="rank all again", disabled=False).wait_for()
+    settle(page)
+    assert page.locator('[data-control="query"] option').count() == sum(x > 0 for x in gains)
+    assert page.get_by_role("group", name="without part 1").count() == 0
+
+
+def has_parts(gallery, q):
+    gallery.state = dict(query=q)
+    return gallery.found.has_parts
+
+
+def test_ranking_that_fails_gives_its_button_back(browser, text, tmp_path):
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.evaluate(
+        """() => {
+        let asked = 0;
+        performance.now = () => {
+          if (asked++ > 2) throw new Error("broken clock");
+          return 1e6 * asked;
+        };
+        }"""
+    )
+    with page.expect_event("pageerror") as error:
+        page.get_by_role("button", name="rank all again").click()
+    assert "broken clock" in str(error.value)
+    assert page.get_by_role("button", name="rank all again").is_enabled()
+    page.close()
 
 
 def test_only_queries_that_were_hurt(opened, gallery):

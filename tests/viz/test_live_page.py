@@ -102,6 +102,60 @@ def test_a_part_is_dropped_and_taken_back(opened, visit, pair, tmp_path):
     assert shown(opened) == before
 
 
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_the_last_part_is_dropped_until_one_is_left(opened, how):
+    rows, counts = opened.locator(".diml-part-row"), []
+    while (count := rows.count()) > 1:
+        counts.append(count)
+        drop = rows.last.get_by_role("button", name=re.compile("^drop"))
+        if how == "mouse":
+            drop.click()
+        else:
+            opened.keyboard.press("Tab")  # so that the focus is one of the keyboard
+            drop.focus()
+            opened.keyboard.press("x")
+        settle(opened)
+        assert len(counts) < 30
+        crops = opened.locator(".diml-crops svg").evaluate_all("all => all.map(x => x.ariaLabel)")
+        named = re.findall(r"part (\d+) in", " ".join(filter(None, crops)))
+        assert named and all(int(k) <= rows.count() for k in named)
+    assert len(set(counts)) > 1
+
+
+def test_a_locked_part_is_free_when_the_numbers_change(opened):
+    row = opened.locator(".diml-part").nth(1)
+    row.click()
+    opened.get_by_text("locked on part 2").wait_for()
+    choose(opened, "marginals", "equal")
+    settle(opened)
+    assert opened.locator(".diml-state").text_content() == ""
+    assert opened.locator('.diml-part[aria-pressed="true"]').count() == 0
+
+
+def test_a_file_that_was_saved_is_let_go_when_another_is(opened):
+    opened.evaluate(
+        """() => {
+        globalThis.alive = new Set();
+        const { createObjectURL, revokeObjectURL } = URL;
+        URL.createObjectURL = (x) => {
+          const address = createObjectURL.call(URL, x);
+          alive.add(address);
+          return address;
+        };
+        URL.revokeObjectURL = (address) => {
+          alive.delete(address);
+          revokeObjectURL.call(URL, address);
+        };
+        }"""
+    )
+    opened.get_by_role("button", name="flows", exact=True).click()
+    for _ in range(2):
+        with opened.expect_download() as download:
+            opened.get_by_text("download CSV").click()
+        assert download.value.suggested_filename == "flows.csv"
+    assert opened.evaluate("alive.size") == 1
+
+
 def test_a_cell_is_dropped_by_the_keyboard(opened, pair):
     opened.get_by_role("button", name="flows", exact=True).click()
     opened.locator('.diml-cell[data-side="a"][tabindex="0"]').focus()
@@ -190,7 +244,12 @@ def test_steps_ask_and_answer_as_in_python(visit):
     page.get_by_role("button", name="next step").click()
     assert page.locator(".diml-says").text_content() == ""
     assert not page.get_by_label("show the answer").is_checked()
-    assert "5. marginals" in page.locator("h4").text_content()
+    assert "5. marginals" in page.locator("h3").text_content()  # as in a notebook
+    page.get_by_label("your guess").fill("2000000")
+    page.get_by_label("show the answer").check()
+    walk.state = dict(step=5, guess=2_000_000.0, revealed=True)
+    said = page.locator(".diml-says").text_content()
+    assert said.endswith("You said 2,000,000.") and said in walk.verdict.value
 
 
 def test_cells_are_matched_again_without_maps(visit, tmp_path):

@@ -2,27 +2,25 @@
 and no picture leaves it."""
 
 import base64
-import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from firefox import FIREFOX, NO_FIREFOX, firefox
 from PIL import Image
-from servers import CHROMIUM, NO_CHROMIUM
+from servers import CHROMIUM, NO_CHROMIUM, serve_files
 from torch import nn
 
 from diml_nb._internal.paths import REPO_ROOT, data_dir
 from diml_nb.features.backbones import Backbone, get_backbone
-from diml_nb.viz.html import script_text
+from diml_nb.viz.html import explorer_frame, inline_hashes, script_text
 from diml_nb.viz.widgets.controls import prepare_image
 from diml_nb.viz.widgets.live import pack_maps
+from diml_nb.viz.widgets.own_pictures import own_pictures_html
 from diml_nb.viz.widgets.pair import PairExplorer
 
 sys.path.insert(0, str(REPO_ROOT / "docs"))
@@ -174,22 +172,26 @@ def exported(folder):
     return onnx.load_from_string(gzip.decompress((folder / own_pictures.NETWORK).read_bytes()))
 
 
+def test_a_link_that_is_a_script_is_not_permitted(backbone):
+    network = dict(runtime="runtime.js", parts=[dict(address="x", bytes=1)] * 2)
+    hostile = "<script>alert()</script>"
+    page = own_pictures_html(network, backbone, tuple(DRAWINGS), back=hostile)
+    (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)[:1]
+    hashes = inline_hashes(hostile, explorer_frame("own_pictures"))
+    unwanted, own = hashes["script"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["script-src"].split() == ["'self'", "'wasm-unsafe-eval'", own]
+    assert unwanted not in policy
+    assert set(hashes["style"]) < set(rules["style-src"].split())
+
+
 # in a browser
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
 
 
 @pytest.fixture(scope="module")
 def address(folder):
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
-    ) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve_files(folder) as address:
+        yield f"{address}/"
 
 
 class Reader:
@@ -231,7 +233,8 @@ class Reader:
 
     def alert(self):
         "What the page says against something; empty if nothing."
-        return self.page.locator("main > [data-diml-live] > .diml-alert").text_content()
+        lines = self.page.locator("main > [data-diml-live] > .diml-alert").all_text_contents()
+        return "".join(lines)
 
 
 @pytest.fixture
@@ -355,6 +358,25 @@ def test_a_saved_pair_needs_nothing_else(reader, visit, tmp_path):
 
 
 @needs_chromium
+def test_a_saved_pair_is_the_one_that_is_shown(reader, visit, tmp_path):
+    "Also where the controls ask for what has no answer."
+    reader.match(DRAWINGS[0], write(tmp_path, "wide.png", photograph(900, 310, seed=4)))
+    shown = reader.page.locator(".diml-score").text_content()
+    plan = reader.page.locator('[data-control="plan"]')
+    plan.select_option(label="cells in place")
+    reader.page.get_by_text("Cells in place need pictures of one shape").wait_for()
+    held, text = saved_payload(reader, tmp_path)
+    plan.select_option(label="optimal transport")
+    (control,) = [x for x in held["live"]["controls"] if x["name"] == "plan"]
+    assert control["value"] == "transport"
+    page = visit(text)
+    assert page.get_by_role("alert").text_content() == ""
+    assert page.locator(".diml-score").text_content() == shown
+    page.locator('[data-control="grid"]').select_option(label="4")
+    page.wait_for_function("() => document.querySelectorAll('.diml-cell').length < 40")
+
+
+@needs_chromium
 def test_the_second_picture_is_answered_in_two_seconds(reader, tmp_path):
     file = write(tmp_path, "photograph.jpg", photograph(4000, 3000, seed=1), quality=90)
     reader.match(DRAWINGS[0], file)
@@ -372,16 +394,21 @@ def test_what_is_no_picture_is_told_and_nothing_is_lost(reader, tmp_path):
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
     (tmp_path / "drawing.svg").write_text(svg)
     write(tmp_path, "huge.png", Image.new("1", (10_000, 10_000)))
+    write(tmp_path, "long.png", Image.new("1", (70_000, 100)))
     sentences = {
         "notes.png": "notes.png is not a picture that this browser can read.",
-        "cut.png": "cut.png",
-        "drawing.svg": "drawing.svg",  # Pillow reads none either
+        "cut.png": "cut.png is not a picture that this browser can read.",
+        # Pillow reads none either
+        "drawing.svg": "drawing.svg is an SVG: lines and no pixels. Save it as a PNG first.",
         "huge.png": "huge.png has 100 megapixels (10000 x 10000); this page reads at most 50. Make"
         " it smaller first.",
+        # longer than a canvas; drawn, it would be black
+        "long.png": "long.png is 70000 x 100 pixels; this page reads at most 32767 along a side."
+        " Make it smaller first.",
     }
     for name, sentence in sentences.items():
         reader.choose("b", tmp_path / name)
-        assert reader.alert().startswith(sentence)
+        assert reader.alert() == sentence
         assert reader.score() == score
         assert reader.page.locator(".diml-labels .diml-b").text_content() == "noto.png"
     reader.choose("b", SAILBOAT)
@@ -423,6 +450,55 @@ def test_two_pictures_are_dropped_at_once(reader):
     assert reader.page.locator(".diml-labels .diml-a").text_content() == "first.png"
     reader.page.evaluate(DROP, ["main", []])
     reader.page.get_by_text("What was dropped is no file").wait_for()
+
+
+@needs_chromium
+def test_two_dropped_files_are_taken_both_or_not_at_all(reader):
+    score = reader.match(*DRAWINGS)
+    files = [["first.png", base64.b64encode(SAILBOAT.read_bytes()).decode()], ["bad.png", ""]]
+    reader.page.evaluate(DROP, ["main", files])
+    reader.page.get_by_text("bad.png is not a picture").wait_for()
+    assert_all_is_of(reader, DRAWINGS, score)
+
+
+@needs_chromium
+def test_a_network_that_fails_changes_no_picture(reader):
+    score = reader.match(*DRAWINGS)
+    reader.page.evaluate(
+        """async () => {
+        const runtime = await import(new URL("runtime.js", location.href).href);
+        const session = runtime.InferenceSession.prototype;
+        const { run } = session;
+        session.run = () => {
+          session.run = run;
+          throw new Error("no memory");
+        };
+        }"""
+    )
+    reader.choose("a", SAILBOAT)
+    assert reader.alert() == "That did not work: no memory"
+    assert_all_is_of(reader, DRAWINGS, score)
+    reader.choose("a", SAILBOAT)
+    assert reader.score() != score
+
+
+def assert_all_is_of(reader, files, score):
+    "The places, the pair and what would be saved are of these files."
+    page = reader.page
+    for side, file in zip("ab", files):
+        assert page.get_by_label(f"{side.upper()}: {file.name}").count() == 1
+        assert page.locator(f".diml-labels .diml-{side}").text_content() == file.name
+    assert reader.score() == score
+
+
+@needs_chromium
+def test_a_canvas_that_stays_empty_is_no_picture(open_page, address):
+    empty = """CanvasRenderingContext2D.prototype.getImageData = (x, y, width, height) =>
+      new ImageData(width, height);"""
+    reader = open_page(address, empty)
+    reader.choose("a", DRAWINGS[0])
+    assert reader.alert().startswith("emojione.png is too large for this browser (128 x 128).")
+    assert reader.page.get_by_label("A: no picture yet").count() == 1
 
 
 @needs_chromium
@@ -475,6 +551,10 @@ def test_the_keyboard_is_enough(open_page, address):
     page.keyboard.press("Enter")  # the drawings
     page.get_by_text("Still needed: the network.").wait_for()
     assert page.get_by_label("A: emojione.png").count() == 1
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="the network is here").wait_for()
+    assert page.evaluate("document.activeElement.dataset.tool") == "fetch_network"
 
 
 @needs_chromium
@@ -494,9 +574,18 @@ def test_a_phone_shows_it_whole(open_page, address, scheme):
 
 
 @needs_chromium
-def test_without_webassembly_a_sentence(open_page, address):
-    reader = open_page(address, "delete globalThis.WebAssembly;")
-    assert reader.alert().startswith("This browser has no WebAssembly")
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("WebAssembly", "This browser has no WebAssembly"),
+        ("DecompressionStream", "This browser cannot unpack the network"),
+    ],
+)
+def test_what_a_browser_lacks_is_told_before_anything_is_fetched(
+    open_page, address, name, sentence
+):
+    reader = open_page(address, f"delete globalThis.{name};")
+    assert reader.alert().startswith(sentence)
     assert reader.page.get_by_role("button", name="fetch the network").is_disabled()
 
 
@@ -504,6 +593,9 @@ def test_without_webassembly_a_sentence(open_page, address):
 def test_from_a_file_a_sentence(open_page, folder):
     reader = open_page((folder / "index.html").as_uri())
     assert reader.alert().startswith("This page was opened as a file")
+    reader.choose("a", DRAWINGS[0])
+    assert reader.alert().startswith("This page was opened as a file")
+    assert reader.page.get_by_label("A: emojione.png").count() == 1
 
 
 @needs_chromium
@@ -514,12 +606,21 @@ def test_without_scripts_a_sentence(open_page, address):
 
 @needs_chromium
 def test_a_network_that_is_not_there_is_told(browser, address):
-    page = browser.new_page()
+    page, held = browser.new_page(), []
     page.route("**/network.onnx.gz", lambda route: route.fulfill(status=404, body=""))
+    page.route("**/runtime.wasm.gz", lambda route: held.append(route))
     page.goto(address)
-    page.get_by_role("button", name="fetch the network").click()
+    button = page.get_by_role("button", name="fetch the network")
+    # the other file is not waited for
+    with page.expect_event("requestfailed", lambda x: x.url.endswith("runtime.wasm.gz")):
+        button.click()
     page.get_by_text("network.onnx.gz could not be fetched (404).").wait_for()
-    assert page.get_by_role("button", name="fetch the network").is_enabled()
+    assert button.is_enabled()
+    page.unroute("**/network.onnx.gz")
+    page.route("**/network.onnx.gz", lambda route: held.append(route))
+    button.click()
+    alert = page.locator("main > [data-diml-live] > .diml-alert")
+    assert "".join(alert.all_text_contents()) == ""
     page.close()
 
 
@@ -573,6 +674,6 @@ def test_firefox_gives_the_scores_of_python(address):
     assert not faults
 
 
-def test_only_the_page_of_own_pictures_fetches_anything():
+def test_only_the_page_for_pictures_of_your_own_fetches_anything():
     assert script_text("own_pictures_page.js").count("fetch(") == 1
     assert "fetch(" not in script_text("pair_page.js")

@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 import torch
+from pages import page_payload
 
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.datasets.registry import get_dataset
@@ -19,10 +20,13 @@ from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.ot.matching import match
 from diml_nb.viz.html import (
     STATIC,
+    explorer_frame,
     explorer_html,
+    inline_hashes,
     page_html,
     pair_payload,
     script_text,
+    seal_page,
     show_source,
     static_text,
 )
@@ -36,6 +40,8 @@ from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
+# that of the page of hits is about the page as a whole
+STYLES = sorted({path.name for path in STATIC.glob("*.css")} - {"hits.css"})
 STARTS = [
     "own_pictures_page.js",
     "pair.js",
@@ -73,12 +79,6 @@ def run(*command):
     done = subprocess.run([str(word) for word in command], cwd=JS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def page_payload(piece):
-    "What a piece of a page holds."
-    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', piece, flags=re.S)
-    return json.loads(text)
 
 
 def properties(name, typedef):
@@ -155,17 +155,7 @@ def test_a_script_makes_no_markup_and_asks_for_nothing(name):
     assert set(re.findall(r"https?:[^'\"]*", text)) <= {"http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "controls.css",
-        "own_pictures.css",
-        "pair.css",
-        "ranking.css",
-        "sinkhorn.css",
-        "small_plan.css",
-    ],
-)
+@pytest.mark.parametrize("name", STYLES)
 def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
     text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
     for wrong in ("url(", "@import", "</"):
@@ -185,7 +175,24 @@ def test_a_saved_page_forbids_itself_every_request():
     assert set(allowed) == {"style-src", "script-src"}
     for hashes in allowed.values():
         assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", word) for word in hashes.split())
+    (own,) = inline_hashes(explorer_frame("pair"))["script"]
+    assert allowed["script-src"] == own
+    assert inline_hashes(page)["script"] == [
+        *inline_hashes("<script>alert()</script>")["script"],
+        own,
+    ]
     assert "<title>$policy</title>" in page
+
+
+def test_a_policy_permits_only_what_this_library_wrote():
+    page = '<meta content="$policy"><style>own</style><style>a{}</style><script>alert()</script>'
+    sealed = seal_page(page, "<style>own</style>", connect_src="'self'")
+    (policy,) = re.findall('content="(.*?)"', sealed)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["style-src"].split() == inline_hashes("<style>own</style>")["style"]
+    assert "script-src" not in rules  # so that of default-src holds
+    assert rules["default-src"] == "'none'"
+    assert rules["connect-src"] == "'self'"
 
 
 def test_the_types_name_what_python_sends():

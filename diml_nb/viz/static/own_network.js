@@ -24,15 +24,19 @@ const FROM_A_FILE =
 const NO_WASM =
   "This browser has no WebAssembly, or it is switched off; the network needs it. The explorers of " +
   "the book and saved pages work without.";
+const NO_UNPACKING =
+  "This browser cannot unpack the network, which is packed by gzip; newer ones can. The explorers " +
+  "of the book and saved pages work without.";
 
 /** Why this page cannot run a network; empty if it can. */
 export function networkObstacle() {
   if (location.protocol === "file:") return FROM_A_FILE;
-  return typeof WebAssembly === "object" ? "" : NO_WASM;
+  if (typeof WebAssembly !== "object") return NO_WASM;
+  return typeof DecompressionStream === "function" ? "" : NO_UNPACKING;
 }
 
 /**
- * Fetch the network and make it ready.
+ * Fetch the network and make it ready. Where one of its files fails, the others are not waited for.
  *
  * @param {NetworkFiles} files
  * @param {(share: number) => void} onProgress of the bytes, from 0 to 1
@@ -40,14 +44,18 @@ export function networkObstacle() {
  */
 export async function loadNetwork(files, onProgress) {
   const total = files.parts.reduce((bytes, part) => bytes + part.bytes, 0);
+  const attempt = new AbortController();
   let fetched = 0;
   const onBytes = (/** @type {number} */ count) => {
+    if (attempt.signal.aborted) return;
     fetched += count;
     onProgress(Math.min(1, fetched / total));
   };
-  const [wasm, model] = await Promise.all(
-    files.parts.map(({ address }) => fetchPart(address, onBytes)),
-  );
+  const parts = files.parts.map(({ address }) => fetchPart(address, attempt.signal, onBytes));
+  const [wasm, model] = await Promise.all(parts).catch((error) => {
+    attempt.abort();
+    throw error;
+  });
   const runtime = await import(new URL(files.runtime, location.href).href);
   Object.assign(runtime.env.wasm, { numThreads: 1, wasmBinary: wasm });
   const session = await runtime.InferenceSession.create(new Uint8Array(model));
@@ -59,11 +67,12 @@ export async function loadNetwork(files, onProgress) {
  * the browser has unpacked it.
  *
  * @param {string} address
+ * @param {AbortSignal} signal
  * @param {(count: number) => void} onBytes
  * @returns {Promise<ArrayBuffer>}
  */
-async function fetchPart(address, onBytes) {
-  const response = await fetch(address);
+async function fetchPart(address, signal, onBytes) {
+  const response = await fetch(address, { signal });
   if (!response.ok || !response.body) {
     throw new Refusal(`${address} could not be fetched (${response.status}).`);
   }

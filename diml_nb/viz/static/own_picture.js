@@ -8,7 +8,8 @@ import { createNode } from "./dom.js";
 
 /* read picture */
 const MILLION = 1e6;
-export const MOST_MEGAPIXELS = 50; // 200 MB in memory
+const MOST_MEGAPIXELS = 50; // 200 MB in memory
+const LONGEST_SIDE = 32_767; // of a canvas in Firefox; a longer one is black in others
 
 /** What the reader is told; other errors are the page's own. */
 export class Refusal extends Error {}
@@ -21,10 +22,16 @@ export class Refusal extends Error {}
  */
 export function sizeObstacle(name, [width, height]) {
   const megapixels = (width * height) / MILLION;
-  if (megapixels <= MOST_MEGAPIXELS) return "";
+  if (megapixels > MOST_MEGAPIXELS) {
+    return (
+      `${name} has ${Math.round(megapixels)} megapixels (${width} x ${height}); ` +
+      `this page reads at most ${MOST_MEGAPIXELS}. Make it smaller first.`
+    );
+  }
+  if (Math.max(width, height) <= LONGEST_SIDE) return "";
   return (
-    `${name} has ${Math.round(megapixels)} megapixels (${width} x ${height}); ` +
-    `this page reads at most ${MOST_MEGAPIXELS}. Make it smaller first.`
+    `${name} is ${width} x ${height} pixels; this page reads at most ${LONGEST_SIDE} along a ` +
+    "side. Make it smaller first."
   );
 }
 
@@ -35,16 +42,31 @@ export function sizeObstacle(name, [width, height]) {
  * @returns {Promise<Pixels>}
  */
 export async function readPicture(file) {
-  const size = await pictureSize(file);
-  const obstacle = sizeObstacle(file.name, size);
-  if (obstacle) throw new Refusal(obstacle);
-  try {
-    const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
-    const bitmap = await createImageBitmap(file, /** @type {ImageBitmapOptions} */ (options));
-    return pixelsOf(bitmap, [bitmap.width, bitmap.height]);
-  } catch {
-    throw new Refusal(`${file.name} could not be decoded: it is broken, or memory ran out.`);
+  const { name, type } = file;
+  if (type === "image/svg+xml") {
+    throw new Refusal(`${name} is an SVG: lines and no pixels. Save it as a PNG first.`);
   }
+  const obstacle = sizeObstacle(name, await pictureSize(file));
+  if (obstacle) throw new Refusal(obstacle);
+  const pixels = await decodePicture(file).catch(() => {
+    throw new Refusal(`${name} could not be decoded: it is broken, or memory ran out.`);
+  });
+  // a canvas that a browser cannot hold stays transparent, and nobody says so
+  if (pixels.data.at(-1) !== 255) {
+    const size = `${pixels.width} x ${pixels.height}`;
+    throw new Refusal(`${name} is too large for this browser (${size}). Make it smaller first.`);
+  }
+  return pixels;
+}
+
+/**
+ * @param {File} file
+ * @returns {Promise<Pixels>}
+ */
+async function decodePicture(file) {
+  const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+  const bitmap = await createImageBitmap(file, /** @type {ImageBitmapOptions} */ (options));
+  return pixelsOf(bitmap, [bitmap.width, bitmap.height]);
 }
 
 /**

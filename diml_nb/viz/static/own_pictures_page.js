@@ -6,7 +6,7 @@ import { pngOf, Refusal, readPicture } from "./own_picture.js";
 import { packMaps } from "./pack_maps.js";
 import { waitingRoots } from "./page_controls.js";
 import { createPairSolver } from "./pair_answer.js";
-import { createLivePair } from "./pair_live.js";
+import { buildDownload, createLivePair } from "./pair_live.js";
 import { viewOf } from "./resample.js";
 import { savePage } from "./saved_page.js";
 
@@ -44,17 +44,40 @@ import { savePage } from "./saved_page.js";
 /* own pair */
 const OWN_SIDES = /** @type {Side[]} */ (["a", "b"]);
 
-/** @param {OwnUi} ui */
-async function answerOwnPair(ui) {
-  const { network, nodes, payload } = ui;
-  const { a, b } = ui.pictures;
-  if (!network || !a || !b) return;
+/**
+ * Take pictures, and match them if there are two and a network. An error changes nothing.
+ *
+ * @param {OwnUi} ui
+ * @param {Partial<Record<Side, OwnPicture>>} pictures
+ */
+async function takePictures(ui, pictures) {
+  const { a, b } = pictures;
+  const maps = ui.network && a && b ? await mapsOf(ui, ui.network, { a, b }) : null;
+  ui.pictures = pictures;
+  for (const side of OWN_SIDES) showChosen(ui, side);
+  if (a && b && maps) showOwnPair(ui, { a: a.picture, b: b.picture }, maps);
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {Network} network
+ * @param {Record<Side, OwnPicture>} pictures
+ */
+async function mapsOf({ nodes }, network, { a, b }) {
   nodes.status.textContent = "Matching ...";
   await new Promise((done) => setTimeout(done)); // the words are drawn first
-  const [mapA, mapB] = [a.map ?? (await network(a.view)), b.map ?? (await network(b.view))];
-  [a.map, b.map] = [mapA, mapB];
-  const maps = packMaps({ a: mapA, b: mapB });
-  const pictures = { a: a.picture, b: b.picture };
+  a.map ??= await network(a.view);
+  b.map ??= await network(b.view);
+  return packMaps({ a: a.map, b: b.map });
+}
+
+/**
+ * @param {OwnUi} ui
+ * @param {Record<Side, Picture>} pictures
+ * @param {Record<Side, MapPayload>} maps
+ */
+function showOwnPair(ui, pictures, maps) {
+  const { nodes, payload } = ui;
   ui.live ??= createLivePair(nodes.result, payload.controls, { notes: payload.notes });
   choosePlan(ui.live.controls, maps);
   ui.live.show({ pictures, solver: createPairSolver(maps) });
@@ -87,25 +110,36 @@ function missingText({ network, pictures }) {
 }
 
 /* own files */
+const ACCEPTED = "image/avif,image/bmp,image/gif,image/jpeg,image/png,image/webp"; // no SVG
+
 /**
- * Take a file as one of the two pictures; a file that is none changes nothing.
- *
  * @param {OwnUi} ui
- * @param {Side} side
  * @param {File} file
+ * @returns {Promise<OwnPicture>}
  */
-async function takeFile(ui, side, file) {
-  const view = viewOf(await readPicture(file), ui.payload.network.side);
+async function readOwnPicture({ payload }, file) {
+  const view = viewOf(await readPicture(file), payload.network.side);
   const { width, height } = view;
-  const picture = { src: pngOf(view), label: file.name, width, height };
-  ui.pictures[side] = { picture, view };
-  ui.nodes[`name_${side}`].textContent = file.name;
-  const image = createNode("img", { src: picture.src, alt: "", class: "diml-thumbnail" });
-  ui.nodes[`image_${side}`].replaceChildren(image);
+  return { picture: { src: pngOf(view), label: file.name, width, height }, view };
 }
 
 /**
- * Take files, the first as the given side, then match.
+ * The name and the picture that were chosen, in their place.
+ *
+ * @param {OwnUi} ui
+ * @param {Side} side
+ */
+function showChosen({ nodes, pictures }, side) {
+  const chosen = pictures[side];
+  if (!chosen) return;
+  const { src, label } = chosen.picture;
+  nodes[`name_${side}`].textContent = label;
+  const image = createNode("img", { src, alt: "", class: "diml-thumbnail" });
+  nodes[`image_${side}`].replaceChildren(image);
+}
+
+/**
+ * Take files, the first as the given side, then match. If one of them is no picture, none is taken.
  *
  * @param {OwnUi} ui
  * @param {Side} side
@@ -113,10 +147,13 @@ async function takeFile(ui, side, file) {
  */
 function takeFiles(ui, side, files) {
   const sides = side === "a" ? OWN_SIDES : [...OWN_SIDES].reverse();
-  inTurn(ui, async () => {
+  enqueue(ui, async () => {
     if (files.length === 0) throw new Refusal("What was dropped is no file; save it as one first.");
-    for (const [i, file] of files.slice(0, 2).entries()) await takeFile(ui, sides[i], file);
-    await answerOwnPair(ui);
+    const pictures = { ...ui.pictures };
+    for (const [i, file] of files.slice(0, 2).entries()) {
+      pictures[sides[i]] = await readOwnPicture(ui, file);
+    }
+    await takePictures(ui, pictures);
   });
 }
 
@@ -126,7 +163,7 @@ function takeFiles(ui, side, files) {
  * @param {OwnUi} ui
  * @param {() => Promise<void>} act
  */
-function inTurn(ui, act) {
+function enqueue(ui, act) {
   ui.work = ui.work.then(async () => {
     const { alert, status } = ui.nodes;
     const start = performance.now();
@@ -156,7 +193,7 @@ function tellError({ nodes }, error) {
  *
  * @param {{src: string, label: string}} drawing
  */
-export function fileOf({ src, label }) {
+function fileOf({ src, label }) {
   const [head, base64] = src.split(",");
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   return new File([bytes], label, { type: head.slice(5).split(";")[0] });
@@ -169,8 +206,11 @@ export function fileOf({ src, label }) {
  * @param {OwnUi} ui
  */
 async function askForNetwork(ui) {
-  const { fetch_network: button, percent, progress } = ui.nodes;
-  button.setAttribute("disabled", "");
+  const { alert, fetch_network: button, percent, progress } = ui.nodes;
+  if (button.getAttribute("aria-disabled") === "true") return;
+  button.setAttribute("aria-disabled", "true"); // unlike a disabled button it keeps the focus
+  alert.textContent = "";
+  progress.setAttribute("value", "0");
   progress.removeAttribute("hidden");
   try {
     ui.network = await loadNetwork(ui.payload.network, (share) => {
@@ -178,9 +218,9 @@ async function askForNetwork(ui) {
       percent.textContent = formatPercent(share);
     });
     button.textContent = "the network is here";
-    inTurn(ui, () => answerOwnPair(ui));
+    enqueue(ui, () => takePictures(ui, ui.pictures));
   } catch (error) {
-    button.removeAttribute("disabled");
+    button.setAttribute("aria-disabled", "false");
     tellError(ui, error);
   } finally {
     progress.setAttribute("hidden", "");
@@ -198,7 +238,7 @@ async function askForNetwork(ui) {
  * @param {Record<string, string | number | boolean>} attributes
  * @param {...(Node | string)} children
  */
-function add(ui, name, tag, attributes, ...children) {
+function addElement(ui, name, tag, attributes, ...children) {
   const node = /** @type {HTMLElement} */ (createNode(tag, attributes, ...children));
   ui.nodes[name] = node;
   return node;
@@ -212,14 +252,14 @@ function add(ui, name, tag, attributes, ...children) {
  */
 function buildPlace(ui, side) {
   const input = /** @type {HTMLInputElement} */ (
-    createNode("input", { type: "file", accept: "image/*", "data-side": side })
+    createNode("input", { type: "file", accept: ACCEPTED, "data-side": side })
   );
   const place = createNode(
     "label",
     { class: `diml-place diml-${side}` },
-    add(ui, `image_${side}`, "span", { class: "diml-frame" }),
+    addElement(ui, `image_${side}`, "span", { class: "diml-frame" }),
     createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
-    add(ui, `name_${side}`, "span", {}, "no picture yet"),
+    addElement(ui, `name_${side}`, "span", {}, "no picture yet"),
     createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
     input,
   );
@@ -251,30 +291,37 @@ function buildButtons(ui) {
   const bytes = ui.payload.network.parts.reduce((total, part) => total + part.bytes, 0);
   const fetchNetwork = `fetch the network (${(bytes / 1e6).toFixed(1)} MB)`;
   const button = { type: "button", class: "diml-button" };
-  add(ui, "fetch_network", "button", { ...button, "data-tool": "fetch_network" }, fetchNetwork);
+  addElement(
+    ui,
+    "fetch_network",
+    "button",
+    { ...button, "data-tool": "fetch_network" },
+    fetchNetwork,
+  );
   const drawings = "take two drawings of the book";
-  add(ui, "drawings", "button", { ...button, "data-tool": "drawings" }, drawings);
-  add(ui, "save", "a", { class: "diml-button", download: "pair.html", href: "#", hidden: "" });
-  ui.nodes.save.textContent = "save this pair as a page";
+  addElement(ui, "drawings", "button", { ...button, "data-tool": "drawings" }, drawings);
+  const words = "save this pair as a page";
+  ui.nodes.save = buildDownload("pair.html", words, "text/html", () => savedText(ui));
+  ui.nodes.save.setAttribute("hidden", "");
   ui.nodes.fetch_network.addEventListener("click", () => askForNetwork(ui));
   ui.nodes.drawings.addEventListener("click", () => {
     const { a, b } = ui.payload.drawings;
     takeFiles(ui, "a", [fileOf(a), fileOf(b)]);
   });
-  ui.nodes.save.addEventListener("click", () => saveShown(ui));
 }
 
-/** @param {OwnUi} ui */
-function saveShown({ nodes, payload, live, shown }) {
-  if (!live || !shown) return;
-  const { data, ...state } = live.present();
-  if (!data) return;
+/**
+ * The page of the pair that is shown; empty without one.
+ *
+ * @param {OwnUi} ui
+ */
+function savedText({ payload, live, shown }) {
+  const present = live?.present();
+  if (!present || !shown) return "";
   const { pictures, maps } = shown;
+  const { data, ...state } = present;
   const kept = { maps, table: null, fixed: {}, notes: payload.notes, ...state };
-  const text = savePage(payload.saved, { pictures, data, live: kept });
-  const page = new Blob([text], { type: "text/html" });
-  URL.revokeObjectURL(nodes.save.getAttribute("href") ?? ""); // the page that was saved before
-  nodes.save.setAttribute("href", URL.createObjectURL(page));
+  return savePage(payload.saved, { pictures, data, live: kept });
 }
 
 /**
@@ -293,21 +340,21 @@ function showOwnPictures(root, payload) {
     work: Promise.resolve(),
   };
   buildButtons(ui);
-  add(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
-  add(ui, "percent", "span", { class: "diml-percent", "aria-hidden": true });
-  add(ui, "status", "p", { class: "diml-status", role: "status" });
-  add(ui, "alert", "p", { class: "diml-alert", role: "alert" });
-  add(ui, "result", "div", {});
+  addElement(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
+  addElement(ui, "percent", "span", { class: "diml-percent", "aria-hidden": true });
+  addElement(ui, "status", "p", { class: "diml-status", role: "status" });
+  addElement(ui, "obstacle", "p", { class: "diml-alert", role: "alert" });
+  addElement(ui, "alert", "p", { class: "diml-alert", role: "alert" });
+  addElement(ui, "result", "div", {});
   const { nodes } = ui;
   const places = createNode("div", { class: "diml-places" });
   places.append(...OWN_SIDES.map((side) => buildPlace(ui, side)));
   const tools = createNode("div", { class: "diml-own-tools" });
   tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress, nodes.percent);
-  root.append(places, tools, nodes.status, nodes.alert, nodes.result);
+  root.append(places, tools, nodes.status, nodes.obstacle, nodes.alert, nodes.result);
   acceptDrops(ui, document, "a");
-  const obstacle = networkObstacle();
-  nodes.alert.textContent = obstacle;
-  nodes.fetch_network.toggleAttribute("disabled", obstacle !== "");
+  nodes.obstacle.textContent = networkObstacle(); // stays, whatever else is told
+  nodes.fetch_network.setAttribute("aria-disabled", String(nodes.obstacle.textContent !== ""));
   nodes.status.textContent = missingText(ui);
 }
 

@@ -296,6 +296,17 @@ function forgottenPart(old, data) {
 }
 
 /**
+ * A row that the list no longer has is neither under the pointer nor has it the focus.
+ *
+ * @param {PairUi} ui
+ */
+function forgetMissingRows(ui) {
+  const fits = (/** @type {number | null} */ k) => k !== null && k < ui.pair.parts.list.length;
+  if (!fits(ui.hoveredPart)) ui.hoveredPart = null;
+  if (!fits(ui.focusedPart)) ui.focusedPart = null;
+}
+
+/**
  * @param {PairUi} ui
  * @param {PairUpdate} update
  */
@@ -308,6 +319,7 @@ function updateView(ui, { pictures, data, view }) {
   if (!ui.pair || !ui.pictures) return;
   ui.pair.boxes = pictureBoxes(ui.pictures);
   ui.view = fitView(ui.view, ui.pair);
+  forgetMissingRows(ui);
   if (pictures || !old || !sameGrids(old, ui.pair)) {
     drawPictures(ui);
     ui.root.replaceChildren(ui.nodes.left, ui.nodes.right);

@@ -20,23 +20,30 @@ import { DEFAULT_VIEW, freshView } from "./pair_state.js";
  * @typedef {object} LiveView
  * @property {PageControls} controls
  * @property {(pair: ShownPair) => void} show Another pair; nothing of it is dropped.
- * @property {(rule: Partial<PairRequest>) => void} fix What the pair's own controls do not say.
- * @property {() => PresentPair} present
+ * @property {(rule: Partial<PairRequest>) => void} setRule What the pair's own controls do not say.
+ * @property {() => PresentPair | null} present `null` as long as nothing is shown.
  *
- * @typedef {object} PresentPair What is shown, as a page could show it again.
- * @property {PairPayload} [data]
+ * @typedef {{data: PairPayload, request: PairRequest}} KnownAnswer
+ *
+ * @typedef {object} PresentPair What is shown, as a page could show it again: numbers, and the
+ * controls and dropped cells that they belong to.
+ * @property {PairPayload} data
  * @property {ControlPayload[]} controls
  * @property {ViewState} view
  */
 
 /* live pair */
 /**
- * What the numbers depend on; parts or flows, a locked cell, the order of the table do not.
+ * Whether two requests have the same answer: parts or flows, a locked cell, the order of the table
+ * change no number.
  *
- * @param {PairRequest} request
+ * @param {...PairRequest} requests
  */
-function matchingInputs({ view, ...rule }) {
-  return JSON.stringify([rule, view.dropped_a, view.dropped_b]);
+function sameNumbers(...requests) {
+  const [x, y] = requests.map(({ view, ...rule }) =>
+    JSON.stringify([rule, view.dropped_a, view.dropped_b]),
+  );
+  return x === y;
 }
 
 /**
@@ -51,22 +58,21 @@ export function createLivePair(root, controls, { notes, view = {}, fixed = {} })
   const box = /** @type {HTMLElement} */ (createNode("div"));
   let value = { ...DEFAULT_VIEW, ...view };
   let rule = fixed;
-  let answered = "";
   /** @type {ShownPair | null} */
   let pair = null;
-  /** @type {PairPayload | undefined} */
-  let known;
+  /** @type {KnownAnswer | null} */
+  let known = null;
   const request = () =>
     /** @type {PairRequest} */ (/** @type {any} */ ({ ...rule, ...shown.values, view: value }));
   const answer = () => {
-    const inputs = matchingInputs(request());
-    if (!pair || inputs === answered) return;
-    const { data, obstacle = "" } = pair.solver(request());
+    const asked = request();
+    if (!pair || (known && !alert.textContent && sameNumbers(known.request, asked))) return;
+    const { data, obstacle = "" } = pair.solver(asked);
     alert.textContent = obstacle;
-    answered = obstacle ? "" : inputs;
     if (!data) return;
-    known = withNotes(data, notes);
-    pairView.update({ data: known, view: value });
+    known = { data: withNotes(data, notes), request: asked };
+    value = { ...value, part: null }; // its number stands for other cells
+    pairView.update({ data: known.data, view: value });
   };
   const answerSoon = oncePerFrame(answer);
   const pairView = createPairView(box, (next) => {
@@ -81,26 +87,42 @@ export function createLivePair(root, controls, { notes, view = {}, fixed = {} })
   root.append(shown.node, alert, box);
   return {
     controls: shown,
-    fix: (next) => {
+    setRule: (next) => {
       rule = { ...rule, ...next };
       answerSoon();
     },
     show: (next) => {
       if (pair) value = freshView(value);
       pair = next;
-      known = next.data;
-      answered = known ? matchingInputs(request()) : "";
+      known = next.data ? { data: next.data, request: request() } : null;
       pairView.update({ pictures: next.pictures, data: next.data, view: value });
       answer();
       addDownload(box, pairView);
     },
-    present: () => ({ data: known, controls: withValues(controls, shown.values), view: value }),
+    present: () => {
+      answer();
+      return known && presentPair(controls, known, value);
+    },
   };
 }
 
 /**
+ * Where what the reader asked for has no answer, the last that had one.
+ *
  * @param {ControlPayload[]} controls
- * @param {Record<string, any>} values
+ * @param {KnownAnswer} known
+ * @param {ViewState} value
+ * @returns {PresentPair}
+ */
+function presentPair(controls, { data, request }, value) {
+  const { dropped_a, dropped_b } = request.view;
+  const view = { ...value, dropped_a, dropped_b };
+  return { data, controls: withValues(controls, request), view };
+}
+
+/**
+ * @param {ControlPayload[]} controls
+ * @param {Record<string, any>} values by the name of the control
  */
 function withValues(controls, values) {
   return controls.map((control) => ({ ...control, value: values[control.name] }));
@@ -122,10 +144,26 @@ function withNotes(data, notes) {
  */
 export function addDownload(box, view) {
   if (box.querySelector("a[download]")) return;
-  const attributes = { class: "diml-button", download: "flows.csv", href: "#" };
-  const link = /** @type {HTMLAnchorElement} */ (createNode("a", attributes, "download CSV"));
-  link.addEventListener("click", () => {
-    link.href = URL.createObjectURL(new Blob([view.csv()], { type: "text/csv" }));
-  });
+  const link = buildDownload("flows.csv", "download CSV", "text/csv", view.csv);
   box.querySelector(".diml-export")?.append(link);
+}
+
+/**
+ * A link that saves a text as a file; the text is made when the link is pressed.
+ *
+ * @param {string} file
+ * @param {string} words
+ * @param {string} type
+ * @param {() => string} makeText empty if there is nothing to save
+ */
+export function buildDownload(file, words, type, makeText) {
+  const attributes = { class: "diml-button", download: file, href: "#" };
+  const link = /** @type {HTMLAnchorElement} */ (createNode("a", attributes, words));
+  link.addEventListener("click", (event) => {
+    URL.revokeObjectURL(link.href); // of the file that was saved before
+    const text = makeText();
+    if (text) link.href = URL.createObjectURL(new Blob([text], { type }));
+    else event.preventDefault();
+  });
+  return link;
 }

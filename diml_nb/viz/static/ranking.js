@@ -106,6 +106,7 @@ function buildCandidate(candidate, place, choice, onChoose) {
 function addCandidateListeners(button, index, onChoose) {
   button.addEventListener("click", (event) => onChoose(index, event.shiftKey));
   button.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // Ctrl+C copies
     if (event.key === "c") onChoose(index, true);
   });
 }
@@ -123,6 +124,18 @@ function focusedSelector(el) {
   if ("byCells" in node.dataset) return "[data-by-cells]";
   const row = /** @type {HTMLElement | null} */ (node.closest(".diml-row"));
   return row ? `[data-row="${row.dataset.row}"] [data-index="${node.dataset.index}"]` : "";
+}
+
+/**
+ * Draw elements anew, and give the focus to what stands where it was.
+ *
+ * @param {HTMLElement} el
+ * @param {() => void} drawAnew
+ */
+function keepFocus(el, drawAnew) {
+  const selector = focusedSelector(el);
+  drawAnew();
+  if (selector) /** @type {HTMLElement | null} */ (el.querySelector(selector))?.focus();
 }
 
 /* widget */
@@ -154,7 +167,6 @@ function buildFrame() {
 function drawLists(model, nodes) {
   /** @type {Lists} */
   const lists = model.get("lists");
-  const selector = focusedSelector(nodes.el);
   const choose = chooser(model, nodes);
   const [before, after, ...without] = lists.rows.map((row, r) =>
     buildListRow(model.get("value"), row, r, choose),
@@ -170,8 +182,6 @@ function drawLists(model, nodes) {
   nodes.lists.replaceChildren(buildQuery(model, lists), rows);
   if (nodes.says.textContent !== lists.says) nodes.says.textContent = lists.says;
   drawReason(model, nodes);
-  // all buttons have been made anew
-  if (selector) /** @type {HTMLElement | null} */ (nodes.el.querySelector(selector))?.focus();
 }
 
 /**
@@ -260,12 +270,12 @@ function buildListRow(choice, { title, items }, number, onChoose) {
 export function renderRanking({ model, el }) {
   const nodes = buildFrame();
   el.replaceChildren(nodes.el);
-  const redraw = () => drawLists(model, nodes);
+  const redraw = () => keepFocus(nodes.el, () => drawLists(model, nodes));
   redraw();
   return listenToTraits(model, {
     lists: redraw,
     value: redraw,
-    reason: () => drawReason(model, nodes),
+    reason: () => keepFocus(nodes.el, () => drawReason(model, nodes)),
   });
 }
 

@@ -18,6 +18,7 @@ import {
   precisionText,
   ruleText,
 } from "./ranking_text.js";
+import { cellContributions } from "./solver_match.js";
 import { partFace } from "./solver_parts.js";
 
 /**
@@ -26,7 +27,6 @@ import { partFace } from "./solver_parts.js";
  * @import {Candidate, Choice, Lists} from "./ranking.js"
  * @import {QueryCells, QueryPart} from "./ranking_parts.js"
  * @import {Reason, ReasonRow} from "./ranking_why.js"
- * @import {PairMatch} from "./solver_match.js"
  *
  * @typedef {object} RankingRequest The state of a `RetrievalExplorer` of the Python library.
  * @property {string} show Which queries can be chosen.
@@ -364,15 +364,6 @@ function reasonPictures({ images }, query, shown, compared) {
  * @param {number} second
  */
 function cellDifference({ candidates, matches }, first, second) {
-  const [x, y] = [first, second].map((n) => matches[candidates.indexOf(n)]);
-  const adds = (/** @type {PairMatch} */ { plan, cosine }) => {
-    const width = plan.length / x.massA.length;
-    return [...x.massA.keys()].map((n) => {
-      let total = 0;
-      for (let i = n * width; i < (n + 1) * width; i++) total += plan[i] * cosine[i];
-      return total;
-    });
-  };
-  const [forFirst, forSecond] = [adds(x), adds(y)];
-  return forFirst.map((value, n) => value - forSecond[n]);
+  const [x, y] = [first, second].map((n) => cellContributions(matches[candidates.indexOf(n)]));
+  return x.map((value, n) => value - y[n]);
 }

@@ -60,7 +60,7 @@ function showRanking(root, payload) {
   const redraw = oncePerFrame(() => update(ui));
   ui.model = createModel({ lists: null, reason: null, value: payload.choice }, redraw);
   ui.controls = createControls(payload.controls, (name) => {
-    takeBack(ui, name);
+    followControl(ui, name);
     redraw();
   });
   ui.controls.node.append(buildRankButton(ui));
@@ -71,24 +71,31 @@ function showRanking(root, payload) {
 }
 
 /**
- * After a change of a control: only queries of the chosen kind can be chosen, another query or rule
- * has other parts, so none is dropped, and the pair is matched as the gallery is.
+ * After a change of a control: another rule has other parts, so none is dropped, and the pair is
+ * matched as the gallery is.
  *
  * @param {RankingUi} ui
  * @param {string} name
  */
-function takeBack(ui, name) {
+function followControl(ui, name) {
   if (name === "plan") ui.pair.controls.set("plan", ui.controls.values.plan);
-  if (name === "show" && filterQueries(ui)) return;
-  ui.model.set("value", { ...ui.model.get("value"), dropped: [] });
+  if (name === "show") filterQueries(ui);
+  else restoreParts(ui);
+}
+
+/** @param {RankingUi} ui */
+function restoreParts({ model }) {
+  model.set("value", { ...model.get("value"), dropped: [] });
 }
 
 /**
- * Whether the query is still there.
+ * Only queries of the chosen kind can be chosen; all, where there is none. Another query has other
+ * parts.
  *
  * @param {RankingUi} ui
  */
-function filterQueries({ controls, solver, gallery }) {
+function filterQueries(ui) {
+  const { controls, solver, gallery } = ui;
   const { show, query } = controls.values;
   const some = queriesByGain(solver.gains(), show);
   const queries = some.length > 0 ? some : [...gallery.images.keys()];
@@ -98,7 +105,7 @@ function filterQueries({ controls, solver, gallery }) {
     isThere ? query : queries[0],
     queries.map((n) => [gallery.images[n].name, n]),
   );
-  return isThere;
+  if (!isThere) restoreParts(ui);
 }
 
 /**
@@ -127,7 +134,7 @@ function update(ui) {
 function openPair(ui, query, { choice, found }) {
   const { gallery, side } = ui;
   const { grid, marginals, eps } = ui.controls.values;
-  ui.pair.fix({ grid, marginals, eps });
+  ui.pair.setRule({ grid, marginals, eps });
   const first = /** @type {number} */ (choice.first);
   const opened = `${query} ${first}`;
   if (opened === ui.opened) return;
@@ -155,22 +162,36 @@ function buildRankButton(ui) {
     createNode("button", { type: "button", class: "diml-rank", title }, "rank all again")
   );
   button.addEventListener("click", async () => {
-    button.disabled = true;
-    const { show: _show, query: _query, ...rule } = ui.controls.values;
-    const total = ui.gallery.images.length;
-    let last = performance.now();
-    for (const done of ui.solver.rankAll(/** @type {GalleryRule} */ (rule))) {
-      if (performance.now() - last < 30) continue;
-      button.textContent = `ranked ${done} of ${total}`;
-      await new Promise((resolve) => setTimeout(resolve));
-      last = performance.now();
+    if (button.getAttribute("aria-disabled") === "true") return;
+    button.setAttribute("aria-disabled", "true"); // unlike a disabled button it keeps the focus
+    try {
+      await rankAll(ui, (text) => {
+        button.textContent = text;
+      });
+    } finally {
+      button.setAttribute("aria-disabled", "false");
+      button.textContent = "rank all again";
     }
-    button.disabled = false;
-    button.textContent = "rank all again";
-    filterQueries(ui);
-    update(ui);
   });
   return button;
+}
+
+/**
+ * @param {RankingUi} ui
+ * @param {(text: string) => void} onProgress
+ */
+async function rankAll(ui, onProgress) {
+  const { show: _show, query: _query, ...rule } = ui.controls.values;
+  const total = ui.gallery.images.length;
+  let last = performance.now();
+  for (const done of ui.solver.rankAll(/** @type {GalleryRule} */ (rule))) {
+    if (performance.now() - last < 30) continue;
+    onProgress(`ranked ${done} of ${total}`);
+    await new Promise((resolve) => setTimeout(resolve));
+    last = performance.now();
+  }
+  filterQueries(ui);
+  update(ui);
 }
 
 for (const { root, payload } of waitingRoots("ranking")) showRanking(root, payload);

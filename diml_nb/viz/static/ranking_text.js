@@ -3,6 +3,7 @@
 import { withSign } from "./dom.js";
 import { GAIN_RELATIONS, queriesByGain } from "./gallery_lists.js";
 import { PLAN_NAMES } from "./pair_answer.js";
+import { roundHalfEven } from "./solver_cells.js";
 
 /**
  * @import {GalleryImage} from "./gallery_data.js"
@@ -25,9 +26,15 @@ export function ruleText({ grid, marginals, eps, plan }) {
   return `grid ${grid}, ${MARGINAL_NAMES[marginals]}, eps ${Number(eps.toPrecision(3))}${moved}`;
 }
 
-/** @param {number} value NaN without another image of the class of the query */
+/**
+ * Three digits, as Python rounds them: halfway, as 1 / 16 is, to the even one.
+ *
+ * @param {number} value NaN without another image of the class of the query
+ */
 export function precisionText(value) {
-  return Number.isNaN(value) ? "none" : value.toFixed(3);
+  if (Number.isNaN(value)) return "none";
+  const isHalfway = (16 * value) % 2 === 1; // 1000 x + 1/2 is whole for odd sixteenths only
+  return (isHalfway ? roundHalfEven(1000 * value) / 1000 : value).toFixed(3);
 }
 
 /**

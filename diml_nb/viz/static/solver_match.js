@@ -320,3 +320,14 @@ export function transportProblem({ cosine, massA, massB }, eps) {
 export function contributionsOf({ plan, cosine }) {
   return plan.map((mass, i) => mass * cosine[i]);
 }
+
+/**
+ * What each cell of the first image adds to the similarity.
+ *
+ * @param {PairMatch} match
+ */
+export function cellContributions(match) {
+  const values = contributionsOf(match);
+  const width = match.massB.length;
+  return range(match.massA.length).map((n) => sum(values.subarray(n * width, (n + 1) * width)));
+}

@@ -1,7 +1,7 @@
 /** The parts of a query that suit all its candidates, as `query_parts` of the library finds them. */
 
 import { range, sum } from "./dom.js";
-import { contributionsOf, largestOf } from "./solver_match.js";
+import { cellContributions, contributionsOf, largestOf } from "./solver_match.js";
 import { findParts } from "./solver_parts.js";
 
 /**
@@ -92,7 +92,7 @@ function candidateParts(match, label, count) {
   return {
     adds: range(count).map((k) => sum(byPart.subarray(k * width, (k + 1) * width))),
     similarity: sum(values),
-    cells: label.map((_, n) => sum(values.subarray(n * width, (n + 1) * width))),
+    cells: cellContributions(match),
     most,
   };
 }

@@ -23,9 +23,9 @@ import { createControls, waitingRoots } from "./page_controls.js";
  * @param {StepPayload} step
  * @param {number} guess
  */
-export function verdictText({ answer, says }, guess) {
+function verdictText({ answer, says }, guess) {
   const isNear = Math.abs(guess - answer) <= 0.1 * Math.abs(answer);
-  const named = guess.toLocaleString("en-US", { maximumSignificantDigits: 6 });
+  const named = guess.toLocaleString("en-US", { maximumSignificantDigits: 12 });
   return `${says}. ${isNear ? "Your guess was near." : `You said ${named}.`}`;
 }
 
@@ -40,7 +40,7 @@ function buildStep(steps, k, isRevealed) {
   const { name, shape, code, question } = steps[k];
   const isHidden = !isRevealed && k > 0;
   const { src, name: shown } = steps[isHidden ? k - 1 : k];
-  const title = createNode("h4", {}, `${k + 1}. ${name}`);
+  const title = createNode("h3", {}, `${k + 1}. ${name}`);
   if (isRevealed) title.append(createNode("small", {}, ` shape ${shape}`));
   const nodes = [
     title,

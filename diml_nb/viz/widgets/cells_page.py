@@ -93,17 +93,14 @@ def export_cells(
     options = (options or MatchOptions()).check()
     lines = [str(note) for note in notes]
     page: dict[str, Any] = dict(path=path, top=top, labels=labels, title=title)
+    result = match(a, b, **vars(options))  # what cannot be matched is refused here
     if not page_can_match(options):
-        result = match(a, b, **vars(options))
         return export_html(*pictures, result, notes=lines, **page)
     state = _state(options, top)
-    answer = answer_pair(state, (FixedCells(a), FixedCells(b)))
-    if answer.match is None:
-        raise ValueError(answer.obstacle)
-    data = answer.data
+    data = answer_pair(state, (FixedCells(a), FixedCells(b))).data
     return export_html(
         *pictures,
-        answer.match,
+        result,
         notes=[*data["notes"], *lines],
         other_scores=[(score["name"], score["value"]) for score in data["beside"]],
         marginal_error_k=data["error_k"],

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...features.backbones import Backbone
-from ..html import explorer_html, inline_hashes, page_html, static_text
+from ..html import explorer_frame, explorer_html, page_html, seal_page, static_text
 from .live import control_payload
 from .pair import PairExplorer
 
@@ -66,19 +66,10 @@ def _drawing(path: Path) -> dict:
     return dict(src=f"data:image/{path.suffix[1:]};base64,{image}", label=path.name)
 
 
-def _policy(page: str) -> str:
-    "What a page may do that fetches a network: ask its own server, and run what comes from there."
-    hashes = {kind: " ".join(found) for kind, found in inline_hashes(page).items()}
-    rules = [
-        "default-src 'none'",
-        "img-src data: blob:",
-        f"style-src {hashes['style']}",
-        f"script-src 'self' 'wasm-unsafe-eval' {hashes['script']}",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    return "; ".join(rules)
+# what a page may do that fetches a network: ask its own server, and run what comes from there
+_PERMITTED = dict(
+    img_src="data: blob:", script_src="'self' 'wasm-unsafe-eval'", connect_src="'self'"
+)
 
 # %% ../../../nbs/47_own_pictures.ipynb #50d4defd
 def own_pictures_html(
@@ -119,10 +110,9 @@ def own_pictures_html(
         saved=_saved_page(),
     )
     fallback = "<p>This page needs scripts: it computes everything itself.</p>"
-    page = Template(static_text("own_pictures.html")).substitute(
-        style=static_text("pair.css"),
-        explorer=explorer_html("own_pictures", payload, fallback=fallback),
-        back=back,
-        policy="$policy",
-    )
-    return page.replace("$policy", _policy(page), 1)
+    own = dict(policy="$policy", style=static_text("pair.css"))
+    template = Template(static_text("own_pictures.html"))
+    explorer = explorer_html("own_pictures", payload, fallback=fallback)
+    page = template.substitute(own, explorer=explorer, back=back)
+    frames = (template.safe_substitute(own), explorer_frame("own_pictures"))
+    return seal_page(page, *frames, **_PERMITTED)

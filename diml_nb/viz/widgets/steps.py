@@ -274,7 +274,7 @@ def _answer_text(step: Step) -> str:
 
 def _verdict(step: Step, guess: float) -> str:
     "The answer, and whether a guess was within a tenth of it."
-    comment = f"You said {guess:,.6g}."
+    comment = f"You said {guess:,.12g}."
     if abs(guess - step.answer) <= 0.1 * abs(step.answer):
         comment = "Your guess was near."
     return f"<p aria-live='polite'>{_answer_text(step)}. {comment}</p>"
