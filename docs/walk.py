@@ -60,6 +60,7 @@ WAYS = {
         "32_training",
         "33_probe",
         "40_explain",
+        "41_parts",
         "40_what_if",
         "41_faithfulness",
         "41_truth",
