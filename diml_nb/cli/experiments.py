@@ -324,10 +324,7 @@ MakeOption = Annotated[
     ),
 ]
 WatchOption = Annotated[
-    bool,
-    typer.Option(
-        "--watch", help="Show the table again every ten seconds until all runs have ended."
-    ),
+    bool, typer.Option("--watch", help="Show it again every ten seconds until all runs have ended.")
 ]
 
 

@@ -232,9 +232,7 @@ def train_command(
     epochs: EpochsOption = None,
     batch_size: BatchSizeOption = None,
     lr: LearningRateOption = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of all random draws.  [default: 0]")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all draws.  [default: 0]")] = None,
     precision: PrecisionOption = None,
     settings: SettingsOption = None,
     out: RunFolderOption = None,
