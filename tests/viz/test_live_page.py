@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from PIL import Image
 from servers import CHROMIUM, NO_CHROMIUM
 
 from diml_nb._internal.paths import data_dir
@@ -250,6 +251,13 @@ def test_steps_ask_and_answer_as_in_python(visit):
     walk.state = dict(step=5, guess=2_000_000.0, revealed=True)
     said = page.locator(".diml-says").text_content()
     assert said.endswith("You said 2,000,000.") and said in walk.verdict.value
+
+
+def test_a_page_of_cells_refuses_in_the_words_of_match():
+    x, y = (grid_features(torch.rand(1, 8, 4, 4), grid=grid) for grid in (4, (2, 4)))
+    picture = Image.new("RGB", (56, 56))
+    with pytest.raises(ValueError, match="plan: 'aligned' .* expects equal grids"):
+        export_cells((picture, picture), x, y, options=MatchOptions(plan="aligned"))
 
 
 def test_cells_are_matched_again_without_maps(visit, tmp_path):
