@@ -71,8 +71,8 @@ new: ## make new NAME=48_thing: a chapter from the template
 	@sed 's/NAME/$(NAME:$(firstword $(subst _, ,$(NAME)))_%=%)/' nbs/_template.ipynb > nbs/$(NAME).ipynb
 	@echo "nbs/$(NAME).ipynb: write it, give it a row in nbs/contents.ipynb, then make export readme"
 
-experiment: ## make experiment NAME=16_thing: an experiment of your own from the template (nbs/howto/own_experiment.ipynb)
-	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 16_thing, got '$(NAME)'"; exit 1; }
+experiment: ## make experiment NAME=21_thing: an experiment of your own from the template (nbs/howto/own_experiment.ipynb)
+	@[[ "$(NAME)" =~ ^[0-9]{2}_[a-z][a-z_]*$$ ]] || { echo "NAME: expected two digits and a word, as in 21_thing, got '$(NAME)'"; exit 1; }
 	@[ ! -e nbs/reproduce/$(NAME).ipynb ] || { echo "nbs/reproduce/$(NAME).ipynb is there already"; exit 1; }
 	@sed 's/NAME/$(NAME)/g' nbs/reproduce/_template.ipynb > nbs/reproduce/$(NAME).ipynb
 	@grep -q '^| $(NAME) |' nbs/reproduce/VERSIONS.md || echo '| $(NAME) | 1 | first version |' >> nbs/reproduce/VERSIONS.md

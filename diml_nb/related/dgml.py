@@ -7,6 +7,7 @@ __all__ = ['GroupEmbeddings', 'AttentiveGrouping', 'embed_groups', 'as_features'
            'plot_attention', 'diversity_loss', 'group_matching', 'cell_matching']
 
 # %% ../../nbs/51_grouping.ipynb #2d2fc39e
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -372,8 +373,10 @@ def _paired(a: GroupEmbeddings, b: GroupEmbeddings) -> tuple[GroupEmbeddings, Gr
     return repeated(a), repeated(b)
 
 # %% ../../nbs/51_grouping.ipynb #f9784c07
-def _as_match(cosine_bnm: Tensor, plan_bnm: Tensor) -> Match:
+def _as_match(cosine_bnm: Tensor, plan_bnm: Tensor, *, is_map: bool = False) -> Match:
     "The sum of plan * cosine as a `Match`, without a cosine of the whole images."
+    # a square map has a square grid; groups, and cells of any other number, stand in a row
+    rows = [math.isqrt(n) if is_map and math.isqrt(n) ** 2 == n else 1 for n in plan_bnm.shape[1:]]
     similarity_b = (plan_bnm * cosine_bnm).sum((1, 2))
     zero_b = torch.zeros_like(similarity_b)
     return Match(
@@ -385,8 +388,8 @@ def _as_match(cosine_bnm: Tensor, plan_bnm: Tensor) -> Match:
         global_cosine_b=zero_b,
         marginal_error_b=zero_b,
         used_uniform_b=zero_b.bool(),
-        grid_a=(1, cosine_bnm.shape[1]),
-        grid_b=(1, cosine_bnm.shape[2]),
+        grid_a=(rows[0], plan_bnm.shape[1] // rows[0]),
+        grid_b=(rows[1], plan_bnm.shape[2] // rows[1]),
     )
 
 # %% ../../nbs/51_grouping.ipynb #b85189e5
@@ -459,4 +462,4 @@ def cell_matching(a: GroupEmbeddings, b: GroupEmbeddings) -> Match:
     )
     contribution_bnm = weight_bnm * torch.einsum("bcn,bcm->bnm", a.value_bcn, b.value_bcn)
     # attention may be too small for a float
-    return _as_match(contribution_bnm / plan_bnm.clamp_min(1e-30), plan_bnm)
+    return _as_match(contribution_bnm / plan_bnm.clamp_min(1e-30), plan_bnm, is_map=True)

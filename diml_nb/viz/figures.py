@@ -579,7 +579,7 @@ def plot_sinkhorn(
     title = "sums of the columns"
     if mass_b_m is not None:
         _draw_wanted(axes["above"], mass_b_m, sum_m)
-        title += "; lines: the masses wanted"
+        title += "; lines: the marginals"
     axes["above"].set_title(title, fontsize=9)
     fig.set_layout_engine("constrained")
     return fig
