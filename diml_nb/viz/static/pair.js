@@ -163,13 +163,14 @@ function buildAnswer(ui) {
 
 /** @param {PairUi} ui */
 function buildTable(ui) {
-  return createNode(
+  const table = createNode(
     "table",
     { class: "diml-table" },
     addNode(ui, "caption", "caption"),
     addNode(ui, "head", "thead"),
     addNode(ui, "body", "tbody"),
   );
+  return createBox("wide", table);
 }
 
 /* view */
