@@ -114,6 +114,51 @@ def test_a_cell_is_dropped_by_the_keyboard(opened, pair):
     assert opened.locator(".diml-cell").count() == 32
 
 
+def test_a_slider_is_read_out_as_it_is_shown(opened):
+    press(opened, "eps", "ArrowLeft", 3)
+    slider = opened.locator('[data-control="eps"]')
+    output = opened.locator(".diml-control", has=slider).locator("output")
+    assert slider.get_attribute("aria-valuetext") == output.text_content() != "0.05"
+
+
+def test_the_score_is_told_where_it_changes_and_not_again(opened):
+    opened.get_by_role("status").get_by_text("similarity S = ").wait_for()
+    opened.evaluate(
+        """() => { globalThis.told = 0; new MutationObserver(() => { told += 1; })
+        .observe(document.querySelector(".diml-score"), { childList: true }); }"""
+    )
+    opened.get_by_role("button", name="flows", exact=True).click()
+    settle(opened)
+    assert opened.evaluate("told") == 0
+    press(opened, "eps", "ArrowLeft")
+    settle(opened)
+    assert opened.evaluate("told") == 1
+
+
+def test_headings_are_in_order(opened):
+    levels = opened.locator("h1, h2, h3, h4").evaluate_all("all => all.map(x => x.tagName)")
+    assert levels == ["H1"] + ["H2"] * 4
+    assert opened.get_by_role("heading", level=1).text_content() == opened.title()
+
+
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_controls_are_high_enough_for_a_finger(visit, pair, tmp_path, is_phone):
+    phone = dict(viewport=dict(width=390, height=844), has_touch=True, is_mobile=True)
+    walk = StepByStep(*PATHS)
+    for text in (
+        pair.save("pair.html", tmp_path).read_text(encoding="utf-8"),
+        page_html("Steps", walk.live_html("")),
+    ):
+        page = visit(text, **(phone if is_phone else {}))
+        if page.get_by_role("button", name="flows", exact=True).count():
+            page.get_by_role("button", name="flows", exact=True).click()
+        targets = page.locator("button, select, a, label, input:not([type=checkbox])")
+        sizes = targets.evaluate_all("all => all.map(x => x.getBoundingClientRect().height)")
+        shown = [size for size in sizes if size]
+        assert len(shown) >= 5
+        assert min(shown) >= (32 if is_phone else 24)
+
+
 def test_an_obstacle_is_told_and_nothing_is_lost(visit, tmp_path):
     two_shapes = PairExplorer(PATHS[0], load_image(PATHS[1]).crop((0, 0, 72, 48)))
     page = visit(two_shapes.save("pair.html", tmp_path).read_text(encoding="utf-8"))

@@ -70,7 +70,7 @@ function buildLayout(ui) {
   addNode(ui, "numbers", "g", { "aria-hidden": true });
   ui.nodes.left = createBox(
     "left",
-    addNode(ui, "score"),
+    addNode(ui, "score", "div", { role: "status" }),
     buildModes(ui),
     createBox("labels", ui.nodes.label_a, ui.nodes.label_b),
     addNode(ui, "stage", "svg", { viewBox: "-4 -4 572 238" }),
@@ -112,7 +112,7 @@ function buildPartPanel(ui) {
     "part_panel",
     "div",
     {},
-    createNode("h4", {}, "The similarity as a sum of parts"),
+    createNode("h2", {}, "The similarity as a sum of parts"),
     addNode(ui, "note", "p"),
     addNode(ui, "parts", "ol"),
     addNode(ui, "rest", "p"),
@@ -128,7 +128,7 @@ function buildFlowPanel(ui) {
     "flow_panel",
     "div",
     {},
-    createNode("h4", {}, "The score as a sum"),
+    createNode("h2", {}, "The score as a sum"),
     addNode(ui, "waterfall"),
     addNode(ui, "check", "p", { class: "diml-small" }),
     buildTable(ui),
@@ -182,7 +182,8 @@ function buildTable(ui) {
 function draw(ui) {
   const { pair, view, nodes } = ui;
   drawModes(ui);
-  nodes.score.textContent = scoreText(pair);
+  const score = scoreText(pair);
+  if (nodes.score.textContent !== score) nodes.score.textContent = score; // said once
   nodes.text.textContent = pair.text;
   nodes.notes.replaceChildren(...pair.notes.map((note) => createNode("p", {}, note)));
   nodes.widest.textContent = scaleText(pair, view.overlay);

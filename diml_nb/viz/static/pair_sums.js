@@ -276,13 +276,13 @@ export function drawComparison(ui) {
   if (pair.beside.length > 0) {
     const bars = pair.beside.map(({ name, value }) => scoreBar(name, value));
     children.push(
-      createNode("h4", {}, "Beside it"),
+      createNode("h2", {}, "Beside it"),
       buildBarChart(bars, "other scores of this pair"),
     );
   }
   if (pair.error_k.length > 0) {
     children.push(
-      createNode("h4", {}, "The solver"),
+      createNode("h2", {}, "The solver"),
       buildSparkline(pair.error_k),
       createNode("p", { class: "diml-small" }, solverText(pair.error_k)),
     );
