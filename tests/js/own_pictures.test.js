@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeFloat32 } from "../../diml_nb/viz/static/dom.js";
-import { sizeObstacle } from "../../diml_nb/viz/static/own_picture.js";
+import { hasFrames, sizeObstacle } from "../../diml_nb/viz/static/own_picture.js";
 import { packMaps, turnVectors } from "../../diml_nb/viz/static/pack_maps.js";
 import {
   encodeFloat32,
@@ -75,4 +75,17 @@ test("a picture of 100 megapixels is refused by a sentence that says what to do"
     sizeObstacle("a.jpg", [10000, 10000]),
     "a.jpg has 100 megapixels (10000 x 10000); this page reads at most 50. Make it smaller first.",
   );
+});
+
+test("a picture that ends too early has no frames, and nothing is read past its end", () => {
+  const heads = [
+    [],
+    [..."GIF89a"],
+    [..."\x89PNG\r\n\x1a\n"],
+    [..."\x89PNG\r\n\x1a\n0000acTL"],
+    [..."RIFF0000WEBPVP8X"],
+  ];
+  for (const head of heads) {
+    assert.equal(hasFrames(Uint8Array.from(head, (sign) => sign.charCodeAt(0))), false);
+  }
 });

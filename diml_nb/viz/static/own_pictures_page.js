@@ -38,6 +38,7 @@ import { savePage } from "./saved_page.js";
  * @property {Network | null} network
  * @property {LiveView | null} live Where the pair is shown, once there is one.
  * @property {{pictures: Record<Side, Picture>, maps: Record<Side, MapPayload>} | null} shown
+ * @property {string} reading The file that is read, or was the last.
  * @property {Promise<void>} work What the reader asked for, one after the other.
  */
 
@@ -95,6 +96,8 @@ function missingText({ network, pictures }) {
  * @param {File} file
  */
 async function takeFile(ui, side, file) {
+  ui.reading = file.name;
+  ui.nodes.status.replaceChildren("Reading ", createNode("bdi", {}, file.name), " ...");
   const view = viewOf(await readPicture(file), ui.payload.network.side);
   const { width, height } = view;
   const picture = { src: pngOf(view), label: file.name, width, height };
@@ -117,7 +120,19 @@ function takeFiles(ui, side, files) {
     if (files.length === 0) throw new Refusal("What was dropped is no file; save it as one first.");
     for (const [i, file] of files.slice(0, 2).entries()) await takeFile(ui, sides[i], file);
     await answerOwnPair(ui);
+    ui.nodes.alert.replaceChildren(...notTaken(files.slice(2)));
   });
+}
+
+/**
+ * What is said of files for which there was no place.
+ *
+ * @param {File[]} files
+ */
+function notTaken(files) {
+  if (files.length === 0) return [];
+  const names = files.flatMap(({ name }) => [", ", createNode("bdi", {}, name)]).slice(1);
+  return ["Two pictures were taken; ", ...names, files.length > 1 ? " were not." : " was not."];
 }
 
 /**
@@ -146,9 +161,13 @@ function inTurn(ui, act) {
  * @param {OwnUi} ui
  * @param {unknown} error
  */
-function tellError({ nodes }, error) {
+function tellError({ nodes, reading }, error) {
   const { message } = /** @type {Error} */ (error);
-  nodes.alert.textContent = error instanceof Refusal ? message : `That did not work: ${message}`;
+  const text = error instanceof Refusal ? message : `That did not work: ${message}`;
+  // a name from right to left leaves the words after it in their order
+  const isNamed = reading !== "" && text.startsWith(reading);
+  const name = isNamed ? [createNode("bdi", {}, reading)] : [];
+  nodes.alert.replaceChildren(...name, isNamed ? text.slice(reading.length) : text);
 }
 
 /**
@@ -219,7 +238,7 @@ function buildPlace(ui, side) {
     { class: `diml-place diml-${side}` },
     add(ui, `image_${side}`, "span", { class: "diml-frame" }),
     createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
-    add(ui, `name_${side}`, "span", {}, "no picture yet"),
+    add(ui, `name_${side}`, "bdi", {}, "no picture yet"),
     createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
     input,
   );
@@ -290,6 +309,7 @@ function showOwnPictures(root, payload) {
     network: null,
     live: null,
     shown: null,
+    reading: "",
     work: Promise.resolve(),
   };
   buildButtons(ui);
