@@ -159,6 +159,38 @@ def test_controls_are_high_enough_for_a_finger(visit, pair, tmp_path, is_phone):
         assert min(shown) >= (32 if is_phone else 24)
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_fingers_drop_a_part_and_a_cell(visit, pair, tmp_path, width):
+    phone = dict(viewport=dict(width=width, height=844), has_touch=True, is_mobile=True)
+    page = visit(pair.save("pair.html", tmp_path).read_text(encoding="utf-8"), **phone)
+    page.locator(".diml-part").first.tap()
+    assert page.locator(".diml-state").inner_text() == "locked on part 1: another tap unlocks"
+    hint = page.locator(".diml-hint").inner_text()
+    assert hint.startswith("A tap on a part locks it, another one unlocks it. A cell is")
+    page.locator(".diml-part").first.tap()
+    score = page.locator(".diml-score").text_content()
+    # the row lies still while the finger comes down
+    row = page.locator(".diml-drop").last
+    row.scroll_into_view_if_needed()
+    before = row.bounding_box()
+    page.locator(".diml-part").last.dispatch_event("pointerover")
+    assert "moves within it" in page.locator(".diml-says").text_content()
+    assert row.bounding_box() == before
+    row.tap()
+    page.get_by_text(re.compile("^take back")).wait_for()
+    settle(page)
+    assert page.locator(".diml-score").text_content() != score
+    page.get_by_text(re.compile("^take back")).tap()
+    page.get_by_role("button", name="flows", exact=True).tap()
+    assert page.get_by_text("drop this cell").is_hidden()
+    page.locator('.diml-cell[data-side="b"][data-n="24"]').tap()
+    page.get_by_text("drop this cell").tap()
+    page.get_by_text("1 cell dropped: S 0.").wait_for()
+    page.get_by_text("take this cell back").tap()
+    settle(page)
+    assert page.locator(".diml-score").text_content() == score
+
+
 def test_an_obstacle_is_told_and_nothing_is_lost(visit, tmp_path):
     two_shapes = PairExplorer(PATHS[0], load_image(PATHS[1]).crop((0, 0, 72, 48)))
     page = visit(two_shapes.save("pair.html", tmp_path).read_text(encoding="utf-8"))
