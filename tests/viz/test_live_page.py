@@ -191,6 +191,31 @@ def test_fingers_drop_a_part_and_a_cell(visit, pair, tmp_path, width):
     assert page.locator(".diml-score").text_content() == score
 
 
+def test_menus_and_code_are_shown_whole(visit, pair, tmp_path):
+    page = visit(pair.save("pair.html", tmp_path).read_text(encoding="utf-8"))
+    menu = page.locator('[data-control="marginals"]')
+    shown = menu.bounding_box()["width"]
+    menu.evaluate("x => { x.style.maxWidth = 'none'; }")
+    assert menu.bounding_box()["width"] == shown
+    walk = page_html("Steps", StepByStep(*PATHS).live_html(""))
+    page = visit(walk, viewport=dict(width=320, height=800))
+    code = page.locator("pre")
+    assert code.evaluate("x => x.scrollWidth <= x.clientWidth")
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_iterations_name_their_pictures_and_keep_a_margin(visit, width):
+    steps = SinkhornExplorer(*PATHS)
+    page = visit(
+        page_html("Iterations", steps.live_html("")), viewport=dict(width=width, height=800)
+    )
+    captions = page.locator("figcaption")
+    assert captions.all_text_contents() == ["A, the rows", "B, the columns"]
+    for node in (captions.first, page.locator(".diml-says")):
+        assert node.bounding_box()["x"] >= 12
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
 def test_an_obstacle_is_told_and_nothing_is_lost(visit, tmp_path):
     two_shapes = PairExplorer(PATHS[0], load_image(PATHS[1]).crop((0, 0, 72, 48)))
     page = visit(two_shapes.save("pair.html", tmp_path).read_text(encoding="utf-8"))
@@ -264,6 +289,8 @@ def test_steps_ask_and_answer_as_in_python(visit):
         page.locator(".diml-says").text_content() == f"{walk.steps[3].answer:,.4g}. You said 0.5."
     )
     assert page.locator("img").get_attribute("alt") == "the picture of the step cost"
+    page.get_by_label("your guess").fill("")
+    assert page.locator(".diml-says").text_content() == f"{walk.steps[3].answer:,.4g}."
     page.get_by_role("button", name="next step").click()
     assert page.locator(".diml-says").text_content() == ""
     assert not page.get_by_label("show the answer").is_checked()

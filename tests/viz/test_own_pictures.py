@@ -213,7 +213,8 @@ class Reader:
         status.evaluate("node => { node.textContent = 'asked'; }")
         self.page.locator(f'input[data-side="{side}"]').set_input_files(file)
         self.page.wait_for_function(
-            "() => !/asked|Reading|Matching/.test(document.querySelector('.diml-status').textContent)"
+            "() => !/asked|Reading|Matching/"
+            ".test(document.querySelector('.diml-status').textContent)"
         )
 
     def score(self):
@@ -465,6 +466,18 @@ def test_two_pictures_are_dropped_at_once(reader):
 
 
 @needs_chromium
+def test_a_place_shows_that_a_file_is_above_it(open_page, address):
+    page = open_page(address).page
+    place = page.locator(".diml-place.diml-b")
+    before = place.evaluate("x => getComputedStyle(x).backgroundColor")
+    place.locator(".diml-choose").dispatch_event("dragover")
+    assert place.evaluate("x => getComputedStyle(x).backgroundColor") != before
+    assert page.locator(".diml-over").count() == 1
+    place.dispatch_event("dragleave")
+    assert page.locator(".diml-over").count() == 0
+
+
+@needs_chromium
 def test_the_network_comes_when_it_is_asked_for(open_page, address):
     reader = open_page(address)
     page = reader.page
@@ -525,6 +538,7 @@ def test_a_phone_shows_it_whole(open_page, address, scheme):
     page.get_by_role("button", name="take two drawings").click()
     page.get_by_text("Matched in").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("header p:empty").is_hidden()
     ink, paper = page.evaluate(
         """() => [getComputedStyle(document.querySelector(".diml-status")).color,
         getComputedStyle(document.body).backgroundColor].map(x => x.match(/\\d+/g).map(Number))"""

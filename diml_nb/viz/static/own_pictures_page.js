@@ -247,6 +247,7 @@ function buildPlace(ui, side) {
     input.value = ""; // the same file may be chosen again
   });
   acceptDrops(ui, place, side);
+  markDrags(place);
   return place;
 }
 
@@ -263,6 +264,21 @@ function acceptDrops(ui, target, side) {
     const { dataTransfer } = /** @type {DragEvent} */ (event);
     takeFiles(ui, side, [...(dataTransfer?.files ?? [])]);
   });
+}
+
+/**
+ * Show that a file would be dropped here.
+ *
+ * @param {Element} place
+ */
+function markDrags(place) {
+  const mark = (/** @type {boolean} */ isOver) => place.classList.toggle("diml-over", isOver);
+  place.addEventListener("dragover", () => mark(true));
+  place.addEventListener("dragleave", (event) => {
+    const next = /** @type {DragEvent} */ (event).relatedTarget;
+    mark(place.contains(/** @type {Node | null} */ (next)));
+  });
+  place.addEventListener("drop", () => mark(false));
 }
 
 /** @param {OwnUi} ui */
