@@ -331,7 +331,7 @@ def export_html(
     scores: dict[str, Any] = dict(other_scores=other_scores, marginal_error_k=marginal_error_k)
     data = pair_payload(match, index=index, top=top, notes=notes, live=live is not None, **scores)
     payload = dict(pictures=images_payload(image_a, image_b, labels), data=data, live=live)
-    text = html.escape(f"{title}\n{data['parts']['text']}\n{data['text']}")
+    text = html.escape(f"{data['parts']['text']}\n{data['text']}")
     figure = plot_parts(image_a, image_b, parts(match, index=index), labels=labels)
     still = f'<img class="diml-still" alt="" src="{figure_uri(figure)}">'
     explorer = explorer_html("pair", payload, fallback=f'{still}<p class="diml-lines">{text}</p>')

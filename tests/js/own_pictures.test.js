@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeFloat32 } from "../../diml_nb/viz/static/dom.js";
-import { sizeObstacle } from "../../diml_nb/viz/static/own_picture.js";
+import { hasFrames, sizeObstacle } from "../../diml_nb/viz/static/own_picture.js";
 import { packMaps, turnVectors } from "../../diml_nb/viz/static/pack_maps.js";
 import {
   encodeFloat32,
@@ -83,4 +83,17 @@ test("so is a picture with a side that no canvas has", () => {
     sizeObstacle("a.jpg", [100, 70000]),
     "a.jpg is 100 x 70000 pixels; this page reads at most 32767 along a side. Make it smaller first.",
   );
+});
+
+test("a picture that ends too early has no frames, and nothing is read past its end", () => {
+  const heads = [
+    [],
+    [..."GIF89a"],
+    [..."\x89PNG\r\n\x1a\n"],
+    [..."\x89PNG\r\n\x1a\n0000acTL"],
+    [..."RIFF0000WEBPVP8X"],
+  ];
+  for (const head of heads) {
+    assert.equal(hasFrames(Uint8Array.from(head, (sign) => sign.charCodeAt(0))), false);
+  }
 });

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hintText, scaleText, scoreText, takeBackText } from "../../diml_nb/viz/static/pair.js";
+import {
+  dropCellText,
+  hintText,
+  scaleText,
+  scoreText,
+  takeBackText,
+  touchHintText,
+} from "../../diml_nb/viz/static/pair.js";
 import { readPair } from "../../diml_nb/viz/static/pair_data.js";
 import { DEFAULT_VIEW } from "../../diml_nb/viz/static/pair_state.js";
 import {
@@ -26,14 +33,14 @@ function bar(from, to) {
 
 test("a chart shows 0 and all of its bars, and no more", () => {
   const { position, length } = barScale([bar(0, 2), bar(2, -1)]);
-  assert.equal(position(-1), 38);
-  assert.ok(Math.abs(position(2) - 84) < 1e-9);
-  assert.ok(Math.abs(length(-3) - 46) < 1e-9);
-  assert.equal(barScale([bar(1, 2)]).position(0), 38);
+  assert.equal(position(-1), 0);
+  assert.ok(Math.abs(position(2) - 100) < 1e-9);
+  assert.ok(Math.abs(length(-3) - 100) < 1e-9);
+  assert.equal(barScale([bar(1, 2)]).position(0), 0);
 });
 
 test("a chart of zeros has finite places", () => {
-  assert.equal(barScale([bar(0, 0)]).position(0), 38);
+  assert.equal(barScale([bar(0, 0)]).position(0), 0);
 });
 
 test("the waterfall goes from the cosine to the score without gaps", () => {
@@ -136,6 +143,23 @@ test("the lines of the page", () => {
   assert.match(hintText(true, "parts"), /drops a part/);
   assert.match(hintText(false, "parts"), /leaves it out of the sum/);
   assert.doesNotMatch(hintText(false, "flows"), /drop|leaves/);
+});
+
+test("fingers are told of taps, and of dropping where it is possible", () => {
+  for (const mode of /** @type {const} */ (["parts", "flows"])) {
+    for (const live of [true, false]) {
+      const words = touchHintText(live, mode);
+      assert.doesNotMatch(words, /key|click|Enter|Escape|Tab /);
+      assert.equal(/dropped/.test(words), live && mode === "flows");
+    }
+  }
+});
+
+test("a locked cell can be dropped and taken back", () => {
+  const view = { ...DEFAULT_VIEW, locked: /** @type {["a", number]} */ (["a", 3]) };
+  assert.equal(dropCellText(view), "drop this cell");
+  assert.equal(dropCellText({ ...view, dropped_b: [3] }), "drop this cell");
+  assert.equal(dropCellText({ ...view, dropped_a: [3] }), "take this cell back");
 });
 
 test("dropped cells can be taken back where there are some", () => {

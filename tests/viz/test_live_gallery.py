@@ -226,6 +226,10 @@ def test_it_fits_a_telephone(visit, text, scheme):
     page = visit(text, viewport=dict(width=390, height=844), color_scheme=scheme)
     page.locator(".diml-item").nth(1).click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_role("heading", level=1).text_content() == "Drawings"
+    targets = page.locator("button, select, input:not([type=checkbox]), .diml-compares")
+    sizes = targets.evaluate_all("all => all.map(x => x.getBoundingClientRect().height)")
+    assert min(size for size in sizes if size) >= 24
 
 
 def test_without_scripts_the_picture_stays(visit, text):

@@ -169,6 +169,108 @@ def test_a_cell_is_dropped_by_the_keyboard(opened, pair):
     assert opened.locator(".diml-cell").count() == 32
 
 
+def test_a_slider_is_read_out_as_it_is_shown(opened):
+    press(opened, "eps", "ArrowLeft", 3)
+    slider = opened.locator('[data-control="eps"]')
+    output = opened.locator(".diml-control", has=slider).locator("output")
+    assert slider.get_attribute("aria-valuetext") == output.text_content() != "0.05"
+
+
+def test_the_score_is_told_where_it_changes_and_not_again(opened):
+    opened.get_by_role("status").get_by_text("similarity S = ").wait_for()
+    opened.evaluate(
+        """() => { globalThis.told = 0; new MutationObserver(() => { told += 1; })
+        .observe(document.querySelector(".diml-score"), { childList: true }); }"""
+    )
+    opened.get_by_role("button", name="flows", exact=True).click()
+    settle(opened)
+    assert opened.evaluate("told") == 0
+    press(opened, "eps", "ArrowLeft")
+    settle(opened)
+    assert opened.evaluate("told") == 1
+
+
+def test_headings_are_in_order(opened):
+    levels = opened.locator("h1, h2, h3, h4").evaluate_all("all => all.map(x => x.tagName)")
+    assert levels == ["H1"] + ["H2"] * 4
+    assert opened.get_by_role("heading", level=1).text_content() == opened.title()
+
+
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_controls_are_high_enough_for_a_finger(visit, pair, tmp_path, is_phone):
+    phone = dict(viewport=dict(width=390, height=844), has_touch=True, is_mobile=True)
+    walk = StepByStep(*PATHS)
+    for text in (
+        pair.save("pair.html", tmp_path).read_text(encoding="utf-8"),
+        page_html("Steps", walk.live_html("")),
+    ):
+        page = visit(text, **(phone if is_phone else {}))
+        if page.get_by_role("button", name="flows", exact=True).count():
+            page.get_by_role("button", name="flows", exact=True).click()
+        targets = page.locator("button, select, a, label, input:not([type=checkbox])")
+        sizes = targets.evaluate_all("all => all.map(x => x.getBoundingClientRect().height)")
+        shown = [size for size in sizes if size]
+        assert len(shown) >= 5
+        assert min(shown) >= (32 if is_phone else 24)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_fingers_drop_a_part_and_a_cell(visit, pair, tmp_path, width):
+    phone = dict(viewport=dict(width=width, height=844), has_touch=True, is_mobile=True)
+    page = visit(pair.save("pair.html", tmp_path).read_text(encoding="utf-8"), **phone)
+    page.locator(".diml-part").first.tap()
+    assert page.locator(".diml-state").inner_text() == "locked on part 1: another tap unlocks"
+    hint = page.locator(".diml-hint").inner_text()
+    assert hint.startswith("A tap on a part locks it, another one unlocks it. A cell is")
+    page.locator(".diml-part").first.tap()
+    score = page.locator(".diml-score").text_content()
+    # the row lies still while the finger comes down
+    row = page.locator(".diml-drop").last
+    row.scroll_into_view_if_needed()
+    before = row.bounding_box()
+    page.locator(".diml-part").last.dispatch_event("pointerover")
+    assert "moves within it" in page.locator(".diml-says").text_content()
+    assert row.bounding_box() == before
+    row.tap()
+    page.get_by_text(re.compile("^take back")).wait_for()
+    settle(page)
+    assert page.locator(".diml-score").text_content() != score
+    page.get_by_text(re.compile("^take back")).tap()
+    page.get_by_role("button", name="flows", exact=True).tap()
+    assert page.get_by_text("drop this cell").is_hidden()
+    page.locator('.diml-cell[data-side="b"][data-n="24"]').tap()
+    page.get_by_text("drop this cell").tap()
+    page.get_by_text("1 cell dropped: S 0.").wait_for()
+    page.get_by_text("take this cell back").tap()
+    settle(page)
+    assert page.locator(".diml-score").text_content() == score
+
+
+def test_menus_and_code_are_shown_whole(visit, pair, tmp_path):
+    page = visit(pair.save("pair.html", tmp_path).read_text(encoding="utf-8"))
+    menu = page.locator('[data-control="marginals"]')
+    shown = menu.bounding_box()["width"]
+    menu.evaluate("x => { x.style.maxWidth = 'none'; }")
+    assert menu.bounding_box()["width"] == shown
+    walk = page_html("Steps", StepByStep(*PATHS).live_html(""))
+    page = visit(walk, viewport=dict(width=320, height=800))
+    code = page.locator("pre")
+    assert code.evaluate("x => x.scrollWidth <= x.clientWidth")
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_iterations_name_their_pictures_and_keep_a_margin(visit, width):
+    steps = SinkhornExplorer(*PATHS)
+    page = visit(
+        page_html("Iterations", steps.live_html("")), viewport=dict(width=width, height=800)
+    )
+    captions = page.locator("figcaption")
+    assert captions.all_text_contents() == ["A, the rows", "B, the columns"]
+    for node in (captions.first, page.locator(".diml-says")):
+        assert node.bounding_box()["x"] >= 12
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
 def test_an_obstacle_is_told_and_nothing_is_lost(visit, tmp_path):
     two_shapes = PairExplorer(PATHS[0], load_image(PATHS[1]).crop((0, 0, 72, 48)))
     page = visit(two_shapes.save("pair.html", tmp_path).read_text(encoding="utf-8"))
@@ -242,6 +344,8 @@ def test_steps_ask_and_answer_as_in_python(visit):
         page.locator(".diml-says").text_content() == f"{walk.steps[3].answer:,.4g}. You said 0.5."
     )
     assert page.locator("img").get_attribute("alt") == "the picture of the step cost"
+    page.get_by_label("your guess").fill("")
+    assert page.locator(".diml-says").text_content() == f"{walk.steps[3].answer:,.4g}."
     page.get_by_role("button", name="next step").click()
     assert page.locator(".diml-says").text_content() == ""
     assert not page.get_by_label("show the answer").is_checked()

@@ -215,7 +215,8 @@ class Reader:
         status.evaluate("node => { node.textContent = 'asked'; }")
         self.page.locator(f'input[data-side="{side}"]').set_input_files(file)
         self.page.wait_for_function(
-            "() => !/asked|Matching/.test(document.querySelector('.diml-status').textContent)"
+            "() => !/asked|Reading|Matching/"
+            ".test(document.querySelector('.diml-status').textContent)"
         )
 
     def score(self):
@@ -417,6 +418,42 @@ def test_what_is_no_picture_is_told_and_nothing_is_lost(reader, tmp_path):
 
 
 @needs_chromium
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_a_film_is_refused_as_in_python(reader, tmp_path, kind):
+    score = reader.match(*DRAWINGS)
+    frames = [photograph(90, 60, seed=k) for k in range(3)]
+    film = write(tmp_path, f"film.{kind}", frames[0], save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="3 frames"):
+        prepare_image(film)
+    reader.choose("b", film)
+    assert reader.alert() == (
+        f"film.{kind} has several frames; save the one that is meant as a file of its own."
+    )
+    assert reader.score() == score
+    reader.choose("b", write(tmp_path, f"still.{kind}", frames[0]))
+    assert not reader.alert()
+    assert reader.score() != score
+
+
+@needs_chromium
+def test_the_page_says_what_it_reads_and_keeps_names_apart(reader, tmp_path):
+    name = "\u202eltr.png"  # its letters are shown from right to left
+    file = write(tmp_path, name, photograph(90, 60, seed=2))
+    reader.page.evaluate(
+        """() => { globalThis.told = []; const status = document.querySelector(".diml-status");
+        new MutationObserver(() => told.push(status.textContent))
+          .observe(status, { childList: true }); }"""
+    )
+    reader.match(DRAWINGS[0], file)
+    assert f"Reading {name} ..." in reader.page.evaluate("told")
+    assert reader.page.locator(".diml-place bdi").last.text_content() == name
+    file.write_text("no picture")
+    reader.choose("b", file)
+    assert reader.page.locator(".diml-alert bdi").text_content() == name
+    assert reader.alert() == f"{name} is not a picture that this browser can read."
+
+
+@needs_chromium
 def test_a_file_name_stays_text(reader, tmp_path):
     hostile = '<img src=x onerror="document.title=1">.png'
     shutil.copy(DRAWINGS[0], tmp_path / hostile)
@@ -448,6 +485,9 @@ def test_two_pictures_are_dropped_at_once(reader):
     reader.page.evaluate(DROP, [".diml-place.diml-b", [["third.png", held[0]]]])
     reader.page.locator(".diml-labels .diml-b", has_text="third.png").wait_for()
     assert reader.page.locator(".diml-labels .diml-a").text_content() == "first.png"
+    reader.page.evaluate(DROP, ["main", [*files, ["third.png", held[0]]]])
+    reader.page.get_by_text("Two pictures were taken; third.png was not.").wait_for()
+    assert reader.page.locator(".diml-labels .diml-b").text_content() == "second.png"
     reader.page.evaluate(DROP, ["main", []])
     reader.page.get_by_text("What was dropped is no file").wait_for()
 
@@ -499,6 +539,18 @@ def test_a_canvas_that_stays_empty_is_no_picture(open_page, address):
     reader.choose("a", DRAWINGS[0])
     assert reader.alert().startswith("emojione.png is too large for this browser (128 x 128).")
     assert reader.page.get_by_label("A: no picture yet").count() == 1
+
+
+@needs_chromium
+def test_a_place_shows_that_a_file_is_above_it(open_page, address):
+    page = open_page(address).page
+    place = page.locator(".diml-place.diml-b")
+    before = place.evaluate("x => getComputedStyle(x).backgroundColor")
+    place.locator(".diml-choose").dispatch_event("dragover")
+    assert place.evaluate("x => getComputedStyle(x).backgroundColor") != before
+    assert page.locator(".diml-over").count() == 1
+    place.dispatch_event("dragleave")
+    assert page.locator(".diml-over").count() == 0
 
 
 @needs_chromium
@@ -566,6 +618,7 @@ def test_a_phone_shows_it_whole(open_page, address, scheme):
     page.get_by_role("button", name="take two drawings").click()
     page.get_by_text("Matched in").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("header p:empty").is_hidden()
     ink, paper = page.evaluate(
         """() => [getComputedStyle(document.querySelector(".diml-status")).color,
         getComputedStyle(document.body).backgroundColor].map(x => x.match(/\\d+/g).map(Number))"""
@@ -621,6 +674,35 @@ def test_a_network_that_is_not_there_is_told(browser, address):
     button.click()
     alert = page.locator("main > [data-diml-live] > .diml-alert")
     assert "".join(alert.all_text_contents()) == ""
+    page.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ["network.onnx.gz", "runtime.wasm.gz"])
+@pytest.mark.parametrize("fault", ["broken", "cut", "login"])
+def test_a_load_that_fails_is_told_and_can_be_tried_again(browser, address, folder, name, fault):
+    whole = (folder / name).read_bytes()
+    page = browser.new_page()
+    page.route(
+        f"**/{name}",
+        lambda route: (
+            route.abort("connectionreset")
+            if fault == "broken"
+            else route.fulfill(body=whole[:5000] if fault == "cut" else "<!doctype html>")
+        ),
+    )
+    page.goto(address)
+    page.get_by_role("button", name="fetch the network").click()
+    sentence = dict(
+        broken=f"{name} could not be fetched: the connection failed. Try again.",
+        cut=f"{name} did not arrive whole (5000 of {len(whole)} bytes). Try again.",
+        login=f"What came as {name} is another file: perhaps the page of a network that asks you"
+        " to log in. Try again.",
+    )[fault]
+    page.get_by_text(sentence, exact=True).wait_for()
+    page.unroute(f"**/{name}")
+    page.get_by_role("button", name="fetch the network").click()
+    page.get_by_role("button", name="the network is here").wait_for()
     page.close()
 
 

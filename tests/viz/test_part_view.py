@@ -281,8 +281,25 @@ def test_a_pair_without_structure_says_so_and_shows_one_part(visit):
     assert page.locator(".diml-left_out").text_content() == ""
 
 
-def test_a_narrow_page_needs_no_sideways_scrolling(visit, m):
-    page = visit(export_html(*IMAGES, m), viewport={"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth <= 390")
+TEXT_PLACES = """all => all.map((node) => {
+  const words = document.createRange();
+  words.selectNodeContents(node);
+  return words.getBoundingClientRect().toJSON();
+})"""
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_narrow_page_needs_no_sideways_scrolling(visit, m, width):
+    scores = [("cheapest (no entropy)", 0.5), ("cosine of the images", 0.25)]
+    text = export_html(*IMAGES, m, other_scores=scores)
+    page = visit(text, viewport={"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     rest, bar = page.locator(".diml-bar").nth(3), page.locator(".diml-bar").nth(0)
     assert rest.bounding_box()["x"] == pytest.approx(bar.bounding_box()["x"], abs=1.5)
+    page.get_by_role("button", name="flows", exact=True).click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    labels = page.locator(".diml-bars > :nth-child(3n + 1)")
+    assert labels.count() == 2 + 12 + 3
+    for place in labels.evaluate_all(TEXT_PLACES):
+        assert place["left"] >= 0
+        assert place["right"] < width / 2 + 10

@@ -28,6 +28,9 @@ const NO_UNPACKING =
   "This browser cannot unpack the network, which is packed by gzip; newer ones can. The explorers " +
   "of the book and saved pages work without.";
 
+/** What the files of a network begin with: WebAssembly, and a network as ONNX. */
+const FIRST_BYTES = [0x00, 0x08];
+
 /** Why this page cannot run a network; empty if it can. */
 export function networkObstacle() {
   if (location.protocol === "file:") return FROM_A_FILE;
@@ -51,28 +54,74 @@ export async function loadNetwork(files, onProgress) {
     fetched += count;
     onProgress(Math.min(1, fetched / total));
   };
-  const parts = files.parts.map(({ address }) => fetchPart(address, attempt.signal, onBytes));
+  const parts = files.parts.map((part, k) =>
+    fetchPart(part, FIRST_BYTES[k], attempt.signal, onBytes),
+  );
   const [wasm, model] = await Promise.all(parts).catch((error) => {
     attempt.abort();
     throw error;
   });
-  const runtime = await import(new URL(files.runtime, location.href).href);
+  const runtime = await importRuntime(files.runtime);
   Object.assign(runtime.env.wasm, { numThreads: 1, wasmBinary: wasm });
   const session = await runtime.InferenceSession.create(new Uint8Array(model));
   return (view) => runNetwork(runtime, session, files, view);
 }
 
+/** @param {string} address */
+async function importRuntime(address) {
+  try {
+    return await import(new URL(address, location.href).href);
+  } catch {
+    // browsers remember that an import failed
+    throw new Refusal(`${address} could not be loaded. Reload the page and try again.`);
+  }
+}
+
 /**
- * The bytes of a file, unpacked if it is packed by gzip. A server may have said so itself; then
- * the browser has unpacked it.
+ * The bytes of a file, whole and unpacked. The runtime would not say what is wrong with others, and
+ * after a wrong WebAssembly it takes no second one.
  *
+ * @param {NetworkFiles["parts"][number]} part
+ * @param {number} firstByte of the unpacked file
+ * @param {AbortSignal} signal
+ * @param {(count: number) => void} onBytes
+ * @returns {Promise<ArrayBuffer>}
+ */
+async function fetchPart({ address, bytes }, firstByte, signal, onBytes) {
+  const fetched = await fetchBytes(address, signal, onBytes);
+  const [first, second] = new Uint8Array(fetched);
+  const isPacked = first === 0x1f && second === 0x8b; // else the browser may have unpacked it
+  if (isPacked && fetched.byteLength !== bytes) {
+    const counts = `${fetched.byteLength} of ${bytes} bytes`;
+    throw new Refusal(`${address} did not arrive whole (${counts}). Try again.`);
+  }
+  const unpacked = isPacked ? await unpack(fetched) : fetched;
+  if (new Uint8Array(unpacked)[0] !== firstByte) {
+    throw new Refusal(
+      `What came as ${address} is another file: perhaps the page of a network that asks you to ` +
+        "log in. Try again.",
+    );
+  }
+  return unpacked;
+}
+
+/** @param {ArrayBuffer} packed by gzip */
+function unpack(packed) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+/**
  * @param {string} address
  * @param {AbortSignal} signal
  * @param {(count: number) => void} onBytes
  * @returns {Promise<ArrayBuffer>}
  */
-async function fetchPart(address, signal, onBytes) {
-  const response = await fetch(address, { signal });
+async function fetchBytes(address, signal, onBytes) {
+  const broken = () => {
+    throw new Refusal(`${address} could not be fetched: the connection failed. Try again.`);
+  };
+  const response = await fetch(address, { signal }).catch(broken);
   if (!response.ok || !response.body) {
     throw new Refusal(`${address} could not be fetched (${response.status}).`);
   }
@@ -82,11 +131,7 @@ async function fetchPart(address, signal, onBytes) {
       controller.enqueue(chunk);
     },
   });
-  const bytes = await new Response(response.body.pipeThrough(counting)).arrayBuffer();
-  const [first, second] = new Uint8Array(bytes);
-  if (first !== 0x1f || second !== 0x8b) return bytes;
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(unpacked).arrayBuffer();
+  return new Response(response.body.pipeThrough(counting)).arrayBuffer().catch(broken);
 }
 
 /**

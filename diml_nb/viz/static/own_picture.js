@@ -48,6 +48,11 @@ export async function readPicture(file) {
   }
   const obstacle = sizeObstacle(name, await pictureSize(file));
   if (obstacle) throw new Refusal(obstacle);
+  if (hasFrames(new Uint8Array(await file.arrayBuffer()))) {
+    throw new Refusal(
+      `${name} has several frames; save the one that is meant as a file of its own.`,
+    );
+  }
   const pixels = await decodePicture(file).catch(() => {
     throw new Refusal(`${name} could not be decoded: it is broken, or memory ran out.`);
   });
@@ -128,4 +133,41 @@ export function pngOf({ width, height, data }) {
   const { canvas, context } = createCanvas([width, height]);
   context.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
   return canvas.toDataURL("image/png");
+}
+
+/* frames */
+/**
+ * Whether a file is a GIF, PNG or WebP of several frames, of which a browser would take the first.
+ *
+ * @param {Uint8Array} bytes
+ */
+export function hasFrames(bytes) {
+  const textAt = (/** @type {number} */ at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (textAt(0) === "GIF8") return countGifFrames(bytes) > 1;
+  if (textAt(8) === "WEBP") return textAt(12) === "VP8X" && (bytes[20] & 2) > 0;
+  if (textAt(1) !== "PNG\r") return false;
+  const numberAt = (/** @type {number} */ at) => new DataView(bytes.buffer).getUint32(at);
+  let at = 8;
+  while (at + 12 < bytes.length && !["acTL", "IDAT"].includes(textAt(at + 4))) {
+    at += 12 + numberAt(at);
+  }
+  return at + 12 <= bytes.length && textAt(at + 4) === "acTL" && numberAt(at + 8) > 1;
+}
+
+/** @param {Uint8Array} bytes */
+function countGifFrames(bytes) {
+  const colors = (/** @type {number} */ flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
+  let at = 13 + colors(bytes[10]);
+  let count = 0;
+  while (bytes[at] === 0x21 || bytes[at] === 0x2c) {
+    if (bytes[at] === 0x2c) {
+      count += 1;
+      at += 11 + colors(bytes[at + 9]);
+    } else {
+      at += 2;
+    }
+    while (bytes[at] > 0) at += 1 + bytes[at];
+    at += 1;
+  }
+  return count;
 }

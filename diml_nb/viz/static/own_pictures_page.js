@@ -38,6 +38,7 @@ import { savePage } from "./saved_page.js";
  * @property {Network | null} network
  * @property {LiveView | null} live Where the pair is shown, once there is one.
  * @property {{pictures: Record<Side, Picture>, maps: Record<Side, MapPayload>} | null} shown
+ * @property {string} reading The file that is read, or was the last.
  * @property {Promise<void>} work What the reader asked for, one after the other.
  */
 
@@ -117,8 +118,10 @@ const ACCEPTED = "image/avif,image/bmp,image/gif,image/jpeg,image/png,image/webp
  * @param {File} file
  * @returns {Promise<OwnPicture>}
  */
-async function readOwnPicture({ payload }, file) {
-  const view = viewOf(await readPicture(file), payload.network.side);
+async function readOwnPicture(ui, file) {
+  ui.reading = file.name;
+  ui.nodes.status.replaceChildren("Reading ", createNode("bdi", {}, file.name), " ...");
+  const view = viewOf(await readPicture(file), ui.payload.network.side);
   const { width, height } = view;
   return { picture: { src: pngOf(view), label: file.name, width, height }, view };
 }
@@ -154,7 +157,19 @@ function takeFiles(ui, side, files) {
       pictures[sides[i]] = await readOwnPicture(ui, file);
     }
     await takePictures(ui, pictures);
+    ui.nodes.alert.replaceChildren(...notTaken(files.slice(2)));
   });
+}
+
+/**
+ * What is said of files for which there was no place.
+ *
+ * @param {File[]} files
+ */
+function notTaken(files) {
+  if (files.length === 0) return [];
+  const names = files.flatMap(({ name }) => [", ", createNode("bdi", {}, name)]).slice(1);
+  return ["Two pictures were taken; ", ...names, files.length > 1 ? " were not." : " was not."];
 }
 
 /**
@@ -183,9 +198,13 @@ function enqueue(ui, act) {
  * @param {OwnUi} ui
  * @param {unknown} error
  */
-function tellError({ nodes }, error) {
+function tellError({ nodes, reading }, error) {
   const { message } = /** @type {Error} */ (error);
-  nodes.alert.textContent = error instanceof Refusal ? message : `That did not work: ${message}`;
+  const text = error instanceof Refusal ? message : `That did not work: ${message}`;
+  // a name from right to left leaves the words after it in their order
+  const isNamed = reading !== "" && text.startsWith(reading);
+  const name = isNamed ? [createNode("bdi", {}, reading)] : [];
+  nodes.alert.replaceChildren(...name, isNamed ? text.slice(reading.length) : text);
 }
 
 /**
@@ -259,7 +278,7 @@ function buildPlace(ui, side) {
     { class: `diml-place diml-${side}` },
     addElement(ui, `image_${side}`, "span", { class: "diml-frame" }),
     createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
-    addElement(ui, `name_${side}`, "span", {}, "no picture yet"),
+    addElement(ui, `name_${side}`, "bdi", {}, "no picture yet"),
     createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
     input,
   );
@@ -268,6 +287,7 @@ function buildPlace(ui, side) {
     input.value = ""; // the same file may be chosen again
   });
   acceptDrops(ui, place, side);
+  markDrags(place);
   return place;
 }
 
@@ -284,6 +304,21 @@ function acceptDrops(ui, target, side) {
     const { dataTransfer } = /** @type {DragEvent} */ (event);
     takeFiles(ui, side, [...(dataTransfer?.files ?? [])]);
   });
+}
+
+/**
+ * Show that a file would be dropped here.
+ *
+ * @param {Element} place
+ */
+function markDrags(place) {
+  const mark = (/** @type {boolean} */ isOver) => place.classList.toggle("diml-over", isOver);
+  place.addEventListener("dragover", () => mark(true));
+  place.addEventListener("dragleave", (event) => {
+    const next = /** @type {DragEvent} */ (event).relatedTarget;
+    mark(place.contains(/** @type {Node | null} */ (next)));
+  });
+  place.addEventListener("drop", () => mark(false));
 }
 
 /** @param {OwnUi} ui */
@@ -337,6 +372,7 @@ function showOwnPictures(root, payload) {
     network: null,
     live: null,
     shown: null,
+    reading: "",
     work: Promise.resolve(),
   };
   buildButtons(ui);

@@ -1,6 +1,6 @@
 /** What pages without Python share: the elements that wait for an explorer, and its controls. */
 
-import { createNode } from "./dom.js";
+import { createNode, setAttributes } from "./dom.js";
 
 /**
  * @import {WidgetModel} from "./dom.js"
@@ -129,10 +129,17 @@ export function createControls(controls, onChange) {
 function buildControl(control, onInput) {
   const { label, tooltip } = control;
   const input = control.kind === "choice" ? buildMenu(control) : buildSlider(control);
-  const output = createNode("output", {}, valueText(control, control.value));
+  const output = createNode("output");
+  const show = (/** @type {any} */ value) => {
+    const text = valueText(control, value);
+    output.textContent = text;
+    // a screen reader would read the exponent
+    if (control.kind === "log") setAttributes(input, { "aria-valuetext": text });
+  };
+  show(control.value);
   input.addEventListener("input", () => {
     const value = readValue(control, input);
-    output.textContent = valueText(control, value);
+    show(value);
     onInput(value);
   });
   const parts = control.kind === "choice" ? [label, input] : [label, input, output];

@@ -5,7 +5,7 @@ import { pictureBoxes, readPair, sameGrids } from "./pair_data.js";
 import { addListeners } from "./pair_events.js";
 import { describePartRows, drawPartRows } from "./pair_part_list.js";
 import { describeCells, drawPictures, highlight } from "./pair_picture.js";
-import { DEFAULT_VIEW, fitView } from "./pair_state.js";
+import { DEFAULT_VIEW, droppedCells, fitView } from "./pair_state.js";
 import { buildTableHeader, drawComparison, drawTable, drawWaterfall, toCsv } from "./pair_sums.js";
 
 /**
@@ -70,7 +70,7 @@ function buildLayout(ui) {
   addNode(ui, "numbers", "g", { "aria-hidden": true });
   ui.nodes.left = createBox(
     "left",
-    addNode(ui, "score"),
+    addNode(ui, "score", "div", { role: "status" }),
     buildModes(ui),
     createBox("labels", ui.nodes.label_a, ui.nodes.label_b),
     addNode(ui, "stage", "svg", { viewBox: "-4 -4 572 238" }),
@@ -112,7 +112,7 @@ function buildPartPanel(ui) {
     "part_panel",
     "div",
     {},
-    createNode("h4", {}, "The similarity as a sum of parts"),
+    createNode("h2", {}, "The similarity as a sum of parts"),
     addNode(ui, "note", "p"),
     addNode(ui, "parts", "ol"),
     addNode(ui, "rest", "p"),
@@ -128,7 +128,7 @@ function buildFlowPanel(ui) {
     "flow_panel",
     "div",
     {},
-    createNode("h4", {}, "The score as a sum"),
+    createNode("h2", {}, "The score as a sum"),
     addNode(ui, "waterfall"),
     addNode(ui, "check", "p", { class: "diml-small" }),
     buildTable(ui),
@@ -156,6 +156,7 @@ function buildAnswer(ui) {
     "words",
     addNode(ui, "says", "p", { "aria-live": "polite" }),
     addNode(ui, "state", "p", { "aria-live": "polite" }),
+    createButton(ui, "drop_cell", ""),
     addNode(ui, "hint", "p", { class: "diml-small" }),
   );
   return createBox("answer", addNode(ui, "crops"), words);
@@ -163,13 +164,14 @@ function buildAnswer(ui) {
 
 /** @param {PairUi} ui */
 function buildTable(ui) {
-  return createNode(
+  const table = createNode(
     "table",
     { class: "diml-table" },
     addNode(ui, "caption", "caption"),
     addNode(ui, "head", "thead"),
     addNode(ui, "body", "tbody"),
   );
+  return createBox("wide", table);
 }
 
 /* view */
@@ -181,12 +183,19 @@ function buildTable(ui) {
 function draw(ui) {
   const { pair, view, nodes } = ui;
   drawModes(ui);
-  nodes.score.textContent = scoreText(pair);
+  const score = scoreText(pair);
+  if (nodes.score.textContent !== score) nodes.score.textContent = score; // said once
   nodes.text.textContent = pair.text;
   nodes.notes.replaceChildren(...pair.notes.map((note) => createNode("p", {}, note)));
   nodes.widest.textContent = scaleText(pair, view.overlay);
   nodes.overlay.setAttribute("aria-pressed", String(view.overlay));
-  nodes.hint.textContent = hintText(pair.live, view.mode);
+  nodes.hint.replaceChildren(
+    createNode("span", { class: "diml-keys" }, hintText(pair.live, view.mode)),
+    createNode("span", { class: "diml-fingers" }, touchHintText(pair.live, view.mode)),
+    " A cell is where the network wrote its answer, not all that it saw.",
+  );
+  nodes.drop_cell.textContent = dropCellText(view);
+  nodes.drop_cell.toggleAttribute("hidden", !(pair.live && view.mode === "flows" && view.locked));
   nodes.take_back.textContent = takeBackText(view);
   describeCells(ui);
   describePartRows(ui);
@@ -236,15 +245,35 @@ export function scaleText({ maxFlow, maxMass }, overlay) {
 export function hintText(live, mode) {
   const target = mode === "parts" ? "part" : "cell";
   const drop = live ? `; x or shift-click drops a ${target}` : leaveOutHint(mode);
-  return (
-    `Point at a ${target}, or use Tab and the arrow keys; click or Enter locks${drop}. ` +
-    "A cell is where the network wrote its answer, not all that it saw."
-  );
+  return `Point at a ${target}, or use Tab and the arrow keys; click or Enter locks${drop}.`;
 }
 
 /** @param {Mode} mode */
 function leaveOutHint(mode) {
   return mode === "parts" ? "; x or shift-click leaves it out of the sum" : "";
+}
+
+/**
+ * The hint where fingers point: the style sheet shows one of the two.
+ *
+ * @param {boolean} live
+ * @param {Mode} mode
+ */
+export function touchHintText(live, mode) {
+  if (mode === "parts") return "A tap on a part locks it, another one unlocks it.";
+  const drop = live ? "; a locked cell can be dropped" : "";
+  return `A tap on a cell locks it, another one unlocks it${drop}.`;
+}
+
+/**
+ * What the button beside a locked cell does.
+ *
+ * @param {ViewState} view
+ */
+export function dropCellText(view) {
+  const { locked } = view;
+  const isDropped = locked && droppedCells(view, locked[0]).includes(locked[1]);
+  return isDropped ? "take this cell back" : "drop this cell";
 }
 
 /** @param {ViewState} view */

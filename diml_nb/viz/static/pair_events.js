@@ -271,6 +271,9 @@ export function addListeners(ui) {
   nodes.by_parts.addEventListener("click", () => ui.change({ mode: "parts" }));
   nodes.by_flows.addEventListener("click", () => ui.change({ mode: "flows" }));
   nodes.take_back.addEventListener("click", () => ui.change({ dropped_a: [], dropped_b: [] }));
+  nodes.drop_cell.addEventListener("click", () => {
+    if (ui.view.locked) toggleDrop(ui, ui.view.locked);
+  });
   nodes.overlay.addEventListener("click", () => ui.change({ overlay: !ui.view.overlay }));
   nodes.copy.addEventListener("click", () => copyCsv(ui));
 }

@@ -222,8 +222,8 @@ function highlightPart(ui) {
   });
   nodes.crops.replaceChildren(...crops);
   nodes.says.textContent = chosen === null ? pair.parts.summary : partSentence(pair, chosen);
-  nodes.state.textContent =
-    view.part === null ? "" : `locked on part ${partName(view.part)}: Escape unlocks`;
+  const locked = view.part === null ? "" : `part ${partName(view.part)}`;
+  nodes.state.replaceChildren(...lockWords(locked));
 }
 
 /**
@@ -246,9 +246,22 @@ function highlightCell(ui) {
   const crops = shown ? flowEnds(shown) : chosenCells;
   nodes.crops.replaceChildren(...crops.map((cell) => buildCellCrop(ui, cell)));
   nodes.says.textContent = answerText(pair, chosen, pointedFlow);
-  nodes.state.textContent = view.locked
-    ? `locked on ${cellName(pair, view.locked)}: Escape unlocks`
-    : "";
+  const locked = view.locked ? cellName(pair, view.locked) : "";
+  nodes.state.replaceChildren(...lockWords(locked));
+}
+
+/**
+ * What is locked, and how to unlock it by keys or by fingers: the style sheet shows one of both.
+ *
+ * @param {string} name
+ */
+function lockWords(name) {
+  if (name === "") return [];
+  return [
+    `locked on ${name}: `,
+    createNode("span", { class: "diml-keys" }, "Escape unlocks"),
+    createNode("span", { class: "diml-fingers" }, "another tap unlocks"),
+  ];
 }
 
 /**

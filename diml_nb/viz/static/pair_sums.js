@@ -19,26 +19,21 @@ import { cellFlows, cellName, cellPosition, flowName } from "./pair_data.js";
 const SORT_KEYS = ["mass", "cosine", "contribution"];
 
 /* bar charts */
-const ROW_HEIGHT = 20;
-const LABEL_PERCENT = 38;
-const BARS_PERCENT = 46;
-
 /**
- * Bars below each other, each joined to the next by a line where it ends.
+ * Bars below each other, each joined to the next by a line where it ends. A label that has no room
+ * is wrapped.
  *
  * @param {Bar[]} bars
  * @param {string} label for screen readers
  */
 function buildBarChart(bars, label) {
   const scale = barScale(bars);
-  const height = ROW_HEIGHT * bars.length;
-  const attributes = { class: "diml-bars", role: "img", "aria-label": label, height };
-  const rows = bars.flatMap((bar, i) => buildBarRow(bar, i, i === bars.length - 1, scale));
-  return createNode("svg", attributes, ...rows);
+  const rows = bars.flatMap((bar, i) => buildBarRow(bar, bars.slice(i - 1, i), scale));
+  return createNode("div", { class: "diml-bars", role: "img", "aria-label": label }, ...rows);
 }
 
 /**
- * Places and lengths in a chart that shows all of these bars and 0, in percent of its width.
+ * Places and lengths in a chart that shows all of these bars and 0, in percent of the bars' column.
  *
  * @param {Bar[]} bars
  * @returns {{position: (value: number) => number, length: (value: number) => number}}
@@ -46,35 +41,32 @@ function buildBarChart(bars, label) {
 export function barScale(bars) {
   const ends = bars.flatMap((bar) => [bar.from, bar.to]);
   const low = Math.min(0, ...ends);
-  const scale = BARS_PERCENT / (Math.max(...ends, 1e-9) - low);
+  const scale = 100 / (Math.max(...ends, 1e-9) - low);
   return {
-    position: (value) => LABEL_PERCENT + scale * (value - low),
+    position: (value) => scale * (value - low),
     length: (value) => scale * Math.abs(value),
   };
 }
 
 /**
  * @param {Bar} bar
- * @param {number} i
- * @param {boolean} isLast
+ * @param {Bar[]} above the bar that ends in a line to this one; none for the first
  * @param {ReturnType<typeof barScale>} scale
  */
-function buildBarRow({ label, from, to, kind, text }, i, isLast, scale) {
-  const top = ROW_HEIGHT * i;
-  const end = `${scale.position(to)}%`;
-  const lineEnd = top + (isLast ? 17 : 23);
-  const textAt = { y: top + 14, "text-anchor": "end" };
+function buildBarRow({ label, from, to, kind, text }, above, { position, length }) {
+  const rect = createNode("rect", {
+    x: `${position(Math.min(from, to))}%`,
+    width: `${length(to - from)}%`,
+    class: `diml-${kind}`,
+  });
+  const lines = above.map((bar) => {
+    const x = `${position(bar.to)}%`;
+    return createNode("line", { x1: x, x2: x, y1: -3, y2: 3 });
+  });
   return [
-    createNode("text", { x: "36.5%", ...textAt }, label),
-    createNode("rect", {
-      x: `${scale.position(Math.min(from, to))}%`,
-      width: `${scale.length(to - from)}%`,
-      y: top + 3,
-      height: 14,
-      class: `diml-${kind}`,
-    }),
-    createNode("line", { x1: end, x2: end, y1: top + 17, y2: lineEnd }),
-    createNode("text", { x: "100%", ...textAt }, text),
+    createNode("span", {}, label),
+    createNode("svg", {}, rect, ...lines),
+    createNode("span", {}, text),
   ];
 }
 
@@ -284,13 +276,13 @@ export function drawComparison(ui) {
   if (pair.beside.length > 0) {
     const bars = pair.beside.map(({ name, value }) => scoreBar(name, value));
     children.push(
-      createNode("h4", {}, "Beside it"),
+      createNode("h2", {}, "Beside it"),
       buildBarChart(bars, "other scores of this pair"),
     );
   }
   if (pair.error_k.length > 0) {
     children.push(
-      createNode("h4", {}, "The solver"),
+      createNode("h2", {}, "The solver"),
       buildSparkline(pair.error_k),
       createNode("p", { class: "diml-small" }, solverText(pair.error_k)),
     );

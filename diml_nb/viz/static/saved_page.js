@@ -49,7 +49,7 @@ export function textInHtml(text) {
 export function savePage({ text, marks }, shown) {
   const { data, pictures } = shown;
   const title = `${pictures.a.label} and ${pictures.b.label}`;
-  const words = [title, data.parts.text, data.text, ...data.notes].join("\n");
+  const words = [data.parts.text, data.text, ...data.notes].join("\n");
   const pieces = new Map([
     [marks.title, textInHtml(title)],
     [marks.payload, jsonInHtml(shown)],

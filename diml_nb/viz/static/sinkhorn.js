@@ -236,8 +236,13 @@ export function iterationText({ eps, error_k }, k, maxFlow) {
  */
 function buildPhoto({ pictures }, side) {
   const role = side === "a" ? "the rows" : "the columns";
-  const alt = `${side.toUpperCase()}, ${role}`;
-  return createNode("img", { src: pictures[side].src, alt, class: `diml-photo diml-${side}` });
+  const { src, label } = pictures[side];
+  return createNode(
+    "figure",
+    { class: `diml-photo diml-${side}` },
+    createNode("figcaption", {}, `${side.toUpperCase()}, ${role}`),
+    createNode("img", { src, alt: label }),
+  );
 }
 
 /**

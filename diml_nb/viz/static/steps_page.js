@@ -24,6 +24,7 @@ import { createControls, waitingRoots } from "./page_controls.js";
  * @param {number} guess
  */
 function verdictText({ answer, says }, guess) {
+  if (Number.isNaN(guess)) return `${says}.`; // an empty field
   const isNear = Math.abs(guess - answer) <= 0.1 * Math.abs(answer);
   const named = guess.toLocaleString("en-US", { maximumSignificantDigits: 12 });
   return `${says}. ${isNear ? "Your guess was near." : `You said ${named}.`}`;
@@ -88,7 +89,7 @@ function showSteps(root, { steps, controls, note }) {
   let shown;
   const draw = () => {
     const k = shown.values.step - 1;
-    says.textContent = reveal.checked ? verdictText(steps[k], Number(guess.value)) : "";
+    says.textContent = reveal.checked ? verdictText(steps[k], guess.valueAsNumber) : "";
     box.replaceChildren(...buildStep(steps, k, reveal.checked), createNode("small", {}, note));
   };
   // the next question is a new one: no guess, no answer
