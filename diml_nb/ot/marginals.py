@@ -41,7 +41,10 @@ class Marginals(NamedTuple):
 
 # %% ../../nbs/14_marginals.ipynb #ac1c4e55
 def _normalize(weight_bn: Tensor, leak: float) -> tuple[Tensor, Tensor]:
-    "Scale weights to masses (B, N) that sum to 1; (B,) says where all weights were zero."
+    """Scale weights to masses (B, N) that sum to 1; (B,) says where all weights were zero.
+
+    `leak` is added to the total, as in the official code.
+    """
     empty_b1 = weight_bn.sum(1, keepdim=True) <= torch.finfo(weight_bn.dtype).tiny
     weight_bn = torch.where(empty_b1, torch.ones_like(weight_bn), weight_bn)
     return weight_bn / (weight_bn.sum(1, keepdim=True) + leak), empty_b1.squeeze(1)
