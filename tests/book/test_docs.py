@@ -18,7 +18,7 @@ from servers import CHROMIUM, NO_CHROMIUM, SCREENSHOTS, browser_page, serve_file
 from diml_nb._internal.paths import REPO_ROOT
 
 # the others are executed by test_notebooks.py
-EXECUTED = ["index", "16_sinkhorn", "45_steps", "explore/drawings"]
+EXECUTED = ["index", "results", "16_sinkhorn", "45_steps", "explore/drawings"]
 DOCS = REPO_ROOT / "docs"
 
 
@@ -419,8 +419,8 @@ def test_pictures_and_formulas_are_drawn(seen):
 
 def test_directives_are_gone_and_outputs_are_there(site, seen):
     assert not [name for name, page in seen.items() if re.search(r"^#\| ", page["words"], re.M)]
-    assert "of S within 4 parts" in seen["index.html"]["words"]
-    assert "cosine, weighted pooling" in seen["index.html"]["words"]  # a table made from a record
+    assert "of S within 3 parts" in seen["index.html"]["words"]
+    assert "cosine, weighted pooling" in seen["results.html"]["words"]  # a table made from a record
     for name in EXECUTED:
         assert '<div class="output' in (site / f"{name}.html").read_text(), name
     steps = (site / "45_steps.html").read_text()
