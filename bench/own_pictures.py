@@ -26,7 +26,7 @@ import own_pictures  # noqa: E402
 
 SIZES = ((1600, 1200), (4000, 3000), (8000, 6000))
 DRAWINGS = sorted((data_dir() / "emoji").glob("*/*.png"))
-DONE = "() => !/asked|Matching/.test(document.querySelector('.diml-status').textContent)"
+DONE = "() => !/asked|Reading|Matching/.test(document.querySelector('.diml-status').textContent)"
 
 
 def choose(page, side: str, file: Path) -> float:
