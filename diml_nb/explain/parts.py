@@ -270,14 +270,14 @@ def labelled_parts(
         note="; ".join(filter(None, [note, *match_warnings(match, index=index)])),
     )
 
-# %% ../../nbs/41_parts.ipynb #595bce1b
+# %% ../../nbs/41_parts.ipynb #7e085479
 def _most_above_chance(tried: list[Parts], min_gain: float) -> Parts | None:
     "The parts with the largest gain, at least `min_gain`; None if there are none."
     gains = [x.gain if len(x.contribution_k) > 1 else 0.0 for x in tried]
     best = max(range(len(tried)), key=gains.__getitem__, default=None)
     return None if best is None or not gains[best] >= min_gain else tried[best]
 
-# %% ../../nbs/41_parts.ipynb #dc8993b1
+
 def _check_rule(value_nm: Tensor, k: int | None, min_part: float, min_gain: float) -> None:
     fewest = min(value_nm.shape)
     if k is not None and (not isinstance(k, int) or not 1 <= k <= fewest):
