@@ -25,7 +25,7 @@ from nbdev.process import NBProcessor
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from numpydoc.docscrape import NumpyDocString
 from sphinx.cmd.build import build_main
-from walk import minutes, walked
+from walk import WAYS, minutes, walked
 
 from diml_nb._internal.paths import atomic_write, hash_file, hash_text
 from diml_nb.records.provenance import digest, source_of
@@ -45,7 +45,10 @@ EXPERIMENTS = {
     name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)
 }  # minutes to hours: shown with the figures that they have saved
 PARTS = {
-    "Begin": "contents|0(?!9)",
+    "All chapters": "contents",
+    "Practice": "howto/|9|glossary",
+    "Results": "results|reproduce/",
+    "Foundations": "0(?!9)",
     "One pair": "09|1(?!9_files)",
     "Many images": "19_files|2",
     "Learning": "3",
@@ -53,8 +56,6 @@ PARTS = {
     "Your own images": "4[89]",
     "Related systems": "5[0-8]",
     "Reproduction": "59|6",
-    "Experiments": "results|reproduce/",
-    "Practice": "howto/|9|glossary",
     "Reference": "(?!)",
 }
 MORE = {
@@ -354,10 +355,15 @@ def own_pictures_note() -> str:
 
 
 def contents() -> str:
-    "The table of contents, which the theme shows at the side; notebooks keep their numbers."
+    """The table of contents, which the theme shows at the side: first the chapters of a student in
+    their order, then all others by topic; notebooks keep their numbers."""
     trees = []
-    for part, belongs in PARTS.items():
-        pages = [name for name in NOTEBOOKS if re.match(belongs, name)]
+    first, second, _ = WAYS.values()
+    course = {"Course: one score": first, "Course: train, search, ask": second}
+    for part, belongs in ({name: "(?!)" for name in course} | PARTS).items():
+        pages = course.get(part) or [
+            name for name in NOTEBOOKS if re.match(belongs, name) and name not in {*first, *second}
+        ]
         entries = [
             (
                 f"{n} {title(NOTEBOOKS[name])} <{name}>"

@@ -147,7 +147,7 @@ def test_every_page_stands_in_one_part(book):
     numbers = {
         part: re.findall(r"^\d\d (.*) <(\d.*)>$", text, re.M) for part, text in parts.items()
     }
-    assert ("Record", "04_record") in numbers["Begin"]
+    assert ("Record", "04_record") in numbers["Foundations"]
     assert [name for _, name in numbers["Reproduction"]][:5] == [
         "59_interval_plots",
         "59_notebook",
