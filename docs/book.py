@@ -328,7 +328,8 @@ def processed(name: str, book: Path):
 
 def times(name: str) -> str:
     run = f", {WALKED[name]['seconds']:.0f} seconds to run" if name in WALKED else ""
-    return f"{minutes(name):.0f} minutes to read{run}."
+    read = round(minutes(name))
+    return f"{read} minute{'s' * (read != 1)} to read{run}."
 
 
 def around_an_experiment(name: str):
