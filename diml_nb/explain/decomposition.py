@@ -249,7 +249,7 @@ def cosine_decomposition(a: Features, b: Features) -> Match:
     Returns
     -------
     Match
-        Its `similarity_b` is the cosine of the averaged maps. Its `plan_bnm` is |z_n| |z_m| divided
+        Its `similarity_b` is the cosine of the averaged maps. Its `plan_bnm` is |x_n| |x_m| divided
         by the lengths of the two sums; it is no transport plan and does not sum to 1. The masses
         are the lengths of the cells as shares.
 
@@ -274,7 +274,7 @@ def cosine_decomposition(a: Features, b: Features) -> Match:
 
 # %% ../../nbs/40_explain.ipynb #c3ab35dd
 def _length_of_sum(x: Features) -> Tensor:
-    "|sum of z| of each image (B,); an empty map gets a tiny one, so that it contributes 0."
+    "|sum of x| of each image (B,); an empty map gets a tiny one, so that it contributes 0."
     sum_bc = torch.einsum("bcn,bn->bc", x.local_bcn, x.norm_bn)
     return sum_bc.norm(dim=1).clamp_min(1e-12)
 
