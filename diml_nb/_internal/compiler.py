@@ -81,7 +81,7 @@ def compiled_library(source: Path, **constants: str) -> ctypes.CDLL | None:
     source
         The file. It may include files by their path inside the package `diml_nb`.
     constants
-        Macros that are defined for it, such as `N="16"`.
+        Macros that the compiler defines, such as `N="16"`.
 
     Returns
     -------

@@ -144,8 +144,11 @@ def _check_marks(images: ImageDataset) -> None:
 
 # %% ../../nbs/29_protocol.ipynb #017e4fa1
 def default_split(images: ImageDataset) -> str:
-    """The split that is tested by default: the only one; of a named set with known classes test
-    against train; else test, or query against gallery. Empty if there is none of them."""
+    """Name of the split that is tested by default; empty if no case applies.
+
+    The first that applies: the only split; "test:train" of a named set whose test classes are
+    learned, too; "test"; "query:gallery".
+    """
     splits = list(dict.fromkeys(images.split_n))
     if len(splits) == 1:
         return splits[0]

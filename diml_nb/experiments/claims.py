@@ -152,7 +152,8 @@ class Claim(NamedTuple):
     """A claim, the experiment that tests it, and the differences that should be above zero.
 
     `differences` lists pairs (better, worse) of configurations of the experiment's pooled rows.
-    `chosen`: the better row has a setting that may turn the new method off. `seen`: how many of the
+    `chosen`: the setting of the better row was chosen, and one choice is not to use the new method.
+    `seen`: how many of the
     first seeds had been seen when the claim was written.
     """
 

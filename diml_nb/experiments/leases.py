@@ -85,7 +85,7 @@ def process_ended(facts: dict) -> bool:
 def folder_time(folder: Path) -> float:
     """Present time by the clock of the disk that holds a folder.
 
-    Where nothing can be written, it is the time of this machine.
+    If the folder cannot be written to, the time of this machine is returned.
     """
     try:
         with TemporaryFile(dir=folder) as file:

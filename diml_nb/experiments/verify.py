@@ -209,7 +209,7 @@ def verify(
     dataset: str | None = None,
     lines: bool = False,
 ) -> dict:
-    """Compute some rows of a committed record anew, compare, and write the result to the ledger.
+    """Compute some rows of a committed record again, compare, and write the result to the ledger.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def to_feature_map(
     x
         (B, C, H, W), or (B, H, W, C) with `channels_last`, or tokens (B, N, C).
     channels_last
-        Is the last of four axes the channels?
+        Whether the last of four axes is the channel axis.
     prefix
         Number of tokens before the patches, which are dropped. Default: the first of `PREFIXES`
         that leaves a full grid.

@@ -276,7 +276,7 @@ class Matcher:
         Parameters
         ----------
         images
-            A folder, a table .csv, the name of a data set, a pattern, or images: see
+            A folder, a CSV table, the name of a data set, a glob pattern, or images: see
             `list_sources`.
         labels
             One for each image, instead of those that folder or table give.
@@ -288,7 +288,7 @@ class Matcher:
         precision
             Of the cells on disk: "float16"; "float32"; or "int4" and "int8", which keep fewer
             channels in fewer bits, as `Index.compress` does, also in memory. An index in memory
-            has float32 else.
+            has float32 otherwise.
         channels
             How many are kept in "int4" and "int8", at most as many as there are; an even number for
             "int4".

@@ -27,9 +27,9 @@ class ImageList(NamedTuple):
     sources
         Paths, or pictures in memory.
     ids
-        Their names; None where the index gives numbers.
+        Names of the images; None where the index gives numbers.
     labels
-        Their classes; None for an image without one.
+        Classes of the images; None for an image without one.
     """
 
     sources: list[Any]

@@ -318,7 +318,7 @@ def _linux_processor(cpuinfo: str) -> str:
 def processor(device: str | None = None) -> str:
     """Model of the GPU (`device` is 'cuda') or of the processor.
 
-    The last digits of a number depend on it, and a training amplifies them.
+    The last digits of a number depend on the processor, and training amplifies such differences.
     """
     if (device or "").startswith("cuda"):
         import torch  # slow to import, and reports need only the rest

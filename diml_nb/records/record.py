@@ -108,7 +108,7 @@ class Record:
         config : dict
             Configuration that distinguishes this row from the others of the record.
         compute : callable
-            Returns the result, numbers and texts by name. An error in it leaves no trace.
+            Returns the result, numbers and texts by name. If it raises, no row is stored.
         path : path, optional
             File in which the record is saved as soon as the row is computed.
         kind : str

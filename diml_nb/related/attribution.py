@@ -392,8 +392,8 @@ class MarkovAttribution:
     Attributes
     ----------
     step_ij
-        (C + 1, C + 3): probabilities from each channel and the start to each channel, the start,
-        conversion and nothing.
+        (C + 1, C + 3) transition probabilities. Rows: each channel, the start. Columns: these,
+        then conversion and the end without one.
     start
         Probability of a conversion from the start.
     removal_c

@@ -67,7 +67,7 @@ def export_cells(
     pictures
         The images as the network saw them.
     a, b
-        Their cells, a batch of one each.
+        Cells of the two images, each as a batch of one.
     path
         Where the page is also written; default: nowhere.
     options

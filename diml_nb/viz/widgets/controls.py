@@ -108,7 +108,7 @@ def prepare_image(
     Returns
     -------
     PreparedImage
-        What the network sees as a picture, as a normalised image (3, H, W), and its map.
+        The picture as the network sees it, the same as a normalised image (3, H, W), and its map.
 
     Raises
     ------
