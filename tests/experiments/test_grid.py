@@ -209,7 +209,7 @@ def test_a_command_that_ends_leaves_nothing_running(small, monkeypatch, sign):
         wait_until(lambda: len(leases(small)) == 2 and len(main.children(recursive=True)) >= 8)
         children = main.children(recursive=True)
         process.send_signal(sign)
-        _, alive = psutil.wait_procs(children, timeout=30)
+        _, alive = psutil.wait_procs(children, timeout=90)
     assert not alive
     assert set(grid.status("full").state) == {"interrupted", "waiting"}
 
