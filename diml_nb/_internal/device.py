@@ -77,7 +77,7 @@ def _unpack_without_autocast(x: torch.Tensor) -> torch.Tensor:
         torch.set_autocast_enabled(name, False)
     return x
 
-
+# %% ../../nbs/03_device.ipynb #d4792dd7
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Switch `torch.autocast` off on every device, also for the backward pass.

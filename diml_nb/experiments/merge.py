@@ -105,7 +105,7 @@ def merge_results(folder: str | Path, preset: str, *, out: str | Path | None = N
     records = sum(copied[: len(theirs)])
     return Merged(records, sum(copied) - records, len(copied) - sum(copied))
 
-
+# %% ../../nbs/62_merge.ipynb #b9f509b1
 def _copy_missing(path: Path, target: Path) -> bool:
     "Copy a file completely or not at all; False if one of this name exists."
     if target.exists():

@@ -111,7 +111,7 @@ def variance_of_mean(value_l: Tensor, weight_l: Tensor) -> tuple[float, int]:
     squares = (weight_l * (value_l - mean)).square().sum().item()
     return levels / (levels - 1) * squares, levels - 1
 
-
+# %% ../../nbs/29_seeds.ipynb #17217c63
 def estimate_mean(
     value_sc: Tensor, size_c: Tensor, crossed: dict[str, tuple[Tensor, Tensor]] | None = None
 ) -> Estimate:

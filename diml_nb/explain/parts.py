@@ -111,7 +111,7 @@ MIN_PART = 0.02  # of S, within each part
 MIN_GAIN = 0.3  # the least modularity of parts
 MIN_QUERY_GAIN = 0.15  # the same, for a query and all its candidates
 
-
+# %% ../../nbs/41_parts.ipynb #a934ea22
 class Parts(NamedTuple):
     """A similarity as a sum of K parts and a rest.
 

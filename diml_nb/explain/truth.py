@@ -174,7 +174,7 @@ def part_accuracy(label_a_n: Tensor, label_b_m: Tensor, truth: Correspondences) 
     right_p = (part_p == partner_part_p) & (part_p >= 0)
     return PartAccuracy(right_p.double().mean().item(), *_information(part_p, partner_part_p))
 
-
+# %% ../../nbs/41_truth.ipynb #4af523bd
 def _information(label_p: Tensor, other_p: Tensor) -> tuple[float, float]:
     "Mutual information above chance in bits, and adjusted; 0 where one side has a single group."
     if min(len(label_p.unique()), len(other_p.unique())) == 1:
@@ -311,7 +311,7 @@ def pair_accuracies(
         )
     return found
 
-
+# %% ../../nbs/41_truth.ipynb #94359cd3
 def _short_name(images: ImageDataset, i: int) -> str:
     return "/".join(images.paths[i].parts[-2:])
 

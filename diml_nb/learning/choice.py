@@ -46,7 +46,7 @@ def held_out_protocol(images: ImageDataset, share: float, seed: int) -> Protocol
     """
     return protocol_of_all(images.select(split_classes(images.label_n, share, seed)[1]))
 
-
+# %% ../../nbs/33_choice.ipynb #0e902ade
 def map_at_r(ranking: Ranking, test: Protocol) -> float:
     """MAP@R of the ranking of a test, rounded to six digits: the score that chooses settings.
 
@@ -195,7 +195,7 @@ def choose_on(
     ends = [n for n in tried if scales[n].stopped_at_open_end(tried[n], best[n])]
     return Choice(best, texts, tried, ends)
 
-
+# %% ../../nbs/33_choice.ipynb #1e3ec7ad
 def _begin_on(scales: Mapping[str, Scale], begin: Mapping[str, Sequence[Any]]) -> dict[str, Scale]:
     "The scales of the settings, with the first values to try added."
     if unknown := set(begin) - set(scales):

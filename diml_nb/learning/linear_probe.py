@@ -221,7 +221,7 @@ def _train_until_flat(
         train(longer, path, images=images, inputs=_shared_inputs(longer, images), extend=True)
     return path
 
-
+# %% ../../nbs/33_probe.ipynb #b4a3b9f4
 def _copy_run(path: Path, name: str) -> Path:
     "Copy a run to a folder beside it, unless that exists; a killed copy leaves no such folder."
     copy = path.with_name(name)
@@ -288,7 +288,7 @@ def leave_one_out_search(features: Features, label_n: Tensor, *, top_k: int = 10
     length = ranking_length(label_n, top_k)
     return search(features, features, exclude_self=True, top_k=length)
 
-
+# %% ../../nbs/33_probe.ipynb #adffdffa
 def search_gallery(
     q: Features,
     g: Features,
@@ -397,7 +397,7 @@ def crossed_factors(test: Protocol) -> dict[str, Tensor]:
             found[name] = torch.tensor([levels[value] for value in values])
     return found
 
-
+# %% ../../nbs/33_probe.ipynb #8786b9a4
 def describe_test(test: Protocol) -> dict[str, Any]:
     """Fields of a record about the queries of a test: the number of each class (`size_c`), and the
     level of each query in each crossed factor."""

@@ -153,7 +153,7 @@ def steps_behind(device: torch.device) -> int:
     "Steps that pass before a report is read: one if the program would wait for the device."
     return 1 if device.type == "cuda" else 0
 
-
+# %% ../../nbs/32_reports.ipynb #b6cb43bb
 class StepReports:
     """Read the reports of a run in their order, some steps late.
 

@@ -209,7 +209,7 @@ def group_by_grid(parts: Iterable[FeatureGroup]) -> list[FeatureGroup]:
         for some in by_grid.values()
     ]
 
-
+# %% ../../nbs/48_index.ipynb #63681ed8
 class Encoder(Protocol):
     "An encoder turns images into features; a matcher is one."
 

@@ -235,7 +235,7 @@ def _bytes_of_text(text: str) -> bytes:
     data = base64.b64decode(text.removeprefix(_COMPRESSED))
     return zlib.decompress(data) if text.startswith(_COMPRESSED) else data
 
-
+# %% ../../nbs/04_record.ipynb #0db1312e
 def encode_fixed_point(x_c: "Tensor") -> str:
     """Encode numbers in steps of 1/10,000 as a short text.
 

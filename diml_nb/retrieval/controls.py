@@ -146,7 +146,7 @@ def _check_expansion(n_neighbors: int, alpha: float) -> None:
     if not 0 <= alpha < math.inf:
         raise ValueError(f"alpha: expected a finite exponent of at least 0, got {alpha!r}")
 
-
+# %% ../../nbs/25_controls.ipynb #cafef9ba
 @full_precision()
 @torch.no_grad()
 def expand(
@@ -212,7 +212,7 @@ def _one_cell(x_nc: Tensor) -> Features:
     "Vectors as images of one cell, for `search`."
     return Features(x_nc.unsqueeze(2), torch.ones(len(x_nc), 1).to(x_nc), x_nc, (1, 1))
 
-
+# %% ../../nbs/25_controls.ipynb #a341b9b5
 def search_expanded(
     q: Features,
     g: Features,
@@ -328,7 +328,7 @@ def _query_blocks(code_q: sparse.csr_array, code_g: sparse.csc_array) -> Iterato
         yield slice(first, max(stop, first + 1))
         first = max(stop, first + 1)
 
-
+# %% ../../nbs/25_controls.ipynb #d5edabe5
 def _jaccard(code_q: sparse.csr_array, code_g: sparse.csc_array) -> np.ndarray:
     "Sum of minima over sum of maxima of codes, (Q, G); each code sums to 1."
     n_images = code_g.shape[0]

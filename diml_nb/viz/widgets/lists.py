@@ -133,7 +133,7 @@ def drop_parts(found: QueryLists, dropped: Sequence[int]) -> QueryLists:
     match = found.match._replace(similarity_b=similarity_b, plan_bnm=plan_bnm)
     return QueryLists(match, found.before, after, fewer)
 
-
+# %% ../../../nbs/46_lists.ipynb #05df135f
 def _without(by_part: QueryParts, is_dropped_k: Tensor) -> QueryParts:
     "Dropped parts add nothing and have no cells; all else stays."
     # cells labelled -1 take the last entry: they have no part already
@@ -206,7 +206,7 @@ class GalleryRule(MatchingRule):
 
     plan: str  # how the mass is moved, as in `match`
 
-
+# %% ../../../nbs/46_lists.ipynb #6b8c173e
 class RerankedDataset:
     """A set of images, each ranked among the others by the cosine, and re-ranked. No widget.
 
