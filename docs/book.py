@@ -360,11 +360,15 @@ def contents() -> str:
     their order, then all others by topic; notebooks keep their numbers."""
     trees = []
     first, second, _ = WAYS.values()
-    course = {"Course: one score": first, "Course: train, search, ask": second}
-    for part, belongs in ({name: "(?!)" for name in course} | PARTS).items():
-        pages = course.get(part) or [
-            name for name in NOTEBOOKS if re.match(belongs, name) and name not in {*first, *second}
+    parts = {"Course: one score": first, "Course: train, search, ask": second} | {
+        part: [
+            name
+            for name in (*NOTEBOOKS, *PAGES)
+            if re.match(belongs, name) and name not in {*first, *second}
         ]
+        for part, belongs in PARTS.items()
+    }
+    for part, pages in parts.items():
         entries = [
             (
                 f"{n} {title(NOTEBOOKS[name])} <{name}>"
@@ -373,7 +377,6 @@ def contents() -> str:
             )
             for name in pages
         ] + MORE.get(part, [])
-        entries += [page for page in PAGES if re.match(belongs, page)]
         if entries:
             trees.append(
                 "\n".join([f"```{{toctree}}\n:hidden:\n:caption: {part}\n", *entries, "```"])

@@ -120,7 +120,7 @@ def compare_with_committed(fresh: Record) -> str:
         f"{compared.mismatches[0]}"
     )
 
-# %% ../../nbs/62_report.ipynb #40009c0e
+
 def _two_processors(committed: Record, fresh: Record) -> str:
     "Processors of two records, unless both are known and the same; older records name none."
     there, here = (
