@@ -165,6 +165,17 @@ def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
         assert selector.strip().startswith((".diml-", "@media")) or not selector.strip(), selector
 
 
+@pytest.mark.parametrize("name", ["own_pictures.css", "ranking.css"])
+def test_a_page_with_a_pair_has_no_rule_of_its_own_for_a_class_of_the_pair(name):
+    def classes(name):
+        "But for those of the two sides, which only choose among other classes."
+        text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
+        return set(re.findall(r"\.(diml-[\w-]+)", text)) - {"diml-a", "diml-b"}
+
+    assert classes("pair.css") & classes("controls.css") == set()
+    assert classes(name) & (classes("pair.css") | classes("controls.css")) == set()
+
+
 def test_a_saved_page_forbids_itself_every_request():
     page = page_html("$policy", explorer_html("pair", {}, fallback="<script>alert()</script>"))
     (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)

@@ -276,7 +276,7 @@ function buildPlace(ui, side) {
   const place = createNode(
     "label",
     { class: `diml-place diml-${side}` },
-    addElement(ui, `image_${side}`, "span", { class: "diml-frame" }),
+    addElement(ui, `image_${side}`, "span", { class: "diml-preview" }),
     createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
     addElement(ui, `name_${side}`, "bdi", {}, "no picture yet"),
     createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
