@@ -593,6 +593,29 @@ def test_pictures_may_be_chosen_while_the_network_comes(open_page, address):
 
 
 @needs_chromium
+def test_a_network_that_fails_while_a_picture_is_read_is_told(browser, address):
+    page = browser.new_page()
+    page.route("**/network.onnx.gz", lambda route: route.fulfill(status=404, body=""))
+    page.goto(address)
+    page.evaluate(
+        """() => {
+        const decode = createImageBitmap;
+        const told = new Promise((done) => { globalThis.goOn = done; });
+        globalThis.createImageBitmap = (...given) => told.then(() => decode(...given));
+        }"""
+    )
+    page.locator('input[data-side="a"]').set_input_files(DRAWINGS[0])
+    page.get_by_text("Reading emojione.png").wait_for()
+    page.get_by_role("button", name="fetch the network").click()
+    sentence = page.get_by_text("network.onnx.gz could not be fetched (404).")
+    sentence.wait_for()
+    page.evaluate("goOn()")
+    page.get_by_text("Still needed: picture B, the network.").wait_for()
+    assert sentence.is_visible()
+    page.close()
+
+
+@needs_chromium
 def test_the_keyboard_is_enough(open_page, address):
     page = open_page(address).page
     names = []

@@ -194,13 +194,18 @@ function enqueue(ui, act) {
   });
 }
 
+/** @param {unknown} error */
+function errorText(error) {
+  const { message } = /** @type {Error} */ (error);
+  return error instanceof Refusal ? message : `That did not work: ${message}`;
+}
+
 /**
  * @param {OwnUi} ui
  * @param {unknown} error
  */
 function tellError({ nodes, reading }, error) {
-  const { message } = /** @type {Error} */ (error);
-  const text = error instanceof Refusal ? message : `That did not work: ${message}`;
+  const text = errorText(error);
   // a name from right to left leaves the words after it in their order
   const isNamed = reading !== "" && text.startsWith(reading);
   const name = isNamed ? [createNode("bdi", {}, reading)] : [];
@@ -225,7 +230,7 @@ function fileOf({ src, label }) {
  * @param {OwnUi} ui
  */
 async function askForNetwork(ui) {
-  const { alert, fetch_network: button, percent, progress } = ui.nodes;
+  const { fetch_network: button, network_alert: alert, percent, progress } = ui.nodes;
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true"); // unlike a disabled button it keeps the focus
   alert.textContent = "";
@@ -240,7 +245,7 @@ async function askForNetwork(ui) {
     enqueue(ui, () => takePictures(ui, ui.pictures));
   } catch (error) {
     button.setAttribute("aria-disabled", "false");
-    tellError(ui, error);
+    alert.textContent = errorText(error);
   } finally {
     progress.setAttribute("hidden", "");
     percent.textContent = "";
@@ -379,7 +384,7 @@ function showOwnPictures(root, payload) {
   addElement(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
   addElement(ui, "percent", "span", { class: "diml-percent", "aria-hidden": true });
   addElement(ui, "status", "p", { class: "diml-status", role: "status" });
-  addElement(ui, "obstacle", "p", { class: "diml-alert", role: "alert" });
+  addElement(ui, "network_alert", "p", { class: "diml-alert", role: "alert" });
   addElement(ui, "alert", "p", { class: "diml-alert", role: "alert" });
   addElement(ui, "result", "div", {});
   const { nodes } = ui;
@@ -387,10 +392,11 @@ function showOwnPictures(root, payload) {
   places.append(...OWN_SIDES.map((side) => buildPlace(ui, side)));
   const tools = createNode("div", { class: "diml-own-tools" });
   tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress, nodes.percent);
-  root.append(places, tools, nodes.status, nodes.obstacle, nodes.alert, nodes.result);
+  root.append(places, tools, nodes.status, nodes.network_alert, nodes.alert, nodes.result);
   acceptDrops(ui, document, "a");
-  nodes.obstacle.textContent = networkObstacle(); // stays, whatever else is told
-  nodes.fetch_network.setAttribute("aria-disabled", String(nodes.obstacle.textContent !== ""));
+  const obstacle = networkObstacle();
+  nodes.network_alert.textContent = obstacle; // apart, so that no word about a picture replaces it
+  nodes.fetch_network.setAttribute("aria-disabled", String(obstacle !== ""));
   nodes.status.textContent = missingText(ui);
 }
 
