@@ -1,6 +1,6 @@
 /** The script of the page that matches two pictures of the reader, who keeps them. */
 
-import { createNode, formatPercent } from "./dom.js";
+import { createNode, decodeBytes, formatPercent } from "./dom.js";
 import { loadNetwork, networkObstacle } from "./own_network.js";
 import { pngOf, Refusal, readPicture } from "./own_picture.js";
 import { packMaps } from "./pack_maps.js";
@@ -219,8 +219,7 @@ function tellError({ nodes, reading }, error) {
  */
 function fileOf({ src, label }) {
   const [head, base64] = src.split(",");
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  return new File([bytes], label, { type: head.slice(5).split(";")[0] });
+  return new File([decodeBytes(base64)], label, { type: head.slice(5).split(";")[0] });
 }
 
 /* own network */
