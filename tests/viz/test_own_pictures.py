@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from firefox import FIREFOX, NO_FIREFOX, firefox
 from PIL import Image
+from scripts import answer_of, needs_node
 from servers import CHROMIUM, NO_CHROMIUM, serve_files
 from torch import nn
 
@@ -28,9 +29,6 @@ import own_pictures  # noqa: E402
 
 sys.path.remove(str(REPO_ROOT / "docs"))
 
-JS = REPO_ROOT / "tests" / "js"
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(not NODE, reason="no Node here: apt-get install nodejs")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 DRAWINGS = [data_dir() / "emoji" / "pineapple" / f"{design}.png" for design in ("emojione", "noto")]
 SAILBOAT = data_dir() / "emoji" / "sailboat" / "noto.png"
@@ -53,16 +51,11 @@ def photograph(width, height, seed):
 
 def views(cases, folder):
     "What the page makes of cases (picture, options) of views.js."
-    file = folder / "cases.json"
     asked = []
     for image, options in cases:
         data = base64.b64encode(image.convert("RGBA").tobytes()).decode()
         asked.append(dict(width=image.width, height=image.height, data=data) | options)
-    file.write_text(json.dumps(asked))
-    done = subprocess.run(
-        [NODE, "views.js", file], cwd=JS, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return answer_of("views.js", asked, folder)
 
 
 def rgb_of(view):
