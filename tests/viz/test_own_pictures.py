@@ -126,7 +126,7 @@ def test_what_is_missing_is_named(monkeypatch):
     assert own_pictures.missing().startswith("onnx: pip install")
 
 
-def test_the_reader_waits_for_less_than_22_megabytes(folder):
+def test_the_reader_waits_for_less_than_12_megabytes(folder):
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert sum(sizes.values()) < 12e6, sizes
     assert sizes["index.html"] < 0.5e6
@@ -744,7 +744,7 @@ def test_the_benchmark_compares_before_it_prints_times(folder):
     found = json.loads(done.stdout)
     assert found["largest_difference"] < 5e-3
     assert set(found["seconds"]) >= {"drawing", "(4000, 3000)"}
-    assert sum(found["megabytes"].values()) < 22
+    assert sum(found["megabytes"].values()) < 12
 
 
 UNTIL = """new Promise((done) => {
