@@ -119,17 +119,8 @@ class FirefoxPage:
         self.ask("input.performActions", context=self.context, actions=[board])
         self.settle()
 
-    def screenshot(self, path: Path) -> None:
-        "Save a picture of the whole page."
-        import base64
 
-        shot = self.ask(
-            "browsingContext.captureScreenshot", context=self.context, origin="document"
-        )
-        path.write_bytes(base64.b64decode(shot["data"]))
-
-
-KEYS = dict(left="\ue012", right="\ue014", tab="\ue004", enter="\ue007", end="\ue010")
+KEYS = dict(left="\ue012", tab="\ue004")
 
 
 @contextmanager

@@ -287,7 +287,7 @@ def explorer_html(kind: str, payload: dict, *, fallback: str) -> str:
     Parameters
     ----------
     kind
-        "pair", "ranking", "sinkhorn", "small_plan" or "steps".
+        "own_pictures", "pair", "ranking", "sinkhorn", "small_plan" or "steps".
     payload
         What the explorer shows, as its script `KIND_page.js` takes it.
     fallback

@@ -30,6 +30,21 @@ test("turned vectors keep their inner products", () => {
   }
 });
 
+test("small maps get no more channels than they have", () => {
+  /** @type {[number, number, number]} */
+  const shape = [3, 2, 4];
+  const maps = { a: { shape, values: numbers(5, 24) }, b: { shape, values: numbers(6, 24) } };
+  const packed = packMaps(maps);
+  assert.deepEqual([packed.a.shape, packed.b.shape], [shape, shape]);
+  const places = [packed, maps].map(({ a, b }) => [...readMap(a).places, ...readMap(b).places]);
+  for (const i of places[0].keys()) {
+    for (const j of places[0].keys()) {
+      const [now, before] = places.map((all) => innerProduct(all[i], all[j]));
+      assert.ok(Math.abs(now - before) < 1e-5);
+    }
+  }
+});
+
 test("two equal maps stay equal, in as many channels as both have places", () => {
   /** @type {[number, number, number]} */
   const shape = [200, 2, 3];

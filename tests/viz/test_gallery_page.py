@@ -1,21 +1,14 @@
 """A gallery in a page and the explorer in Python give the same answers to the same requests."""
 
-import json
 import re
-import shutil
-import subprocess
 
 import pytest
 import torch
 from pages import page_payload
+from scripts import answer_of, needs_node
 
-from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.datasets.registry import get_dataset
 from diml_nb.viz.widgets.ranking import NOTHING_CHOSEN, RetrievalExplorer
-
-JS = REPO_ROOT / "tests" / "js"
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(not NODE, reason="no Node here: apt-get install nodejs")
 
 
 def words(text):
@@ -89,12 +82,7 @@ def test_both_give_the_same_answers(gallery, tmp_path):
         request = dict(show="all", query=q, rule=dict(gallery.rule))
         asked.append(request | dict(choice=NOTHING_CHOSEN | choice))
     gallery.rank_again()
-    file = tmp_path / "asked.json"
-    file.write_text(json.dumps(dict(payload=payload, requests=asked)))
-    done = subprocess.run(
-        [NODE, "ranking_answers.js", file], cwd=JS, capture_output=True, text=True, check=True
-    )
-    theirs = json.loads(done.stdout)
+    theirs = answer_of("ranking_answers.js", dict(payload=payload, requests=asked), tmp_path)
     worst = 0
     for one, x, y in zip(asked, ours, theirs["answers"], strict=True):
         if one["rule"]["plan"] == "aligned":  # its flows fall into pieces: no cut is the only one

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pages import page_payload
+from pages import page_payload, settle
 from servers import CHROMIUM, NO_CHROMIUM
 
 from diml_nb.datasets.registry import get_dataset
@@ -32,11 +32,6 @@ def opened(visit, text):
     page = visit(text)
     page.locator(".diml-item").first.wait_for()
     return page
-
-
-def settle(page):
-    "Wait until two frames are drawn."
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def scores(page, title):
@@ -194,7 +189,7 @@ def test_ranking_that_fails_gives_its_button_back(browser, text, tmp_path):
     page.close()
 
 
-def test_only_queries_that_were_hurt(opened, gallery):
+def test_only_queries_that_were_helped(opened, gallery):
     menu = opened.locator('[data-control="query"]')
     everything = menu.locator("option").count()
     choose(opened, "show", "helped")

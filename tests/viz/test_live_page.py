@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from pages import settle
 from PIL import Image
 from servers import CHROMIUM, NO_CHROMIUM
 
@@ -47,11 +48,6 @@ def press(page, name, key, times=1):
     for _ in range(times):
         page.keyboard.press(key)
     return float(slider.input_value())
-
-
-def settle(page):
-    "Wait until two frames are drawn."
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def shown(page):

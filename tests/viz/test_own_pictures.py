@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from firefox import FIREFOX, NO_FIREFOX, firefox
 from PIL import Image
+from scripts import answer_of, needs_node
 from servers import CHROMIUM, NO_CHROMIUM, serve_files
 from torch import nn
 
@@ -28,9 +29,6 @@ import own_pictures  # noqa: E402
 
 sys.path.remove(str(REPO_ROOT / "docs"))
 
-JS = REPO_ROOT / "tests" / "js"
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(not NODE, reason="no Node here: apt-get install nodejs")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 DRAWINGS = [data_dir() / "emoji" / "pineapple" / f"{design}.png" for design in ("emojione", "noto")]
 SAILBOAT = data_dir() / "emoji" / "sailboat" / "noto.png"
@@ -53,16 +51,11 @@ def photograph(width, height, seed):
 
 def views(cases, folder):
     "What the page makes of cases (picture, options) of views.js."
-    file = folder / "cases.json"
     asked = []
     for image, options in cases:
         data = base64.b64encode(image.convert("RGBA").tobytes()).decode()
         asked.append(dict(width=image.width, height=image.height, data=data) | options)
-    file.write_text(json.dumps(asked))
-    done = subprocess.run(
-        [NODE, "views.js", file], cwd=JS, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return answer_of("views.js", asked, folder)
 
 
 def rgb_of(view):
@@ -133,7 +126,7 @@ def test_what_is_missing_is_named(monkeypatch):
     assert own_pictures.missing().startswith("onnx: pip install")
 
 
-def test_the_reader_waits_for_less_than_22_megabytes(folder):
+def test_the_reader_waits_for_less_than_12_megabytes(folder):
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert sum(sizes.values()) < 12e6, sizes
     assert sizes["index.html"] < 0.5e6
@@ -593,6 +586,29 @@ def test_pictures_may_be_chosen_while_the_network_comes(open_page, address):
 
 
 @needs_chromium
+def test_a_network_that_fails_while_a_picture_is_read_is_told(browser, address):
+    page = browser.new_page()
+    page.route("**/network.onnx.gz", lambda route: route.fulfill(status=404, body=""))
+    page.goto(address)
+    page.evaluate(
+        """() => {
+        const decode = createImageBitmap;
+        const told = new Promise((done) => { globalThis.goOn = done; });
+        globalThis.createImageBitmap = (...given) => told.then(() => decode(...given));
+        }"""
+    )
+    page.locator('input[data-side="a"]').set_input_files(DRAWINGS[0])
+    page.get_by_text("Reading emojione.png").wait_for()
+    page.get_by_role("button", name="fetch the network").click()
+    sentence = page.get_by_text("network.onnx.gz could not be fetched (404).")
+    sentence.wait_for()
+    page.evaluate("goOn()")
+    page.get_by_text("Still needed: picture B, the network.").wait_for()
+    assert sentence.is_visible()
+    page.close()
+
+
+@needs_chromium
 def test_the_keyboard_is_enough(open_page, address):
     page = open_page(address).page
     names = []
@@ -728,7 +744,7 @@ def test_the_benchmark_compares_before_it_prints_times(folder):
     found = json.loads(done.stdout)
     assert found["largest_difference"] < 5e-3
     assert set(found["seconds"]) >= {"drawing", "(4000, 3000)"}
-    assert sum(found["megabytes"].values()) < 22
+    assert sum(found["megabytes"].values()) < 12
 
 
 UNTIL = """new Promise((done) => {

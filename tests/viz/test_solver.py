@@ -2,16 +2,14 @@
 
 import base64
 import itertools
-import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
+from scripts import answer_of, needs_node
 
-from diml_nb._internal.paths import REPO_ROOT, data_dir
+from diml_nb._internal.paths import data_dir
 from diml_nb.ot.marginals import MARGINAL_RULES
 from diml_nb.viz.widgets.live import pack_maps
 from diml_nb.viz.widgets.pair import (
@@ -21,9 +19,7 @@ from diml_nb.viz.widgets.pair import (
     answer_pair,
 )
 
-JS = REPO_ROOT / "tests" / "js"
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(not NODE, reason="no Node here: apt-get install nodejs")
+pytestmark = needs_node
 PLANS = [plan for plan in PLAN_LABELS.values() if plan != "exact"]
 
 
@@ -38,16 +34,8 @@ def request(**changes):
 
 def page_answers(cases, folder):
     "What the page's solver answers to cases (map of A, map of B, requests)."
-    file = folder / "cases.json"
-    file.write_text(
-        json.dumps(
-            [dict(maps=pack_maps(a[None], b[None]), requests=asked) for a, b, asked in cases]
-        )
-    )
-    done = subprocess.run(
-        [NODE, "answers.js", file], cwd=JS, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    asked = [dict(maps=pack_maps(a[None], b[None]), requests=asked) for a, b, asked in cases]
+    return answer_of("answers.js", asked, folder)
 
 
 def python_answers(cases):

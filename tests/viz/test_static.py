@@ -6,12 +6,12 @@ checker are packages of `tests/js/package.json`, which `npm ci --prefix tests/js
 
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
 import torch
 from pages import page_payload
+from scripts import JS, NODE, needs_node
 
 from diml_nb._internal.paths import REPO_ROOT
 from diml_nb.datasets.registry import get_dataset
@@ -37,7 +37,6 @@ from diml_nb.viz.widgets.pair import DEFAULT_VIEW, PLAN_LABELS, PairExplorer
 from diml_nb.viz.widgets.ranking import RetrievalExplorer
 from diml_nb.viz.widgets.sinkhorn import SinkhornExplorer
 
-JS = REPO_ROOT / "tests" / "js"
 TOOLS = JS / "node_modules" / ".bin"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
 # that of the page of hits is about the page as a whole
@@ -57,17 +56,6 @@ STARTS = [
 ]
 
 
-def find_node():
-    "Node, if it is new enough to run tests."
-    node = shutil.which("node")
-    if node is None:
-        return None
-    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
-    return node if int(version.removeprefix("v").split(".")[0]) >= 18 else None
-
-
-NODE = find_node()
-needs_node = pytest.mark.skipif(not NODE, reason="no Node 18 or newer: apt-get install nodejs")
 needs_tools = pytest.mark.skipif(
     not (NODE and (TOOLS / "biome").exists()),
     reason="no linter of scripts here: npm ci --prefix tests/js",
@@ -165,6 +153,17 @@ def test_a_style_sheet_asks_for_nothing_and_stays_with_its_own_classes(name):
         assert selector.strip().startswith((".diml-", "@media")) or not selector.strip(), selector
 
 
+@pytest.mark.parametrize("name", ["own_pictures.css", "ranking.css"])
+def test_a_page_with_a_pair_has_no_rule_of_its_own_for_a_class_of_the_pair(name):
+    def classes(name):
+        "But for those of the two sides, which only choose among other classes."
+        text = re.sub(r"/\*.*?\*/", "", static_text(name), flags=re.S)
+        return set(re.findall(r"\.(diml-[\w-]+)", text)) - {"diml-a", "diml-b"}
+
+    assert classes("pair.css") & classes("controls.css") == set()
+    assert classes(name) & (classes("pair.css") | classes("controls.css")) == set()
+
+
 def test_a_saved_page_forbids_itself_every_request():
     page = page_html("$policy", explorer_html("pair", {}, fallback="<script>alert()</script>"))
     (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)
@@ -234,7 +233,7 @@ def test_the_types_name_what_a_live_page_gets():
         "high",
         "step",
     }
-    assert properties("pair_answer.js", "PairRequest") - {"[tol]"} == set(pair.controls)
+    assert properties("pair_answer.js", "PairRequest") == set(pair.controls)
 
 
 def test_the_types_name_what_a_gallery_gets():

@@ -105,7 +105,7 @@ export function decodeInt16(text) {
 }
 
 /** @param {string} text base64 */
-function decodeBytes(text) {
+export function decodeBytes(text) {
   const characters = atob(text);
   const bytes = new Uint8Array(characters.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);

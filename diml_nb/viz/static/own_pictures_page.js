@@ -1,6 +1,6 @@
 /** The script of the page that matches two pictures of the reader, who keeps them. */
 
-import { createNode, formatPercent } from "./dom.js";
+import { createNode, decodeBytes, formatPercent } from "./dom.js";
 import { loadNetwork, networkObstacle } from "./own_network.js";
 import { pngOf, Refusal, readPicture } from "./own_picture.js";
 import { packMaps } from "./pack_maps.js";
@@ -194,13 +194,18 @@ function enqueue(ui, act) {
   });
 }
 
+/** @param {unknown} error */
+function errorText(error) {
+  const { message } = /** @type {Error} */ (error);
+  return error instanceof Refusal ? message : `That did not work: ${message}`;
+}
+
 /**
  * @param {OwnUi} ui
  * @param {unknown} error
  */
 function tellError({ nodes, reading }, error) {
-  const { message } = /** @type {Error} */ (error);
-  const text = error instanceof Refusal ? message : `That did not work: ${message}`;
+  const text = errorText(error);
   // a name from right to left leaves the words after it in their order
   const isNamed = reading !== "" && text.startsWith(reading);
   const name = isNamed ? [createNode("bdi", {}, reading)] : [];
@@ -214,8 +219,7 @@ function tellError({ nodes, reading }, error) {
  */
 function fileOf({ src, label }) {
   const [head, base64] = src.split(",");
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  return new File([bytes], label, { type: head.slice(5).split(";")[0] });
+  return new File([decodeBytes(base64)], label, { type: head.slice(5).split(";")[0] });
 }
 
 /* own network */
@@ -225,7 +229,7 @@ function fileOf({ src, label }) {
  * @param {OwnUi} ui
  */
 async function askForNetwork(ui) {
-  const { alert, fetch_network: button, percent, progress } = ui.nodes;
+  const { fetch_network: button, network_alert: alert, percent, progress } = ui.nodes;
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true"); // unlike a disabled button it keeps the focus
   alert.textContent = "";
@@ -240,7 +244,7 @@ async function askForNetwork(ui) {
     enqueue(ui, () => takePictures(ui, ui.pictures));
   } catch (error) {
     button.setAttribute("aria-disabled", "false");
-    tellError(ui, error);
+    alert.textContent = errorText(error);
   } finally {
     progress.setAttribute("hidden", "");
     percent.textContent = "";
@@ -276,7 +280,7 @@ function buildPlace(ui, side) {
   const place = createNode(
     "label",
     { class: `diml-place diml-${side}` },
-    addElement(ui, `image_${side}`, "span", { class: "diml-frame" }),
+    addElement(ui, `image_${side}`, "span", { class: "diml-preview" }),
     createNode("b", {}, `${side.toUpperCase()}: `), // with spaces, for a screen reader
     addElement(ui, `name_${side}`, "bdi", {}, "no picture yet"),
     createNode("span", { class: "diml-choose" }, " choose or drop a picture"),
@@ -379,7 +383,7 @@ function showOwnPictures(root, payload) {
   addElement(ui, "progress", "progress", { max: 1, value: 0, hidden: "", "aria-label": "fetched" });
   addElement(ui, "percent", "span", { class: "diml-percent", "aria-hidden": true });
   addElement(ui, "status", "p", { class: "diml-status", role: "status" });
-  addElement(ui, "obstacle", "p", { class: "diml-alert", role: "alert" });
+  addElement(ui, "network_alert", "p", { class: "diml-alert", role: "alert" });
   addElement(ui, "alert", "p", { class: "diml-alert", role: "alert" });
   addElement(ui, "result", "div", {});
   const { nodes } = ui;
@@ -387,10 +391,11 @@ function showOwnPictures(root, payload) {
   places.append(...OWN_SIDES.map((side) => buildPlace(ui, side)));
   const tools = createNode("div", { class: "diml-own-tools" });
   tools.append(nodes.fetch_network, nodes.drawings, nodes.save, nodes.progress, nodes.percent);
-  root.append(places, tools, nodes.status, nodes.obstacle, nodes.alert, nodes.result);
+  root.append(places, tools, nodes.status, nodes.network_alert, nodes.alert, nodes.result);
   acceptDrops(ui, document, "a");
-  nodes.obstacle.textContent = networkObstacle(); // stays, whatever else is told
-  nodes.fetch_network.setAttribute("aria-disabled", String(nodes.obstacle.textContent !== ""));
+  const obstacle = networkObstacle();
+  nodes.network_alert.textContent = obstacle; // apart, so that no word about a picture replaces it
+  nodes.fetch_network.setAttribute("aria-disabled", String(obstacle !== ""));
   nodes.status.textContent = missingText(ui);
 }
 

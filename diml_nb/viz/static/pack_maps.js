@@ -15,13 +15,14 @@ const NOTHING_NEW = 1e-6; // of the length of a vector: what is left is rounding
  * twice so that rounding does not add up.
  *
  * @param {Float64Array[]} vectors
- * @returns {Float64Array[]} as many numbers each as there are vectors
+ * @returns {Float64Array[]} as many numbers each as there are vectors, and no more than before
  */
 export function turnVectors(vectors) {
   /** @type {Float64Array[]} */
   const basis = [];
+  const size = Math.min(vectors.length, vectors[0].length);
   return vectors.map((vector) => {
-    const turned = new Float64Array(vectors.length);
+    const turned = new Float64Array(size);
     const rest = vector.slice();
     for (let round = 0; round < 2; round++) {
       basis.forEach((unit, k) => {

@@ -34,7 +34,10 @@ def encode_int16(x: Tensor) -> str:
         For a number outside, or one that is not finite.
     """
     if not bool((x.abs() <= 1 + 1e-5).all()):
-        raise ValueError("x: expected numbers from -1 to 1")
+        raise ValueError(
+            f"x: expected numbers from -1 to 1, such as cosines, got {x.min()} to {x.max()}; cells"
+            " and whole images must be unit vectors without NaN"
+        )
     array = (x.clamp(-1, 1) * 32767).round().to(torch.int16).cpu().contiguous().numpy()
     return base64.b64encode(array.astype("<i2").tobytes()).decode()
 

@@ -388,8 +388,9 @@ def _reason(explorer: "RetrievalExplorer", q: int) -> dict:
     where = "above" if table.difference.iloc[-1] >= 0 else "below"
     without = f", without {part_names(dropped)}" if dropped else ""
     places = (shown.candidates.index(first), shown.candidates.index(second))
-    by_cells = value["by_cells"] or not shown.has_parts
-    cell_n = score_difference(shown.match, *places).cell_n
+    cells = None
+    if value["by_cells"] or not shown.has_parts:
+        cells = score_difference(shown.match, *places).cell_n.tolist()
     return dict(
         caption=f"Why {labels[0]} stands {where} {labels[1]}{without}",
         labels=list(labels),
@@ -397,7 +398,7 @@ def _reason(explorer: "RetrievalExplorer", q: int) -> dict:
         says=_comparison_text(table, labels),
         pictures=_reason_pictures(explorer, q, (first, second)),
         has_parts=shown.has_parts,
-        cells=cell_n.tolist() if by_cells else None,
+        cells=cells,
     )
 
 
