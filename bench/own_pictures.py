@@ -110,6 +110,8 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=20, help="pairs of drawings")
     parser.add_argument("--screenshots", type=Path, help="a folder for a picture of the page")
     options = parser.parse_args()
+    if not 1 <= options.pairs <= len(DRAWINGS) // 2:
+        parser.error(f"--pairs: expected 1 to {len(DRAWINGS) // 2}, got {options.pairs}")
     if reason := own_pictures.missing():
         sys.exit(f"bench.own_pictures needs {reason}")
     with tempfile.TemporaryDirectory() as folder:

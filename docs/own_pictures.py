@@ -177,7 +177,7 @@ def write_page(folder: Path, build: Path, back: str = "", name: str = "efficient
     backbone = get_backbone(name)
     build.mkdir(parents=True, exist_ok=True)
     shutil.copytree(kept_files(build, backbone), folder)
-    parts = [dict(address=name, bytes=(folder / name).stat().st_size) for name in (WASM, NETWORK)]
+    parts = [dict(address=file, bytes=(folder / file).stat().st_size) for file in (WASM, NETWORK)]
     page = own_pictures_html(dict(runtime=RUNTIME, parts=parts), backbone, DRAWINGS, back=back)
     (folder / "index.html").write_text(page, encoding="utf-8")
 

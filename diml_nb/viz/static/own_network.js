@@ -123,7 +123,9 @@ async function fetchBytes(address, signal, onBytes) {
   };
   const response = await fetch(address, { signal }).catch(broken);
   if (!response.ok || !response.body) {
-    throw new Refusal(`${address} could not be fetched (${response.status}).`);
+    throw new Refusal(
+      `${address} could not be fetched (${response.status}). It lies beside this page: copy or publish the whole folder.`,
+    );
   }
   const counting = new TransformStream({
     transform: (chunk, controller) => {

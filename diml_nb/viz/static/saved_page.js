@@ -1,4 +1,4 @@
-/** A pair saved from a page as a page of its own, which needs no network and no network's weights. */
+/** A pair saved from a page as a page of its own, which needs no server and no weights. */
 
 /**
  * @import {PagePayload} from "./pair_page.js"
