@@ -40,14 +40,14 @@ NOTEBOOKS = {
 }
 PAGES = {
     path.relative_to(NBS).with_suffix("").as_posix(): path for path in sorted(NBS.rglob("[!.]*.md"))
-}  # as they are
+} | {"known": REPOSITORY / "docs" / "known.md"}  # as they are
 EXPERIMENTS = {
     name for name in NOTEBOOKS if re.match(r"reproduce/\d", name)
 }  # minutes to hours: shown with the figures that they have saved
 PARTS = {
     "All chapters": "contents",
     "Practice": "howto/|9|glossary",
-    "Results": "results|reproduce/",
+    "Results": "results|known|reproduce/",
     "Foundations": "0(?!9)",
     "One pair": "09|1(?!9_files)",
     "Many images": "19_files|2",
@@ -72,7 +72,11 @@ READS_THE_REPOSITORY = re.compile(
     r"REPO_ROOT|find_record|load_record|evaluate_claims|status\(|ledger|subprocess|CliRunner|inspect\.|"
     r"import diml_nb\b"
 )
-PAGES_OF_NOTEBOOKS = {"README.md": "index", "RESULTS.md": "results"}
+PAGES_OF_FILES = {
+    "README.md": "index.ipynb",
+    "RESULTS.md": "results.ipynb",
+    "docs/known.md": "known.md",
+}
 OWN_PICTURES = "47_own_pictures"  # the chapter on a page that is no notebook
 WALKED = walked()
 FIGURES_STAY = (
@@ -272,13 +276,13 @@ def stage_links(text: str, book: Path) -> str:
     "Files beside nbs/ are copied into the book, and links to them start at its root."
 
     def link(found):
-        if found[1] in PAGES_OF_NOTEBOOKS:
-            return f"](/{PAGES_OF_NOTEBOOKS[found[1]]}.ipynb)"
+        if found[1] in PAGES_OF_FILES:
+            return f"](/{PAGES_OF_FILES[found[1]]})"
         (book / found[1]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / found[1], book / found[1])
         return f"](/{found[1]})"
 
-    files = r"(?:figures|data|diml_nb|tests)/[^)]+|README\.md|RESULTS\.md"
+    files = r"(?:figures|data|diml_nb|tests)/[^)]+|README\.md|RESULTS\.md|docs/known\.md"
     text = re.sub(rf"\]\((?:\.\./)+({files})\)", link, text)
     return text.replace("](solutions)", "](solutions.md)")
 

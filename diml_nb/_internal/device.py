@@ -109,23 +109,23 @@ def full_precision() -> Iterator[None]:
 
 
 # %% ../../nbs/03_device.ipynb #ffea626d
-def _tf32_switches() -> tuple[tuple[Any, str, Any], ...]:
+def _tf32_switches(allowed: bool) -> tuple[tuple[Any, str, Any], ...]:
     "Places of torch's switches for products and convolutions, and their settings."
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(cudnn, "conv"):
         name = "fp32_precision"
-        return (matmul, name, "ieee"), (cudnn.conv, name, "tf32")
+        return (matmul, name, "ieee"), (cudnn.conv, name, "tf32" if allowed else "ieee")
     # torch before 2.9
-    return (matmul, "allow_tf32", False), (cudnn, "allow_tf32", True)
+    return (matmul, "allow_tf32", False), (cudnn, "allow_tf32", allowed)
 
 
 @contextmanager
-def tf32_convolutions() -> Iterator[None]:
-    """Allow TF32 on a GPU for convolutions, and forbid it for products of matrices.
+def tf32_convolutions(allowed: bool = True) -> Iterator[None]:
+    """Allow TF32 on a GPU for convolutions, or forbid it, and forbid it for products of matrices.
 
     The switches belong to the process; they are put back at the end of the block.
     """
-    switches = _tf32_switches()
+    switches = _tf32_switches(allowed)
     before = [getattr(place, name) for place, name, _ in switches]
     try:
         for place, name, value in switches:

@@ -38,6 +38,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from .._internal.device import tf32_convolutions
 from .._internal.paths import hash_bytes, hash_file, hash_text
 from .images import ImageLike, load_image
 from .networks import NETWORKS, build_network
@@ -634,7 +635,9 @@ def computation(backbone: Backbone) -> Computation:
     """
     ready_bchw = backbone.preprocess(_fixed_image())[None].to(device_of(backbone))
     try:
-        map_bchw = backbone(ready_bchw)
+        # on a GPU TF32 would differ from a CPU by a thousandth
+        with tf32_convolutions(False):
+            map_bchw = backbone(ready_bchw)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

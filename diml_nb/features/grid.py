@@ -9,6 +9,7 @@ __all__ = ["Grid", "Features", "as_grid", "fit_grid", "grid_features"]
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -48,9 +49,9 @@ class Features:
         return len(self.global_bc)
 
     def __getitem__(self, index) -> "Features":
-        "Select images by an int (a batch of one), a slice, a list or a tensor of indices."
-        if isinstance(index, int):
-            index = [index]
+        "Select images by an integer (a batch of one), a slice, a list or a tensor of indices."
+        if isinstance(index, Integral) or isinstance(index, Tensor) and index.ndim == 0:
+            index = [int(index)]
         return Features(
             self.local_bcn[index], self.norm_bn[index], self.global_bc[index], self.grid
         )

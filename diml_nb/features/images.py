@@ -19,10 +19,10 @@ from .._internal.paths import warn_once
 
 
 # %% ../../nbs/08_images.ipynb #277a7908
-def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    "Convert an image of 16 bits, of which `bits` are used, to 8; `ValueError` if that is unclear."
-    value_hw = np.asarray(image)
-    largest = int(value_hw.max(initial=0))
+def _to_eight_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
+    "Cut pixels of 16 bits, of which `bits` are used, to 8; `ValueError` if that is unclear."
+    # a fourth channel is opacity
+    largest = int(pixels[..., :3].max(initial=0) if pixels.ndim == 3 else pixels.max(initial=0))
     if bits == 16 and 0 < largest < 4096:
         raise ValueError(
             f"none of its 16-bit values is above {largest}: either it is nearly black, or it holds "
@@ -34,7 +34,7 @@ def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
             " bits, does not say so and is read four times too dark; save such files with 8 bits",
             "14 bits",
         )
-    return Image.fromarray((value_hw >> (bits - 8)).astype(np.uint8))
+    return (pixels >> (bits - 8)).astype(np.uint8)
 
 
 def _used_bits(image: Image.Image) -> int | None:
@@ -69,7 +69,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     bits = _used_bits(image)
     image = ImageOps.exif_transpose(image)
     if bits:
-        image = _to_eight_bits(image, bits)
+        image = Image.fromarray(_to_eight_bits(np.asarray(image), bits))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -90,7 +90,7 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
         pixels = pixels[..., 0]
     # Pillow has no colour image of 16 bits a channel
     if pixels.ndim == 3 and pixels.dtype.itemsize == 2:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = _to_eight_bits(pixels, 16)
     return Image.fromarray(pixels.astype(pixels.dtype.newbyteorder("=")))
 
 

@@ -146,6 +146,8 @@ def test_twelve_bits(tmp_path):
     assert load_image(sixteen(tmp_path / "black.png", 0)).getpixel((0, 0)) == (0, 0, 0)
     with pytest.raises(ValueError, match="nearly black"):
         load_image(np.full((4, 4), 100, np.uint16))
+    with pytest.raises(ValueError, match="nearly black"):
+        load_image(np.array([[[100, 100, 4000, 65535]]], np.uint16))  # opaque
 
 
 def test_fourteen_bits_are_read_with_a_warning(tmp_path, monkeypatch):
