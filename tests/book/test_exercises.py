@@ -135,6 +135,11 @@ VARIANTS = [
     ),
     ("masses_of", "weight_bn.sum(1, keepdim=True) > 0", "weight_bn.sum() > 0"),
     ("masses_of", "weight_bn / weight_bn.sum(1, keepdim=True)", "weight_bn.softmax(1)"),
+    (
+        "masses_of",
+        "torch.where(weight_bn.sum(1, keepdim=True) > 0, weight_bn, 1.0)",
+        "weight_bn + 1e-12",
+    ),
     ("transport_plan", "u_n[:, None] * k_nm * v_m", "a_n[:, None] * b_m"),
     ("transport_plan", "-cost_nm / eps", "-cost_nm / .05"),
     ("transport_plan", "range(iterations)", "range(1)"),
