@@ -1,1 +1,1 @@
-"""Scores as sums of named parts, and tests of whether such explanations are true."""
+"""Scores as sums of named terms, and tests of whether such explanations are true."""
