@@ -24,7 +24,7 @@ Grid = tuple[int, int]  # rows and columns of cells
 
 @dataclass(frozen=True)
 class Features:
-    """Images as parts: unit vectors of cells, their lengths, and one unit vector for the whole.
+    """Images as grids of cells: unit vectors, their lengths, and one unit vector for the whole.
 
     Indexed like a list of images; the result is a batch again, also for one image.
 

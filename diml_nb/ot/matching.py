@@ -250,7 +250,7 @@ def match(
     stopping: Stopping = "per_pair",
     swap_marginals: bool = False,
 ) -> Match:
-    """Match images by their parts: the structural similarity S and every term of its sum.
+    """Match images by their cells: the structural similarity S and every term of its sum.
 
     Parameters
     ----------
