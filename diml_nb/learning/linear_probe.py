@@ -328,7 +328,7 @@ def search_gallery(
     length = ranking_length(test.label_g, top_k)
     return find(q, g, query_positions=positions, top_k=length, **options)
 
-
+# %% ../../nbs/33_probe.ipynb #075f4e56
 def cosine_search(features: Features, test: Protocol, *, top_k: int = 100) -> Ranking:
     """Search the queries of a test in its gallery by the cosine, in lists as long as the metrics
     and a shortlist of `top_k` need; `features` are those of all its images.
